@@ -1,0 +1,48 @@
+"""What every test runs under: four devices, JAX's own checks on, nothing promoted or broadcast in silence.
+
+Warnings are errors in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import pytest
+
+if jax.config.jax_platforms is None:  # A machine with an accelerator asks for it by JAX_PLATFORMS=cuda,cpu.
+    jax.config.update("jax_platforms", "cpu")
+# Through the config and not XLA_FLAGS: it works in pytest-xdist's workers, and programs that a test starts do not
+# inherit it.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_checks", True)
+
+
+def pytest_report_header() -> str:
+    """The versions that really run; `.ci/run` reads them back from here."""
+    return f"versions: JAX {jax.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+@pytest.fixture(params=[False, True], ids=["x32", "x64"])
+def x64(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Runs the test twice: with 64-bit types off and on."""
+    with jax.enable_x64(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """JAX raises when a tracer outlives its trace. It also switches caches off, hence not for every test."""
+    with jax.checking_leaks():
+        yield
+
+
+@pytest.fixture
+def jax_defaults() -> Iterator[None]:
+    """JAX as a user has it: for code that others wrote, which may promote and broadcast."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.enable_checks(False):
+        yield

@@ -1,0 +1,123 @@
+"""What an author writes, for the type checker: a decorator returns the function it was given, with its type.
+
+pyright reads this file in strict mode, from tests/test_typing.py; it never runs. Each call below uses what only the
+function's own type knows. A call that must be refused stands under a `pyright: ignore` of the error, and an ignored
+error that is not there is an error itself.
+"""
+
+from collections.abc import Callable
+from typing import assert_type
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim import Primitive, primitive
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+x = jnp.ones(3)
+factor = jnp.ones(())
+scale = Primitive("scale")
+
+
+@scale.def_impl
+def impl(x: jax.Array, factor: jax.Array, *, power: int = 1) -> jax.Array:
+    return x * factor**power
+
+
+assert_type(impl(x, factor, power=2), jax.Array)
+impl("text", factor)  # pyright: ignore[reportArgumentType]
+impl(x, factor, exponent=2)  # pyright: ignore[reportCallIssue]
+
+
+@scale.def_host
+def host(x: Floats, factor: Floats, *, power: int = 1) -> Floats:
+    return np.multiply(x, factor**power, dtype=np.float32)
+
+
+assert_type(host(np.ones(3, np.float32), np.ones((), np.float32), power=2), Floats)
+host(1.5, 2.5)  # pyright: ignore[reportArgumentType]
+
+
+@scale.def_kernel(platform="cpu")
+def kernel(x: jax.Array, factor: jax.Array, *, power: int = 1) -> jax.Array:
+    return x * factor**power
+
+
+assert_type(kernel(x, factor=factor, power=2), jax.Array)
+kernel(x)  # pyright: ignore[reportCallIssue]
+
+
+@scale.def_abstract_eval
+def abstract_eval(x: jax.core.ShapedArray, factor: jax.core.ShapedArray, *, power: int = 1) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+
+assert_type(abstract_eval(jax.core.ShapedArray((3,), np.float32), factor=jax.core.ShapedArray((), np.float32)).ndim, int)
+abstract_eval(3)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+@scale.def_jvp
+def jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array], *, power: int = 1
+) -> tuple[jax.Array, jax.Array]:
+    (x, factor), (x_dot, factor_dot) = primals, tangents
+    return x * factor, x_dot * factor + x * factor_dot
+
+
+assert_type(jvp((x, factor), (x, factor), power=1), tuple[jax.Array, jax.Array])
+jvp((x, factor))  # pyright: ignore[reportCallIssue]
+
+Pullback = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+@scale.def_vjp
+def vjp(primals: tuple[jax.Array, jax.Array], *, power: int = 1) -> tuple[jax.Array, Pullback]:
+    x, factor = primals
+
+    def pullback(y_bar: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return y_bar * factor, jnp.sum(y_bar * x)
+
+    return x * factor, pullback
+
+
+assert_type(vjp((x, factor), power=1), tuple[jax.Array, Pullback])
+vjp(x)  # pyright: ignore[reportArgumentType]
+
+
+@scale.def_partials
+def partials(y: jax.Array, x: jax.Array, factor: jax.Array, *, power: int = 1) -> tuple[jax.Array, jax.Array]:
+    return factor, x
+
+
+assert_type(partials(x, x, factor=factor), tuple[jax.Array, jax.Array])
+partials(x, x, factor, x)  # pyright: ignore[reportCallIssue]
+
+
+@scale.def_transpose(linear=("x",))
+def transpose(y_bar: jax.Array, factor: jax.Array, *, power: int = 1) -> jax.Array:
+    return y_bar * factor
+
+
+assert_type(transpose(x, factor=factor), jax.Array)
+transpose(x, x=factor)  # pyright: ignore[reportCallIssue]
+
+
+@scale.def_examples
+def examples() -> list[tuple[jax.Array, jax.Array]]:
+    return [(x, factor)]
+
+
+assert_type(examples(), list[tuple[jax.Array, jax.Array]])
+examples(3)  # pyright: ignore[reportCallIssue]
+
+
+@primitive
+def double(x: jax.Array) -> jax.Array:
+    return 2 * x
+
+
+assert_type(double, Primitive)
+assert_type(double.name, str)
+assert_type(double.explain(), str)
