@@ -11,6 +11,7 @@ from typing import assert_type
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 
 from jaxprim import Primitive, primitive
 
@@ -50,12 +51,12 @@ kernel(x)  # pyright: ignore[reportCallIssue]
 
 
 @scale.def_abstract_eval
-def abstract_eval(x: jax.core.ShapedArray, factor: jax.core.ShapedArray, *, power: int = 1) -> jax.ShapeDtypeStruct:
+def abstract_eval(x: ShapedArray, factor: ShapedArray, *, power: int = 1) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
-assert_type(abstract_eval(jax.core.ShapedArray((3,), np.float32), factor=jax.core.ShapedArray((), np.float32)).ndim, int)
-abstract_eval(3)  # pyright: ignore[reportCallIssue, reportArgumentType]
+assert_type(abstract_eval(ShapedArray((3,), np.float32), factor=ShapedArray((), np.float32)), jax.ShapeDtypeStruct)
+abstract_eval(3)  # pyright: ignore[reportCallIssue]
 
 
 @scale.def_jvp
