@@ -14,6 +14,7 @@ import builtins
 import contextlib
 import doctest
 import importlib
+import importlib.metadata
 import io
 import linecache
 import pkgutil
@@ -143,7 +144,7 @@ def test_metadata_agrees_with_the_table():
     classified = {c.rpartition(" ")[2] for c in project["classifiers"] if "Python :: 3." in c}
     assert classified == set(SUPPORTED.values())
     assert project["requires-python"] == f">={min(SUPPORTED.values())}"
-    assert importlib.metadata.version("jaxprim") == project["version"]
+    assert importlib.metadata.version("jaxprim") == jaxprim.__version__ == project["version"]
 
 
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.walk_packages(jaxprim.__path__, "jaxprim.")])
