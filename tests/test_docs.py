@@ -147,6 +147,16 @@ def test_metadata_agrees_with_the_table():
     assert importlib.metadata.version("jaxprim") == jaxprim.__version__ == project["version"]
 
 
+@pytest.mark.parametrize("name", jaxprim.__all__)
+def test_a_public_name_has_a_docstring(name):
+    assert getattr(jaxprim, name).__doc__
+
+
+def test_a_public_method_has_a_docstring():
+    methods = {name: method for name, method in vars(jaxprim.Primitive).items() if not name.startswith("_")}
+    assert [name for name, method in methods.items() if not method.__doc__] == []
+
+
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.walk_packages(jaxprim.__path__, "jaxprim.")])
 @pytest.mark.usefixtures("jax_defaults")
 def test_docstring_examples_run(module):
