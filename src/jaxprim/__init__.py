@@ -1,0 +1,50 @@
+"""jaxprim: custom JAX primitives, complete.
+
+Define an operation once, with as many or as few rules as you like; it works under every JAX transformation. Each rule
+is given by its author, derived from the rules that are given, or missing with a reason.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jaxprim import ad, mlir
+from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, RuleMissing, RuleWrong
+from jaxprim._primitive import Primitive, primitive
+from jaxprim._trace import trace
+from jaxprim._types import Example, RuleInfo
+from jaxprim._zeros import Zero
+
+if TYPE_CHECKING:
+    from jaxprim.checking import Finding, Report, check
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadCall",
+    "CheckFailed",
+    "Example",
+    "Finding",
+    "HostError",
+    "JaxprimError",
+    "Primitive",
+    "Report",
+    "RuleInfo",
+    "RuleMissing",
+    "RuleWrong",
+    "Zero",
+    "ad",
+    "check",
+    "mlir",
+    "primitive",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The checker is imported when it is first asked for: `import jaxprim` stays fast.
+    if name in ("check", "Report", "Finding"):
+        from jaxprim import checking
+
+        return getattr(checking, name)
+    raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")

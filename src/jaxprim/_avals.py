@@ -1,0 +1,65 @@
+"""Types of operands and results: reading what authors return, completing it, comparing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim import _jax
+
+Aval = Any
+
+
+def short(aval: Aval) -> str:
+    """A type as people read it: ``float32[3,2]``."""
+    return f"{aval.dtype.name if hasattr(aval.dtype, 'name') else aval.dtype}[{','.join(map(str, aval.shape))}]"
+
+
+def short_value(value: Any) -> str:
+    """The type of a value that a rule returned, or its Python type where it is no array."""
+    try:
+        return short(_jax.typeof(value))
+    except TypeError:
+        return f"a {type(value).__name__}"
+
+
+def same_type(got: Aval, expected: Aval) -> bool:
+    """Whether two types agree in shape and dtype (weak types, shardings and varying axes aside)."""
+    return tuple(got.shape) == tuple(expected.shape) and got.dtype == expected.dtype
+
+
+def is_aval(value: Any) -> bool:
+    """Whether an author's abstract eval may return this as a type."""
+    return isinstance(value, jax.ShapeDtypeStruct | _jax.ShapedArray)
+
+
+def from_author(value: Any) -> Aval:
+    """The aval of a ``jax.ShapeDtypeStruct`` or ``ShapedArray``; its dtype as JAX holds it (64 bits under x64 only)."""
+    dtype = value.dtype if _is_extended(value.dtype) else jax.dtypes.canonicalize_dtype(np.dtype(value.dtype))
+    return _jax.ShapedArray(tuple(value.shape), dtype, bool(getattr(value, "weak_type", False)))
+
+
+def _is_extended(dtype: Any) -> bool:
+    return jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+
+
+def complete(avals: Sequence[Aval], operands: Sequence[Aval]) -> tuple[Aval, ...]:
+    """Hand-written result types, with the axes over which the operands vary inside ``shard_map``."""
+    axes = union_varying(operands)
+    if not axes:
+        return tuple(avals)
+    like = next(aval for aval in operands if _jax.varying(aval))
+    return tuple(_jax.with_varying(aval, axes, like) for aval in avals)
+
+
+def union_varying(avals: Sequence[Aval]) -> frozenset[Any]:
+    return frozenset().union(*(_jax.varying(aval) for aval in avals))
+
+
+def equalize_varying(values: Sequence[Any]) -> list[Any]:
+    """Bring all operands to the same varying axes: the cotangent of a replicated one is then summed over the mesh."""
+    axes = union_varying([_jax.typeof(value) for value in values])
+    return [_jax.cast_varying(value, axes) for value in values] if axes else list(values)

@@ -1,0 +1,75 @@
+"""`Call`: everything static about one application of a primitive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxprim import _trees
+from jaxprim._levels import Level, Levels, element_avals
+from jaxprim._rules import RuleSet
+from jaxprim._signature import static_key
+
+
+class Call:
+    """The static part of an application: its static params, the tree of its operands, its batch levels.
+
+    A call is made once for each combination and then found again, so that it is compared by identity.
+
+    Attributes:
+        rules: the primitive's rule set.
+        params: the static params.
+        tree: the tree of the operands (a tuple).
+        levels: the vmaps around it, innermost first.
+        parent: the call with one level less.
+        how: how the outermost level is evaluated (``"vmap"``, ``"sequential"``, ``"rule"``, ...).
+    """
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        params: Mapping[str, Any],
+        tree: Any,
+        levels: Levels = (),
+        parent: Call | None = None,
+        how: str = "",
+    ) -> None:
+        self.rules, self.params, self.tree = rules, dict(params), tree
+        self.levels, self.parent, self.how = levels, parent, how
+        self._pushed: dict[tuple[Level, str], Call] = {}
+
+    @property
+    def base(self) -> Call:
+        """The call without its levels."""
+        return self if self.parent is None else self.parent.base
+
+    def push(self, level: Level, how: str) -> Call:
+        """The call under one more vmap."""
+        key = (level, how)
+        if key not in self._pushed:
+            self._pushed[key] = Call(self.rules, self.params, self.tree, (*self.levels, level), self, how)
+        return self._pushed[key]
+
+    def operands(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        """The operands as the author's rules take them."""
+        return _trees.unflatten(self.tree, leaves)
+
+    def names(self) -> list[str]:
+        """The name of each operand leaf."""
+        return _trees.leaf_names(self.tree, self.rules.signature.names(len(self.tree.children())))
+
+    def element_avals(self, avals: Sequence[Any]) -> tuple[Any, ...]:
+        return element_avals(self.levels, avals)
+
+    def __repr__(self) -> str:
+        params = [f"{name}={value!r}" for name, value in self.params.items()]
+        return ", ".join([*params, *map(repr, self.levels)]) or "-"
+
+
+def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any) -> Call:
+    """The call of these params and this operand tree."""
+    key = (static_key(rules.name, params) if params else (), tree)
+    call = rules.calls.get(key)
+    if call is None:
+        call = rules.calls.setdefault(key, Call(rules, params, tree))
+    return call

@@ -1,0 +1,77 @@
+"""Errors that users meet, and the one form that every message has.
+
+A message names the primitive, the rule, the operand and leaf, what was got and what was expected, the author's own
+file and line, and the line to write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+
+class JaxprimError(Exception):
+    """Base of every error that jaxprim raises."""
+
+
+class BadCall(JaxprimError, TypeError):
+    """A primitive was called with operands or static params that do not fit its signature."""
+
+
+class RuleMissing(JaxprimError, NotImplementedError):
+    """A transformation needs a rule that was neither given nor derivable."""
+
+
+class RuleWrong(JaxprimError, TypeError):
+    """A rule returned something that does not fit the operation (tree, arity, shape, dtype)."""
+
+
+class HostError(JaxprimError, RuntimeError):
+    """A host function did what a host function must not do (use JAX, write its input, return a wrong type)."""
+
+
+class CheckFailed(JaxprimError, AssertionError):
+    """A check has at least one bad finding."""
+
+
+def source_of(fn: Callable[..., Any]) -> str:
+    """Where an author wrote a function, as ``file.py:12``, relative to the current folder where it lies below it."""
+    target: Any = inspect.unwrap(fn) if callable(fn) else fn
+    while hasattr(target, "func"):  # functools.partial
+        target = target.func
+    code = getattr(target, "__code__", None)
+    if code is None:
+        return f"<{getattr(target, '__name__', type(target).__name__)}>"
+    return f"{shorten(code.co_filename)}:{code.co_firstlineno}"
+
+
+def shorten(path: str) -> str:
+    """A path as its reader would type it: relative to the current folder where it lies below it."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive on Windows
+        return path
+    return path if relative.startswith("..") else relative
+
+
+def text(
+    headline: str,
+    *,
+    got: object = None,
+    expected: object = None,
+    rule: Callable[..., Any] | None = None,
+    why: str | None = None,
+    write: str | None = None,
+) -> str:
+    """The form of every message: a headline, then one labelled line for each fact there is."""
+    facts = [
+        ("got", got),
+        ("expected", expected),
+        ("why", why),
+        ("rule", None if rule is None else f"{getattr(rule, '__name__', 'rule')} at {source_of(rule)}"),
+        ("write", write),
+    ]
+    lines = [f"  {label + ':':<10}{fact}" for label, fact in facts if fact is not None]
+    return "\n".join([headline, *lines])

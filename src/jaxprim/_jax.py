@@ -1,0 +1,577 @@
+"""The one door to JAX's internals.
+
+Every name that is not public JAX comes through here, so that a JAX release that moves one breaks one file. Each
+branch on a version says why it exists and when it can go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src import ad_util, config, core, debugging, dispatch, dtypes
+from jax._src import callback as jax_callback
+from jax._src import linear_util as lu
+from jax._src.interpreters import ad, batching, mlir, pxla
+from jax._src.interpreters import partial_eval as pe
+from jax.experimental import jet
+from jax.interpreters import ad as public_ad
+from jax.interpreters import mlir as public_mlir
+
+Aval = Any  # jax.core.ShapedArray, or another of JAX's abstract values
+Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
+
+VERSION: tuple[int, ...] = tuple(int(part) for part in jax.__version__.split(".")[:3])
+# JAX 0.11 gave a linearization rule a fifth result (structured residuals) and its linear function one more argument.
+# Can go when 0.10 is no longer supported.
+STRUCTURED_RESIDUALS = VERSION >= (0, 11)
+
+ShapedArray = core.ShapedArray
+JaxZero = ad_util.Zero
+JaxPrimitive = core.Primitive
+Tracer = core.Tracer
+float0 = dtypes.float0
+typeof = core.typeof
+trace_context: Callable[[], Hashable] = config.trace_context
+trace_state_clean: Callable[[], bool] = core.trace_state_clean
+is_undefined = ad.is_undefined_primal
+
+
+# ---------------------------------------------------------------------------------------------------- trace state
+def is_eager() -> bool:
+    """Whether an operation applied right here would run at once, on values."""
+    return isinstance(core.trace_ctx.trace, core.EvalTrace)
+
+
+def is_concrete(values: Sequence[Any]) -> bool:
+    """Whether no value is a tracer."""
+    return not any(isinstance(value, Tracer) for value in values)
+
+
+def is_key(aval: Aval) -> bool:
+    """Whether an aval is of a typed PRNG key."""
+    return dtypes.issubdtype(aval.dtype, dtypes.extended)
+
+
+# A JAX "user context": its value is part of every cache key of JAX, so raising it makes outer jits trace once more.
+redefinitions = jax.make_user_context(default_value=0)
+
+
+def bump_redefinitions() -> None:
+    """Make every compiled function of this process trace once more, as a rule that it may use was replaced."""
+    redefinitions.set_global(redefinitions.get_global() + 1)
+
+
+class ForbiddenTrace(core.Trace):
+    """The current trace while a host function runs: any use of JAX in its thread calls ``refuse``."""
+
+    def __init__(self, refuse: Callable[[str], Exception]) -> None:
+        super().__init__()
+        self.requires_low = False
+        self.refuse = refuse
+
+    def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        raise self.refuse(primitive.name)
+
+    def process_custom_jvp_call(self, primitive: Any, *args: Any, **params: Any) -> Any:
+        raise self.refuse(primitive.name)
+
+    process_custom_vjp_call = process_custom_jvp_call
+
+
+def without_jax(refuse: Callable[[str], Exception]) -> Any:
+    """A context in which JAX cannot be used in this thread."""
+    return core.set_current_trace(ForbiddenTrace(refuse))
+
+
+# ---------------------------------------------------------------------------------------------------------- avals
+def tangent_aval(aval: Aval) -> Aval:
+    return aval.to_tangent_aval()
+
+
+def cotangent_aval(aval: Aval) -> Aval:
+    return aval.to_ct_aval().strip_weak_type()
+
+
+def has_tangent(aval: Aval) -> bool:
+    """Whether values of this type have tangents (integers, booleans and keys have none)."""
+    return aval.to_tangent_aval().dtype != float0
+
+
+def zeros(aval: Aval) -> Any:
+    """The array of zeros of an aval, with its sharding and varying axes."""
+    return ad.instantiate_zeros(JaxZero(aval))
+
+
+def strip(aval: Aval) -> Aval:
+    return aval.strip_weak_type()
+
+
+def varying(aval: Aval) -> frozenset[Any]:
+    """The mesh axes over which a value varies inside ``shard_map``. The attribute has been renamed before."""
+    return aval.mat.varying
+
+
+def with_varying(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
+    """The aval with these varying axes, in the mesh of ``like``."""
+    if axes <= varying(aval):
+        return aval
+    return core.ShapedArray(
+        aval.shape,
+        aval.dtype,
+        aval.weak_type,
+        sharding=like.sharding.update(spec=jax.sharding.PartitionSpec(*[None] * len(aval.shape))),
+        manual_axis_type=aval.mat.update(varying=varying(aval) | axes),
+    )
+
+
+def without_varying(aval: Aval) -> Aval:
+    """The plain type: shape and dtype, of no mesh."""
+    return core.ShapedArray(aval.shape, aval.dtype)
+
+
+def cast_varying(value: Any, axes: frozenset[Any]) -> Any:
+    """A value brought to these varying axes (its transpose sums over them)."""
+    missing = tuple(sorted(axes - varying(typeof(value)), key=str))
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
+
+
+# ----------------------------------------------------------------------------------------- programs: traced functions
+def _debug_info(name: str) -> Any:
+    return core.DebugInfo("jaxprim", name, None, None)
+
+
+def trace_open(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> tuple[Any, list[Any]]:
+    """Trace a flat function; returns its jaxpr and the values that it closes over (tracers of outer traces too)."""
+    wrapped = lu.wrap_init(lambda *args: list(fun(*args)), debug_info=_debug_info(name))
+    jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(wrapped, list(avals))
+    return jaxpr, list(consts)
+
+
+def close(jaxpr: Any, consts: Sequence[Any]) -> Program:
+    # JAX 0.11 merged ClosedJaxpr into Jaxpr; 0.12 removed the old name. The first branch can go with 0.10.
+    if VERSION < (0, 11):
+        return core.ClosedJaxpr(jaxpr, list(consts))
+    return jaxpr.with_consts(list(consts))
+
+
+def trace(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> Program:
+    """Trace a flat function of arrays of these types to a program."""
+    return close(*trace_open(fun, avals, name))
+
+
+def closed_over_tracers(program: Program) -> list[Any]:
+    return [const for const in program.consts if isinstance(const, Tracer)]
+
+
+def evaluate_open(jaxpr: Any, consts: Sequence[Any], *args: Any) -> list[Any]:
+    return core.eval_jaxpr(jaxpr, consts, *args)
+
+
+def evaluate(program: Program, *args: Any) -> list[Any]:
+    """Run a program on values or tracers, operation by operation."""
+    return core.eval_jaxpr(program.jaxpr, program.consts, *args)
+
+
+def in_avals(program: Program) -> tuple[Aval, ...]:
+    return tuple(program.in_avals)
+
+
+def out_avals(program: Program) -> tuple[Aval, ...]:
+    return tuple(program.out_avals)
+
+
+def named_axes(program: Program) -> frozenset[Any]:
+    """The named axes that a program's collectives use."""
+    return frozenset(effect.name for effect in program.effects if isinstance(effect, core.NamedAxisEffect))
+
+
+def refused_effects(program: Program) -> list[str]:
+    """The effects of a program that a pure operation can't have."""
+    allowed = (core.NamedAxisEffect, debugging.DebugEffect)
+    return [str(effect) for effect in program.effects if not isinstance(effect, allowed)]
+
+
+def is_array_type(aval: Aval) -> bool:
+    """Whether an aval is of an array (and not of a mutable ref or of a hijax value)."""
+    return isinstance(aval, core.ShapedArray)
+
+
+def mesh_in_reach() -> bool:
+    """Whether some mesh axis is in scope, as inside shard_map."""
+    return not jax.sharding.get_abstract_mesh().empty
+
+
+def axis_effects(names: frozenset[Any]) -> set[Any]:
+    return {core.NamedAxisEffect(name) for name in names}
+
+
+def uses(program: Program, primitive: str) -> bool:
+    """Whether a program applies a primitive of this name, at any depth."""
+    jaxpr = program.jaxpr
+    return any(eqn.primitive.name == primitive for eqn in jaxpr.eqns) or any(
+        uses(inner, primitive) for inner in _inner_jaxprs(jaxpr)
+    )
+
+
+def _inner_jaxprs(jaxpr: Any) -> list[Any]:
+    values = [value for eqn in jaxpr.eqns for value in eqn.params.values()]
+    flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
+    return [v for v in flat if hasattr(v, "eqns") and hasattr(v, "jaxpr")]
+
+
+def forwarded(program: Program) -> tuple[tuple[int | None, ...], tuple[int, ...]]:
+    """For each output: the input that it is, if it is one; and the first output that is the same variable."""
+    jaxpr = program.jaxpr
+    inputs = {var: index for index, var in enumerate(jaxpr.invars)}
+    first: dict[Any, int] = {}
+    same: list[int] = []
+    for index, var in enumerate(jaxpr.outvars):
+        same.append(first.setdefault(var, index) if isinstance(var, core.Var) else index)
+    return tuple(inputs.get(var) if isinstance(var, core.Var) else None for var in jaxpr.outvars), tuple(same)
+
+
+def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
+    """The program of the wanted outputs alone, and which inputs it still reads (the others are gone)."""
+    jaxpr = program.jaxpr
+    if VERSION < (0, 11):  # consts are no inputs there
+        jaxpr, used = pe.dce_jaxpr(jaxpr, list(outputs))
+        return core.ClosedJaxpr(jaxpr, program.consts), tuple(used)
+    count = len(program.consts)
+    flat, used = pe.dce_jaxpr(
+        pe.convert_constvars_jaxpr(program), list(outputs), [True] * count + [False] * len(program.invars)
+    )
+    return flat.with_consts(program.consts), tuple(used[count:])
+
+
+def select_outputs(program: Program, keep: Sequence[bool]) -> Program:
+    """The program of some of the outputs, with all its inputs."""
+    jaxpr = program.jaxpr
+    outvars = [var for var, kept in zip(jaxpr.outvars, keep, strict=True) if kept]
+    if len(outvars) == len(jaxpr.outvars):
+        return program
+    return trace(
+        lambda *args: [x for x, kept in zip(evaluate(program, *args), keep, strict=True) if kept],
+        program.in_avals,
+        "selected",
+    )
+
+
+def with_extra_inputs(program: Program, at: int, avals: Sequence[Aval]) -> Program:
+    """The program with further inputs, which it does not read, from position ``at`` on."""
+    inputs = [*program.in_avals[:at], *avals, *program.in_avals[at:]]
+    return trace(lambda *args: evaluate(program, *args[:at], *args[at + len(avals) :]), inputs, "extended")
+
+
+def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]) -> list[Any]:
+    """Run a program for those of its first outputs that are wanted and all later ones; None for the others."""
+    wanted = [*first, *[True] * (len(program.out_avals) - len(first))]
+    smaller, used = dce(program, wanted)
+    outs = iter(evaluate(smaller, *[arg for arg, u in zip(args, used, strict=True) if u]))
+    return [next(outs) if w else None for w in wanted]
+
+
+def prune(jaxpr: Any, consts: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """A traced function without the closed-over values that it does not read."""
+    if VERSION < (0, 11):
+        jaxpr, used, _ = pe.dce_jaxpr_consts(
+            jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * len(jaxpr.invars)
+        )
+        return jaxpr, [c for c, u in zip(consts, used, strict=True) if u]
+    # The closed-over values are the leading inputs there.
+    inputs = len(jaxpr.invars) - len(consts)
+    jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * inputs)
+    return jaxpr, [c for c, u in zip(consts, used[: len(consts)], strict=True) if u]
+
+
+def zero_tangent(value: Any) -> Any:
+    """JAX's zero tangent of a value."""
+    return ad_util.p2tz(value)
+
+
+def batch(program: Program, axis: Any, dims: Sequence[int | None]) -> tuple[Program, tuple[int | None, ...]]:
+    """vmap of a program, and each output's batch dimension: None where it depends on no batched input."""
+    batched, out_dims = batching.batch_jaxpr2(program, axis, tuple(dims))
+    return batched, tuple(out_dims)
+
+
+def move_dim(axis: Any, src: int | None, dst: int | None, value: Any, *, add: bool) -> Any:
+    """Bring an output's batch dimension where it is wanted; with ``add``, a dimension not wanted is summed."""
+    return batching.matchaxis(axis, src, batching.sum_axis if dst is None and add else dst, value)
+
+
+def batched_aval(axis: Any, dim: int | None, aval: Aval) -> Aval:
+    """The aval of a whole batch, from the aval of one element."""
+    if dim is None:
+        return aval
+    batched = core.unmapped_aval(axis.size, dim, aval, axis.explicit_mesh_axis)
+    if axis.spmd_name is not None and config._check_vma.value:
+        names = varying(batched) | frozenset(axis.spmd_name)
+        batched = batched.update(manual_axis_type=batched.mat.update(varying=names))
+    return batched
+
+
+def element_aval(axis: Any, dim: int | None, aval: Aval) -> Aval:
+    """The aval of one element, from the aval of a whole batch."""
+    if dim is None:
+        return aval
+    if axis.spmd_name is not None and config._check_vma.value:
+        names = varying(aval) - frozenset(axis.spmd_name)
+        aval = aval.update(manual_axis_type=aval.mat.update(varying=names))
+    return core.mapped_aval(axis.size, dim, aval)
+
+
+def jvp_program(program: Program, perturbed: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
+    """Forward-mode derivative of a program: (inputs, nonzero tangents) -> (outputs, nonzero tangents)."""
+    derivative, nonzero = ad.jvp_jaxpr(program, tuple(perturbed), False)
+    return derivative, tuple(nonzero)
+
+
+def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the linear inputs of a program, others given by value; JAX zeros where one does not matter."""
+    given = iter(args)
+    primals = [
+        ad.UndefinedPrimal(strip(aval)) if is_linear else next(given)
+        for aval, is_linear in zip(program.in_avals, linear, strict=True)
+    ]
+    out = ad.backward_pass(program.jaxpr, False, program.consts, primals, list(cotangents))
+    return [ct for ct, is_linear in zip(out, linear, strict=True) if is_linear]
+
+
+def without_zero_inputs(
+    program: Program, count: int, nonzero: Sequence[bool]
+) -> tuple[Callable[..., list[Any]], tuple[Aval, ...]]:
+    """A program that is linear in its inputs from ``count`` on, run with some of those inputs symbolically zero.
+
+    Returns a function of the other inputs, and their avals. An equation whose linear inputs are all zero gives zero
+    without running, so that dead work is skipped and no ``inf * 0`` arises; a sum leaves its zero terms out.
+    """
+    keep = [True] * count + list(nonzero)
+
+    def run(*args: Any) -> list[Any]:
+        given = iter(args)
+        values = [next(given) if kept else JaxZero(strip(a)) for kept, a in zip(keep, program.in_avals, strict=True)]
+        return _propagate_zeros(program, values)
+
+    return run, tuple(aval for aval, kept in zip(program.in_avals, keep, strict=True) if kept)
+
+
+_SUMS = frozenset({"add", "add_any", "sub"})
+
+
+def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
+    jaxpr = program.jaxpr
+    env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        is_zero = [type(value) is JaxZero for value in values]
+        if any(is_zero) and _gives_zero(eqn, values, is_zero):
+            env.update({var: JaxZero(strip(var.aval)) for var in eqn.outvars})
+            continue
+        if any(is_zero) and eqn.primitive.name in _SUMS and eqn.primitive.name != "sub":
+            (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
+            if typeof(kept).shape == eqn.outvars[0].aval.shape:
+                env[eqn.outvars[0]] = kept
+                continue
+        params = eqn.primitive.get_bind_params(eqn.params)
+        with eqn.ctx.manager:
+            out = eqn.primitive.bind(*[ad.instantiate_zeros(value) for value in values], **params)
+        env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+# Linear in each operand, or in the operand that can be a zero here: a zero operand makes the result zero.
+_ZERO_PRESERVING = frozenset(
+    "mul neg dot_general reduce_sum broadcast_in_dim reshape transpose squeeze convert_element_type conv_general_dilated"
+    " slice dynamic_slice gather rev copy copy_p real imag complex conj cumsum expand_dims pvary pcast psum"
+    " psum_invariant reduce_precision symmetric_product triangular_solve".split()
+)
+
+
+def _gives_zero(eqn: Any, values: Sequence[Any], is_zero: Sequence[bool]) -> bool:
+    name = eqn.primitive.name
+    if name == "div":  # x / 0 is no zero
+        return is_zero[0]
+    if name in ("dynamic_slice", "gather"):
+        return is_zero[0]
+    return name in _ZERO_PRESERVING or all(is_zero)
+
+
+def replace_application(program: Program, primitive: Any, params: dict[str, Any], count: int) -> Program | None:
+    """The program with the results of one of its own applications as further inputs.
+
+    Looks for an equation that applies ``primitive`` with ``params`` to exactly the first ``count`` inputs. If there is
+    one, returns the program whose inputs are those ``count``, then that equation's results, then the rest; the
+    equation does not run. None if there is none.
+    """
+    jaxpr = program.jaxpr
+    operands = list(jaxpr.invars[:count])
+    found = [
+        eqn
+        for eqn in jaxpr.eqns
+        if eqn.primitive is primitive and eqn.params == params and _same_vars(eqn.invars, operands)
+    ]
+    if not found:
+        return None
+    avals = [v.aval for v in operands] + [v.aval for v in found[0].outvars] + [v.aval for v in jaxpr.invars[count:]]
+    size = len(found[0].outvars)
+
+    def run(*args: Any) -> list[Any]:
+        inputs = [*args[:count], *args[count + size :]]
+        env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *inputs], strict=True))
+        for eqn in jaxpr.eqns:
+            if any(eqn is other for other in found):
+                env.update(zip(eqn.outvars, args[count : count + size], strict=True))
+                continue
+            values = [a.val if isinstance(a, core.Literal) else env[a] for a in eqn.invars]
+            with eqn.ctx.manager:
+                out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+            env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
+        return [a.val if isinstance(a, core.Literal) else env[a] for a in jaxpr.outvars]
+
+    return trace(run, avals, "replaced")
+
+
+def _same_vars(atoms: Sequence[Any], operands: Sequence[Any]) -> bool:
+    return len(atoms) == len(operands) and all(a is b for a, b in zip(atoms, operands, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------- JAX's rule tables
+def new_primitive(name: str) -> Any:
+    """A JAX primitive with several results, which runs compiled when it is applied to values."""
+    primitive = core.Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(partial(dispatch.apply_primitive, primitive))
+    return primitive
+
+
+def _tables() -> dict[str, dict[Any, Any]]:
+    return {
+        "jvp": ad.primitive_jvps,
+        "transpose": ad.primitive_transposes,
+        "linearize": ad.primitive_linearizations,
+        # This table is also asked when no operand is batched, which a collective in an implementation needs.
+        "batching": batching.fancy_primitive_batchers,
+        "jet": jet.jet_rules,
+    }
+
+
+def register(primitive: Any, *, abstract_eval: Callable[..., Any], lowering: Any, **rules: Callable[..., Any]) -> None:
+    """Write a primitive's rules (``jvp``, ``transpose``, ``linearize``, ``batching``, ``jet``) into JAX's tables."""
+    primitive.def_effectful_abstract_eval(abstract_eval)
+    register_lowering(primitive, lowering)
+    tables = _tables()
+    for name, rule in rules.items():
+        tables[name][primitive] = rule
+
+
+def unregister(primitive: Any) -> None:
+    """Take a dropped primitive out of JAX's tables, so that making many leaves nothing behind."""
+    lowerings = mlir._platform_specific_lowerings.values()
+    for table in (*_tables().values(), mlir._lowerings, *lowerings):
+        table.pop(primitive, None)
+
+
+def register_lowering(primitive: Any, rule: Any, platform: str | None = None) -> None:
+    mlir.register_lowering(primitive, rule, platform=platform)
+
+
+def lower_fun(fun: Callable[..., Any]) -> Any:
+    return mlir.lower_fun(fun, multiple_results=True)
+
+
+def platform_of(ctx: Any) -> str:
+    """The platform that a lowering rule lowers for."""
+    return (ctx.platforms or ctx.module_context.platforms)[0]
+
+
+def linearization(
+    outs: Sequence[Any], nonzero: Sequence[bool], residuals: Sequence[Any], linear: Callable[..., list[Any]]
+) -> tuple[Any, ...]:
+    """What a linearization rule returns; ``linear(residuals, *tangents)`` stages the linear part."""
+    if STRUCTURED_RESIDUALS:
+        return outs, nonzero, residuals, None, lambda res, _, *tangents: linear(res, *tangents)
+    return outs, nonzero, residuals, linear
+
+
+def linearize_by_jvp(primitive: Any, is_vjp: bool, perturbed: Sequence[bool], *primals: Any, **params: Any) -> Any:
+    """JAX's own linearization: partial evaluation of the JVP rule."""
+    return ad.fallback_linearize_rule(primitive, is_vjp, perturbed, *primals, **params)
+
+
+def add_tangents(x: Any, y: Any) -> Any:
+    return ad.add_tangents(x, y)
+
+
+def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Forward-mode derivative of a flat function."""
+    return jax.jvp(fun, tuple(primals), tuple(tangents))
+
+
+def jet_of(fun: Callable[..., Any], primals: Sequence[Any], series: Sequence[Any]) -> Any:
+    return jet.jet(fun, tuple(primals), tuple(series))
+
+
+# --------------------------------------------------------------------------------------------------- host callbacks
+host_call_p = new_primitive("host_call")
+host_call_p.def_abstract_eval(lambda *avals, callback, results: results)
+
+
+def _lower_host_call(ctx: Any, *args: Any, callback: Callable[..., Any], results: Any) -> Any:
+    sharding = jax_callback._callback_op_sharding(ctx.module_context.axis_context, None, ctx.avals_out)
+    out, _, _ = jax_callback.emit_python_callback(
+        ctx, callback, None, list(args), ctx.avals_in, ctx.avals_out,
+        has_side_effect=False, returns_token=False, sharding=sharding,
+    )  # fmt: skip
+    return out
+
+
+# Not cached by JAX as a lowering of its own: the callback is kept alive by the module that it is lowered into.
+mlir.register_lowering(host_call_p, _lower_host_call, cacheable=False)
+
+
+def host_call(callback: Callable[..., Sequence[np.ndarray]], results: Sequence[Aval], *args: Any) -> list[Any]:
+    """Call a Python function on NumPy arrays at run time. JAX knows nothing of it but the types of its results."""
+    return host_call_p.bind(*args, callback=callback, results=tuple(results))
+
+
+# ---------------------------------------------------------------------------------------------- values of other types
+def register_value_type(cls: type, aval_of: Callable[[Any], Aval], array_of: Callable[[Any], Any]) -> None:
+    """Let JAX take instances of a class wherever it takes arrays; ``array_of`` makes the array."""
+
+    def shard(values: Sequence[Any], shardings: Any, layouts: Any, copy_semantics: Any) -> Any:
+        return pxla.shard_args(shardings, layouts, copy_semantics, [array_of(value) for value in values])
+
+    core.pytype_aval_mappings[cls] = aval_of
+    pxla.shard_arg_handlers[cls] = shard
+    dtypes.canonicalize_value_handlers[cls] = array_of
+
+
+# ------------------------------------------------------------------------------------------------------------ doctor
+HOOKS: tuple[tuple[str, Any, str], ...] = (
+    ("forward mode", ad, "primitive_jvps"),
+    ("linearization (own residuals)", ad, "primitive_linearizations"),
+    ("transposition", ad, "primitive_transposes"),
+    ("backward pass", ad, "backward_pass"),
+    ("batching, also of unbatched operands", batching, "fancy_primitive_batchers"),
+    ("batching of a program", batching, "batch_jaxpr2"),
+    ("lowering", mlir, "register_lowering"),
+    ("tracing", pe, "trace_to_jaxpr_dynamic"),
+    ("dead code", pe, "dce_jaxpr"),
+    ("Taylor mode", jet, "jet_rules"),
+    ("host callbacks", jax_callback, "emit_python_callback"),
+    ("values of other types", core, "pytype_aval_mappings"),
+    ("cache key of a redefinition", jax, "make_user_context"),
+)
+
+
+def missing_hooks() -> list[str]:
+    """The hooks of JAX that jaxprim stands on and that this JAX does not have."""
+    return [f"{purpose}: {owner.__name__}.{name}" for purpose, owner, name in HOOKS if not hasattr(owner, name)]

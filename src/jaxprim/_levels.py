@@ -1,0 +1,115 @@
+"""Batch levels: how often, and along which dimensions, an application of a primitive is vmapped.
+
+Batching a primitive must not lose its rules (the batch of an implementation has none). The batch rule therefore binds
+the *same* primitive with one more level, and whatever is evaluated for it (the implementation, the JVP rule, either half of
+the VJP rule) is evaluated under that many vmaps, innermost first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxprim import _jax
+
+Dim = int | None
+
+
+@dataclass(frozen=True)
+class Level:
+    """One vmap.
+
+    Attributes:
+        axis: JAX's axis data (size, name, spmd name, explicit mesh axis).
+        in_dims: the batch dimension of each input; None where it is the same for all.
+        out_dims: the batch dimension of each output; None where it is the same for all.
+        add: whether a result that is batched where `out_dims` says None is summed over the axis. So it is in the
+            transpose of a linear function, where None stands for an input that all elements share.
+    """
+
+    axis: Any
+    in_dims: tuple[Dim, ...]
+    out_dims: tuple[Dim, ...]
+    add: bool = False
+
+    def element(self, avals: Sequence[Any]) -> tuple[Any, ...]:
+        """The types of one element of the inputs."""
+        return tuple(_jax.element_aval(self.axis, dim, a) for dim, a in zip(self.in_dims, avals, strict=True))
+
+    def batch(self, avals: Sequence[Any]) -> tuple[Any, ...]:
+        """The types of the whole batch of outputs."""
+        return tuple(_jax.batched_aval(self.axis, dim, a) for dim, a in zip(self.out_dims, avals, strict=True))
+
+    def __repr__(self) -> str:
+        return f"vmap[{self.axis.size}]{list(self.in_dims)}->{list(self.out_dims)}"
+
+
+Levels = tuple[Level, ...]
+
+
+def element_avals(levels: Levels, avals: Sequence[Any]) -> tuple[Any, ...]:
+    """The input types of one innermost element."""
+    for level in reversed(levels):
+        avals = level.element(avals)
+    return tuple(avals)
+
+
+def batched_avals(levels: Levels, avals: Sequence[Any]) -> tuple[Any, ...]:
+    """The output types of the whole batch, from those of one innermost element."""
+    for level in levels:
+        avals = level.batch(avals)
+    return tuple(avals)
+
+
+def stack(program: Any, levels: Levels, linear_from: int | None = None) -> Any:
+    """A program under all levels. From input ``linear_from`` on it is linear (needed where a level adds)."""
+    for level in levels:
+        program = batch_program(program, level, linear_from)
+    return program
+
+
+def batch_program(program: Any, level: Level, linear_from: int | None = None) -> Any:
+    """vmap of a program with its outputs' batch dimensions where the level wants them."""
+    dims = level.in_dims
+    shared = _shared_linear_inputs(program, level, linear_from) if level.add and linear_from is not None else ()
+    if shared:
+        dims = tuple(0 if i in shared else dim for i, dim in enumerate(dims))
+    batched, out_dims = _jax.batch(program, level.axis, dims)
+    if not shared and out_dims == level.out_dims:
+        return batched
+
+    def fit(*args: Any) -> list[Any]:
+        inputs = [first_only(level.axis, x) if i in shared else x for i, x in enumerate(args)]
+        outs = _jax.evaluate(batched, *inputs)
+        return [
+            _jax.move_dim(level.axis, src, dst, out, add=level.add)
+            for src, dst, out in zip(out_dims, level.out_dims, outs, strict=True)
+        ]
+
+    avals = [_jax.batched_aval(level.axis, d, a) for d, a in zip(level.in_dims, _jax.in_avals(program), strict=True)]
+    return _jax.trace(fit, avals, "batched")
+
+
+def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> frozenset[int]:
+    """The unbatched linear inputs that a sum over the axis would count once per element.
+
+    Only where an output is to be summed at all; there the whole input goes to the first element instead.
+    """
+    _, out_dims = _jax.batch(program, level.axis, level.in_dims)
+    if not any(src is not None and dst is None for src, dst in zip(out_dims, level.out_dims, strict=True)):
+        return frozenset()
+    return frozenset(i for i, dim in enumerate(level.in_dims) if i >= linear_from and dim is None)
+
+
+def first_only(axis: Any, x: Any) -> Any:
+    """A batch whose first element is ``x`` and whose other elements are zero."""
+    import jax.numpy as jnp
+
+    return jnp.concatenate([x[None], jnp.zeros((axis.size - 1, *x.shape), x.dtype)])
+
+
+def infer(program: Any, axis: Any, dims: Sequence[Dim]) -> Level:
+    """The level in which each output is batched only if it depends on a batched input."""
+    _, out_dims = _jax.batch(program, axis, dims)
+    return Level(axis, tuple(dims), out_dims)

@@ -1,0 +1,260 @@
+"""Linear maps: the pushforwards and pullbacks of a primitive, closed under transposition and batching.
+
+A `LinearMap` is a program that is linear in its later inputs, and knows its transpose. The JAX primitives
+``NAME_pushforward`` and ``NAME_pullback`` apply one: forward mode evaluates the JVP rule, and its transpose *is* the VJP
+rule; the transpose of the VJP rule's backward half is in turn a pushforward. However the two modes are nested, each
+runs its own rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from jaxprim import _jax
+from jaxprim._levels import Level, Levels, batched_avals, infer, stack
+
+Role = Literal["pushforward", "pullback"]
+Mask = tuple[bool, ...]
+# Values for the residuals of the transpose, from those of the map itself.
+Prelude = Callable[[Sequence[Any], Levels], tuple[list[Any], Levels]]
+
+
+class LinearMap:
+    """A function of residuals and linear inputs, linear in the latter.
+
+    Attributes:
+        owner: what the map belongs to; it has ``name`` and the JAX primitives ``pushforward`` and ``pullback``.
+        role: which of the two it is.
+        residuals: how many residuals come before the linear inputs.
+        in_avals: the types of the linear inputs.
+        out_avals: the types of the outputs.
+        is_linear: False for the pullback of a declared surrogate, which is differentiated as it is.
+    """
+
+    def __init__(
+        self,
+        owner: Any,
+        role: Role,
+        residuals: int,
+        in_avals: Sequence[Any],
+        out_avals: Sequence[Any],
+        build: Callable[[], Any],
+        transposed: Callable[[LinearMap], tuple[Prelude, LinearMap]],
+        is_linear: bool = True,
+    ) -> None:
+        self.owner, self.role, self.residuals = owner, role, residuals
+        self.in_avals, self.out_avals, self.is_linear = tuple(in_avals), tuple(out_avals), is_linear
+        self._build, self._transposed = build, transposed
+        self._program: Any = None
+        self._transpose: tuple[Prelude, LinearMap] | None = None
+        self._restrictions: dict[tuple[Mask, Mask], LinearMap] = {}
+        self._stacked: dict[Any, Any] = {}
+
+    @property
+    def program(self) -> Any:
+        """The program (residuals, linear inputs) -> outputs; built when it is first evaluated."""
+        if self._program is None:
+            self._program = self._build()
+        return self._program
+
+    def transpose(self) -> tuple[Prelude, LinearMap]:
+        """What makes the transpose's residuals, and the transpose."""
+        if self._transpose is None:
+            self._transpose = self._transposed(self)
+        return self._transpose
+
+    def under(self, levels: Levels) -> Any:
+        """The program under batch levels."""
+        if not levels:
+            return self.program
+        key = (levels, _jax.trace_context())
+        if key not in self._stacked:
+            self._stacked[key] = stack(self.program, levels, self.residuals)
+        return self._stacked[key]
+
+    def restrict(self, inputs: Mask, outputs: Mask) -> LinearMap:
+        """The map with some linear inputs zero and some outputs not wanted."""
+        if all(inputs) and all(outputs):
+            return self
+        if (inputs, outputs) not in self._restrictions:
+            self._restrictions[inputs, outputs] = self._restricted(inputs, outputs)
+        return self._restrictions[inputs, outputs]
+
+    def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
+        def build() -> Any:
+            run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs)
+            return _jax.trace(lambda *args: [*map(_instantiate, _select(run(*args), outputs))], avals, self.role)
+
+        def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:
+            prelude, other = self.transpose()
+            return prelude, other.restrict(outputs, inputs)
+
+        return LinearMap(
+            self.owner,
+            self.role,
+            self.residuals,
+            _select(self.in_avals, inputs),
+            _select(self.out_avals, outputs),
+            build,
+            transposed,
+            self.is_linear,
+        )
+
+    def pull_back(
+        self, residuals: Sequence[Any], cts: Sequence[Any], nonzero: Mask, wanted: Mask, levels: Levels
+    ) -> list[Any]:
+        """Apply the transpose to the nonzero cotangents, for the wanted linear inputs."""
+        prelude, other = self.transpose()
+        own = [True] * self.residuals + [False] * len(self.in_avals)
+        new_residuals, residual_levels = prelude(residuals, select_dims(levels, own))
+        flipped = tuple(
+            Level(
+                level.axis,
+                (*inner.in_dims, *_select(level.out_dims, nonzero)),
+                tuple(_select(level.in_dims[self.residuals :], wanted)),
+                add=True,
+            )
+            for level, inner in zip(levels, residual_levels, strict=True)
+        )
+        return apply(other.restrict(nonzero, wanted), new_residuals, cts, flipped)
+
+    def __repr__(self) -> str:
+        return self.owner.name
+
+
+def same_residuals(residuals: Sequence[Any], levels: Levels) -> tuple[list[Any], Levels]:
+    """The prelude of a map whose transpose needs the same residuals."""
+    return list(residuals), levels
+
+
+def _instantiate(value: Any) -> Any:
+    return _jax.zeros(value.aval) if isinstance(value, _jax.JaxZero) else value
+
+
+def _select(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
+    return [value for value, wanted in zip(values, mask, strict=True) if wanted]
+
+
+def expand(values: Sequence[Any], mask: Sequence[bool], fill: Callable[[int], Any]) -> list[Any]:
+    """Values at the places where the mask holds, ``fill(index)`` elsewhere."""
+    given = iter(values)
+    return [next(given) if wanted else fill(index) for index, wanted in enumerate(mask)]
+
+
+def select_dims(levels: Levels, keep: Sequence[bool], outputs: Sequence[bool] | None = None) -> Levels:
+    """Levels of an application that has only some of the inputs, and some of the outputs."""
+    return tuple(
+        replace(
+            level,
+            in_dims=tuple(_select(level.in_dims, keep)),
+            out_dims=level.out_dims if outputs is None else tuple(_select(level.out_dims, outputs)),
+        )
+        for level in levels
+    )
+
+
+# ------------------------------------------------------------------------------------------------ JAX primitive rules
+def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any], levels: Levels = ()) -> list[Any]:
+    """Apply a map: one equation in a jaxpr."""
+    primitive = getattr(linear_map.owner, linear_map.role)
+    return primitive.bind(*residuals, *inputs, map=linear_map, levels=levels)
+
+
+def abstract_eval(*avals: Any, map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:  # noqa: A002
+    effects = _jax.axis_effects(_jax.named_axes(map._program)) if map._program is not None else set()
+    out = batched_avals(levels, map.out_avals)
+    return list(out), effects
+
+
+def run(*args: Any, map: LinearMap, levels: Levels) -> list[Any]:  # noqa: A002
+    """Evaluate an application: what its lowering traces."""
+    map.owner.record_linear(map)
+    return _jax.evaluate(map.under(levels), *args)
+
+
+def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
+    """Linear inputs: the map itself, on the tangents. Residuals: the derivative of the rule's program."""
+    outs = _bind(map, primals, levels)
+    count = map.residuals
+    perturbed = [type(t) is not _jax.JaxZero for t in tangents]
+    out_dots = [_jax.JaxZero(_jax.tangent_aval(_jax.typeof(out))) for out in outs]
+    if map.is_linear and any(perturbed[count:]):
+        part = _linear_part(map, primals[:count], tangents[count:], tuple(perturbed[count:]), levels)
+        out_dots = [_jax.add_tangents(a, b) for a, b in zip(out_dots, part, strict=True)]
+    nonlinear = perturbed if not map.is_linear else perturbed[:count] + [False] * (len(primals) - count)
+    if any(nonlinear):
+        part = _derivative(map.under(levels), nonlinear, primals, tangents)
+        out_dots = [_jax.add_tangents(a, b) for a, b in zip(out_dots, part, strict=True)]
+    return outs, out_dots
+
+
+def _linear_part(
+    linear_map: LinearMap, residuals: Sequence[Any], tangents: Sequence[Any], nonzero: Mask, levels: Levels
+) -> list[Any]:
+    everything = (True,) * len(linear_map.out_avals)
+    keep = [True] * linear_map.residuals + list(nonzero)
+    restricted = linear_map.restrict(nonzero, everything)
+    return apply(restricted, residuals, _select(tangents, nonzero), select_dims(levels, keep))
+
+
+def _derivative(program: Any, perturbed: Sequence[bool], primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    derivative, nonzero = _jax.jvp_program(program, perturbed)
+    count = len(_jax.out_avals(program))
+    dots_only, used = _jax.dce(derivative, [False] * count + [True] * sum(nonzero))
+    args = [*primals, *_select(tangents, perturbed)]
+    dots = _jax.evaluate(dots_only, *_select(args, used))
+    zeros = [_jax.JaxZero(_jax.tangent_aval(aval)) for aval in _jax.out_avals(program)]
+    return expand(dots, nonzero, zeros.__getitem__)
+
+
+def _bind(linear_map: LinearMap, args: Sequence[Any], levels: Levels) -> list[Any]:
+    return apply(linear_map, args[: linear_map.residuals], args[linear_map.residuals :], levels)
+
+
+def transpose(cotangents: Sequence[Any], *args: Any, map: LinearMap, levels: Levels) -> list[Any]:  # noqa: A002
+    undefined = [_jax.is_undefined(arg) for arg in args]
+    count = map.residuals
+    if any(undefined[:count]):  # legal: the rule may be linear in a primal
+        return _transpose_program(map.under(levels), undefined, args, cotangents)
+    nonzero = tuple(type(ct) is not _jax.JaxZero for ct in cotangents)
+    wanted = tuple(undefined[count:])
+    zeros = [_jax.JaxZero(_jax.cotangent_aval(arg.aval)) if u else None for arg, u in zip(args, undefined, strict=True)]
+    if not any(nonzero):
+        return zeros
+    cts = [fit_cotangent(ct, aval) for ct, aval in zip(cotangents, batched_avals(levels, map.out_avals), strict=True)]
+    outs = map.pull_back(args[:count], _select(cts, nonzero), nonzero, wanted, levels)
+    return expand(outs, undefined, zeros.__getitem__)
+
+
+def fit_cotangent(ct: Any, aval: Any) -> Any:
+    """A cotangent in the dtype and varying axes of the output that it belongs to.
+
+    Since JAX 0.11 a cotangent may arrive in another dtype than the output's (float32 for a bfloat16 output).
+    """
+    if type(ct) is _jax.JaxZero:
+        return ct
+    if ct.dtype != aval.dtype:
+        ct = ct.astype(aval.dtype)
+    return _jax.cast_varying(ct, _jax.varying(aval))
+
+
+def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+    known = [arg for arg, u in zip(args, undefined, strict=True) if not u]
+    outs = _jax.transpose(program, undefined, known, cts)
+    return expand(outs, undefined, lambda _: None)
+
+
+def batching(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
+    program = map.under(levels)
+    if all(dim is None for dim in dims) and axis.name not in _jax.named_axes(program):
+        outs = _bind(map, args, levels)
+        return outs, [None] * len(outs)
+    level = infer(program, axis, dims)
+    return _bind(map, args, (*levels, level)), list(level.out_dims)
+
+
+def jet(primals: Sequence[Any], series: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
+    program = map.under(levels)
+    return _jax.jet_of(lambda *args: _jax.evaluate(program, *args), primals, series)

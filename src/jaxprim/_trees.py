@@ -1,0 +1,87 @@
+"""Pytrees of operands, results, tangents and cotangents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+TreeDef = Any
+
+flatten = jax.tree.flatten
+unflatten = jax.tree.unflatten
+LEAF = jax.tree.structure(0)
+
+
+class TreeMismatch(Exception):
+    """A value does not have the wanted structure; ``where`` names the place."""
+
+    def __init__(self, where: str, got: str, expected: str) -> None:
+        super().__init__(where, got, expected)
+        self.where, self.got, self.expected = where, got, expected
+
+
+def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
+    """The leaves of a value that has a tree's structure, where None stands for a zero leaf or subtree."""
+    if value is None:
+        return [None] * treedef.num_leaves
+    if treedef == LEAF:
+        _refuse_container(value, where)
+        return [value]
+    children = treedef.children()
+    if not children:  # an empty subtree: None, () or {}
+        return []
+    parts = _children_like(treedef, value, where)
+    return [
+        leaf
+        for (name, part), child in zip(parts, children, strict=True)
+        for leaf in flatten_like(child, part, where + name)
+    ]
+
+
+def _children_like(treedef: TreeDef, value: Any, where: str) -> list[tuple[str, Any]]:
+    """A value's direct children with their names, in the order of a tree node of the same type."""
+    dummy = unflatten(treedef, [0] * treedef.num_leaves)
+    wanted = jax.tree_util.tree_flatten_with_path(dummy, is_leaf=lambda x: x is not dummy)[0]
+    got = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda x: x is not value)[0]
+    # None children vanish from the flattening of `value`; compare by key, and let a missing key be a zero subtree.
+    alike = type(dummy) is type(value) or (isinstance(dummy, tuple | list) and type(value) in (tuple, list))
+    if isinstance(dummy, tuple | list) and alike and len(dummy) == len(value):
+        return [(f"[{i}]", part) for i, part in enumerate(value)]
+    if isinstance(dummy, dict) and isinstance(value, dict) and dummy.keys() == value.keys():
+        return [(f"[{key!r}]", value[key]) for key in sorted(dummy)]
+    if alike and [path for path, _ in wanted] == [path for path, _ in got]:
+        return [(jax.tree_util.keystr(path), part) for path, part in got]
+    raise TreeMismatch(where, describe(value), describe(dummy))
+
+
+def _refuse_container(value: Any, where: str) -> None:
+    if isinstance(value, tuple | list | dict):
+        raise TreeMismatch(where, describe(value), "one array")
+
+
+def describe(value: Any) -> str:
+    """A short name of a value's structure for a message."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, dict):
+        return f"a dict with keys {sorted(map(str, value))}"
+    return f"a {type(value).__name__}"
+
+
+def leaf_names(treedef: TreeDef, roots: Sequence[str] | None = None) -> list[str]:
+    """The name of each leaf: ``x``, ``params['w']``; ``[0]`` for a leaf of an unnamed tuple.
+
+    ``roots`` names the children of a tuple, as the operands of a call.
+    """
+    dummy = unflatten(treedef, list(range(treedef.num_leaves)))
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(dummy)[0]]
+    if roots is None:
+        return [jax.tree_util.keystr(path) for path in paths]
+    return [roots[path[0].idx] + jax.tree_util.keystr(path[1:]) for path in paths]
+
+
+def tuple_tree(trees: Sequence[TreeDef]) -> TreeDef:
+    """The tree of a tuple of trees."""
+    return jax.tree_util.treedef_tuple(trees)

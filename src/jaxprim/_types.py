@@ -1,0 +1,38 @@
+"""The plain records that layers hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["given", "derived", "missing"]
+
+
+@dataclass(frozen=True)
+class RuleInfo:
+    """What is known of one rule of a primitive, for ``explain`` and the command line.
+
+    Attributes:
+        rule: the rule's name, such as ``"jvp"`` or ``"lowering[cuda]"``.
+        status: given by the author, derived from other rules, or missing.
+        origin: ``file.py:12`` of a given rule; the name of the rule that a derived one comes from; else ``""``.
+        why: how it is derived, or why it is missing.
+        write: the line to write where it is missing.
+        notes: anything else a reader must know, such as the reason of a surrogate.
+    """
+
+    rule: str
+    status: Status
+    origin: str = ""
+    why: str = ""
+    write: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One set of inputs on which a primitive can be run: its operands and its static params."""
+
+    operands: tuple[Any, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,239 @@
+"""`Zero`: a symbolic zero that computes.
+
+Tangents and cotangents that are zero reach rules as a `Zero`. It adds, multiplies, indexes, ... as an array of zeros
+would, with the shape and dtype that the array arithmetic would give, and stays symbolic as long as the result is zero.
+A rule written as plain array code is therefore right, skips the dead work, and meets no ``inf * 0``.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim import _jax
+
+
+class Zero(_jax.JaxZero):
+    """A tangent or cotangent that is known to be zero.
+
+    Behaves as ``jnp.zeros(shape, dtype)`` in array code. ``Zero + x`` is ``x`` (broadcast and promoted as the sum would
+    be), ``Zero * x`` is a `Zero`, and so are its slices, reshapes, sums and casts. Given to a jnp or lax function, it
+    becomes an array of zeros.
+
+    Attributes:
+        aval: the tangent type that it stands for (a ``jax.core.ShapedArray``).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxprim import Zero
+        >>> t = Zero.zero_if_zero(jnp.ones(3))
+        >>> t * 2.0
+        Zero(float32[3])
+        >>> (t + jnp.arange(3.0)).tolist()
+        [0.0, 1.0, 2.0]
+    """
+
+    __slots__ = ()
+    # NumPy arrays on the left defer to the reflected methods below.
+    __array_ufunc__ = None
+
+    @staticmethod
+    def zero_if_zero(t: Any) -> Zero:
+        """The `Zero` of ``t``'s type, whatever ``t`` is: an accumulator to add tangents to."""
+        return Zero(t.aval if isinstance(t, _jax.JaxZero) else _jax.tangent_aval(_jax.typeof(t)))
+
+    @staticmethod
+    def of(shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> Zero:
+        """The `Zero` of a shape and dtype."""
+        return Zero(_jax.ShapedArray(shape, np.dtype(dtype), weak_type))
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: len(self.aval.shape))
+    size = property(lambda self: self.aval.size)
+    weak_type = property(lambda self: self.aval.weak_type)
+
+    def __jax_array__(self) -> jax.Array:
+        return _jax.zeros(self.aval)
+
+    def __getattribute__(self, name: str) -> Any:
+        # JAX's array operators (`x * zero`) convert anything that has __jax_array__, and defer to the reflected method
+        # of anything else. They must defer here; jnp and lax functions must convert. Were this to break one day, an
+        # operand on the left would merely instantiate the zero.
+        if name == "__jax_array__" and sys._getframe(1).f_code.co_filename.endswith("array_methods.py"):
+            raise AttributeError(name)
+        return object.__getattribute__(self, name)
+
+    def instantiate(self) -> jax.Array:
+        """The array of zeros."""
+        return _jax.zeros(self.aval)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.zeros(self.shape, dtype or self.dtype)
+
+    # ---- results that are zero whatever the other operand is
+    def _zero(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Zero:
+        """The Zero of the type that an array function would give."""
+        return Zero(_result_aval(fn, self, *args, **kwargs))
+
+    def __neg__(self) -> Zero:
+        return self
+
+    __pos__ = __neg__
+
+    def __mul__(self, other: Any) -> Zero:
+        return self._zero(operator.mul, other)
+
+    def __rmul__(self, other: Any) -> Zero:
+        return Zero(_result_aval(lambda zero, x: x * zero, self, other))
+
+    def __truediv__(self, other: Any) -> Zero:
+        return self._zero(operator.truediv, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.instantiate()  # a division by zero, with its inf and nan
+
+    def __matmul__(self, other: Any) -> Zero:
+        return self._zero(operator.matmul, other)
+
+    def __rmatmul__(self, other: Any) -> Zero:
+        return Zero(_result_aval(lambda zero, x: x @ zero, self, other))
+
+    def __pow__(self, other: Any) -> Any:
+        if isinstance(other, int | float) and other > 0:
+            return self._zero(operator.pow, other)
+        return self.instantiate() ** other
+
+    # ---- sums: the other operand, in the type of the sum
+    def __add__(self, other: Any) -> Any:
+        return _sum(self, other, lambda x: x)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return _sum(self, other, operator.neg)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _sum(self, other, lambda x: x)
+
+    # ---- views
+    def __getitem__(self, index: Any) -> Zero:
+        return self._zero(lambda x, i: x[i], index) if _is_array(index) else self._zero(lambda x: x[index])
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Any:
+        return iter([self[i] for i in range(len(self))])
+
+    def reshape(self, *shape: Any) -> Zero:
+        return self._zero(lambda x: x.reshape(*shape))
+
+    def transpose(self, *axes: Any) -> Zero:
+        return self._zero(lambda x: x.transpose(*axes))
+
+    def swapaxes(self, axis1: int, axis2: int) -> Zero:
+        return self._zero(lambda x: x.swapaxes(axis1, axis2))
+
+    def astype(self, dtype: Any) -> Zero:
+        return self._zero(lambda x: x.astype(dtype))
+
+    def ravel(self) -> Zero:
+        return self.reshape(-1)
+
+    flatten = ravel
+
+    def squeeze(self, axis: Any = None) -> Zero:
+        return self._zero(lambda x: x.squeeze(axis))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Zero:
+        return self._zero(lambda x: x.sum(axis=axis, keepdims=keepdims))
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Zero:
+        return self._zero(lambda x: x.mean(axis=axis, keepdims=keepdims))
+
+    def dot(self, other: Any) -> Zero:
+        return self._zero(jnp.dot, other)
+
+    def conj(self) -> Zero:
+        return self
+
+    conjugate = conj
+    T = property(lambda self: self.transpose())
+    mT = property(lambda self: self.swapaxes(-1, -2))
+    real = property(lambda self: self._zero(lambda x: x.real))
+    imag = property(lambda self: self._zero(lambda x: x.imag))
+
+    # ---- questions whose answer is not zero: ask the array
+    def __abs__(self) -> Zero:
+        return self._zero(abs)
+
+    def __eq__(self, other: Any) -> Any:
+        return self.instantiate() == other
+
+    def __ne__(self, other: Any) -> Any:
+        return self.instantiate() != other
+
+    def __lt__(self, other: Any) -> Any:
+        return self.instantiate() < other
+
+    def __le__(self, other: Any) -> Any:
+        return self.instantiate() <= other
+
+    def __gt__(self, other: Any) -> Any:
+        return self.instantiate() > other
+
+    def __ge__(self, other: Any) -> Any:
+        return self.instantiate() >= other
+
+    __hash__ = object.__hash__
+
+    @property
+    def at(self) -> Any:
+        return self.instantiate().at
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "dtype") and hasattr(x, "shape")
+
+
+def _struct(x: Any) -> Any:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.weak_type) if isinstance(x, _jax.JaxZero) else x
+
+
+def _result_aval(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    out = jax.eval_shape(lambda *xs: fn(*xs, **kwargs), *map(_struct, args))
+    return _jax.ShapedArray(out.shape, out.dtype, bool(getattr(out, "weak_type", False)))
+
+
+def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
+    """``zero + sign(other)`` in the shape and dtype of the array sum, without adding."""
+    if isinstance(other, _jax.JaxZero):
+        return Zero(_result_aval(operator.add, zero, other))
+    if _is_array(other) and other.shape == zero.shape and other.dtype == zero.dtype:
+        return sign(other)
+    aval = _result_aval(operator.add, zero, other)
+    return jnp.broadcast_to(jnp.asarray(sign(other), aval.dtype), aval.shape)
+
+
+def to_rule(tangent: Any) -> Any:
+    """A tangent or cotangent as an author's rule meets it: a `Zero`, or None where the type has no tangents."""
+    if type(tangent) is not _jax.JaxZero:
+        return tangent
+    return None if tangent.aval.dtype == _jax.float0 else Zero(tangent.aval)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a value that a rule returned says zero: None, or a Zero of either class."""
+    return value is None or isinstance(value, _jax.JaxZero)
+
+
+_jax.register_value_type(Zero, lambda zero: zero.aval, lambda zero: _jax.zeros(zero.aval))

@@ -1,0 +1,362 @@
+"""One example of one subject, with everything that several questions need, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from . import compare, numeric, probes
+from .compare import Tolerance
+from .report import Evidence
+from .subject import Subject, first_line, refusal
+from .values import Array, describe, epsilon, wide
+from .view import Point, Pulled, Pushed, Tangents, View
+
+
+class NotAskedError(Exception):
+    """A question that cannot be asked of this subject; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader should know beside the numbers."""
+
+    text: str
+
+
+Answer = Iterator[Evidence | Note]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A tangent for some of the operand leaves; the others have none."""
+
+    label: str
+    tangents: Tangents
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes it the same direction in another question."""
+        return self.label, *self.tangents
+
+
+@dataclass
+class Case:
+    """A subject at one point.
+
+    Attributes:
+        subject: what is checked.
+        point: where.
+        seed: the seed of everything random.
+    """
+
+    subject: Subject
+    point: Point
+    seed: int
+    _memory: dict[Any, Any] = field(default_factory=dict[Any, Any])
+
+    @staticmethod
+    def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int) -> Case:
+        """The case of one example."""
+        return Case(subject, Point.of(subject, operands, params), seed)
+
+    def require_value(self, *, first: bool) -> None:
+        """Run the implementation; if it fails, the first question reports how, and no other can be asked."""
+        try:
+            _ = self.native
+        except Exception as error:
+            if first:
+                raise
+            raise NotAskedError(f"the implementation does not run: {first_line(error)}") from error
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The value of ``make()``, or the exception that it raised, the first time."""
+        if key not in self._memory:
+            try:
+                self._memory[key] = make()
+            except Exception as error:  # noqa: BLE001 - raised again just below, each time it is asked for
+                self._memory[key] = _Raised(error)
+        value = self._memory[key]
+        if isinstance(value, _Raised):
+            raise value.error
+        return value
+
+    def rng(self, *labels: object) -> probes.Stream:
+        """The random numbers of one purpose."""
+        return probes.stream(self.seed, *labels)
+
+    @cached_property
+    def label(self) -> str:
+        """The example in a few words, such as ``x=float32[3], factor=float``."""
+        operands = [f"{n}={describe(leaf)}" for n, leaf in zip(self.point.names, self.point.leaves, strict=True)]
+        return ", ".join([*operands, *[f"{name}={value!r}" for name, value in self.point.params.items()]])
+
+    # ------------------------------------------------------------------------------------------------- precisions
+    @property
+    def native(self) -> View:
+        """The example in the dtypes that it was given in."""
+        return self.once("native", lambda: View.native(self.subject, self.point))
+
+    @cached_property
+    def _double(self) -> tuple[View | None, str | None]:
+        leaves = [self.point.leaves[i] for i in self.point.differentiable]
+        if not leaves or all(epsilon(leaf) < 1e-12 for leaf in leaves):
+            return None, None
+        try:
+            view = View.in_double(self.subject, self.point)
+        except Exception as error:  # noqa: BLE001 - a kernel for float32 alone may fail in any way it likes
+            return None, f"the implementation does not run in float64 ({first_line(error)})"
+        if not self._agree(view):
+            return None, "the implementation gives other values in float64"
+        return view, None
+
+    def _agree(self, double: View) -> bool:
+        """Whether the values in double precision are those of the example's own dtypes, before rounding."""
+        native, noise = self.value(self.native)
+        if double.names != self.native.names or [r.shape for r in double.results] != [r.shape for r in self.native.results]:
+            return False
+        pairs = zip(native, double.value(), noise, self.native.results, strict=True)
+        return all(compare.compare(a, self.fits(b, leaf), self.roughly(self.native, a, n)).ok for a, b, n, leaf in pairs)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The precisions to ask in: that of the example, and float64 where the implementation runs there."""
+        double = self._double[0]
+        return (self.native,) if double is None else (self.native, double)
+
+    @property
+    def truth(self) -> View:
+        """The most precise view: its implementation gives the differences."""
+        return self.views[-1]
+
+    def precision_note(self) -> Answer:
+        """Says so when the differences had to be taken in the example's own precision."""
+        why = self._double[1]
+        if why is not None:
+            yield Note(f"{why}: differences are taken in {self.native.label}, with larger steps")
+
+    # ----------------------------------------------------------------------------------------------------- probes
+    def wrt(self, mode: str) -> tuple[int, ...]:
+        """The leaves that ``jvp`` or ``vjp`` can differentiate; raises NotAskedError if there is none."""
+        return self.once(("wrt", mode), lambda: self._wrt(mode))
+
+    def _wrt(self, mode: str) -> tuple[int, ...]:
+        why = self.subject.missing(mode)
+        if why is not None:
+            raise NotAskedError(why)
+        if not self.point.differentiable:
+            raise NotAskedError("no operand has tangents")
+        if not self.native.outputs:
+            raise NotAskedError("no result has tangents")
+        return self._usable(mode, self.point.differentiable)
+
+    def _usable(self, mode: str, leaves: tuple[int, ...]) -> tuple[int, ...]:
+        """All leaves, if the rule takes them; else those that it takes alone."""
+        try:
+            self._differentiate(mode, leaves)
+        except Exception as error:  # noqa: BLE001 - only a refusal is handled here
+            why = refusal(error)
+            if why is None:
+                raise
+            usable = tuple(i for i in leaves if len(leaves) > 1 and self._usable_alone(mode, i))
+            if not usable:
+                raise NotAskedError(why) from error
+            return usable
+        return leaves
+
+    def _usable_alone(self, mode: str, leaf: int) -> bool:
+        try:
+            self._differentiate(mode, (leaf,))
+        except Exception as error:  # noqa: BLE001 - only a refusal is handled here
+            if refusal(error) is None:
+                raise
+            return False
+        return True
+
+    def _differentiate(self, mode: str, leaves: tuple[int, ...]) -> None:
+        if mode == "jvp":
+            self.native.jvp({i: self.relative(i) for i in leaves})
+        else:
+            self.native.vjp(self.cotangents(0), leaves)
+
+    def refused(self, mode: str) -> Answer:
+        """Names the operands that a rule does not differentiate."""
+        left = [self.point.names[i] for i in self.point.differentiable if i not in self.wrt(mode)]
+        if left:
+            yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
+
+    def relative(self, leaf: int, draw: int = 0) -> Array:
+        value = wide(self.point.leaves[leaf])
+        direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
+        return probes.rounded(direction, self.point.leaves[leaf])
+
+    def _even(self, leaf: int) -> Array:
+        value = wide(self.point.leaves[leaf])
+        return probes.rounded(probes.even_direction(self.rng("even", leaf), value), self.point.leaves[leaf])
+
+    def directions(self, mode: str) -> tuple[Direction, ...]:
+        """Directions in all operands, and in each operand alone, which tells a reader whose derivative is wrong."""
+        wrt = self.wrt(mode)
+        every = [
+            Direction("all operands, in proportion to their elements", {i: self.relative(i) for i in wrt}),
+            Direction("all operands, the same size in every element", {i: self._even(i) for i in wrt}),
+        ]
+        alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, 1)}) for i in wrt]
+        return (*every, *(alone if len(wrt) > 1 else ()))
+
+    def cotangents(self, draw: int) -> list[Array]:
+        """A random cotangent of each differentiable result."""
+        found: list[Array] = []
+        for i in self.native.outputs:
+            leaf = self.native.results[i]
+            found.append(probes.rounded(probes.unit(self.rng("cotangent", i, draw), wide(leaf)), leaf))
+        return found
+
+    # -------------------------------------------------------------------------------------------------- evaluations
+    def differences(self, direction: Direction) -> list[numeric.Derivative]:
+        """The derivative of each differentiable result along a direction, from the implementation alone."""
+        return self.once(("differences", direction.key), lambda: self.differentiate(direction.tangents))
+
+    def differentiate(self, tangents: Tangents) -> list[numeric.Derivative]:
+        """The same along any tangents."""
+        return numeric.derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps)
+
+    def value(self, view: View) -> tuple[list[Array], list[Array]]:
+        """The results of the implementation, and the size of the rounding errors in each."""
+
+        def make() -> tuple[list[Array], list[Array]]:
+            found = view.value()
+            return found, self._noise(view, found, lambda leaves, _: view.value(leaves))
+
+        return self.once(("value", view.double), make)
+
+    def pushed(self, view: View, direction: Direction) -> tuple[Pushed, list[Array]]:
+        """The JVP along a direction, and the size of the rounding errors in each element."""
+
+        def make() -> tuple[Pushed, list[Array]]:
+            def again(leaves: Sequence[Any], step: float) -> list[Array]:
+                return view.jvp(self._varied(direction.tangents, step), leaves).tangent
+
+            pushed = view.jvp(direction.tangents)
+            return pushed, self._noise(view, pushed.tangent, again)
+
+        return self.once(("pushed", view.double, direction.key), make)
+
+    def pulled(self, view: View, draw: int) -> tuple[Pulled, dict[int, Array]]:
+        """The VJP along a cotangent, and the size of the rounding errors in each element."""
+        return self.once(("pulled", view.double, draw), lambda: self.pull(view, self.cotangents(draw)))
+
+    def pull(self, view: View, cotangents: Sequence[Array]) -> tuple[Pulled, dict[int, Array]]:
+        """The same along any cotangents."""
+        wrt = self.wrt("vjp")
+
+        def again(leaves: Sequence[Any], step: float) -> list[Array]:
+            varied = self._varied(dict(enumerate(cotangents)), step)
+            return list(view.vjp(list(varied.values()), wrt, leaves).cotangent.values())
+
+        pulled = view.vjp(cotangents, wrt)
+        noise = self._noise(view, list(pulled.cotangent.values()), again)
+        return pulled, dict(zip(wrt, noise, strict=True))
+
+    def _noise(
+        self, view: View, base: list[Array], again: Callable[[Sequence[Any], float], list[Array]]
+    ) -> list[Array]:
+        """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents)."""
+        direction = {i: self.relative(i, 2) for i in view.point.differentiable}
+
+        def along(step: float) -> list[Array]:
+            with view.precision():
+                leaves = [probes.moved(leaf, step * direction[i]) if i in direction else leaf for i, leaf in enumerate(view.point.leaves)]
+            try:
+                return again(leaves, step)
+            except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
+                return [np.full(leaf.shape, np.nan) for leaf in base]
+
+        return numeric.noise(along, view.eps)
+
+    def _varied(self, numbers: Tangents, step: float) -> dict[int, Array]:
+        """Tangents or cotangents that vary smoothly with a step, each element at its own rate."""
+        rng = self.rng("varied")
+        return {i: n * (1 + step * rng.uniform(0.5, 1.5, n.shape)) for i, n in numbers.items()}
+
+    def working_eps(self, view: View) -> float:
+        """The rounding that the implementation really works with: float32's, if it computes in float32 inside."""
+        return self.once(("eps", view.double), lambda: self._working_eps(view))
+
+    def _working_eps(self, view: View) -> float:
+        found = [view.eps]
+        values, noise = self.value(view)
+        for i in view.outputs:
+            size = np.abs(values[i])
+            largest = np.max(size, initial=0.0, where=np.isfinite(size))
+            if largest > 0:
+                found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * largest))))
+        return max(found)
+
+    # --------------------------------------------------------------------------------------------------- tolerances
+    def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:
+        """What numbers of this size may be off by when two formulas compute them from the same inputs."""
+        largest = np.max(np.abs(size), initial=0.0, where=np.isfinite(size))
+        return compare.rounding(np.abs(size) + largest, self.working_eps(view), view.tiny, noise)
+
+    def closely(self, view: View, size: Array, noise: Array) -> Tolerance:
+        """What numbers of this size may be off by when one formula computes them in another order."""
+        return compare.rounding(size, self.working_eps(view), view.tiny, noise)
+
+    def value_scale(self, view: View) -> float:
+        """The largest finite number in the results: what cancels inside an operation is often of this size."""
+        sizes = [np.max(np.abs(v), initial=0.0, where=np.isfinite(v)) for v in self.value(view)[0]]
+        return float(max(sizes, default=0.0))
+
+    def tangent_scale(self, view: View, tangents: Tangents) -> float:
+        """The size of a tangent result if the operation is of degree one: that of the results, times |t| / |x|."""
+        ratios = [
+            float(np.max(np.abs(t), initial=0.0)) / probes.typical(wide(self.point.leaves[i])) for i, t in tangents.items()
+        ]
+        return self.value_scale(view) * max(ratios, default=0.0)
+
+    @staticmethod
+    def fits(value: Array, like: Any) -> Array:
+        """A value of double precision as it arrives in the dtype of ``like``: infinite beyond its range."""
+        return compare.fits(value, float(jnp.finfo(like.dtype).max) if epsilon(like) else np.inf)
+
+    def evidence(
+        self,
+        rule: str,
+        against: str,
+        leaf: str,
+        got: Array,
+        expected: Array,
+        tolerance: Tolerance,
+        judged: Array | None = None,
+    ) -> Evidence:
+        """Compare two arrays, as evidence. Arrays of two shapes do not agree."""
+        if np.shape(got) != np.shape(expected):
+            message = f"shape {np.shape(got)}, expected {np.shape(expected)}"
+            return Evidence(rule, against, leaf, seed=self.seed, message=message, ok=False)
+        found = compare.compare(got, expected, tolerance, judged)
+        return Evidence(
+            rule=rule,
+            against=against,
+            leaf=leaf,
+            index=found.index,
+            got=found.got,
+            expected=found.expected,
+            error=found.error,
+            tolerance=found.tolerance,
+            why=found.why,
+            seed=self.seed,
+            judged=found.judged,
+            bad=found.bad,
+            ok=found.ok,
+        )
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: Exception

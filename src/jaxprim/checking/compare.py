@@ -1,0 +1,124 @@
+"""Comparing arrays element by element. A tolerance has one number per element and a reason, and ignores array size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .values import Array
+
+# Roundings of the dtype that a right rule may be off by, beside what its inputs' own rounding does to it.
+ROUNDINGS = 32.0
+# How much worse than its estimate a difference may be.
+SAFETY = 8.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What each element may be off by, and the reason, as a reader of a report sees it."""
+
+    size: Array
+    why: str
+
+    def __add__(self, other: Tolerance) -> Tolerance:
+        return Tolerance(self.size + other.size, f"{self.why}, and {other.why}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome at the element that is worst in units of its tolerance.
+
+    Attributes:
+        ok: whether every judged element is within its tolerance.
+        index: where the worst element is.
+        ratio: its error in units of its tolerance.
+        judged: how many elements were compared.
+        bad: how many of them are off by more than their tolerance.
+    """
+
+    ok: bool
+    index: tuple[int, ...]
+    got: complex
+    expected: complex
+    error: float
+    tolerance: float
+    why: str
+    ratio: float
+    judged: int
+    bad: int
+
+
+def rounding(size: Array | float, eps: float, tiny: float, noise: Array | float = 0.0) -> Tolerance:
+    """What arithmetic in a dtype may do to numbers of this size, of which ``noise`` is known to be uncertain."""
+    allowed = ROUNDINGS * (eps * np.abs(size) + noise) + 8 * tiny
+    return Tolerance(np.asarray(allowed), f"{ROUNDINGS:g} roundings of {eps:.1e}")
+
+
+def exact(shape: tuple[int, ...]) -> Tolerance:
+    """No error is allowed: integers, booleans, keys."""
+    return Tolerance(np.zeros(shape), "exact")
+
+
+def floor_of_differences(eps: float) -> float:
+    """The relative error below which differences are not trusted, whatever they say of themselves.
+
+    1e-6 in double precision: an iterative solver is smooth to its own tolerance, and a rule for its exact solution
+    differs from its differences by as much.
+    """
+    return max(1e-6, 4 * eps ** (2 / 3))
+
+
+def differences(value: Array, error: Array, slack: Array, eps: float) -> Tolerance:
+    """What a derivative may be off from differences with this estimate of their error."""
+    floor = floor_of_differences(eps)
+    why = f"{SAFETY:g} x the error estimate of the differences and {floor:.0e} of the value"
+    return Tolerance(SAFETY * error + slack + floor * np.abs(value), why)
+
+
+def compare(got: Array, expected: Array, tolerance: Tolerance, judged: Array | None = None) -> Comparison:
+    """Compare two arrays of one shape. Equal infinities and two NaNs agree; NaN against a number never does."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    allowed = np.broadcast_to(tolerance.size, got.shape)
+    use = np.ones(got.shape, bool) if judged is None else judged
+    if not np.any(use):
+        return Comparison(True, (), 0.0, 0.0, 0.0, 0.0, tolerance.why, 0.0, 0, 0)
+    error = _distance(got, expected)
+    with np.errstate(all="ignore"):
+        ratio = np.where(error == 0, 0.0, error / allowed)
+    ratio = np.where(use, np.where(np.isnan(ratio), np.inf, ratio), -1.0)
+    worst = np.unravel_index(int(np.argmax(ratio)), got.shape)
+    return Comparison(
+        ok=bool(np.all(ratio <= 1)),
+        index=tuple(int(i) for i in worst),
+        got=got[worst].item(),
+        expected=expected[worst].item(),
+        error=float(error[worst]),
+        tolerance=float(allowed[worst]),
+        why=tolerance.why,
+        ratio=float(ratio[worst]),
+        judged=int(np.count_nonzero(use)),
+        bad=int(np.count_nonzero(ratio > 1)),
+    )
+
+
+def _distance(got: Array, expected: Array) -> Array:
+    """|got - expected|; 0 for equal infinities and for two NaNs; infinite where only one is finite."""
+    if got.dtype.kind in "biu" and expected.dtype.kind in "biu":
+        return np.where(got == expected, 0.0, np.maximum(1.0, np.abs(got.astype(float) - expected.astype(float))))
+    with np.errstate(all="ignore"):
+        distance = np.abs(got - expected)
+        same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+        return np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
+
+
+def fits(value: Array, largest: float) -> Array:
+    """``value`` with what lies beyond a dtype's largest number made infinite, as that dtype would."""
+    if np.iscomplexobj(value) or not np.isfinite(largest):
+        return value
+    return np.where(np.abs(value) > largest, np.copysign(np.inf, value), value)
+
+
+def root_sum_square(*parts: Array | float) -> float:
+    """The size of a sum of independent errors."""
+    return float(np.sqrt(sum(float(np.sum(np.abs(part) ** 2)) for part in parts)))

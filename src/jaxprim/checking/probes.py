@@ -1,0 +1,88 @@
+"""Random directions, cotangents and nearby points, each drawn from its own named stream of one seed.
+
+A probe is scaled by the value that it belongs to, so that operands of 1e-30 and of 1e30 are tested alike. No element of
+a probe is near zero: a rule that is wrong in one element is then wrong by as much in what a comparison sees.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .values import Array, is_key, is_scalar, wide
+
+Stream = np.random.Generator
+
+
+def stream(seed: int, *labels: object) -> Stream:
+    """The random numbers of one question: another question's draws never change them."""
+    words = [zlib.crc32(str(label).encode()) for label in labels]
+    return np.random.default_rng([seed, *words])
+
+
+def signs(rng: Stream, shape: tuple[int, ...], complex_: bool) -> Array:
+    """Random signs, or for complex numbers random phases that are neither real nor imaginary."""
+    if not complex_:
+        return rng.choice([-1.0, 1.0], shape)
+    return np.exp(1j * (rng.uniform(0.2, np.pi / 2 - 0.2, shape) + rng.integers(0, 4, shape) * np.pi / 2))
+
+
+def unit(rng: Stream, like: Array) -> Array:
+    """Numbers of size 1/2 to 3/2, real or complex as ``like``."""
+    return rng.uniform(0.5, 1.5, like.shape) * signs(rng, like.shape, np.iscomplexobj(like))
+
+
+def typical(value: Array) -> float:
+    """The size of the numbers in an array: the median of those that are finite and not zero, and 1 if none is."""
+    sizes = np.abs(value)
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return float(np.median(sizes)) if sizes.size else 1.0
+
+
+def relative_direction(rng: Stream, value: Array) -> Array:
+    """A tangent that changes each element in proportion to itself: it stays in the domain for small steps."""
+    sizes = np.abs(value)
+    usable = np.isfinite(sizes) & (sizes > 0)
+    return unit(rng, value) * np.where(usable, sizes, typical(value))
+
+
+def even_direction(rng: Stream, value: Array) -> Array:
+    """A tangent of the same size in every element."""
+    return unit(rng, value) * typical(value)
+
+
+def rounded(value: Array, like: Any) -> Array:
+    """``value`` as it arrives at a rule: rounded to the dtype of ``like``."""
+    dtype = jnp.result_type(like)
+    with np.errstate(over="ignore", under="ignore"):
+        return wide(value.astype(dtype))
+
+
+def moved(leaf: Any, change: Array) -> Any:
+    """``leaf + change`` in the type of the leaf; a Python number stays one, so that it stays weakly typed."""
+    total = wide(leaf) + change
+    if is_scalar(leaf):
+        return type(leaf)(total)
+    with np.errstate(over="ignore", under="ignore"):
+        return jnp.asarray(total.astype(leaf.dtype))
+
+
+def nearby(rng: Stream, leaf: Any, relative: float) -> Any:
+    """The leaf with each element changed by at most ``relative`` of itself; keys are split, integers are kept."""
+    if is_key(leaf):
+        data = rng.integers(0, 2**31, leaf.shape)
+        return jax.vmap(jax.random.fold_in)(leaf.ravel(), data.ravel()).reshape(leaf.shape)
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return leaf
+    value = wide(leaf)
+    base = np.where(value == 0, 0 if np.any(value) else 1, np.abs(value))
+    return moved(leaf, base * relative * rng.uniform(0.5, 1.0, value.shape) * nearby_signs(rng, value))
+
+
+def nearby_signs(rng: Stream, value: Array) -> Array:
+    """Either sign; but only up from an array of zeros, as zero is often the end of the domain."""
+    return rng.choice([-1.0, 1.0], value.shape) if np.any(value) else np.ones(value.shape)

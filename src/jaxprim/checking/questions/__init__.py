@@ -1,0 +1,73 @@
+"""The table of questions: one row each. A new question is one function and one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxprim.checking.case import Answer, Case
+
+from . import batching, fidelity, first_order, linearity, values, zeros
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a subject at one point.
+
+    Attributes:
+        name: its stable name.
+        sentence: what it asks.
+        ask: yields evidence; raises NotAskedError with the reason if it does not apply.
+        departs: the rule whose declared departure from the derivative (a surrogate VJP) answers it, or None.
+    """
+
+    name: str
+    sentence: str
+    ask: Callable[[Case], Answer]
+    departs: str | None = None
+
+
+QUESTIONS = (
+    Question(
+        "abstract-eval",
+        "Does abstract eval promise the tree, shape, dtype and weak type that the implementation returns?",
+        values.abstract_eval,
+    ),
+    Question("jit", "Do the implementation and both rules give under jax.jit what they give eagerly?", values.jit),
+    Question("primal", "Do both rules return the implementation's value beside the derivative?", values.primal),
+    Question(
+        "jvp-differences",
+        "Is the JVP rule the derivative, by differences of the implementation?",
+        first_order.jvp_differences,
+        departs="jvp",
+    ),
+    Question(
+        "vjp-differences",
+        "Is the VJP rule the transposed derivative, by differences of the implementation?",
+        first_order.vjp_differences,
+        departs="vjp",
+    ),
+    Question(
+        "dot-product",
+        "Are the two rules each other's transpose: <ct, J t> = <J^T ct, t>, without conjugation?",
+        first_order.dot_product,
+        departs="vjp",
+    ),
+    Question("jvp-linear", "Is the JVP rule linear in the tangent?", linearity.jvp_linear, departs="jvp"),
+    Question("vjp-linear", "Is the VJP rule linear in the cotangent?", linearity.vjp_linear, departs="vjp"),
+    Question("jvp-zeros", "Does the JVP rule treat symbolic zeros as zeros?", zeros.jvp_zeros),
+    Question("vjp-zeros", "Does the VJP rule treat symbolic zeros as zeros?", zeros.vjp_zeros),
+    Question("vmap", "Does vmap of the implementation give what a loop gives?", batching.vmap),
+    Question("vmap-jvp", "Does vmap of the JVP, and the JVP of vmap, give what a loop gives?", batching.vmap_jvp),
+    Question("vmap-vjp", "Does vmap of the VJP, and the VJP of vmap, give what a loop gives?", batching.vmap_vjp),
+    Question(
+        "which-rule",
+        "Does forward mode run the JVP rule and reverse mode the VJP rule, in every context?",
+        fidelity.which_rule,
+    ),
+)
+
+
+def named(name: str) -> Question:
+    """The question of this name."""
+    return next(question for question in QUESTIONS if question.name == name)

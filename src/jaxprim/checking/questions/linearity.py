@@ -1,0 +1,89 @@
+"""Questions about linearity: a derivative maps zero to zero, and sums and multiples to sums and multiples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from jaxprim.checking import probes
+from jaxprim.checking.case import Answer, Case
+from jaxprim.checking.values import Array
+from jaxprim.checking.view import View
+
+# Powers of two: they are exact, so the only rounding is the rule's own. A large and a small one find clipping.
+MULTIPLES = (-4.0, 2.0**-10)
+
+# The numbers of several leaves, by name.
+Leaves = Mapping[str, Array]
+
+
+def jvp_linear(case: Case) -> Answer:
+    """The JVP of zero, of a sum and of multiples of tangents."""
+    first, second = case.directions("jvp")[:2]
+    for view in case.views:
+        noise = dict(zip(_tangent_names(view), case.pushed(view, first)[1], strict=True))
+
+        def push(numbers: Sequence[Array], view: View = view) -> Leaves:
+            pushed = view.jvp(dict(zip(first.tangents, numbers, strict=True)))
+            return dict(zip(_tangent_names(view), pushed.tangent, strict=True))
+
+        one, two = list(first.tangents.values()), list(second.tangents.values())
+        likes = [view.point.leaves[i] for i in first.tangents]
+        yield from _linear(case, view, "jvp", push, one, two, noise, likes)
+
+
+def vjp_linear(case: Case) -> Answer:
+    """The VJP of zero, of a sum and of multiples of cotangents."""
+    wrt = case.wrt("vjp")
+    for view in case.views:
+        noise = {f"cotangent of {case.point.names[i]}": n for i, n in case.pulled(view, 0)[1].items()}
+
+        def pull(numbers: Sequence[Array], view: View = view) -> Leaves:
+            pulled = view.vjp(numbers, wrt)
+            return {f"cotangent of {case.point.names[i]}": ct for i, ct in pulled.cotangent.items()}
+
+        likes = [view.results[i] for i in view.outputs]
+        yield from _linear(case, view, "vjp", pull, case.cotangents(0), case.cotangents(1), noise, likes)
+
+
+def _tangent_names(view: View) -> list[str]:
+    return [f"tangent of {name}" for name in view.output_names]
+
+
+def _linear(
+    case: Case,
+    view: View,
+    rule: str,
+    apply: Callable[[Sequence[Array]], Leaves],
+    one: list[Array],
+    two: list[Array],
+    noise: Leaves,
+    likes: Sequence[object],
+) -> Answer:
+    """Zero, one sum, two multiples. An element's rounding is that of the largest number that it had in any of them."""
+
+    def rounded(numbers: Sequence[Array]) -> list[Array]:
+        with view.precision():
+            return [probes.rounded(number, like) for number, like in zip(numbers, likes, strict=True)]
+
+    total = rounded([a + b for a, b in zip(one, two, strict=True)])
+    at_one, at_two, at_sum = apply(one), apply(two), apply(total)
+    zero = {name: np.zeros_like(leaf) for name, leaf in at_one.items()}
+    size = {name: np.abs(at_one[name]) + np.abs(at_two[name]) + np.abs(at_sum[name]) for name in at_one}
+    what = "tangent" if rule == "jvp" else "cotangent"
+    rows = [(f"a {what} of zeros gives zeros", apply([np.zeros_like(a) for a in one]), zero, 1.0)]
+    rows += [(f"a sum of two {what}s", at_sum, _sum(at_one, at_two), 1.0)]
+    for c in MULTIPLES:
+        multiple = rounded([c * a for a in one])
+        rows += [(f"{c:g} times a {what}", apply(multiple), {n: c * at_one[n] for n in at_one}, abs(c))]
+    for against, found, expected, factor in rows:
+        for name, got in found.items():
+            finite = np.isfinite(size[name])
+            tolerance = case.closely(view, factor * size[name], factor * noise[name])
+            yield case.evidence(rule, f"{against} ({view.label})", name, got, expected[name], tolerance, finite)
+
+
+def _sum(one: Leaves, two: Leaves) -> Leaves:
+    with np.errstate(invalid="ignore"):  # inf - inf, where the derivative is infinite
+        return {name: one[name] + two[name] for name in one}

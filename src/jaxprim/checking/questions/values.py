@@ -1,0 +1,91 @@
+"""Questions about values: one operation, however it is evaluated, gives one answer of the type that it declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxprim.checking.case import Answer, Case, Note, NotAskedError
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.values import describe, leaf_names, wide
+
+
+def abstract_eval(case: Case) -> Answer:
+    """Tree, shape, dtype and weak type of what abstract eval promises, against what the implementation returns."""
+    view, point = case.native, case.point
+    shapes = jax.eval_shape(lambda *operands: case.subject.call(*operands, **point.params), *point.tree.unflatten(point.leaves))
+    promised, tree = jax.tree_util.tree_flatten(shapes)
+    if tree != view.result_tree:
+        yield _type_evidence("result", str(tree), str(view.result_tree))
+        return
+    for name, aval, leaf in zip(leaf_names(["result"], [shapes]), promised, view.results, strict=True):
+        yield _type_evidence(name, _type(aval), _type(leaf))
+
+
+def _type(leaf: Any) -> str:
+    return describe(leaf) + (" (weakly typed)" if getattr(leaf, "weak_type", False) else "")
+
+
+def _type_evidence(leaf: str, got: str, expected: str) -> Evidence:
+    against = "the type that the implementation returns"
+    return Evidence("abstract eval", against, leaf, got=got, expected=expected, ok=got == expected)
+
+
+def jit(case: Case) -> Answer:
+    """The implementation and both rules under ``jax.jit``, against the same called eagerly."""
+    view, leaves = case.native, case.native.point.leaves
+    found = jax.jit(view.flat)(*leaves)
+    values, noise = case.value(view)
+    for name, got, expected, n in zip(view.names, map(wide, found), values, noise, strict=True):
+        yield case.evidence("impl", "jit against eager", name, got, expected, case.closely(view, expected, n))
+    for rule in (_jit_jvp, _jit_vjp):
+        try:
+            yield from rule(case)
+        except NotAskedError as error:
+            yield Note(f"asked of the implementation alone: {error}")
+
+
+def _jit_jvp(case: Case) -> Answer:
+    view, direction = case.native, case.directions("jvp")[0]
+    _, found = jax.jit(view.raw_jvp)(view.point.leaves, view.cast(direction.tangents))
+    pushed, noise = case.pushed(view, direction)
+    for name, i, expected, n in zip(view.output_names, view.outputs, pushed.tangent, noise, strict=True):
+        tolerance = case.closely(view, expected, n)
+        yield case.evidence("jvp", "jit against eager", f"tangent of {name}", wide(found[i]), expected, tolerance)
+
+
+def _jit_vjp(case: Case) -> Answer:
+    view, wrt = case.native, case.wrt("vjp")
+    pulled, noise = case.pulled(view, 0)
+    _, found = jax.jit(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts))(
+        view.point.leaves, view.cast_out(case.cotangents(0))
+    )
+    for i, got in zip(wrt, map(wide, found), strict=True):
+        expected = pulled.cotangent[i]
+        name = f"cotangent of {case.point.names[i]}"
+        yield case.evidence("vjp", "jit against eager", name, got, expected, case.closely(view, expected, noise[i]))
+
+
+def primal(case: Case) -> Answer:
+    """The primal output that each rule returns beside the derivative, against the implementation."""
+    asked = 0
+    for mode in ("jvp", "vjp"):
+        try:
+            case.wrt(mode)
+        except NotAskedError as error:
+            yield Note(f"not asked of the {mode} rule: {error}")
+            continue
+        asked += 1
+        yield from _primal(case, mode)
+    if not asked:
+        raise NotAskedError("there is neither a JVP nor a VJP rule")
+
+
+def _primal(case: Case, mode: str) -> Answer:
+    for view in case.views:
+        values, noise = case.value(view)
+        found = (case.pushed(view, case.directions(mode)[0]) if mode == "jvp" else case.pulled(view, 0))[0].primal
+        for name, got, expected, n in zip(view.names, found, values, noise, strict=True):
+            against = f"its primal output against the implementation ({view.label})"
+            yield case.evidence(mode, against, name, got, expected, case.roughly(view, expected, n))

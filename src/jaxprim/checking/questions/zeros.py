@@ -1,0 +1,77 @@
+"""Questions about symbolic zeros: what a rule skips for an operand that nobody differentiates must have been zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, combinations
+
+import numpy as np
+
+from jaxprim.checking.case import Answer, Case, NotAskedError
+from jaxprim.checking.values import Array
+
+# All subsets up to this many leaves; beyond it each leaf alone and all but each.
+ALL_SUBSETS = 4
+
+
+def subsets(items: Sequence[int]) -> list[tuple[int, ...]]:
+    """The proper, non-empty subsets; of many items only the smallest and the largest."""
+    sizes = range(1, len(items)) if len(items) <= ALL_SUBSETS else (1, len(items) - 1)
+    return list(chain.from_iterable(combinations(items, size) for size in sizes))
+
+
+def jvp_zeros(case: Case) -> Answer:
+    """The JVP with only some operands perturbed (the other tangents are symbolic zeros) = with arrays of zeros."""
+    wrt, view = case.wrt("jvp"), case.native
+    if len(wrt) < 2:
+        raise NotAskedError("a single operand is differentiable, so no tangent can be a symbolic zero")
+    tangents = case.directions("jvp")[0].tangents
+    _, noise = case.pushed(view, case.directions("jvp")[0])
+    for some in subsets(wrt):
+        symbolic = view.jvp({i: tangents[i] for i in some}).tangent
+        arrays = view.jvp({i: tangents[i] if i in some else np.zeros_like(tangents[i]) for i in wrt}).tangent
+        against = f"arrays of zeros, perturbing {_names(case, some)}"
+        for name, got, expected, n in zip(view.output_names, symbolic, arrays, noise, strict=True):
+            tolerance = case.closely(view, expected, n)
+            yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, _finite(expected))
+
+
+def vjp_zeros(case: Case) -> Answer:
+    """The VJP for only some operands, and with only some results used, = that for all, with arrays of zeros."""
+    wrt, results = case.wrt("vjp"), range(len(case.native.outputs))
+    if len(wrt) < 2 and len(results) < 2:
+        raise NotAskedError("a single operand and a single result are differentiable, so nothing can be a symbolic zero")
+    full, noise = case.pulled(case.native, 0)
+    for some in subsets(wrt):
+        found = case.native.vjp(case.cotangents(0), some).cotangent
+        yield from _same(case, f"all operands, perturbing {_names(case, some)}", found, full.cotangent, noise)
+    for used in subsets(results):
+        yield from _unused_results(case, used)
+
+
+def _unused_results(case: Case, used: tuple[int, ...]) -> Answer:
+    view, wrt = case.native, case.wrt("vjp")
+    cotangents = case.cotangents(0)
+    zeroed = [ct if k in used else np.zeros_like(ct) for k, ct in enumerate(cotangents)]
+    symbolic = view.vjp(cotangents, wrt, results=used).cotangent
+    arrays, noise = case.once(("zeroed", used), lambda: case.pull(view, zeroed))
+    names = ", ".join(view.output_names[k] for k in used)
+    yield from _same(case, f"arrays of zeros, using only {names}", symbolic, arrays.cotangent, noise)
+
+
+def _same(
+    case: Case, against: str, found: dict[int, Array], expected: dict[int, Array], noise: dict[int, Array]
+) -> Answer:
+    for i, got in found.items():
+        tolerance = case.closely(case.native, expected[i], noise[i])
+        name = f"cotangent of {case.point.names[i]}"
+        yield case.evidence("vjp", against, name, got, expected[i], tolerance, _finite(expected[i]))
+
+
+def _names(case: Case, leaves: Sequence[int]) -> str:
+    return ", ".join(case.point.names[i] for i in leaves)
+
+
+def _finite(expected: Array) -> Array:
+    """An array of zeros may give 0 x inf = NaN where a symbolic zero rightly gives 0."""
+    return np.isfinite(expected)

@@ -1,0 +1,209 @@
+"""What a check found, as data, and how it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxprim._errors import CheckFailed
+
+# Bad comparisons that the text of a finding shows in full, each at another place.
+SHOWN = 2
+
+Status = Literal["pass", "fail", "not asked", "departure"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison, shown at the element that is worst in units of its tolerance.
+
+    Attributes:
+        rule: what was compared, such as ``"jvp"`` or ``"impl"``.
+        against: what it was compared with and how: the direction, the precision, the transformation.
+        leaf: the operand or result that was compared, such as ``"x"`` or ``"result[1]"``.
+        index: the worst element in that leaf.
+        got: what the rule gave there.
+        expected: what the truth is there.
+        error: the distance between the two.
+        tolerance: what that distance may be.
+        why: the reason of the tolerance.
+        seed: the seed of everything random in this comparison.
+        judged: how many elements were compared.
+        bad: how many of them were off by more than their tolerance.
+        message: what happened instead of a comparison: an exception, or a difference that is not a number.
+    """
+
+    rule: str
+    against: str
+    leaf: str = ""
+    index: tuple[int, ...] = ()
+    got: complex | str | None = None
+    expected: complex | str | None = None
+    error: float = 0.0
+    tolerance: float = 0.0
+    why: str = ""
+    seed: int | None = None
+    judged: int = 1
+    bad: int = 0
+    message: str = ""
+    ok: bool = True
+
+    @property
+    def ratio(self) -> float:
+        """The error in units of the tolerance."""
+        if self.error == 0:
+            return 0.0 if self.ok else float("inf")
+        return self.error / self.tolerance if self.tolerance else float("inf")
+
+    @property
+    def where(self) -> str:
+        """The worst element, such as ``x[2,0]``."""
+        return self.leaf + (f"[{','.join(map(str, self.index))}]" if self.index else "")
+
+    def lines(self) -> Iterator[str]:
+        """The breadcrumb: one labelled fact per line."""
+        yield f"{self.rule}: {self.against}"
+        for label, fact in self._facts():
+            yield f"  {label + ':':<11}{fact}"
+
+    def _facts(self) -> Iterator[tuple[str, object]]:
+        if self.message:
+            yield "error", self.message.replace("\n", "\n" + " " * 13)
+        if self.leaf:
+            yield "at", self.where + (f" ({self.bad} of {self.judged} elements are off)" if self.judged > 1 else "")
+        if self.got is not None:
+            yield "got", number(self.got) + self._quotient()
+        if self.expected is not None:
+            yield "expected", number(self.expected)
+        if self.why:
+            yield "off by", f"{self.error:.3g}, allowed {self.tolerance:.2g}: {self.why}"
+        if self.seed is not None:
+            yield "seed", self.seed
+
+    def _quotient(self) -> str:
+        """``got / expected``: a factor of exactly 2 or -1 says a lot."""
+        if isinstance(self.got, str | None) or isinstance(self.expected, str | None) or not self.expected:
+            return ""
+        return f"  (got / expected = {number(self.got / self.expected, 6)})"
+
+
+def number(value: complex | str, digits: int = 9) -> str:
+    """A number as short as its digits allow."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, complex):
+        return f"{value.real:.{digits}g}{value.imag:+.{digits}g}j"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question about one example.
+
+    Attributes:
+        question: the question's stable name.
+        subject: the name of the primitive or function.
+        example: which example, such as ``"x=float32[3], factor=float"``.
+        status: pass; fail; not asked, with the reason; or departure: wrong as its author declared, with the reason.
+        evidence: the comparisons, worst first.
+        reason: why it was not asked, or why the rule departs.
+        notes: what a reader should know beside the numbers.
+        compared: how many comparisons were made; ``evidence`` keeps the worst.
+        seconds: how long the answer took.
+    """
+
+    question: str
+    subject: str
+    example: str
+    status: Status
+    evidence: tuple[Evidence, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    compared: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing bad was found; also true when the question was not asked."""
+        return self.status != "fail"
+
+    @property
+    def worst(self) -> Evidence | None:
+        """The evidence that is worst in units of its tolerance."""
+        return self.evidence[0] if self.evidence else None
+
+    def summary(self) -> str:
+        """One line on what the answer rests on."""
+        if self.status in ("not asked", "departure"):
+            return self.reason
+        worst = self.worst
+        if worst is None:
+            return ""
+        count = f"{self.compared} comparison{'s' * (self.compared != 1)}"
+        if worst.message:
+            return worst.message.splitlines()[0]
+        if not worst.why or worst.why == "exact":
+            return f"{count}, {'all' if self.ok else 'not all'} exact"
+        return f"{count}, worst {worst.error:.1e} of {worst.tolerance:.1e} at {worst.where}"
+
+    def text(self) -> str:
+        """The finding with the breadcrumb of everything that is bad."""
+        head = f"{self.status}: {self.question} of {self.subject} at {self.example}"
+        bad = [item for item in self.evidence if not item.ok]
+        shown = list({item.where: item for item in reversed(bad)}.values())[::-1][:SHOWN]
+        body = [f"  {line}" for item in shown for line in item.lines()]
+        more = [f"  and {len(bad) - len(shown)} more comparisons that are off"] if len(bad) > len(shown) else []
+        reason = [f"  reason: {self.reason}"] if self.reason else []
+        return "\n".join([head, *reason, *body, *more, *[f"  note: {note}" for note in self.notes]])
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that one check found. It is evidence, not a proof: *checked*, at these points, with this seed."""
+
+    subject: str
+    seed: int
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether no finding is bad."""
+        return all(finding.ok for finding in self.findings)
+
+    @property
+    def bad(self) -> tuple[Finding, ...]:
+        """The findings that are bad."""
+        return tuple(finding for finding in self.findings if not finding.ok)
+
+    def raise_if_bad(self) -> None:
+        """Raise ``CheckFailed`` with the text of the report if a finding is bad."""
+        if not self.ok:
+            raise CheckFailed(self.text())
+
+    def text(self) -> str:
+        """One line per question, then a breadcrumb for each bad finding."""
+        return "\n".join([self.headline(), *self._table(), *["\n" + finding.text() for finding in self.bad]])
+
+    def headline(self) -> str:
+        """How many questions had which answer."""
+        counts = {status: sum(f.status == status for f in self.findings) for status in ("pass", "fail", "departure")}
+        asked = sum(f.status != "not asked" for f in self.findings)
+        said = [f"{counts['pass']} of {asked} questions pass"]
+        said += [f"{counts['departure']} depart as declared"] if counts["departure"] else []
+        said += [f"{counts['fail']} FAIL"] if counts["fail"] else []
+        skipped = len(self.findings) - asked
+        said += [f"{skipped} not asked"] if skipped else []
+        return f"{self.subject}: {', '.join(said)} (seed {self.seed})"
+
+    def _table(self) -> Iterator[str]:
+        width = max((len(finding.question) for finding in self.findings), default=0)
+        example = None
+        for finding in self.findings:
+            if finding.example != example:
+                example = finding.example
+                yield f"at {example}"
+            yield f"  {finding.status:<9}  {finding.question:<{width}}  {finding.summary()}"
+
+    def __str__(self) -> str:
+        return self.text()

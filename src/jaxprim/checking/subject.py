@@ -1,0 +1,133 @@
+"""What is checked: a primitive, or any function that JAX can trace, seen through the same few questions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._primitive import Primitive
+from jaxprim._types import RuleInfo
+
+# What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
+REFUSALS = (
+    r"can't apply forward-mode (autodiff|differentiation) \(jvp\) to a custom_vjp function",
+    r"callbacks? do(es)? not support (JVP|transpose|differentiation)",
+    r"Linearization failed to produce known values",
+    r"FFI calls? (cannot|do not|does not)",
+    r"Reverse-mode differentiation does not work for lax\.while_loop",
+    r"(Differentiation|Transpose|Transposition) rule (for|\(for).*not implemented",
+    r"(Differentiation|Transpose) rule not implemented",
+)
+_REFUSAL = re.compile("|".join(REFUSALS))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A primitive or a function under check.
+
+    Attributes:
+        name: how reports call it.
+        call: applies it to operands and static params.
+        primitive: the primitive, or None for a function.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    primitive: Primitive | None = None
+
+    @staticmethod
+    def of(target: Callable[..., Any]) -> Subject:
+        """The subject that a primitive or a function is."""
+        if isinstance(target, Primitive):
+            return Subject(target.name, target, target)
+        return Subject(getattr(target, "__name__", None) or type(target).__name__, target)
+
+    @property
+    def surrogate(self) -> str | None:
+        """The author's reason why the VJP departs from the derivative, or None if it does not."""
+        return self.primitive.surrogate if self.primitive is not None else None
+
+    def rule(self, name: str) -> RuleInfo | None:
+        """What is known of a rule; None for a function, which JAX differentiates as it can."""
+        if self.primitive is None:
+            return None
+        return next((info for info in self.primitive.rules.report() if info.rule == name), None)
+
+    def missing(self, name: str) -> str | None:
+        """Why there is no rule of this name, or None if there is one, or it is not known before it is asked."""
+        info = self.rule(name)
+        return (info.why or f"no {name} rule") if info is not None and info.status == "missing" else None
+
+    def gave(self, name: str) -> bool:
+        """Whether the author gave a rule of this name."""
+        info = self.rule(name)
+        return info is not None and info.status == "given"
+
+    def departs(self, name: str) -> bool:
+        """Whether a rule's disagreement with the derivative is the author's declared departure."""
+        info = self.rule(name)
+        return self.surrogate is not None and (name == "vjp" or (info is not None and info.origin == "vjp"))
+
+    def examples(self) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+        """The author's examples; raises with the line to write where there is none."""
+        found = self.primitive.examples() if self.primitive is not None else ()
+        if not found:
+            raise BadCall(no_examples(self))
+        return [(example.operands, example.params) for example in found]
+
+    def operand_names(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The name of each operand: from the signature where it tells, else by position."""
+        if self.primitive is not None:
+            return self.primitive.operand_names(*operands)
+        try:
+            bound = inspect.signature(self.call).bind(*operands, **params)
+        except (TypeError, ValueError):
+            return tuple(f"operand{i}" for i in range(len(operands)))
+        return _names_of(bound, len(operands))
+
+
+def no_examples(subject: Subject) -> str:
+    """What to write for a subject that cannot be checked, as there is no example of its operands."""
+    if subject.primitive is None:
+        return text(
+            f"{subject.name}: no example to check it on.",
+            got="no operands",
+            expected="an example of its operands",
+            write=f"jaxprim.check({subject.name}, x, ...)",
+        )
+    return text(
+        f"{subject.name}: no example to check it on.",
+        got="no operands, and no def_examples",
+        expected="at least one example of its operands",
+        write=f"@{subject.name}.def_examples\n            def _():\n                return [(x, ...)]"
+        "  # each entry: the operands, or (operands, params)",
+    )
+
+
+def _names_of(bound: inspect.BoundArguments, count: int) -> tuple[str, ...]:
+    names: list[str] = []
+    for name, parameter in bound.signature.parameters.items():
+        if name not in bound.arguments:
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{name}[{i}]" for i in range(len(bound.arguments[name]))]
+        else:
+            names.append(name)
+    return tuple(names[:count])
+
+
+def refusal(error: BaseException) -> str | None:
+    """The reason why something cannot be asked, if an error says so: a rule is missing, or JAX has no such mode."""
+    if isinstance(error, RuleMissing):
+        return first_line(error)
+    found = isinstance(error, TypeError | ValueError | NotImplementedError) and _REFUSAL.search(str(error))
+    return f"JAX has no such rule for it: {first_line(error)}" if found else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,239 @@
+"""One example in one precision: the operation and its two derivatives as functions of flat lists of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import probes
+from .subject import Subject
+from .values import Array, as_array, doubled, epsilon, has_tangents, is_key, is_scalar, leaf_names, result_names, tiny, wide
+
+Tangents = Mapping[int, Array]
+
+
+@dataclass(frozen=True)
+class Point:
+    """The operands of one example, flat.
+
+    Attributes:
+        leaves: the leaves of all operands.
+        tree: how the operands are put together from them.
+        names: what each leaf is called.
+        params: the static params.
+    """
+
+    leaves: tuple[Any, ...]
+    tree: Any
+    names: tuple[str, ...]
+    params: Mapping[str, Any]
+
+    @staticmethod
+    def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Point:
+        leaves, tree = jax.tree_util.tree_flatten(operands)
+        names = leaf_names(subject.operand_names(operands, params), operands)
+        return Point(tuple(as_array(leaf) for leaf in leaves), tree, names, dict(params))
+
+    @property
+    def differentiable(self) -> tuple[int, ...]:
+        """The positions of the leaves that have tangents."""
+        return tuple(i for i, leaf in enumerate(self.leaves) if has_tangents(leaf))
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What ``jax.jvp`` gave: the rule's own primal output, and a tangent for each real or complex result leaf."""
+
+    primal: list[Array]
+    tangent: list[Array]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What ``jax.vjp`` gave: the rule's own primal output, and the cotangent of each operand leaf asked for."""
+
+    primal: list[Array]
+    cotangent: dict[int, Array]
+
+
+@dataclass(frozen=True)
+class View:
+    """A point in the dtypes it was given in, or in double precision.
+
+    Attributes:
+        subject: the operation.
+        point: its operands in this precision.
+        double: whether they were brought to double precision.
+        names: what each result leaf is called.
+        results: the result leaves, as the implementation gave them.
+        result_tree: how the result is put together from them.
+    """
+
+    subject: Subject
+    point: Point
+    double: bool
+    names: tuple[str, ...] = ()
+    results: tuple[Any, ...] = ()
+    result_tree: Any = None
+
+    @staticmethod
+    def native(subject: Subject, point: Point) -> View:
+        """The point as it was given. Raises what the implementation raises."""
+        return View(subject, point, False)._evaluated()
+
+    @staticmethod
+    def in_double(subject: Subject, point: Point) -> View:
+        """The point in double precision. Raises what the implementation raises there."""
+        view = View(subject, point, True)
+        with view.precision():
+            leaves = tuple(doubled(leaf) for leaf in point.leaves)
+            return replace(view, point=replace(point, leaves=leaves))._evaluated()
+
+    def _evaluated(self) -> View:
+        with self.precision():
+            result = self.subject.call(*self.point.tree.unflatten(self.point.leaves), **self.point.params)
+            tree = jax.tree_util.tree_structure(result)
+            return replace(self, names=result_names(result), results=tuple(result_leaves(result)), result_tree=tree)
+
+    @property
+    def label(self) -> str:
+        """What a report calls this precision: ``float64``, or the dtypes of the point."""
+        if self.double:
+            return "float64"
+        dtypes = [str(jnp.result_type(self.point.leaves[i])) for i in self.point.differentiable]
+        return "/".join(sorted(set(dtypes))) or "exact"
+
+    @property
+    def eps(self) -> float:
+        """The coarsest rounding among operands and results."""
+        with self.precision():
+            return max([epsilon(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
+
+    @property
+    def tiny(self) -> float:
+        """The largest of the smallest normal numbers among operands and results."""
+        with self.precision():
+            return max([tiny(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The positions of the result leaves that have tangents."""
+        return tuple(i for i, leaf in enumerate(self.results) if has_tangents(leaf))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the result leaves that have tangents."""
+        return tuple(self.names[i] for i in self.outputs)
+
+    def precision(self) -> AbstractContextManager[None]:
+        """The context in which this view is evaluated."""
+        return jax.enable_x64(True) if self.double else nullcontext()
+
+    def flat(self, *leaves: Any) -> tuple[Any, ...]:
+        """The operation on flat leaves, returning flat leaves; JAX transforms this."""
+        result = self.subject.call(*self.point.tree.unflatten(leaves), **self.point.params)
+        return tuple(result_leaves(result))
+
+    def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
+        """The numbers of each result leaf."""
+        with self.precision():
+            return [wide(leaf) for leaf in self.flat(*(self.point.leaves if leaves is None else leaves))]
+
+    def value_along(self, tangents: Tangents, step: float) -> list[Array]:
+        """The numbers of the differentiable results at ``x + step t``; NaN where the implementation raises there."""
+        with self.precision():
+            leaves = list(self.point.leaves)
+            for i, tangent in tangents.items():
+                leaves[i] = probes.moved(leaves[i], step * tangent)
+            try:
+                results = self.flat(*leaves)
+            except Exception:  # noqa: BLE001 - a host function may refuse points beyond its domain, in any way it likes
+                return [np.full(np.shape(self.results[i]), np.nan) for i in self.outputs]
+            return [wide(results[i]) for i in self.outputs]
+
+    def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> Pushed:
+        """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
+        with self.precision():
+            primal, tangent = self.raw_jvp(self.point.leaves if leaves is None else leaves, self.cast(tangents))
+            return Pushed([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
+
+    def raw_jvp(self, leaves: Sequence[Any], tangents: Mapping[int, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The same on JAX values, for ``jit`` and ``vmap``."""
+        wrt = tuple(tangents)
+        return jax.jvp(self.of(leaves, wrt), tuple(leaves[i] for i in wrt), tuple(tangents[i] for i in wrt))
+
+    def vjp(
+        self,
+        cotangents: Sequence[Array],
+        wrt: Sequence[int],
+        leaves: Sequence[Any] | None = None,
+        results: Sequence[int] | None = None,
+    ) -> Pulled:
+        """``jax.vjp`` with respect to some leaves, pulled back along a cotangent of each differentiable result.
+
+        With ``results``, only these (positions among the differentiable results) are used by the caller: the
+        cotangents of the others are symbolic zeros.
+        """
+        with self.precision():
+            leaves = self.point.leaves if leaves is None else leaves
+            primal, cotangent = self.raw_vjp(leaves, wrt, self.cast_out(cotangents), results)
+            return Pulled([wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)})
+
+    def raw_vjp(
+        self,
+        leaves: Sequence[Any],
+        wrt: Sequence[int],
+        cotangents: Sequence[Any],
+        results: Sequence[int] | None = None,
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The same on JAX values, for ``jit`` and ``vmap``."""
+        function = self.of(leaves, wrt)
+        if results is not None:
+            keep = [self.outputs[k] for k in results]
+            primal, pull = jax.vjp(lambda *some: [function(*some)[i] for i in keep], *[leaves[i] for i in wrt])
+            return primal, pull([cotangents[k] for k in results])
+        primal, pull = jax.vjp(function, *[leaves[i] for i in wrt])
+        return primal, pull(self.seeds(primal, cotangents))
+
+    def seeds(self, primal: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
+        """The cotangents of all result leaves: those given, and JAX's own for results without tangents."""
+        seeds: list[Any] = [np.zeros(np.shape(leaf), jax.dtypes.float0) for leaf in primal]
+        for i, cotangent in zip(self.outputs, cotangents, strict=True):
+            seeds[i] = cotangent
+        return tuple(seeds)
+
+    def of(self, leaves: Sequence[Any], wrt: Sequence[int]) -> Any:
+        """The operation as a function of some of its leaves."""
+
+        def function(*some: Any) -> tuple[Any, ...]:
+            every = list(leaves)
+            for i, leaf in zip(wrt, some, strict=True):
+                every[i] = leaf
+            return self.flat(*every)
+
+        return function
+
+    def cast(self, tangents: Tangents) -> dict[int, Any]:
+        """Tangents in the dtypes that JAX wants for these operands; those of Python numbers stay Python numbers."""
+        return {i: _cast(tangent, self.point.leaves[i]) for i, tangent in tangents.items()}
+
+    def cast_out(self, cotangents: Sequence[Array]) -> list[Any]:
+        """Cotangents in the dtypes of the differentiable results."""
+        return [jnp.asarray(ct.astype(self.results[i].dtype)) for i, ct in zip(self.outputs, cotangents, strict=True)]
+
+
+def result_leaves(result: Any) -> list[Any]:
+    """The leaves of a result as JAX arrays: a plain function may also return Python numbers or NumPy arrays."""
+    return [leaf if is_key(leaf) else jnp.asarray(leaf) for leaf in jax.tree_util.tree_leaves(result)]
+
+
+def _cast(tangent: Array, leaf: Any) -> Any:
+    if is_scalar(leaf):
+        return type(leaf)(tangent)
+    return jnp.asarray(np.asarray(tangent).astype(leaf.dtype))

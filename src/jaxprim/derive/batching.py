@@ -1,0 +1,68 @@
+"""The batch rule: bind the same primitive with one more level.
+
+    given as a rule   the author's rule evaluates the level
+    given as a word   "vmap" | "sequential" | "expand" | "broadcast" | "elementwise"
+    derived           "vmap" of an impl or kernel; "sequential" for a host function or a raw lowering
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxprim import _jax
+from jaxprim._calls import Call
+from jaxprim._levels import Level, infer
+from jaxprim._rules import RuleSet
+from jaxprim.derive import implementation, vmapped
+
+WORDS = ("vmap", "sequential", "expand", "broadcast", "elementwise")
+
+
+def word(rules: RuleSet) -> str:
+    """How a batch of a primitive is evaluated."""
+    if rules.has("batching"):
+        return "rule"
+    if rules.batching_word is not None:
+        return rules.batching_word
+    return "vmap" if rules.has("impl") or (rules.kernels() and not rules.has("host")) else "sequential"
+
+
+def batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call) -> tuple[list[Any], list[Any]]:
+    """JAX's batch rule of the main primitive; JAX asks it also when nothing is batched."""
+    primitive = call.rules.primitive
+    if all(dim is None for dim in dims) and axis.name not in axes(call, args):
+        outs = primitive.bind(*args, call=call)
+        return outs, [None] * len(outs)
+    if word(call.rules) == "elementwise":
+        outs = primitive.bind(*vmapped.aligned(axis, args, dims), call=call)
+        return outs, [0] * len(outs)
+    pushed = push(call, axis, [_jax.typeof(x) for x in args], dims)
+    return primitive.bind(*args, call=pushed), list(pushed.levels[-1].out_dims)
+
+
+def axes(call: Call, args: Sequence[Any]) -> frozenset[Any]:
+    """The named axes that the collectives of an implementation use."""
+    if not call.rules.has("impl"):
+        return frozenset()
+    return _jax.named_axes(implementation.program(call, [_jax.typeof(x) for x in args]))
+
+
+def push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
+    """The call under one more vmap."""
+    how = word(call.rules)
+    if how == "rule" and call.parent is not None:
+        how = "vmap"  # of the program of the author's rule for the inner level
+    level = _level(call, how, axis, avals, dims)
+    return call.push(level, how)
+
+
+def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Level:
+    elements = tuple(_jax.element_aval(axis, dim, aval) for dim, aval in zip(dims, avals, strict=True))
+    element = implementation.results(call, call.element_avals(elements))
+    if how == "rule":
+        by_rule = vmapped.batched_by_rule(call, axis, avals, dims, element)
+        return Level(axis, tuple(dims), by_rule.dims)
+    if how == "vmap":
+        return infer(implementation.program(call, elements), axis, dims)
+    return Level(axis, tuple(dims), (0,) * len(element.avals))

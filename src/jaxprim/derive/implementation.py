@@ -1,0 +1,275 @@
+"""Result types and programs of a primitive, from its impl, kernels, host function and abstract eval.
+
+    abstract eval   given, else by tracing the impl (or a kernel)
+    program         kernel of the platform, else impl, else host function behind a callback
+    under a vmap    vmap of the program, or as the primitive's batching word or rule says
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxprim import _host, _jax
+from jaxprim._avals import complete, same_type, short, union_varying
+from jaxprim._calls import Call
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, text
+from jaxprim._levels import batch_program
+from jaxprim._results import Results, fit, read_avals, read_outputs
+from jaxprim._rules import Rule
+from jaxprim.derive import vmapped
+
+# Host functions and foreign kernels lose the varying axes of their operands inside shard_map.
+_OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call"})
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced implementation."""
+
+    program: Any
+    results: Results
+
+
+# ----------------------------------------------------------------------------------------------------- result types
+def results(call: Call, avals: Sequence[Any]) -> Results:
+    """The result types of one element of a call (its innermost, without batch levels)."""
+    return call.rules.cache.get(("results", call.base, tuple(avals)), lambda: _results(call.base, avals))
+
+
+def _results(call: Call, avals: Sequence[Any]) -> Results:
+    rule = call.rules.given.get("abstract_eval")
+    source = _traceable(call)
+    if rule is None:
+        if source is None:
+            raise _no_abstract_eval(call)
+        return _traced(call, source, avals).results
+    declared = _declared(call, rule, avals)
+    if source is not None:
+        _compare(call, rule, source, declared, _traced(call, source, avals).results)
+    return declared
+
+
+def _declared(call: Call, rule: Rule, avals: Sequence[Any]) -> Results:
+    call.rules.record("abstract_eval")
+    operands = call.operands([_jax.strip(aval) for aval in avals])
+    found = read_avals(call.rules.name, rule.author, rule.author(*operands, **call.params))
+    return Results(complete(found.avals, avals), found.tree)
+
+
+def _compare(call: Call, declared_by: Rule, source: Rule, declared: Results, real: Results) -> None:
+    names = declared.names()
+    if declared.tree != real.tree:
+        raise RuleWrong(
+            text(
+                f"{call.rules.name}: abstract eval and the implementation disagree on the structure of the results.",
+                got=f"{declared.tree} from abstract eval",
+                expected=f"{real.tree}, as {getattr(source.author, '__name__', 'impl')} at {source.origin} returns",
+                rule=declared_by.author,
+                write=f"return {_aval_lines(real)}",
+            )
+        )
+    for name, said, is_ in zip(names, declared.avals, real.avals, strict=True):
+        if not same_type(said, is_):
+            raise RuleWrong(
+                text(
+                    f"{call.rules.name}: abstract eval and the implementation disagree ({name}).",
+                    got=f"{short(said)} from abstract eval",
+                    expected=f"{short(is_)}, as {getattr(source.author, '__name__', 'impl')} at {source.origin} returns",
+                    rule=declared_by.author,
+                    write=f"return {_aval_lines(real)}",
+                )
+            )
+
+
+def _aval_lines(results: Results) -> str:
+    lines = [f"jax.ShapeDtypeStruct({tuple(a.shape)}, '{a.dtype.name}')" for a in results.avals]
+    return lines[0] if len(lines) == 1 else f"({', '.join(lines)})"
+
+
+def _no_abstract_eval(call: Call) -> RuleMissing:
+    rules = call.rules
+    return RuleMissing(
+        text(
+            f"{rules.name}: its abstract eval is missing, so the type of its result is not known.",
+            why="it can only be derived from an impl that JAX can trace"
+            + (", and a host function is opaque" if rules.has("host") else ""),
+            rule=rules.given["host"].author if rules.has("host") else None,
+            write=f"@{rules.name}.def_abstract_eval  # def _({', '.join(rules.signature.names(len(call.tree.children())))},"
+            " ...): return jax.ShapeDtypeStruct(shape, dtype)",
+        )
+    )
+
+
+# -------------------------------------------------------------------------------------------------- implementations
+def _traceable(call: Call) -> Rule | None:
+    """The implementation that JAX can trace: the impl, or a kernel where there is neither impl nor host function."""
+    given = call.rules.given
+    if "impl" in given or "host" in given or "abstract_eval" in given:
+        return given.get("impl")
+    return next(iter(call.rules.kernels().values()), None)
+
+
+def _traced(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
+    """Trace an impl or kernel on operands of these types."""
+    key = ("traced", rule, call, tuple(avals))
+    return call.rules.cache.get(key, lambda: _trace(call, rule, avals))
+
+
+def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
+    tree: list[Any] = []
+
+    def run(*leaves: Any) -> list[Any]:
+        out = rule.author(*call.operands(leaves), **call.params)
+        flat, out_tree = jax.tree.flatten(out)
+        tree.append(out_tree)
+        return [_as_array(call, rule, leaf) for leaf in flat]
+
+    program = _jax.trace(run, avals, f"{call.rules.name}_{rule.name}")
+    refuse_tracers(call, rule, program)
+    _refuse_effects(call, rule, program)
+    axes = union_varying(avals)
+    if axes and any(_jax.uses(program, name) for name in _OPAQUE):
+        inner = program
+        program = _jax.trace(lambda *xs: [_jax.cast_varying(x, axes) for x in _jax.evaluate(inner, *xs)], avals, "varying")
+    return Traced(program, Results(_jax.out_avals(program), tree[0]))
+
+
+def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
+    effects = _jax.refused_effects(program)
+    if effects:
+        raise RuleWrong(
+            text(
+                f"{call.rules.name}: the implementation has side effects.",
+                got=", ".join(effects),
+                expected="a pure function (jax.debug.print is fine)",
+                why="operations are pure: JAX may drop, merge or repeat them",
+                rule=rule.author,
+                write="return the value instead, and do the effect outside the primitive",
+            )
+        )
+
+
+def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
+    try:
+        _jax.typeof(leaf)
+    except TypeError:
+        raise RuleWrong(
+            text(
+                f"{call.rules.name}: the implementation returned something that is no array.",
+                got=f"a {type(leaf).__name__}",
+                expected="arrays, in any pytree",
+                rule=rule.author,
+                write="return jnp.asarray(result)",
+            )
+        ) from None
+    return leaf
+
+
+def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:
+    """A rule that closes over a traced value would leak it into other traces: it must be an operand."""
+    for tracer in _jax.closed_over_tracers(program):
+        raise BadCall(
+            text(
+                f"{call.rules.name}: the {rule.name} closes over a traced value.",
+                got=f"{short(tracer.aval)} (traced)",
+                expected="operands, static params and concrete arrays only",
+                why="rules are traced once and used in many traces",
+                rule=rule.author,
+                write=f"pass it as an operand: {call.rules.name}(..., value)",
+            )
+        )
+
+
+def implementation(call: Call, platform: str | None) -> Rule:
+    """The implementation that runs on a platform: its kernel, else the impl, else the host function."""
+    rules = call.rules
+    kernels = rules.kernels()
+    found = kernels.get(platform or "") or rules.given.get("impl") or rules.given.get("host")
+    if found is None and platform is None and kernels:
+        found = next(iter(kernels.values()))
+    if found is None:
+        raise RuleMissing(
+            text(
+                f"{rules.name}: no implementation for platform '{platform}'.",
+                got=f"implementations for {', '.join(sorted(kernels)) or 'no platform'}",
+                expected=f"a kernel for '{platform}', or an impl as fallback",
+                write=f"@{rules.name}.def_impl  # or def_kernel(platform='{platform}')",
+            )
+        )
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------- programs
+def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> Any:
+    """The program of a call under its batch levels, on operands of these types."""
+    key = ("program", call, tuple(avals), platform)
+    return call.rules.cache.get(key, lambda: _program(call, avals, platform))
+
+
+def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
+    if call.parent is None:
+        return _base_program(call, avals, platform)
+    level = call.levels[-1]
+    if call.how == "sequential":
+        return vmapped.sequential_program(call, avals)
+    if call.how == "rule":
+        return vmapped.rule_program(call, avals, results(call, call.element_avals(avals))).program
+    if call.how in ("expand", "broadcast"):
+        return _leading_program(call, avals, platform)
+    return batch_program(program(call.parent, level.element(avals), platform), level)
+
+
+def _base_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
+    rule = implementation(call, platform)
+    expected = results(call, avals)
+    if rule.name == "host":
+        return _host_program(call, rule, avals, expected)
+    traced = _traced(call, rule, avals)
+    if rule is not _traceable(call):
+        _check_kernel(call, rule, traced, expected)
+    if traced.results.avals == expected.avals:
+        return traced.program
+
+    def settle(*leaves: Any) -> list[Any]:  # weak types and varying axes as declared
+        outs = _jax.evaluate(traced.program, *leaves)
+        return [fit(out, aval) for out, aval in zip(outs, expected.avals, strict=True)]
+
+    return _jax.trace(settle, avals, call.rules.name)
+
+
+def _check_kernel(call: Call, rule: Rule, traced: Traced, expected: Results) -> None:
+    dummies = jax.tree.unflatten(traced.results.tree, traced.results.avals)
+    read_outputs(call.rules.name, rule.name, rule.author, dummies, expected)
+
+
+def _host_program(call: Call, rule: Rule, avals: Sequence[Any], expected: Results) -> Any:
+    run = _host.callback(call, rule, expected)
+
+    def on_host(*leaves: Any) -> list[Any]:
+        plain = [jax.random.key_data(x) if _jax.is_key(_jax.typeof(x)) else x for x in leaves]
+        outs = _jax.host_call(run, [_jax.without_varying(aval) for aval in expected.avals], *plain)
+        return [fit(out, aval) for out, aval in zip(outs, expected.avals, strict=True)]
+
+    return _jax.trace(on_host, avals, call.rules.name)
+
+
+def _leading_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
+    """The implementation on operands with leading batch axes, which it handles itself."""
+    base = call.base
+    rule = implementation(base, platform)
+    spread = _jax.trace(lambda *xs: vmapped.spread(call, xs), avals, "spread")
+    wide = _jax.out_avals(spread)
+    element = results(call, call.element_avals(avals))
+    sizes = tuple(level.axis.size for level in reversed(call.levels))
+    expected = Results(tuple(_jax.ShapedArray((*sizes, *a.shape), a.dtype) for a in element.avals), element.tree)
+    if rule.name == "host":
+        inner = _host_program(base, rule, wide, expected)
+    else:
+        traced = _traced(base, rule, wide)
+        _check_kernel(base, rule, traced, expected)
+        inner = traced.program
+    return _jax.trace(lambda *xs: _jax.evaluate(inner, *_jax.evaluate(spread, *xs)), avals, call.rules.name)

@@ -1,0 +1,51 @@
+"""Abstract evaluation and lowering of the main primitive."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from jaxprim import _jax
+from jaxprim._calls import Call
+from jaxprim._levels import batched_avals
+from jaxprim._rules import RuleSet
+from jaxprim.derive import implementation
+
+
+def abstract_eval(*avals: Any, call: Call) -> tuple[list[Any], set[Any]]:
+    """JAX's abstract eval: result types, and the named axes that collectives in the implementation use."""
+    found = implementation.results(call, call.element_avals(avals))
+    effects: set[Any] = set()
+    if call.rules.has("impl"):
+        effects = _jax.axis_effects(_jax.named_axes(implementation.program(call, avals)))
+    return list(batched_avals(call.levels, found.avals)), effects
+
+
+def lower(*args: Any, call: Call, platform: str | None = None) -> list[Any]:
+    """Evaluate an application as its lowering traces it."""
+    rule = implementation.implementation(call, platform)
+    if rule.name != "host":  # a host function is counted when it runs
+        call.rules.record(rule.name)
+    return _jax.evaluate(implementation.program(call, [_jax.typeof(x) for x in args], platform), *args)
+
+
+def lower_anywhere(ctx: Any, *args: Any, call: Call) -> Any:
+    """The lowering for platforms without a kernel of their own."""
+    given = call.rules.given
+    if "impl" not in given and "host" not in given:
+        implementation.implementation(call, _jax.platform_of(ctx))  # raises, with the platform's name
+    return _jax.lower_fun(lower)(ctx, *args, call=call)
+
+
+def register(rules: RuleSet) -> None:
+    """Write the lowerings of kernels and raw lowering rules into JAX's tables."""
+    for platform in rules.kernels():
+        _jax.register_lowering(rules.primitive, _jax.lower_fun(partial(lower, platform=platform)), platform)
+    for platform, rule in rules.lowerings().items():
+        _jax.register_lowering(rules.primitive, partial(_raw, rule.author), platform)
+
+
+def _raw(author: Any, ctx: Any, *args: Any, call: Call) -> Any:
+    if call.levels:  # a raw lowering knows one element only; its batch is a loop over the primitive
+        return _jax.lower_fun(lower)(ctx, *args, call=call)
+    return author(ctx, *args, **call.params)

@@ -1,0 +1,11 @@
+"""What the author of a lowering rule needs: the names of ``jax.interpreters.mlir``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxprim._jax import public_mlir
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(public_mlir, name)
