@@ -18,8 +18,6 @@ from jax._src import linear_util as lu
 from jax._src.interpreters import ad, batching, mlir, pxla
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
-from jax.interpreters import ad as public_ad
-from jax.interpreters import mlir as public_mlir
 
 Aval = Any  # jax.core.ShapedArray, or another of JAX's abstract values
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -389,9 +387,37 @@ def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
 
 # Linear in each operand, or in the operand that can be a zero here: a zero operand makes the result zero.
 _ZERO_PRESERVING = frozenset(
-    "mul neg dot_general reduce_sum broadcast_in_dim reshape transpose squeeze convert_element_type conv_general_dilated"
-    " slice dynamic_slice gather rev copy copy_p real imag complex conj cumsum expand_dims pvary pcast psum"
-    " psum_invariant reduce_precision symmetric_product triangular_solve".split()
+    [
+        "mul",
+        "neg",
+        "dot_general",
+        "reduce_sum",
+        "broadcast_in_dim",
+        "reshape",
+        "transpose",
+        "squeeze",
+        "convert_element_type",
+        "conv_general_dilated",
+        "slice",
+        "dynamic_slice",
+        "gather",
+        "rev",
+        "copy",
+        "copy_p",
+        "real",
+        "imag",
+        "complex",
+        "conj",
+        "cumsum",
+        "expand_dims",
+        "pvary",
+        "pcast",
+        "psum",
+        "psum_invariant",
+        "reduce_precision",
+        "symmetric_product",
+        "triangular_solve",
+    ]
 )
 
 

@@ -103,14 +103,16 @@ class Primitive:
         key = ("eager", _rules.static_key(self.name, params))
         if key not in self._compiled:
             self.rules.used = True
-            apply = lambda *operands: self._apply(operands, params)  # noqa: E731
+            apply = lambda *operands: self._apply(operands, params)
             apply.__name__ = apply.__qualname__ = self.name
             compiled = jax.jit(apply)
             self._compiled[key] = self._on_host(params, compiled) if self._runs_on_host() else compiled
         return self._compiled[key]
 
     def _runs_on_host(self) -> bool:
-        return self.rules.has("host") and not self.rules.has("impl") and jax.default_backend() not in self.rules.kernels()
+        return (
+            self.rules.has("host") and not self.rules.has("impl") and jax.default_backend() not in self.rules.kernels()
+        )
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
         """An eager host function runs at once, in this thread: its exceptions keep their own traceback."""
@@ -441,7 +443,9 @@ def _needs_jax(leaf: Any) -> bool:
 def _example(value: Any) -> Example:
     if isinstance(value, Example):
         return value
-    is_pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict)
+    is_pair = (
+        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict)
+    )
     if is_pair and all(isinstance(key, str) for key in value[1]):
         return Example(value[0], value[1])
     return Example(tuple(value) if isinstance(value, tuple | list) else (value,))

@@ -191,5 +191,3 @@ def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:
     return [
         (None if t.aval.dtype == _jax.float0 else Zero(t.aval)) if isinstance(t, _jax.JaxZero) else t for t in leaves
     ]
-
-

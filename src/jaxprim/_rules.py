@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxprim import _jax
 from jaxprim._errors import RuleMissing, RuleWrong, source_of, text
-from jaxprim._signature import Signature, static_key
+from jaxprim._signature import Signature
 from jaxprim._trees import TreeMismatch, flatten_like
 from jaxprim._zeros import Zero, is_zero
 
@@ -145,8 +144,7 @@ class RuleSet:
 
     def lowerings(self) -> dict[str | None, Rule]:
         """The raw lowering rules, by platform (None for every platform)."""
-        found = {name[9:-1] or None: rule for name, rule in self.given.items() if name.startswith("lowering[")}
-        return found
+        return {name[9:-1] or None: rule for name, rule in self.given.items() if name.startswith("lowering[")}
 
     @property
     def signature(self) -> Signature:
@@ -274,7 +272,11 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
     except (TypeError, ValueError):
         return 1
     kinds = inspect.Parameter
-    required = [p for p in parameters if p.default is kinds.empty and p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    required = [
+        p
+        for p in parameters
+        if p.default is kinds.empty and p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    ]
     variadic = [p for p in parameters if p.kind is kinds.VAR_POSITIONAL]
     if variadic or len(required) not in (1, 2):
         raise RuleWrong(
@@ -423,6 +425,3 @@ def reduce_to(ct: Any, operand: Any) -> Any:
     if jnp.iscomplexobj(summed) and not jnp.issubdtype(x.dtype, jnp.complexfloating):
         summed = summed.real
     return summed.astype(x.dtype)
-
-
-

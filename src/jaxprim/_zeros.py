@@ -168,7 +168,7 @@ class Zero(_jax.JaxZero):
 
     conjugate = conj
     T = property(lambda self: self.transpose())
-    mT = property(lambda self: self.swapaxes(-1, -2))
+    mT = property(lambda self: self.swapaxes(-1, -2))  # noqa: N815 NumPy's name
     real = property(lambda self: self._zero(lambda x: x.real))
     imag = property(lambda self: self._zero(lambda x: x.imag))
 

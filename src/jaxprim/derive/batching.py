@@ -1,8 +1,8 @@
 """The batch rule: bind the same primitive with one more level.
 
-    given as a rule   the author's rule evaluates the level
-    given as a word   "vmap" | "sequential" | "expand" | "broadcast" | "elementwise"
-    derived           "vmap" of an impl or kernel; "sequential" for a host function or a raw lowering
+given as a rule   the author's rule evaluates the level
+given as a word   "vmap" | "sequential" | "expand" | "broadcast" | "elementwise"
+derived           "vmap" of an impl or kernel; "sequential" for a host function or a raw lowering
 """
 
 from __future__ import annotations

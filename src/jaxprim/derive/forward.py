@@ -70,9 +70,7 @@ def run_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> tupl
         )
     outs = read_outputs(call.rules.name, "JVP rule", rule.author, value[0], results)
     expected = [_jax.tangent_aval(aval) for aval in results.avals]
-    dots = read_linear(
-        call.rules.name, "JVP rule", rule.author, value[1], results.tree, results.names(), expected
-    )
+    dots = read_linear(call.rules.name, "JVP rule", rule.author, value[1], results.tree, results.names(), expected)
     outs = [fit(out, aval) for out, aval in zip(outs, results.avals, strict=True)]
     return outs, [None if dot is None else fit(dot, aval) for dot, aval in zip(dots, expected, strict=True)]
 

@@ -1,13 +1,13 @@
 """Result types and programs of a primitive, from its impl, kernels, host function and abstract eval.
 
-    abstract eval   given, else by tracing the impl (or a kernel)
-    program         kernel of the platform, else impl, else host function behind a callback
-    under a vmap    vmap of the program, or as the primitive's batching word or rule says
+abstract eval   given, else by tracing the impl (or a kernel)
+program         kernel of the platform, else impl, else host function behind a callback
+under a vmap    vmap of the program, or as the primitive's batching word or rule says
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +134,9 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
     axes = union_varying(avals)
     if axes and any(_jax.uses(program, name) for name in _OPAQUE):
         inner = program
-        program = _jax.trace(lambda *xs: [_jax.cast_varying(x, axes) for x in _jax.evaluate(inner, *xs)], avals, "varying")
+        program = _jax.trace(
+            lambda *xs: [_jax.cast_varying(x, axes) for x in _jax.evaluate(inner, *xs)], avals, "varying"
+        )
     return Traced(program, Results(_jax.out_avals(program), tree[0]))
 
 

@@ -1,7 +1,7 @@
 """Taylor mode: JAX's jet rule of the main primitive.
 
-    from jvp    the JVP rule, recursively: y' (t) = JVP(x(t), x'(t)), so that the series of y' is a jet of one order less
-    from impl   the jet of the impl
+from jvp    the JVP rule, recursively: y' (t) = JVP(x(t), x'(t)), so that the series of y' is a jet of one order less
+from impl   the jet of the impl
 """
 
 from __future__ import annotations

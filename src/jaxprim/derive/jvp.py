@@ -1,11 +1,11 @@
 """Forward mode: JAX's JVP rule of the main primitive.
 
-    given            the author's rule. Where the reverse mode has a rule of its own, a linear equation
-                     (``NAME_pushforward``) is emitted, whose transpose is that VJP rule; else the rule's operations
-                     are, which JAX transposes
-    from transpose   linear operands: the primitive applied to the tangent
-    from vjp         the transpose of the pullback
-    from impl        JAX differentiates the impl
+given            the author's rule. Where the reverse mode has a rule of its own, a linear equation
+                 (``NAME_pushforward``) is emitted, whose transpose is that VJP rule; else the rule's operations
+                 are, which JAX transposes
+from transpose   linear operands: the primitive applied to the tangent
+from vjp         the transpose of the pullback
+from impl        JAX differentiates the impl
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels
 from jaxprim._linear import LinearMap, Mask, Prelude, apply, expand
 from jaxprim._results import Results
-from jaxprim.derive import implementation
 from jaxprim.derive import forward as forward_rule
+from jaxprim.derive import implementation
 from jaxprim.derive import reverse as reverse_rule
 from jaxprim.derive.forward import Forward
 from jaxprim.derive.reverse import Reverse
@@ -80,9 +80,7 @@ def _levels(call: Call, perturbed: Mask, nonzero: Mask, with_results: bool) -> L
         results = level.out_dims if with_results else ()
         return (*level.in_dims, *results, *_nonzero(level.in_dims, perturbed))
 
-    return tuple(
-        Level(level.axis, inputs(level), tuple(_nonzero(level.out_dims, nonzero))) for level in call.levels
-    )
+    return tuple(Level(level.axis, inputs(level), tuple(_nonzero(level.out_dims, nonzero))) for level in call.levels)
 
 
 def _map_of(call: Call, avals: Values, perturbed: Mask, found: Forward) -> LinearMap:
@@ -139,9 +137,7 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], li
             call.base, avals, perturbed, found.results, nonzero, True, lambda: _program_by_vjp(call.base, avals, found)
         ),
     )
-    dots = apply(
-        linear_map, [*primals, *outs], _nonzero(tangents, perturbed), _levels(call, perturbed, nonzero, True)
-    )
+    dots = apply(linear_map, [*primals, *outs], _nonzero(tangents, perturbed), _levels(call, perturbed, nonzero, True))
     return outs, _complete(outs, dots, nonzero)
 
 
@@ -228,5 +224,3 @@ def _instantiate(t: Any) -> Any:
 
 def _complete(outs: Values, dots: Values, nonzero: Sequence[bool]) -> list[Any]:
     return expand(dots, nonzero, lambda i: _zero_like(outs[i]))
-
-

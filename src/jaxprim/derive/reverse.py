@@ -244,7 +244,7 @@ def _close(
 def _try_transpose(pull: Any, residuals: int) -> Any | None:
     try:
         return transpose_program(pull, residuals)
-    except Exception:  # JAX says "no transpose" with many types of exception
+    except Exception:  # noqa: BLE001 JAX says "no transpose" with many types of exception
         return None
 
 
@@ -325,7 +325,9 @@ class Explicit:
     def program(self) -> Any:
         """The pushforward's program at these residuals."""
         run = self.pushforward.program
-        return _jax.trace(lambda *tangents: _jax.evaluate(run, *self.values, *tangents), self.pushforward.in_avals, "push")
+        return _jax.trace(
+            lambda *tangents: _jax.evaluate(run, *self.values, *tangents), self.pushforward.in_avals, "push"
+        )
 
 
 def make_explicit(pullback: Pullback, operands: Sequence[Any]) -> Explicit:

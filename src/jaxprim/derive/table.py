@@ -76,7 +76,9 @@ def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
                 expected=f"{wanted} from one of {', '.join(sources)}"
                 if sources
                 else f"one of {', '.join(sorted({row.missing for row in TABLE}))}",
-                write=f"{rules.name}.derive({wanted}='{sources[0]}')" if sources else f"{rules.name}.derive(jvp='impl')",
+                write=f"{rules.name}.derive({wanted}='{sources[0]}')"
+                if sources
+                else f"{rules.name}.derive(jvp='impl')",
             )
         )
     rules.choices[wanted] = source

@@ -1,8 +1,8 @@
 """Transposition: JAX's transpose rule of the main primitive, for operands in which it is linear.
 
-    given          the author's transpose rule, in the operands declared linear; the transpose of *that* is the primitive
-    from vjp       only for operands declared linear (a VJP rule of a nonlinear operation is no transpose)
-    from impl      linear_transpose of the impl
+given          the author's transpose rule, in the operands declared linear; the transpose of *that* is the primitive
+from vjp       only for operands declared linear (a VJP rule of a nonlinear operation is no transpose)
+from impl      linear_transpose of the impl
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def _map_of(call: Call, avals: Values) -> LinearMap:
     return pushforward
 
 
-def _run_rule(
-    call: Call, avals: Values, linear: Sequence[bool], others: Values, cotangents: Values
-) -> list[Any]:
+def _run_rule(call: Call, avals: Values, linear: Sequence[bool], others: Values, cotangents: Values) -> list[Any]:
     """``rule(y_bar, *other_operands, **params)`` -> cotangents of the linear operands."""
     rule = call.rules.given["transpose"]
     results = implementation.results(call, avals)
@@ -135,9 +133,7 @@ def _run_rule(
     expected = [_jax.cotangent_aval(a) for a in _select(avals, linear)]
     labels = _select(call.names(), linear)
     found = read_linear(call.rules.name, "transpose rule", rule.author, value, tree, labels, expected)
-    return [
-        _jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, expected, strict=True)
-    ]
+    return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, expected, strict=True)]
 
 
 def _missing(call: Call, operands: Sequence[str]) -> RuleMissing:

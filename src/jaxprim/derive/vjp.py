@@ -106,5 +106,3 @@ class KeptPullback(LinearMap):
 def _linearize_eagerly(call: Call, primals: Values, perturbed: Mask) -> tuple[Any, ...]:
     outs, pullback = reverse_rule.run_rule(call, primals, perturbed)
     return _staged(outs, (), KeptPullback(pullback, primals), (), perturbed)
-
-

@@ -48,7 +48,7 @@ def spread(call: Call, args: Sequence[Any]) -> list[Any]:
         for done, level in enumerate(reversed(call.levels)):
             dim = level.in_dims[index]
             sizes.append(level.axis.size)
-            x = jnp.expand_dims(x, done) if dim is None else jnp.moveaxis(x, dim + done, done)
+            x = jnp.expand_dims(x, done) if dim is None else jnp.moveaxis(x, dim + done, done)  # noqa: PLW2901
         out.append(jnp.broadcast_to(x, (*sizes, *shape)) if call.how == "broadcast" else x)
     return out
 
