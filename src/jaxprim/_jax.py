@@ -18,6 +18,8 @@ from jax._src import linear_util as lu
 from jax._src.interpreters import ad, batching, mlir, pxla
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
+from jax.interpreters import ad as public_ad  # noqa: F401 read by jaxprim.ad
+from jax.interpreters import mlir as public_mlir  # noqa: F401 read by jaxprim.mlir
 
 Aval = Any  # jax.core.ShapedArray, or another of JAX's abstract values
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -36,6 +38,9 @@ typeof = core.typeof
 trace_context: Callable[[], Hashable] = config.trace_context
 trace_state_clean: Callable[[], bool] = core.trace_state_clean
 is_undefined = ad.is_undefined_primal
+# What rule authors reach through `jaxprim.ad` and `jaxprim.mlir`.
+public_ad = interpreters_ad
+public_mlir = interpreters_mlir
 
 
 # ---------------------------------------------------------------------------------------------------- trace state
@@ -370,7 +375,7 @@ def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
         is_zero = [type(value) is JaxZero for value in values]
-        if any(is_zero) and _gives_zero(eqn, values, is_zero):
+        if any(is_zero) and _gives_zero(eqn, is_zero):
             env.update({var: JaxZero(strip(var.aval)) for var in eqn.outvars})
             continue
         if any(is_zero) and eqn.primitive.name in _SUMS and eqn.primitive.name != "sub":
@@ -385,49 +390,19 @@ def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
     return [read(atom) for atom in jaxpr.outvars]
 
 
-# Linear in each operand, or in the operand that can be a zero here: a zero operand makes the result zero.
+# One zero operand makes the whole result zero. (Not so for `complex`, or a `psum` of several operands.)
 _ZERO_PRESERVING = frozenset(
-    [
-        "mul",
-        "neg",
-        "dot_general",
-        "reduce_sum",
-        "broadcast_in_dim",
-        "reshape",
-        "transpose",
-        "squeeze",
-        "convert_element_type",
-        "conv_general_dilated",
-        "slice",
-        "dynamic_slice",
-        "gather",
-        "rev",
-        "copy",
-        "copy_p",
-        "real",
-        "imag",
-        "complex",
-        "conj",
-        "cumsum",
-        "expand_dims",
-        "pvary",
-        "pcast",
-        "psum",
-        "psum_invariant",
-        "reduce_precision",
-        "symmetric_product",
-        "triangular_solve",
-    ]
+    "mul neg dot_general reduce_sum broadcast_in_dim reshape transpose squeeze convert_element_type conv_general_dilated "
+    "slice rev copy copy_p real imag conj cumsum expand_dims pvary pcast reduce_precision".split()  # noqa: SIM905 reads better
 )
+# Linear in the first operand alone: `x / 0` is no zero, and an index or a divisor that is zero says nothing.
+_ZERO_IF_FIRST = frozenset({"div", "dynamic_slice", "gather"})
 
 
-def _gives_zero(eqn: Any, values: Sequence[Any], is_zero: Sequence[bool]) -> bool:
-    name = eqn.primitive.name
-    if name == "div":  # x / 0 is no zero
+def _gives_zero(eqn: Any, is_zero: Sequence[bool]) -> bool:
+    if eqn.primitive.name in _ZERO_IF_FIRST:
         return is_zero[0]
-    if name in ("dynamic_slice", "gather"):
-        return is_zero[0]
-    return name in _ZERO_PRESERVING or all(is_zero)
+    return eqn.primitive.name in _ZERO_PRESERVING or all(is_zero)
 
 
 def replace_application(program: Program, primitive: Any, params: dict[str, Any], count: int) -> Program | None:
