@@ -38,9 +38,6 @@ typeof = core.typeof
 trace_context: Callable[[], Hashable] = config.trace_context
 trace_state_clean: Callable[[], bool] = core.trace_state_clean
 is_undefined = ad.is_undefined_primal
-# What rule authors reach through `jaxprim.ad` and `jaxprim.mlir`.
-public_ad = interpreters_ad
-public_mlir = interpreters_mlir
 
 
 # ---------------------------------------------------------------------------------------------------- trace state
@@ -392,8 +389,32 @@ def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
 
 # One zero operand makes the whole result zero. (Not so for `complex`, or a `psum` of several operands.)
 _ZERO_PRESERVING = frozenset(
-    "mul neg dot_general reduce_sum broadcast_in_dim reshape transpose squeeze convert_element_type conv_general_dilated "
-    "slice rev copy copy_p real imag conj cumsum expand_dims pvary pcast reduce_precision".split()  # noqa: SIM905 reads better
+    # fmt: off
+    (
+        "mul",
+        "neg",
+        "dot_general",
+        "reduce_sum",
+        "broadcast_in_dim",
+        "reshape",
+        "transpose",
+        "squeeze",
+        "slice",
+        "rev",
+        "convert_element_type",
+        "conv_general_dilated",
+        "copy",
+        "copy_p",
+        "real",
+        "imag",
+        "conj",
+        "cumsum",
+        "expand_dims",
+        "pvary",
+        "pcast",
+        "reduce_precision",
+    )
+    # fmt: on
 )
 # Linear in the first operand alone: `x / 0` is no zero, and an index or a divisor that is zero says nothing.
 _ZERO_IF_FIRST = frozenset({"div", "dynamic_slice", "gather"})
