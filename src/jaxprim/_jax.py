@@ -18,8 +18,8 @@ from jax._src import linear_util as lu
 from jax._src.interpreters import ad, batching, mlir, pxla
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
-from jax.interpreters import ad as public_ad  # noqa: F401 read by jaxprim.ad
-from jax.interpreters import mlir as public_mlir  # noqa: F401 read by jaxprim.mlir
+from jax.interpreters import ad as public_ad  # noqa: F401  # pyright: ignore[reportUnusedImport] read by jaxprim.ad
+from jax.interpreters import mlir as public_mlir  # noqa: F401  # pyright: ignore[reportUnusedImport] by jaxprim.mlir
 
 Aval = Any  # jax.core.ShapedArray, or another of JAX's abstract values
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -115,10 +115,13 @@ def varying(aval: Aval) -> frozenset[Any]:
     return aval.mat.varying
 
 
-def with_varying(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
-    """The aval with these varying axes, in the mesh of ``like``."""
-    if axes <= varying(aval):
-        return aval
+def has_mesh(aval: Aval) -> bool:
+    """Whether an aval belongs to a mesh: inside ``shard_map``, or under explicit sharding."""
+    return not aval.sharding.mesh.empty
+
+
+def in_mesh(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
+    """The aval in the mesh of ``like``, replicated, varying over these axes."""
     return core.ShapedArray(
         aval.shape,
         aval.dtype,
@@ -126,11 +129,6 @@ def with_varying(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
         sharding=like.sharding.update(spec=jax.sharding.PartitionSpec(*[None] * len(aval.shape))),
         manual_axis_type=aval.mat.update(varying=varying(aval) | axes),
     )
-
-
-def without_varying(aval: Aval) -> Aval:
-    """The plain type: shape and dtype, of no mesh."""
-    return core.ShapedArray(aval.shape, aval.dtype)
 
 
 def cast_varying(value: Any, axes: frozenset[Any]) -> Any:
@@ -388,34 +386,13 @@ def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
 
 
 # One zero operand makes the whole result zero. (Not so for `complex`, or a `psum` of several operands.)
-_ZERO_PRESERVING = frozenset(
-    # fmt: off
-    (
-        "mul",
-        "neg",
-        "dot_general",
-        "reduce_sum",
-        "broadcast_in_dim",
-        "reshape",
-        "transpose",
-        "squeeze",
-        "slice",
-        "rev",
-        "convert_element_type",
-        "conv_general_dilated",
-        "copy",
-        "copy_p",
-        "real",
-        "imag",
-        "conj",
-        "cumsum",
-        "expand_dims",
-        "pvary",
-        "pcast",
-        "reduce_precision",
-    )
-    # fmt: on
-)
+# fmt: off
+_ZERO_PRESERVING = frozenset((
+    "mul", "neg", "dot_general", "reduce_sum", "broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "rev",
+    "convert_element_type", "conv_general_dilated", "copy", "copy_p", "real", "imag", "conj", "cumsum", "expand_dims",
+    "pvary", "pcast", "reduce_precision",
+))
+# fmt: on
 # Linear in the first operand alone: `x / 0` is no zero, and an index or a divisor that is zero says nothing.
 _ZERO_IF_FIRST = frozenset({"div", "dynamic_slice", "gather"})
 
