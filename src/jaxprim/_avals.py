@@ -43,16 +43,16 @@ def from_author(value: Any) -> Aval:
 
 
 def _is_extended(dtype: Any) -> bool:
-    return jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    return _jax.is_extended(dtype)
 
 
 def complete(avals: Sequence[Aval], operands: Sequence[Aval]) -> tuple[Aval, ...]:
-    """Hand-written result types, with the axes over which the operands vary inside ``shard_map``."""
-    axes = union_varying(operands)
-    if not axes:
+    """Hand-written result types, in the operands' mesh and with the axes over which they vary inside ``shard_map``."""
+    like = next((aval for aval in operands if _jax.has_mesh(aval)), None)
+    if like is None:
         return tuple(avals)
-    like = next(aval for aval in operands if _jax.varying(aval))
-    return tuple(_jax.with_varying(aval, axes, like) for aval in avals)
+    axes = union_varying(operands)
+    return tuple(_jax.in_mesh(aval, axes, like) for aval in avals)
 
 
 def union_varying(avals: Sequence[Aval]) -> frozenset[Any]:

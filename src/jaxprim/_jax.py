@@ -4,6 +4,9 @@ Every name that is not public JAX comes through here, so that a JAX release that
 branch on a version says why it exists and when it can go.
 """
 
+# Private names are what this file is for.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
@@ -53,7 +56,12 @@ def is_concrete(values: Sequence[Any]) -> bool:
 
 def is_key(aval: Aval) -> bool:
     """Whether an aval is of a typed PRNG key."""
-    return dtypes.issubdtype(aval.dtype, dtypes.extended)
+    return is_extended(aval.dtype)
+
+
+def is_extended(dtype: Any) -> bool:
+    """Whether a dtype is JAX's own, such as that of PRNG keys."""
+    return dtypes.issubdtype(dtype, dtypes.extended)
 
 
 # A JAX "user context": its value is part of every cache key of JAX, so raising it makes outer jits trace once more.
@@ -106,6 +114,11 @@ def zeros(aval: Aval) -> Any:
     return ad.instantiate_zeros(JaxZero(aval))
 
 
+def struct_of(aval: Aval) -> jax.ShapeDtypeStruct:
+    """The type as ``jax.eval_shape`` takes it."""
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
 def strip(aval: Aval) -> Aval:
     return aval.strip_weak_type()
 
@@ -137,6 +150,22 @@ def cast_varying(value: Any, axes: frozenset[Any]) -> Any:
     return jax.lax.pcast(value, missing, to="varying") if missing else value
 
 
+def conform(value: Any, aval: Aval) -> Any:
+    """A value with the varying axes and the explicit sharding of an aval."""
+    value, got = cast_varying(value, varying(aval)), typeof(value)
+    if aval.sharding.mesh._any_axis_explicit and got.sharding.spec != aval.sharding.spec:
+        value = jax.sharding.reshard(value, aval.sharding)
+    return value
+
+
+def unshard_front(value: Any) -> Any:
+    """A value whose first dimension is not sharded explicitly, so that a loop can run over it."""
+    sharding = typeof(value).sharding
+    if not sharding.mesh._any_axis_explicit or sharding.spec[0] is None:
+        return value
+    return jax.sharding.reshard(value, sharding.update(spec=jax.sharding.PartitionSpec(None, *sharding.spec[1:])))
+
+
 # ----------------------------------------------------------------------------------------- programs: traced functions
 def _debug_info(name: str) -> Any:
     return core.DebugInfo("jaxprim", name, None, None)
@@ -152,7 +181,7 @@ def trace_open(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: s
 def close(jaxpr: Any, consts: Sequence[Any]) -> Program:
     # JAX 0.11 merged ClosedJaxpr into Jaxpr; 0.12 removed the old name. The first branch can go with 0.10.
     if VERSION < (0, 11):
-        return core.ClosedJaxpr(jaxpr, list(consts))
+        return core.ClosedJaxpr(jaxpr, list(consts))  # pyright: ignore[reportAttributeAccessIssue] gone since 0.12
     return jaxpr.with_consts(list(consts))
 
 
@@ -237,7 +266,7 @@ def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool,
     jaxpr = program.jaxpr
     if VERSION < (0, 11):  # consts are no inputs there
         jaxpr, used = pe.dce_jaxpr(jaxpr, list(outputs))
-        return core.ClosedJaxpr(jaxpr, program.consts), tuple(used)
+        return close(jaxpr, program.consts), tuple(used)
     count = len(program.consts)
     flat, used = pe.dce_jaxpr(
         pe.convert_constvars_jaxpr(program), list(outputs), [True] * count + [False] * len(program.invars)
@@ -305,7 +334,7 @@ def batched_aval(axis: Any, dim: int | None, aval: Aval) -> Aval:
     """The aval of a whole batch, from the aval of one element."""
     if dim is None:
         return aval
-    batched = core.unmapped_aval(axis.size, dim, aval, axis.explicit_mesh_axis)
+    batched: Any = core.unmapped_aval(axis.size, dim, aval, axis.explicit_mesh_axis)
     if axis.spmd_name is not None and config._check_vma.value:
         names = varying(batched) | frozenset(axis.spmd_name)
         batched = batched.update(manual_axis_type=batched.mat.update(varying=names))

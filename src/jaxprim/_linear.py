@@ -237,7 +237,7 @@ def fit_cotangent(ct: Any, aval: Any) -> Any:
         return ct
     if ct.dtype != aval.dtype:
         ct = ct.astype(aval.dtype)
-    return _jax.cast_varying(ct, _jax.varying(aval))
+    return _jax.conform(ct, aval)
 
 
 def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:

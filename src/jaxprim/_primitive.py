@@ -18,10 +18,12 @@ from jaxprim._errors import BadCall, text
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
 from jaxprim._rules import Rule, RuleSet
+from jaxprim._signature import static_key
 from jaxprim._types import Example
 from jaxprim.derive import batching, implementation
 
 F = TypeVar("F", bound=Callable[..., Any])
+RuleOrWord = TypeVar("RuleOrWord", bound=Callable[..., Any] | str)
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -100,7 +102,7 @@ class Primitive:
 
     def _eager(self, params: Mapping[str, Any]) -> Callable[..., Any]:
         """The cached compiled callable of eager calls with these params."""
-        key = ("eager", _rules.static_key(self.name, params))
+        key = ("eager", static_key(self.name, params))
         if key not in self._compiled:
             self.rules.used = True
             apply = lambda *operands: self._apply(operands, params)
@@ -262,7 +264,7 @@ class Primitive:
         return rule
 
     # ------------------------------------------------------------------------------------------------------ batching
-    def def_batching(self, rule: F) -> F:
+    def def_batching(self, rule: RuleOrWord) -> RuleOrWord:
         """Give the batch rule: ``rule(axis, args, dims, **params) -> (outs, dims_out)``, or a word (see `Primitive`).
 
         ``axis`` has ``size`` and ``name``; ``dims`` has the batch dimension of each operand, None where it has none.

@@ -183,7 +183,7 @@ def fit(value: Any, aval: Any) -> Any:
     """A value that a rule returned, as JAX wants it: the dtype of a weak scalar settled, the varying axes completed."""
     if not hasattr(value, "dtype") or value.dtype != aval.dtype:
         value = jax.numpy.asarray(value, aval.dtype)
-    return _jax.cast_varying(value, _jax.varying(aval))
+    return _jax.conform(value, aval)
 
 
 def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:

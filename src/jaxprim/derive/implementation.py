@@ -17,7 +17,7 @@ from jaxprim import _host, _jax
 from jaxprim._avals import complete, same_type, short, union_varying
 from jaxprim._calls import Call
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, text
-from jaxprim._levels import batch_program
+from jaxprim._levels import batch_program, batched_avals
 from jaxprim._results import Results, fit, read_avals, read_outputs
 from jaxprim._rules import Rule
 from jaxprim.derive import vmapped
@@ -217,7 +217,8 @@ def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
         return _base_program(call, avals, platform)
     level = call.levels[-1]
     if call.how == "sequential":
-        return vmapped.sequential_program(call, avals)
+        expected = batched_avals(call.levels, results(call, call.element_avals(avals)).avals)
+        return vmapped.sequential_program(call, avals, expected)
     if call.how == "rule":
         return vmapped.rule_program(call, avals, results(call, call.element_avals(avals))).program
     if call.how in ("expand", "broadcast"):
@@ -253,7 +254,7 @@ def _host_program(call: Call, rule: Rule, avals: Sequence[Any], expected: Result
 
     def on_host(*leaves: Any) -> list[Any]:
         plain = [jax.random.key_data(x) if _jax.is_key(_jax.typeof(x)) else x for x in leaves]
-        outs = _jax.host_call(run, [_jax.without_varying(aval) for aval in expected.avals], *plain)
+        outs = _jax.host_call(run, expected.avals, *plain)
         return [fit(out, aval) for out, aval in zip(outs, expected.avals, strict=True)]
 
     return _jax.trace(on_host, avals, call.rules.name)

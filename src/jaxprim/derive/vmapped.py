@@ -18,14 +18,16 @@ from jaxprim._trees import TreeMismatch
 
 
 # ------------------------------------------------------------------------------------------- one element at a time
-def sequential_program(call: Call, avals: Sequence[Any]) -> Any:
-    """Apply the primitive to one element after the other."""
+def sequential_program(call: Call, avals: Sequence[Any], expected: Sequence[Any]) -> Any:
+    """Apply the primitive to one element after the other. ``expected`` are the types of the whole results."""
     level, parent = call.levels[-1], call.parent
     primitive = call.rules.primitive
     batched = [dim is not None for dim in level.in_dims]
 
     def run(*args: Any) -> list[Any]:
-        fronts = [jnp.moveaxis(x, d, 0) for x, d in zip(args, level.in_dims, strict=True) if d is not None]
+        fronts = [
+            _jax.unshard_front(jnp.moveaxis(x, d, 0)) for x, d in zip(args, level.in_dims, strict=True) if d is not None
+        ]
 
         def one(elements: Sequence[Any]) -> list[Any]:
             given = iter(elements)
@@ -33,7 +35,8 @@ def sequential_program(call: Call, avals: Sequence[Any]) -> Any:
             return primitive.bind(*operands, call=parent)
 
         outs = jax.lax.map(one, fronts)
-        return [out if dim == 0 else jnp.moveaxis(out, 0, dim) for out, dim in zip(outs, level.out_dims, strict=True)]
+        placed = [x if dim == 0 else jnp.moveaxis(x, 0, dim) for x, dim in zip(outs, level.out_dims, strict=True)]
+        return [_jax.conform(x, aval) for x, aval in zip(placed, expected, strict=True)]
 
     return _jax.trace(run, avals, call.rules.name)
 
