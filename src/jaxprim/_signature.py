@@ -12,6 +12,7 @@ from jaxprim import _jax
 from jaxprim._errors import BadCall, text
 
 _EMPTY = inspect.Parameter.empty
+Bound = tuple[tuple[Any, ...], dict[str, Any]]  # operands, params
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Signature:
         source: the function that it was read off.
     """
 
-    operands: Mapping[str, Any] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
-    params: Mapping[str, Any] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
+    operands: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
     variadic: str | None = None
     any_params: bool = False
     source: Callable[..., Any] | None = None
@@ -60,7 +61,7 @@ class Signature:
         named = tuple(self.operands)[:count]
         return named + tuple(f"{self.variadic or 'operands'}[{i}]" for i in range(count - len(named)))
 
-    def bind(self, primitive: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict]:
+    def bind(self, primitive: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Split a call's arguments into operands and params, defaults filled in."""
         names = tuple(self.operands)
         if len(args) > len(names) and self.variadic is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -18,7 +18,7 @@ Key = tuple[str, str, str]
 class Record:
     """What was recorded: how often each rule was used, by (primitive, rule, where it was written)."""
 
-    counts: Counter[Key] = field(default_factory=Counter)  # pyright: ignore[reportUnknownVariableType]
+    counts: Counter[Key] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         if not self.counts:
@@ -29,7 +29,7 @@ class Record:
 
 
 @contextmanager
-def trace(*, quiet: bool = False, file: TextIO | None = None) -> Iterator[Record]:
+def trace(*, quiet: bool = False, file: TextIO | None = None) -> Generator[Record]:
     """Record which rules are used inside the block, and print them at its end.
 
     A rule counts when it is used: run eagerly, staged, or lowered for compilation. A host function counts every time

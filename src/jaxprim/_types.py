@@ -35,4 +35,4 @@ class Example:
     """One set of inputs on which a primitive can be run: its operands and its static params."""
 
     operands: tuple[Any, ...]
-    params: Mapping[str, Any] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
+    params: Mapping[str, Any] = field(default_factory=dict)

@@ -206,7 +206,7 @@ def _is_array(x: Any) -> bool:
 
 
 def _struct(x: Any) -> Any:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.weak_type) if isinstance(x, _jax.JaxZero) else x
+    return _jax.struct_of(x.aval) if isinstance(x, _jax.JaxZero) else x
 
 
 def _result_aval(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -222,13 +222,6 @@ def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
         return sign(other)
     aval = _result_aval(operator.add, zero, other)
     return jnp.broadcast_to(jnp.asarray(sign(other), aval.dtype), aval.shape)
-
-
-def to_rule(tangent: Any) -> Any:
-    """A tangent or cotangent as an author's rule meets it: a `Zero`, or None where the type has no tangents."""
-    if type(tangent) is not _jax.JaxZero:
-        return tangent
-    return None if tangent.aval.dtype == _jax.float0 else Zero(tangent.aval)
 
 
 def is_zero(value: Any) -> bool:
