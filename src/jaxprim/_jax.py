@@ -10,6 +10,7 @@ branch on a version says why it exists and when it can go.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -230,6 +231,12 @@ def is_array_type(aval: Aval) -> bool:
 def mesh_in_reach() -> bool:
     """Whether some mesh axis is in scope, as inside shard_map."""
     return not jax.sharding.get_abstract_mesh().empty
+
+
+def bind_axes(sizes: Sequence[tuple[Any, int]]) -> AbstractContextManager[None]:
+    """The context of vmapped named axes. Outside of it, a function with a collective over one cannot be traced."""
+    named = [(name, size) for name, size in sizes if name is not core.no_axis_name]
+    return core.extend_axis_env_nd(named) if named else nullcontext()
 
 
 def axis_effects(names: frozenset[Any]) -> set[Any]:

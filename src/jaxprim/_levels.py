@@ -8,6 +8,7 @@ the VJP rule) is evaluated under that many vmaps, innermost first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,14 @@ class Level:
 
 
 Levels = tuple[Level, ...]
+
+
+def axes_of(levels: Levels) -> AbstractContextManager[None]:
+    """The context in which the rules of an application are traced: its named axes, wherever it is found later.
+
+    JAX lowers, checks and differentiates an equation outside the vmap that it came from.
+    """
+    return _jax.bind_axes([(level.axis.name, level.axis.size) for level in reversed(levels)])
 
 
 def element_avals(levels: Levels, avals: Sequence[Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from jaxprim import _jax
-from jaxprim._levels import Level, Levels, batched_avals, infer, stack
+from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 
 Role = Literal["pushforward", "pullback"]
 Mask = tuple[bool, ...]
@@ -69,10 +69,11 @@ class LinearMap:
         """The program under batch levels."""
         if not levels:
             return self.program
-        key = (levels, _jax.trace_context())
-        if key not in self._stacked:
-            self._stacked[key] = stack(self.program, levels, self.residuals)
-        return self._stacked[key]
+        with axes_of(levels):
+            key = (levels, _jax.trace_context())
+            if key not in self._stacked:
+                self._stacked[key] = stack(self.program, levels, self.residuals)
+            return self._stacked[key]
 
     def restrict(self, inputs: Mask, outputs: Mask) -> LinearMap:
         """The map with some linear inputs zero and some outputs not wanted."""
@@ -106,7 +107,8 @@ class LinearMap:
         self, residuals: Sequence[Any], cts: Sequence[Any], nonzero: Mask, wanted: Mask, levels: Levels
     ) -> list[Any]:
         """Apply the transpose to the nonzero cotangents, for the wanted linear inputs."""
-        prelude, other = self.transpose()
+        with axes_of(levels):
+            prelude, other = self.transpose()
         own = [True] * self.residuals + [False] * len(self.in_avals)
         new_residuals, residual_levels = prelude(residuals, select_dims(levels, own))
         flipped = tuple(
@@ -163,7 +165,8 @@ def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any]
 
 
 def abstract_eval(*avals: Any, map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:  # noqa: A002
-    effects = _jax.axis_effects(_jax.named_axes(map._program)) if map._program is not None else set()
+    own = frozenset(level.axis.name for level in levels)
+    effects = _jax.axis_effects(_jax.named_axes(map._program) - own) if map._program is not None else set()
     out = batched_avals(levels, map.out_avals)
     return list(out), effects
 

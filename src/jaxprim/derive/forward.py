@@ -10,6 +10,7 @@ import jax
 
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
+from jaxprim._levels import axes_of
 from jaxprim._linear import Mask, expand
 from jaxprim._results import fit, read_linear, read_outputs, tangents_for_rule, wrong
 from jaxprim._rules import Rule
@@ -78,7 +79,8 @@ def run_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> tupl
 def forward(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:
     """The traced JVP rule of one element of a call."""
     key = ("forward", call.base, tuple(avals), perturbed)
-    return call.rules.cache.get(key, lambda: _trace(call.base, avals, perturbed))
+    with axes_of(call.levels):
+        return call.rules.cache.get(key, lambda: _trace(call.base, avals, perturbed))
 
 
 def _trace(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:

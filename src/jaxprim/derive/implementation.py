@@ -17,7 +17,7 @@ from jaxprim import _host, _jax
 from jaxprim._avals import complete, same_type, short, union_varying
 from jaxprim._calls import Call
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, text
-from jaxprim._levels import batch_program, batched_avals
+from jaxprim._levels import axes_of, batch_program, batched_avals
 from jaxprim._results import Results, fit, read_avals, read_outputs
 from jaxprim._rules import Rule
 from jaxprim.derive import vmapped
@@ -37,7 +37,8 @@ class Traced:
 # ----------------------------------------------------------------------------------------------------- result types
 def results(call: Call, avals: Sequence[Any]) -> Results:
     """The result types of one element of a call (its innermost, without batch levels)."""
-    return call.rules.cache.get(("results", call.base, tuple(avals)), lambda: _results(call.base, avals))
+    with axes_of(call.levels):
+        return call.rules.cache.get(("results", call.base, tuple(avals)), lambda: _results(call.base, avals))
 
 
 def _results(call: Call, avals: Sequence[Any]) -> Results:
@@ -209,7 +210,8 @@ def implementation(call: Call, platform: str | None) -> Rule:
 def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> Any:
     """The program of a call under its batch levels, on operands of these types."""
     key = ("program", call, tuple(avals), platform)
-    return call.rules.cache.get(key, lambda: _program(call, avals, platform))
+    with axes_of(call.levels):
+        return call.rules.cache.get(key, lambda: _program(call, avals, platform))
 
 
 def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:

@@ -19,7 +19,7 @@ import jax
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, text
-from jaxprim._levels import Level, Levels, batch_program
+from jaxprim._levels import Level, Levels, axes_of, batch_program
 from jaxprim._linear import LinearMap, Mask, expand, same_residuals
 from jaxprim._results import Results, fit, read_linear, read_outputs, tangents_for_rule
 from jaxprim._rules import Rule
@@ -66,7 +66,8 @@ def impl_rule(call: Call) -> Rule:
 def reverse(call: Call, avals: Sequence[Any], perturbed: Mask) -> Reverse:
     """The traced VJP rule of one element of a call."""
     key = ("reverse", call.base, tuple(avals), perturbed)
-    return call.rules.cache.get(key, lambda: _trace(call.base, avals, perturbed))
+    with axes_of(call.levels):
+        return call.rules.cache.get(key, lambda: _trace(call.base, avals, perturbed))
 
 
 # -------------------------------------------------------------------------------------------------- running the rule
