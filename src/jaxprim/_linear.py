@@ -44,7 +44,8 @@ class LinearMap:
         transposed: Callable[[LinearMap], tuple[Prelude, LinearMap]],
         is_linear: bool = True,
     ) -> None:
-        self.owner, self.role, self.residuals = owner, role, residuals
+        self.owner, self.residuals = owner, residuals
+        self.role: Role = role
         self.in_avals, self.out_avals, self.is_linear = tuple(in_avals), tuple(out_avals), is_linear
         self._build, self._transposed = build, transposed
         self._program: Any = None
@@ -58,6 +59,11 @@ class LinearMap:
         if self._program is None:
             self._program = self._build()
         return self._program
+
+    @property
+    def named_axes(self) -> frozenset[Any]:
+        """The named axes that the program's collectives use, as far as it was built."""
+        return _jax.named_axes(self._program) if self._program is not None else frozenset()
 
     def transpose(self) -> tuple[Prelude, LinearMap]:
         """What makes the transpose's residuals, and the transpose."""
@@ -166,9 +172,7 @@ def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any]
 
 def abstract_eval(*avals: Any, map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:  # noqa: A002
     own = frozenset(level.axis.name for level in levels)
-    effects = _jax.axis_effects(_jax.named_axes(map._program) - own) if map._program is not None else set()
-    out = batched_avals(levels, map.out_avals)
-    return list(out), effects
+    return list(batched_avals(levels, map.out_avals)), _jax.axis_effects(map.named_axes - own)
 
 
 def run(*args: Any, map: LinearMap, levels: Levels) -> list[Any]:  # noqa: A002

@@ -18,12 +18,11 @@ from jaxprim._errors import BadCall, text
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
 from jaxprim._rules import Rule, RuleSet
-from jaxprim._signature import static_key
+from jaxprim._signature import static_key, typed
 from jaxprim._types import Example
 from jaxprim.derive import batching, implementation
 
 F = TypeVar("F", bound=Callable[..., Any])
-RuleOrWord = TypeVar("RuleOrWord", bound=Callable[..., Any] | str)
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -84,20 +83,19 @@ class Primitive:
         return self(*operands, **params)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if _jax.trace_state_clean():
-            key = (len(args), *((name, type(value), value) for name, value in kwargs.items()))
-            try:
-                compiled = self._compiled.get(key)
-            except TypeError:  # an operand by name, or an unhashable param, which is refused below
-                compiled = None
-            if compiled is not None:
-                return compiled(*args)
-        operands, params = self.rules.signature.bind(self.name, args, kwargs)
         if not _jax.trace_state_clean():
-            return self._apply(operands, params)
+            return self._apply(*self.rules.signature.bind(self.name, args, kwargs))
+        key = (len(args), *((name, typed(value)) for name, value in kwargs.items())) if kwargs else len(args)
+        try:
+            compiled = self._compiled.get(key)
+        except TypeError:  # an operand by name, or an unhashable param, which is refused below
+            compiled = None
+        if compiled is not None:
+            return compiled(*args)
+        operands, params = self.rules.signature.bind(self.name, args, kwargs)
         compiled = self._eager(params)
         if len(operands) == len(args):
-            self._compiled[len(args) if not kwargs else key] = compiled  # pyright: ignore[reportPossiblyUnbound]
+            self._compiled[key] = compiled
         return compiled(*operands)
 
     def _eager(self, params: Mapping[str, Any]) -> Callable[..., Any]:
@@ -264,7 +262,11 @@ class Primitive:
         return rule
 
     # ------------------------------------------------------------------------------------------------------ batching
-    def def_batching(self, rule: RuleOrWord) -> RuleOrWord:
+    @overload
+    def def_batching(self, rule: str) -> str: ...
+    @overload
+    def def_batching(self, rule: F) -> F: ...
+    def def_batching(self, rule: Any) -> Any:
         """Give the batch rule: ``rule(axis, args, dims, **params) -> (outs, dims_out)``, or a word (see `Primitive`).
 
         ``axis`` has ``size`` and ``name``; ``dims`` has the batch dimension of each operand, None where it has none.

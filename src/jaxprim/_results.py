@@ -108,7 +108,8 @@ def read_linear(
 def _read_leaf(
     primitive: str, rule: str, author: Callable[..., Any], what: str, leaf: Any, name: str, aval: Any
 ) -> Any:
-    if leaf is None or (isinstance(leaf, _jax.JaxZero) and tuple(leaf.aval.shape) == tuple(aval.shape)):
+    zero: Any = leaf.aval if isinstance(leaf, _jax.JaxZero) else None
+    if leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)):
         return None
     if aval.dtype == _jax.float0:
         raise wrong(
@@ -119,12 +120,12 @@ def _read_leaf(
             rule=author,
             write="return None at its place",
         )
-    got = leaf.aval if isinstance(leaf, _jax.JaxZero) else leaf
+    got = leaf if zero is None else zero
     if not _fits(got, aval):
         raise wrong(
             primitive,
             f"the {rule} returned a wrong {what} for {name}.",
-            got=short(got) if isinstance(leaf, _jax.JaxZero) else short_value(leaf),
+            got=short_value(leaf) if zero is None else short(zero),
             expected=short(aval),
             rule=author,
             write=_fix_line(f"{name}_{'dot' if what == 'tangent' else 'bar'}", leaf, aval),
@@ -188,6 +189,8 @@ def fit(value: Any, aval: Any) -> Any:
 
 def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:
     """Tangents or cotangents as a rule meets them: arrays, `Zero`, or None for a type without tangents."""
-    return [
-        (None if t.aval.dtype == _jax.float0 else Zero(t.aval)) if isinstance(t, _jax.JaxZero) else t for t in leaves
-    ]
+    return [_zero_for_rule(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves]
+
+
+def _zero_for_rule(aval: Any) -> Zero | None:
+    return None if aval.dtype == _jax.float0 else Zero(aval)

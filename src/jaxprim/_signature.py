@@ -141,9 +141,19 @@ class Signature:
         return f"{primitive}({', '.join([*operands, *(f'{name}=...' for name in self.params)])})"
 
 
+def typed(value: Any) -> Any:
+    """A key of a static param in which 1, 1.0 and True differ, and 0.0 and -0.0; one nan is like another."""
+    kind = type(value)
+    if isinstance(value, tuple):
+        return (kind, *map(typed, value))
+    if isinstance(value, float):
+        return kind, value.hex()
+    return kind, value
+
+
 def static_key(primitive: str, params: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A hashable key of the static params, in which 1, 1.0 and True differ."""
-    key = tuple((name, type(value), value) for name, value in sorted(params.items()))
+    """A hashable key of the static params."""
+    key = tuple((name, typed(value)) for name, value in sorted(params.items()))
     try:
         hash(key)
     except TypeError:

@@ -76,10 +76,10 @@ def leaf_names(treedef: TreeDef, roots: Sequence[str] | None = None) -> list[str
     ``roots`` names the children of a tuple, as the operands of a call.
     """
     dummy = unflatten(treedef, list(range(treedef.num_leaves)))
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(dummy)[0]]
+    paths: list[Any] = [path for path, _ in jax.tree_util.tree_flatten_with_path(dummy)[0]]
     if roots is None:
         return [jax.tree_util.keystr(path) for path in paths]
-    return [roots[path[0].idx] + jax.tree_util.keystr(path[1:]) for path in paths]
+    return [str(roots[path[0].idx]) + jax.tree_util.keystr(path[1:]) for path in paths]
 
 
 def tuple_tree(trees: Sequence[TreeDef]) -> TreeDef:

@@ -66,7 +66,7 @@ class Zero(_jax.JaxZero):
         # JAX's array operators (`x * zero`) convert anything that has __jax_array__, and defer to the reflected method
         # of anything else. They must defer here; jnp and lax functions must convert. Were this to break one day, an
         # operand on the left would merely instantiate the zero.
-        if name == "__jax_array__" and sys._getframe(1).f_code.co_filename.endswith("array_methods.py"):
+        if name == "__jax_array__" and _calling_file().endswith("array_methods.py"):
             raise AttributeError(name)
         return object.__getattribute__(self, name)
 
@@ -199,6 +199,11 @@ class Zero(_jax.JaxZero):
     @property
     def at(self) -> Any:
         return self.instantiate().at
+
+
+def _calling_file() -> str:
+    # `inspect.stack` would take a thousand times as long.
+    return sys._getframe(2).f_code.co_filename  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_array(x: Any) -> bool:

@@ -35,7 +35,7 @@ def sequential_program(call: Call, avals: Sequence[Any], expected: Sequence[Any]
             return primitive.bind(*operands, call=parent)
 
         outs = jax.lax.map(one, fronts)
-        placed = [x if dim == 0 else jnp.moveaxis(x, 0, dim) for x, dim in zip(outs, level.out_dims, strict=True)]
+        placed = [jnp.moveaxis(x, 0, dim) if dim else x for x, dim in zip(outs, level.out_dims, strict=True)]
         return [_jax.conform(x, aval) for x, aval in zip(placed, expected, strict=True)]
 
     return _jax.trace(run, avals, call.rules.name)
