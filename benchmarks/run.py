@@ -1,0 +1,336 @@
+"""All measurements of the core: ``python benchmarks/run.py [eager tracing memory hlo import leak]``.
+
+Each line is a ratio of medians in this run against a named peer, with its target. Absolute times depend on the machine
+and mean nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ops
+from timing import Times, interleaved, ratio
+
+from jaxprim import Primitive
+
+LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measured ratio."""
+
+    what: str
+    peer: str
+    ratio: float
+    target: float | None
+    p50: float = 0.0
+    p95: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.target is None or self.ratio <= self.target
+
+    def __str__(self) -> str:
+        target = "" if self.target is None else f"<= {self.target:<5} {'ok' if self.ok else 'MISSED'}"
+        spread = f"p95/p50 {self.p95 / self.p50:5.2f}" if self.p50 else ""
+        return f"{self.what:<58} vs {self.peer:<16} {self.ratio:6.2f}  {target:<16} {spread}"
+
+
+def _line(what: str, times: dict[str, Times], mine: str, peer: str, target: float | None) -> Line:
+    return Line(what, peer, ratio(times[mine], times[peer]), target, times[mine].p50, times[mine].p95)
+
+
+# ------------------------------------------------------------------------------------------------------------- eager
+def eager() -> list[Line]:
+    """One call on fresh arrays."""
+    xs = [jnp.arange(3.0) + i for i in range(200)]
+    factor = jnp.float32(2.0)
+    made = {name: make() for name, make in ops.PEERS.items()}
+    tree = Primitive("tree_scale")
+    tree.def_impl(lambda d: {"y": d["x"] * d["factor"]})
+    param = Primitive("param_scale")
+    param.def_impl(_by_param)
+    calls: dict[str, Callable[[Any], Any]] = {
+        "lax.mul": lambda x: jax.lax.mul(x, x),
+        "pytree": lambda x: tree({"x": x, "factor": factor}),
+        "param": lambda x: param(x, factor=2.0),
+        **{name: (lambda x, op=op: op(x, factor)) for name, op in made.items() if op is not None},
+    }
+    times = interleaved({name: (lambda call=call: [call(x) for x in xs]) for name, call in calls.items()})
+    lines = [
+        _line("eager call, fresh arrays", times, "jaxprim", "lax.mul", 0.7),
+        _line("eager call, pytree operand", times, "pytree", "lax.mul", 1.5),
+        _line("eager call, static param", times, "param", "lax.mul", 1.5),
+    ]
+    return lines + [_line("eager call, fresh arrays", times, "jaxprim", peer, None) for peer in _others(times)]
+
+
+def _by_param(x: Any, *, factor: float) -> Any:
+    return x * factor
+
+
+def _others(times: dict[str, Times]) -> list[str]:
+    return [name for name in ("bare Primitive", "custom_jvp", "custom_vjp", "HiPrim") if name in times]
+
+
+# ----------------------------------------------------------------------------------------------------------- tracing
+def chain(op: Any) -> Any:
+    """500 equal operations."""
+
+    def fn(x: Any, factor: Any) -> Any:
+        for _ in range(LENGTH):
+            x = op(x, factor)
+        return jnp.sum(x)
+
+    return fn
+
+
+def mixed(make: Any) -> Any:
+    """100 operations on each of 5 shapes, from 10 primitives."""
+    made = [make(f"scale{i}") for i in range(10)]
+
+    def fn(x: Any, factor: Any) -> Any:
+        total = 0.0
+        for size in range(2, 7):
+            y = jnp.broadcast_to(x[..., :1], (size,))
+            for i in range(100):
+                y = made[i % 10](y, factor)
+            total = total + jnp.sum(y)
+        return total
+
+    return fn
+
+
+X, FACTOR, BATCH = np.ones(3, np.float32), np.float32(1.0), np.ones((4, 3), np.float32)
+STAGES: dict[str, tuple[Callable[[Any], Any], float, float | None]] = {
+    # stage: (what is traced, target against the bare primitive, target against custom_vjp)
+    "jvp": (lambda f: jax.jit(lambda x, a: jax.jvp(f, (x, a), (x, a))).trace(X, FACTOR), 1.2, None),
+    "grad": (lambda f: jax.jit(jax.grad(f, (0, 1))).trace(X, FACTOR), 1.2, None),
+    "vmap": (lambda f: jax.jit(jax.vmap(f, (0, None))).trace(BATCH, FACTOR), 1.5, None),
+    "trace and lower": (lambda f: jax.jit(f).trace(X, FACTOR).lower(), 1.2, None),
+    "grad, trace and lower": (lambda f: jax.jit(jax.grad(f, (0, 1))).trace(X, FACTOR).lower(), 1.2, None),
+}
+
+
+def tracing() -> list[Line]:
+    """Tracing and lowering of many operations, warm: the primitives were traced before."""
+    lines: list[Line] = []
+    for shape, program in (("chain of 500", lambda make: chain(make())), ("100 ops x 5 shapes x 10", mixed)):
+        made = {name: program(make) for name, make in ops.PEERS.items() if make() is not None}
+        for stage, (run, target, _) in STAGES.items():
+            tasks = {name: (lambda fn=fn, run=run: run(_fresh(fn))) for name, fn in made.items()}
+            tasks = {name: task for name, task in tasks.items() if _works(task)}
+            times = interleaved(tasks, rounds=7, warm_up=1)
+            lines.append(_line(f"{stage}, {shape}", times, "jaxprim", "bare Primitive", target))
+            if stage == "grad":
+                lines.append(_line(f"{stage} by closure, {shape}", times, "jaxprim, closure", "custom_vjp", 1.0))
+            lines += [_line(f"{stage}, {shape}", times, "jaxprim", p, None) for p in _others(times)[1:]]
+    return lines
+
+
+def _fresh(fn: Any) -> Any:
+    return lambda *args: fn(*args)  # a new function, which no cache of JAX knows
+
+
+def _works(task: Callable[[], object]) -> bool:
+    try:
+        task()
+    except Exception:  # a peer without that transformation
+        return False
+    return True
+
+
+COLD = """
+import sys, time, json
+sys.path.insert(0, "benchmarks")
+import jax, run, ops
+jax.jit(lambda x: x + 1).trace(run.X).lower()
+made = run.chain(ops.PEERS[{name!r}]()) if {chain} else run.mixed(ops.PEERS[{name!r}])
+start = time.perf_counter()
+run.STAGES[{stage!r}][0](made)
+print(json.dumps(time.perf_counter() - start))
+"""
+
+
+def cold() -> list[Line]:
+    """The same in a fresh process: the primitives were never traced before."""
+    lines: list[Line] = []
+    for is_chain, shape in ((True, "chain of 500"), (False, "100 ops x 5 shapes x 10")):
+        for stage, (_, target, _) in STAGES.items():
+            peers = ["jaxprim", "jaxprim, closure", "bare Primitive", "custom_vjp"]
+            found: dict[str, list[float]] = {name: [] for name in peers}
+            for _ in range(5):
+                for name in peers:
+                    code = COLD.format(name=name, chain=is_chain, stage=stage)
+                    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+                    found[name].append(json.loads(done.stdout) if done.returncode == 0 else float("nan"))
+            times = {name: Times(tuple(seconds)) for name, seconds in found.items()}
+            lines.append(_line(f"cold process: {stage}, {shape}", times, "jaxprim", "bare Primitive", target))
+            if stage == "grad":
+                what = f"cold process: {stage} by closure, {shape}"
+                lines.append(_line(what, times, "jaxprim, closure", "custom_vjp", 1.0))
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+def memory() -> list[Line]:
+    """Bytes that ``vjp`` holds, and the peak of a jitted gradient, against the equivalent custom_vjp."""
+    lines: list[Line] = []
+    x, w = jnp.ones((64, 128)), jnp.ones((128, 32))
+    pairs = {"elementwise": (_exp_op(), _exp_custom(), (x,)), "matmul": (_mm_op(), _mm_custom(), (x, w))}
+    for name, (mine, theirs, args) in pairs.items():
+        axes = (0, *[None] * (len(args) - 1))
+        forms = {
+            "vjp": lambda f: f,
+            "vjp of vmap": lambda f, axes=axes: jax.vmap(f, axes),
+            "vjp of scan": lambda f: lambda x, *w: jax.lax.scan(lambda c, r: (c, f(r, *w)), 0.0, x)[1],
+        }
+        for form, wrap in forms.items():
+            got, peer = (_held(wrap(op), args) for op in (mine, theirs))
+            lines.append(Line(f"residual bytes, {form}, {name}", "custom_vjp", got / peer, 1.0))
+            got, peer = (_peak(wrap(op), args) for op in (mine, theirs))
+            lines.append(Line(f"peak of jitted grad, {form}, {name}", "custom_vjp", got / peer, 1.0))
+    return lines
+
+
+def _held(fn: Any, args: Any) -> int:
+    """Bytes of the arrays that stay alive with a jitted vjp's function, operands included."""
+    _, pull = jax.jit(lambda *a: jax.vjp(fn, *a))(*args)
+    return sum({id(leaf): leaf.nbytes for leaf in jax.tree.leaves(pull)}.values())
+
+
+def _peak(fn: Any, args: Any) -> int:
+    grad = jax.jit(jax.grad(lambda *a: jnp.sum(fn(*a) ** 2), tuple(range(len(args)))))
+    stats = grad.lower(*args).compile().memory_analysis()
+    return stats.temp_size_in_bytes + stats.output_size_in_bytes + stats.argument_size_in_bytes
+
+
+def _exp_op() -> Any:
+    op = Primitive("exp2d")
+    op.def_impl(jnp.exp)
+
+    @op.def_vjp
+    def _(primals):
+        y = op(*primals)
+        return y, lambda y_bar: (y_bar * y,)
+
+    return op
+
+
+def _exp_custom() -> Any:
+    op = jax.custom_vjp(jnp.exp)
+
+    def forward(x):
+        y = jnp.exp(x)
+        return y, y
+
+    op.defvjp(forward, lambda y, y_bar: (y_bar * y,))
+    return op
+
+
+def _mm_op() -> Any:
+    op = Primitive("mm")
+    op.def_impl(lambda x, w: x @ w)
+
+    @op.def_vjp
+    def _(primals):
+        x, w = primals
+        if x.ndim == 1:
+            return op(x, w), lambda y_bar: (w @ y_bar, jnp.outer(x, y_bar))
+        return op(x, w), lambda y_bar: (y_bar @ w.T, x.T @ y_bar)
+
+    return op
+
+
+def _mm_custom() -> Any:
+    op = jax.custom_vjp(lambda x, w: x @ w)
+
+    def backward(residuals, y_bar):
+        x, w = residuals
+        return (w @ y_bar, jnp.outer(x, y_bar)) if x.ndim == 1 else (y_bar @ w.T, x.T @ y_bar)
+
+    op.defvjp(lambda x, w: (x @ w, (x, w)), backward)
+    return op
+
+
+# --------------------------------------------------------------------------------------------------------------- HLO
+def hlo() -> list[Line]:
+    """Instructions of the compiled program of an op given by an impl alone, against the impl written inline."""
+
+    def impl(x: Any, factor: Any) -> Any:
+        return jnp.tanh(x * factor) + jnp.sum(x)
+
+    op = Primitive("inline")
+    op.def_impl(impl)
+    args = (jnp.ones(8), jnp.float32(2.0))
+    lines: list[Line] = []
+    for what, wrap in {
+        "value": lambda f: f,
+        "gradient": lambda f: jax.grad(lambda *a: jnp.sum(f(*a)), (0, 1)),
+        "value under vmap": lambda f: lambda x, a: jax.vmap(f, (0, None))(jnp.stack([x, x]), a),
+    }.items():
+        got, peer = (_instructions(wrap(f), args) for f in (op, impl))
+        lines.append(Line(f"HLO instructions, {what}, impl only", "inline", got / peer, 1.0))
+    return lines
+
+
+def _instructions(fn: Any, args: Any) -> int:
+    text = jax.jit(fn).lower(*args).compile().as_text()
+    return sum(" = " in line for line in text.splitlines())
+
+
+# ------------------------------------------------------------------------------------------------------ import, leaks
+IMPORT = "import time, jax; s = time.perf_counter(); import jaxprim; print(time.perf_counter() - s)"
+
+
+def imports() -> list[Line]:
+    """Milliseconds that ``import jaxprim`` adds to ``import jax``; the one absolute figure, as it is the target."""
+    seconds = [float(subprocess.check_output([sys.executable, "-c", IMPORT])) for _ in range(7)]
+    return [Line("import jaxprim after import jax, ms", "50 ms", 1e3 * sorted(seconds)[3] / 50, 1.0)]
+
+
+def leak() -> list[Line]:
+    """Live objects after a thousand primitives were made, used and dropped, against after two hundred."""
+
+    def use(count: int) -> int:
+        for i in range(count):
+            op = Primitive(f"dropped{i}")
+            op.def_impl(lambda x: x * 2.0)
+            jax.make_jaxpr(jax.grad(op))(1.0)
+        del op
+        jax.clear_caches()
+        gc.collect()
+        return len(gc.get_objects())
+
+    use(50)
+    first = use(200)
+    return [Line("live objects after 1000 primitives made and dropped", "200", use(1000) / first, 1.01)]
+
+
+ALL = {"eager": eager, "tracing": tracing, "cold": cold, "memory": memory, "hlo": hlo, "import": imports, "leak": leak}
+
+
+def main(names: list[str]) -> int:
+    print(f"jax {jax.__version__}, python {sys.version.split()[0]}, {jax.default_backend()}")
+    lines = [line for name in names or list(ALL) for line in _show(ALL[name]())]
+    return 0 if all(line.ok for line in lines) else 1
+
+
+def _show(lines: list[Line]) -> list[Line]:
+    for line in lines:
+        print(line, flush=True)
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
