@@ -72,10 +72,10 @@ class Primitive:
     # ----------------------------------------------------------------------------------------------------- applying
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the primitive. Operands may be pytrees; keyword-only arguments of the impl are static params."""
-        if not params and _jax.trace_state_clean():
+        if not params:
             compiled = self._compiled.get(len(operands))
-            if compiled is not None:
-                return compiled(*operands)
+            if compiled is not None:  # this many operands are a whole call
+                return compiled(*operands) if _jax.trace_state_clean() else self._apply(operands, params)
         return self._call(operands, params)
 
     def bind(self, *operands: Any, **params: Any) -> Any:
@@ -84,8 +84,11 @@ class Primitive:
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not _jax.trace_state_clean():
-            return self._apply(*self.rules.signature.bind(self.name, args, kwargs))
-        key = (len(args), *((name, typed(value)) for name, value in kwargs.items())) if kwargs else len(args)
+            operands, params = self.rules.signature.bind(self.name, args, kwargs)
+            if not kwargs and not params and len(operands) == len(args):
+                self._compiled[len(args)] = self._eager(params)
+            return self._apply(operands, params)
+        key = (len(args), *((name, typed(value)) for name, value in kwargs.items()))
         try:
             compiled = self._compiled.get(key)
         except TypeError:  # an operand by name, or an unhashable param, which is refused below
@@ -95,7 +98,7 @@ class Primitive:
         operands, params = self.rules.signature.bind(self.name, args, kwargs)
         compiled = self._eager(params)
         if len(operands) == len(args):
-            self._compiled[key] = compiled
+            self._compiled[key if params else len(args)] = compiled
         return compiled(*operands)
 
     def _eager(self, params: Mapping[str, Any]) -> Callable[..., Any]:

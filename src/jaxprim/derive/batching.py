@@ -50,11 +50,15 @@ def axes(call: Call, args: Sequence[Any]) -> frozenset[Any]:
 
 def push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
     """The call under one more vmap."""
+    key = ("push", call, axis, tuple(avals), tuple(dims))
+    return call.rules.cache.get(key, lambda: _push(call, axis, avals, dims))
+
+
+def _push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
     how = word(call.rules)
     if how == "rule" and call.parent is not None:
         how = "vmap"  # of the program of the author's rule for the inner level
-    level = _level(call, how, axis, avals, dims)
-    return call.push(level, how)
+    return call.push(_level(call, how, axis, avals, dims), how)
 
 
 def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Level:
