@@ -18,6 +18,10 @@ from .values import Array, describe, epsilon, wide
 from .view import Point, Pulled, Pushed, Tangents, View
 
 
+# No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
+COARSEST = 2.0**-7
+
+
 class NotAskedError(Exception):
     """A question that cannot be asked of this subject; its text is the reason."""
 
@@ -63,7 +67,7 @@ class Case:
     @staticmethod
     def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int) -> Case:
         """The case of one example."""
-        return Case(subject, Point.of(subject, operands, params), seed)
+        return Case(subject, Point.of(subject, *subject.split(operands, params)), seed)
 
     def require_value(self, *, first: bool) -> None:
         """Run the implementation; if it fails, the first question reports how, and no other can be asked."""
@@ -296,7 +300,7 @@ class Case:
             largest = np.max(size, initial=0.0, where=np.isfinite(size))
             if largest > 0:
                 found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * largest))))
-        return max(found)
+        return max(view.eps, min(COARSEST, max(found)))
 
     # --------------------------------------------------------------------------------------------------- tolerances
     def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:

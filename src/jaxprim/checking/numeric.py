@@ -5,12 +5,13 @@ derivative along t, holomorphic or not),
 
     D(h) = (g(h) - g(-h)) / 2h = g'(0) + c2 h^2 + c4 h^4 + ...
 
-Richardson's extrapolation over steps h, h/4, h/16, ... removes one power of h^2 per column (Ridders, 1982):
+Richardson's extrapolation over steps h_0 > h_1 > ... removes one power of h^2 per column (Ridders, 1982):
 
-    T[k][0] = D(h_k),   T[k][j] = T[k][j-1] + (T[k][j-1] - T[k-1][j-1]) / (16^j - 1)
+    T[k][0] = D(h_k),   T[k][j] = T[k][j-1] + (T[k][j-1] - T[k-1][j-1]) / ((h_(k-j) / h_k)^2 - 1)
 
 An entry's error is the larger of its distances to the two entries that it came from, plus the noise of f divided by
-the step. Each element takes the entry with the smallest error. The noise of f is measured, not assumed: a kernel that
+the step; and it is no less than its distance to the difference over the smallest step, less what noise does to that:
+steps that are all too large for f's structure can agree with one another on a wrong slope. Each element takes the entry with the smallest error. The noise of f is measured, not assumed: a kernel that
 computes in float32 inside has float32's noise whatever dtype it returns.
 """
 
@@ -27,8 +28,12 @@ from .values import Array
 RATIO = 4.0
 COLUMNS = 4
 FIRST_STEP = 2.0**-3
+# How much smaller the steps are of a second attempt, where the first did not converge.
+CLOSER = 2.0**-14
+# A rounding that is below this is that of double precision.
+DOUBLE = 1e-12
 # One-sided slopes whose gap does not shrink with the step: a kink at the point itself.
-KINK_RATIO = 0.25
+KINK_RATIO = 0.5
 
 Along = Callable[[float], Sequence[Array]]
 
@@ -57,28 +62,50 @@ class Derivative:
 
 
 def steps(eps: float) -> list[float]:
-    """Steps relative to the operands: from an eighth down to where rounding would hide the change."""
-    smallest = 2.0**-15 if eps < 1e-12 else 8 * eps ** (2 / 3)
+    """Steps relative to the operands: from an eighth down to where rounding would hide the change.
+
+    In double precision one step more, far below: it is accurate enough to say whether the others missed structure.
+    """
+    smallest = 2.0**-15 if eps < DOUBLE else 8 * eps ** (2 / 3)
     first = min(0.5, max(FIRST_STEP, 4 * smallest))
     count = max(3, 1 + int(np.log(first / smallest) / np.log(RATIO)))
-    return [first / RATIO**k for k in range(count)]
+    return [*[first / RATIO**k for k in range(count)], *([2.0**-24] if eps < DOUBLE else [])]
 
 
 def noise(along: Along, eps: float) -> list[Array]:
-    """The size of the rounding errors in each element of a function, from high differences over close points.
+    """The size of the rounding errors in each element of a function."""
+    return _noise(along, eps)[0]
+
+
+def _noise(along: Along, eps: float) -> tuple[list[Array], list[Array]]:
+    """The size of the rounding errors, from high differences over close points, and where these are too close.
 
     The k-th difference of a smooth function over steps d is of order d^k, that of independent errors of deviation s
     has the deviation s sqrt(binomial(2k, k)) (Hamming; Moré and Wild, 2011). The points lie on one side, as a kink at
     the point itself is no noise; on the other side if the function is not finite there. A function that is flat
     between jumps, as one that computes in bfloat16 inside, shows its noise only over wider steps.
     """
-    close = _samples(along, max(2.0**-14, 8 * eps))
-    flat = [np.any(np.diff(rows, axis=0) == 0, axis=0) for rows in close]
-    found = [_noise_of_leaf(rows) for rows in close]
-    if any(map(np.any, flat)):
-        broad = [_noise_of_leaf(rows) for rows in _samples(along, max(2.0**-6, 8 * eps))]
-        found = [np.where(f, np.maximum(a, b), a) for f, a, b in zip(flat, found, broad, strict=True)]
-    return [pooled(leaf) for leaf in found]
+    close = eps ** (2 / 3)
+    samples = _samples(along, close)
+    found, flat = [_noise_of_leaf(rows) for rows in samples], [_jumps(rows) < 6 for rows in samples]
+    coarse = flat
+    for spacing in (2.0**-14, 2.0**-6):
+        if spacing < close or not any(map(np.any, flat)):
+            continue
+        samples = _samples(along, spacing)
+        # One jump far away, as in round(x), is no noise either: nearly every step must jump.
+        rough = [f & (_jumps(rows) >= 4) for f, rows in zip(flat, samples, strict=True)]
+        sizes = [_noise_of_leaf(rows) for rows in samples]
+        found = [np.where(r, np.maximum(n, size), n) for r, n, size in zip(rough, found, sizes, strict=True)]
+        flat = [f & (_jumps(rows) < 6) for f, rows in zip(flat, samples, strict=True)]
+    return [pooled(leaf) for leaf in found], coarse
+
+
+def _jumps(rows: Array) -> Array:
+    """How often neighbouring points gave different numbers; integers are never noisy."""
+    if rows.dtype.kind not in "fc":
+        return np.full(rows.shape[1:], len(rows))
+    return np.sum(rows[1:] != rows[:-1], axis=0)
 
 
 def _samples(along: Along, spacing: float) -> list[Array]:
@@ -92,6 +119,8 @@ def _samples(along: Along, spacing: float) -> list[Array]:
 
 def _noise_of_leaf(rows: Array) -> Array:
     """From the fourth difference, unless the fifth and sixth say that the function itself still shows in it."""
+    if rows.dtype.kind not in "fc":
+        return np.zeros(rows.shape[1:])
     sizes: list[Array] = []
     with np.errstate(all="ignore"):
         for k in range(1, rows.shape[0]):
@@ -106,36 +135,61 @@ def pooled(errors: Array) -> Array:
     return np.maximum(errors, np.median(errors)) if errors.size else errors
 
 
-def derivative(along: Along, eps: float, noises: Sequence[Array] | None = None) -> list[Derivative]:
+def derivative(along: Along, eps: float) -> list[Derivative]:
     """The derivative at h = 0 of each result leaf of ``along``, whose operands have the rounding ``eps``."""
-    ladder = [(h, along(h), along(-h)) for h in steps(eps)]
+    noises, coarse = _noise(along, eps)
+    # Where a function does not resolve close points, its difference over the smallest step contradicts nothing.
+    noises = [np.stack([n, np.where(c, np.inf, n)]) for n, c in zip(noises, coarse, strict=True)]
+    found = _over(along, steps(eps), noises)
+    if eps < DOUBLE and not all(np.all(d.judged) for d in found):  # structure below the steps, as near a singular matrix
+        closer = _over(along, [CLOSER * step for step in steps(eps)[:-1]], noises)
+        found = [_first_judged(d, c) for d, c in zip(found, closer, strict=True)]
+    return found
+
+
+def _over(along: Along, ladder: Sequence[float], noises: Sequence[Array]) -> list[Derivative]:
+    rows = [(h, along(h), along(-h)) for h in ladder]
     centre = along(0.0)
-    noises = noise(along, eps) if noises is None else noises
     return [
-        _leaf_derivative([(h, plus[i], minus[i]) for h, plus, minus in ladder], centre[i], noises[i])
+        _leaf_derivative([(h, plus[i], minus[i]) for h, plus, minus in rows], centre[i], noises[i])
         for i in range(len(centre))
     ]
 
 
+def _first_judged(one: Derivative, two: Derivative) -> Derivative:
+    """The first where it says anything, else the second."""
+    pick = one.judged
+    return Derivative(
+        np.where(pick, one.value, two.value),
+        np.where(pick, one.error, two.error),
+        np.where(pick, one.slack, two.slack),
+        one.judged | two.judged,
+    )
+
+
 def _leaf_derivative(ladder: list[tuple[float, Array, Array]], centre: Array, noise_: Array) -> Derivative:
+    noise_, doubt = noise_
     with np.errstate(all="ignore"):
-        value, error = _extrapolate(ladder, noise_)
+        value, error = _extrapolate(ladder, noise_, doubt)
         value, error, slack = _kinks(ladder, centre, noise_, value, error)
         scale = np.max(np.abs(centre), initial=0.0, where=np.isfinite(centre))
         judged = np.isfinite(value) & (error <= 0.02 * np.maximum(np.abs(value), scale))
     return Derivative(np.where(judged, value, 0), np.where(judged, error, 0), np.where(judged, slack, 0), judged)
 
 
-def _extrapolate(ladder: list[tuple[float, Array, Array]], noise_: Array) -> tuple[Array, Array]:
-    """Ridders' table, row by row; only the last row is kept."""
+def _extrapolate(ladder: list[tuple[float, Array, Array]], noise_: Array, doubt: Array) -> tuple[Array, Array]:
+    """Ridders' table, row by row; only the last row is kept. No entry may contradict the smallest step."""
     shape = noise_.shape
+    smallest, plus, minus = ladder[-1]
+    check, doubt = (plus - minus) / (2 * smallest), 4 * doubt / smallest
     best, best_error = np.full(shape, np.nan, ladder[0][1].dtype), np.full(shape, np.inf)
     previous: list[Array] = []
-    for h, plus, minus in ladder:
+    for k, (h, plus, minus) in enumerate(ladder):
         row = [(plus - minus) / (2 * h)]
         for j, before in enumerate(previous[: COLUMNS - 1], start=1):
-            row.append(row[-1] + (row[-1] - before) / (RATIO ** (2 * j) - 1))
+            row.append(row[-1] + (row[-1] - before) / ((ladder[k - j][0] / h) ** 2 - 1))
             error = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before)) + 1.5 * noise_ / h
+            error = np.maximum(error, np.abs(row[-1] - check) - doubt)
             better = error < best_error
             best, best_error = np.where(better, row[-1], best), np.where(better, error, best_error)
         previous = row
@@ -148,12 +202,13 @@ def _kinks(
     """Where the one-sided slopes differ, the middle between them and half their gap."""
     if np.iscomplexobj(centre):
         return value, error, np.zeros(centre.shape)
-    slopes = [((plus - centre) / h, (centre - minus) / h) for h, plus, minus in (ladder[1], ladder[-1])]
+    wide, close = ladder[min(1, len(ladder) - 3)], ladder[-2]
+    slopes = [((plus - centre) / h, (centre - minus) / h) for h, plus, minus in (wide, close)]
     (right0, left0), (right, left) = slopes
     gap0, gap = np.abs(right0 - left0), np.abs(right - left)
-    rounding = 4 * noise_ / ladder[-1][0]
+    rounding = 4 * noise_ / close[0]
     # A one-sided slope is off by c h; c follows from its values at two steps.
-    curvature = (np.abs(right0 - right) + np.abs(left0 - left)) * 2 * ladder[-1][0] / ladder[1][0]
+    curvature = (np.abs(right0 - right) + np.abs(left0 - left)) * 2 * close[0] / wide[0]
     kink = (gap > KINK_RATIO * gap0) & (gap < gap0 / KINK_RATIO) & (gap > 4 * rounding)
     kink &= gap > 1e-3 * np.maximum(np.abs(right), np.abs(left))
     return np.where(kink, (right + left) / 2, value), np.where(kink, rounding + curvature, error), np.where(kink, gap / 2, 0.0)

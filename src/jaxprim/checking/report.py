@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 from jaxprim._errors import CheckFailed
@@ -86,6 +87,15 @@ class Evidence:
         if isinstance(self.got, str | None) or isinstance(self.expected, str | None) or not self.expected:
             return ""
         return f"  (got / expected = {number(self.got / self.expected, 6)})"
+
+
+def not_asked(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """The questions that were not asked, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.status == "not asked":
+            reasons.setdefault(finding.reason, []).append(finding.question)
+    return reasons
 
 
 def number(value: complex | str, digits: int = 9) -> str:
@@ -198,12 +208,14 @@ class Report:
 
     def _table(self) -> Iterator[str]:
         width = max((len(finding.question) for finding in self.findings), default=0)
-        example = None
-        for finding in self.findings:
-            if finding.example != example:
-                example = finding.example
-                yield f"at {example}"
-            yield f"  {finding.status:<9}  {finding.question:<{width}}  {finding.summary()}"
+        for example, findings in groupby(self.findings, key=lambda finding: finding.example):
+            rows = list(findings)
+            yield f"at {example}"
+            for row in rows:
+                if row.status != "not asked":
+                    yield f"  {row.status:<9}  {row.question:<{width}}  {row.summary()}"
+            for reason, names in not_asked(rows).items():
+                yield f"  not asked  {', '.join(names)}: {reason}"
 
     def __str__(self) -> str:
         return self.text()

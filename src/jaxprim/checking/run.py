@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .case import Case, Note, NotAskedError
 from .questions import QUESTIONS, Question
 from .report import Evidence, Finding, Report
@@ -58,8 +60,9 @@ def find(question: Question, case: Case) -> Finding:
     items: list[Evidence | Note] = []
     unasked = ""
     try:
-        case.require_value(first=question is QUESTIONS[0])
-        items.extend(question.ask(case))
+        with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
+            case.require_value(first=question is QUESTIONS[0])
+            items.extend(question.ask(case))
     except NotAskedError as error:
         unasked = str(error)
     except Exception as error:  # noqa: BLE001 - whatever an author's rule raises is what the report is about

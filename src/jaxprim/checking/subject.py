@@ -11,6 +11,7 @@ from typing import Any
 from jaxprim._errors import BadCall, RuleMissing, text
 from jaxprim._primitive import Primitive
 from jaxprim._types import RuleInfo
+from jaxprim.derive import report
 
 # What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
 REFUSALS = (
@@ -49,18 +50,18 @@ class Subject:
     @property
     def surrogate(self) -> str | None:
         """The author's reason why the VJP departs from the derivative, or None if it does not."""
-        return self.primitive.surrogate if self.primitive is not None else None
+        return self.primitive.rules.surrogate if self.primitive is not None else None
 
     def rule(self, name: str) -> RuleInfo | None:
         """What is known of a rule; None for a function, which JAX differentiates as it can."""
         if self.primitive is None:
             return None
-        return next((info for info in self.primitive.rules.report() if info.rule == name), None)
+        return next((info for info in report(self.primitive.rules) if info.rule == name), None)
 
     def missing(self, name: str) -> str | None:
         """Why there is no rule of this name, or None if there is one, or it is not known before it is asked."""
         info = self.rule(name)
-        return (info.why or f"no {name} rule") if info is not None and info.status == "missing" else None
+        return f"no {name.upper()} rule: {info.why}" if info is not None and info.status == "missing" else None
 
     def gave(self, name: str) -> bool:
         """Whether the author gave a rule of this name."""
@@ -78,6 +79,12 @@ class Subject:
         if not found:
             raise BadCall(no_examples(self))
         return [(example.operands, example.params) for example in found]
+
+    def split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """A call's operands and static params: a primitive's operand may also go by name."""
+        if self.primitive is None:
+            return args, kwargs
+        return self.primitive.rules.signature.bind(self.name, args, kwargs)
 
     def operand_names(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
         """The name of each operand: from the signature where it tells, else by position."""
