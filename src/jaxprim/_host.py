@@ -134,7 +134,8 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
                 write="return a NumPy array: use np instead of jnp",
             )
         )
-    is_weak = isinstance(leaf, bool | int | float | complex)
+    # NumPy's float64 is a Python float too, and has a dtype of its own all the same.
+    is_weak = isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
     array = np.asarray(leaf, aval.dtype if is_weak else None)
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array

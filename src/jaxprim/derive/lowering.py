@@ -42,10 +42,15 @@ def register(rules: RuleSet) -> None:
     for platform in rules.kernels():
         _jax.register_lowering(rules.primitive, _jax.lower_fun(partial(lower, platform=platform)), platform)
     for platform, rule in rules.lowerings().items():
-        _jax.register_lowering(rules.primitive, partial(_raw, rule.author), platform)
+        _jax.register_lowering(rules.primitive, partial(_raw, rule.author, platform), platform)
 
 
-def _raw(author: Any, ctx: Any, *args: Any, call: Call) -> Any:
+def _raw(author: Any, platform: str | None, ctx: Any, *args: Any, call: Call) -> Any:
     if call.levels:  # a raw lowering knows one element only; its batch is a loop over the primitive
-        return _jax.lower_fun(lower)(ctx, *args, call=call)
+        return _jax.lower_fun(_lower_batch)(ctx, *args, call=call)
+    call.rules.record(f"lowering[{platform or ''}]")
     return author(ctx, *args, **call.params)
+
+
+def _lower_batch(*args: Any, call: Call) -> list[Any]:
+    return _jax.evaluate(implementation.program(call, [_jax.typeof(x) for x in args]), *args)
