@@ -23,6 +23,7 @@ class Call:
         levels: the vmaps around it, innermost first.
         parent: the call with one level less.
         how: how the outermost level is evaluated (``"vmap"``, ``"sequential"``, ``"rule"``, ...).
+        result_tree: the tree of the results; None before they are known, and where it depends on the operand types.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Call:
     ) -> None:
         self.rules, self.params, self.tree = rules, dict(params), tree
         self.levels, self.parent, self.how = levels, parent, how
+        self.result_tree: Any = None
+        self._has_results = False
         self._pushed: dict[tuple[Level, str], Call] = {}
 
     @property
@@ -49,6 +52,11 @@ class Call:
         if key not in self._pushed:
             self._pushed[key] = Call(self.rules, self.params, self.tree, (*self.levels, level), self, how)
         return self._pushed[key]
+
+    def note_result_tree(self, tree: Any) -> None:
+        """Keep the tree of the results, as long as it is the same for all operand types."""
+        self.result_tree = tree if not self._has_results or self.result_tree == tree else None
+        self._has_results = True
 
     def operands(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
         """The operands as the author's rules take them."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from jaxprim import _jax
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 
@@ -242,8 +244,8 @@ def fit_cotangent(ct: Any, aval: Any) -> Any:
     """
     if type(ct) is _jax.JaxZero:
         return ct
-    if ct.dtype != aval.dtype:
-        ct = ct.astype(aval.dtype)
+    if getattr(ct, "dtype", None) != aval.dtype:  # a Python number has none
+        ct = jnp.asarray(ct, aval.dtype)
     return _jax.conform(ct, aval)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxprim import _host, _jax, _rules, _trees, derive
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, call_of
-from jaxprim._errors import BadCall, text
+from jaxprim._errors import BadCall, JaxprimError, text
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
 from jaxprim._rules import Rule, RuleSet
@@ -72,11 +72,16 @@ class Primitive:
     # ----------------------------------------------------------------------------------------------------- applying
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply the primitive. Operands may be pytrees; keyword-only arguments of the impl are static params."""
-        if not params:
-            compiled = self._compiled.get(len(operands))
-            if compiled is not None:  # this many operands are a whole call
-                return compiled(*operands) if _jax.trace_state_clean() else self._apply(operands, params)
-        return self._call(operands, params)
+        try:
+            if not params:
+                compiled = self._compiled.get(len(operands))
+                if compiled is not None:  # this many operands are a whole call
+                    return compiled(*operands) if _jax.trace_state_clean() else self._apply(operands, params)
+            return self._call(operands, params)
+        except TypeError as error:
+            if not isinstance(error, JaxprimError):
+                self._refuse_non_arrays(operands, params)  # names the operand, if that is the reason
+            raise
 
     def bind(self, *operands: Any, **params: Any) -> Any:
         """Apply the primitive: the same as calling it. An operand may be given by its name."""
@@ -139,9 +144,16 @@ class Primitive:
         call = call_of(self.rules, params, tree)
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
-        results = implementation.results(call, _avals(call, leaves))
+        tree = call.result_tree
+        if tree is None:  # not known yet, or not the same for all operand types
+            tree = implementation.results(call, _avals(call, leaves)).tree
         outs = self.rules.primitive.bind(*leaves, call=call)
-        return _trees.unflatten(results.tree, outs)
+        return outs[0] if tree == _trees.LEAF else _trees.unflatten(tree, outs)
+
+    def _refuse_non_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        operands, params = self.rules.signature.bind(self.name, args, kwargs)
+        leaves, tree = jax.tree.flatten(operands)
+        _avals(call_of(self.rules, params, tree), leaves)
 
     @property
     def primitive(self) -> Any:
@@ -410,40 +422,22 @@ def _remember(rules: RuleSet) -> str:
 
 def _avals(call: Call, leaves: Sequence[Any]) -> list[Any]:
     """The types of operands; anything that is no array is refused."""
-    try:
-        avals = [_jax.typeof(leaf) for leaf in leaves]
-    except TypeError:
-        avals = [None if not _is_array(leaf) else _jax.typeof(leaf) for leaf in leaves]
-    for name, leaf, aval in zip(call.names(), leaves, avals, strict=True) if not all(map(_ok, avals)) else ():
-        if not _ok(aval):
-            raise BadCall(
-                text(
-                    f"{call.rules.name}: operand '{name}' is no array.",
-                    got=f"a {type(leaf).__name__}" if aval is None else str(aval),
-                    expected="an array or a number, in any pytree",
-                    why="mutable refs and hijax types are not built yet" if aval is not None else None,
-                    write=f"def {call.rules.name}_impl(..., *, {name.split('[')[0].split('.')[0]}):"
-                    "  # after the `*`, if it is a static param",
-                )
-            )
+    avals = [_type_of(leaf) for leaf in leaves]
+    if not all(avals):
+        implementation.refuse_other_types(call, avals, leaves)
     return avals
 
 
-def _ok(aval: Any) -> bool:
-    return aval is not None and _jax.is_array_type(aval)
-
-
-def _is_array(leaf: Any) -> bool:
+def _type_of(leaf: Any) -> Any:
     try:
-        _jax.typeof(leaf)
+        return _jax.typeof(leaf)
     except (TypeError, ValueError):
-        return False
-    return True
+        return None
 
 
 def _needs_jax(leaf: Any) -> bool:
     """Whether a leaf is no plain array on one device: a PRNG key, or an array over several devices."""
-    aval = _jax.typeof(leaf) if _is_array(leaf) else None
+    aval = _type_of(leaf)
     return aval is None or _jax.is_key(aval) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1)
 
 

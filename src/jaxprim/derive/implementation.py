@@ -42,6 +42,31 @@ def results(call: Call, avals: Sequence[Any]) -> Results:
 
 
 def _results(call: Call, avals: Sequence[Any]) -> Results:
+    refuse_other_types(call, avals, avals)
+    found = _find_results(call, avals)
+    call.note_result_tree(found.tree)
+    return found
+
+
+def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) -> None:
+    """Refuse operands that are no arrays; a type is None where JAX knows none for the value."""
+    for name, aval, value in zip(call.names(), avals, values, strict=True):
+        if aval is None or not _jax.is_array_type(aval):
+            raise BadCall(
+                text(
+                    f"{call.rules.name}: operand '{name}' is no array.",
+                    got=f"a {type(value).__name__}" if aval is None else str(aval),
+                    expected="an array or a number, in any pytree",
+                    why="mutable refs and hijax types are not built yet" if aval is not None else None,
+                    write=f"def {call.rules.name}_impl(..., *, {name.split('[')[0].split('.')[0]}):"
+                    "  # after the `*`, if it is a static param"
+                    if aval is None
+                    else f"pass its value: {name}[...]",
+                )
+            )
+
+
+def _find_results(call: Call, avals: Sequence[Any]) -> Results:
     rule = call.rules.given.get("abstract_eval")
     source = _traceable(call)
     if rule is None:
