@@ -326,6 +326,17 @@ def zero_tangent(value: Any) -> Any:
     return ad_util.p2tz(value)
 
 
+def without_dead_code(program: Program) -> Program:
+    """The program without the equations that no output needs; all inputs stay."""
+    jaxpr = program.jaxpr
+    if VERSION < (0, 11):
+        smaller, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), [True] * len(jaxpr.invars))
+        return core.ClosedJaxpr(smaller, program.consts)
+    flat = pe.convert_constvars_jaxpr(program)
+    smaller, _ = pe.dce_jaxpr(flat, [True] * len(flat.outvars), [True] * len(flat.invars))
+    return smaller.with_consts(program.consts)
+
+
 def batch(program: Program, axis: Any, dims: Sequence[int | None]) -> tuple[Program, tuple[int | None, ...]]:
     """vmap of a program, and each output's batch dimension: None where it depends on no batched input."""
     batched, out_dims = batching.batch_jaxpr2(program, axis, tuple(dims))
@@ -446,6 +457,7 @@ def replace_application(program: Program, primitive: Any, params: dict[str, Any]
     one, returns the program whose inputs are those ``count``, then that equation's results, then the rest; the
     equation does not run. None if there is none.
     """
+    program = without_dead_code(program)
     jaxpr = program.jaxpr
     operands = list(jaxpr.invars[:count])
     found = [

@@ -131,25 +131,34 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], li
     found = reverse_rule.reverse(call, avals, perturbed)
     nonzero = tuple(_jax.has_tangent(aval) for aval in found.results.avals)
     outs = call.rules.primitive.bind(*primals, call=call)
+    results = outs if found.reads_results else ()
     linear_map = call.rules.cache.get(
         ("derived pushforward", call.base, tuple(avals), perturbed),
         lambda: _pushforward(
-            call.base, avals, perturbed, found.results, nonzero, True, lambda: _program_by_vjp(call.base, avals, found)
+            call.base,
+            avals,
+            perturbed,
+            found.results,
+            nonzero,
+            found.reads_results,
+            lambda: _program_by_vjp(call.base, avals, found),
         ),
     )
-    dots = apply(linear_map, [*primals, *outs], _nonzero(tangents, perturbed), _levels(call, perturbed, nonzero, True))
+    levels = _levels(call, perturbed, nonzero, with_results=bool(results))
+    dots = apply(linear_map, [*primals, *results], _nonzero(tangents, perturbed), levels)
     return outs, _complete(outs, dots, nonzero)
 
 
 def _program_by_vjp(call: Call, avals: Values, found: Reverse) -> Any:
-    count = len(avals) + len(found.results.avals)
+    results = found.results.avals if found.reads_results else ()
+    count = len(avals) + len(results)
 
     def run(*args: Any) -> list[Any]:
-        residuals, _ = reverse_rule.residuals_alone(found, call, args[: len(avals)], args[len(avals) : count], ())
+        own = args[len(avals) : count] if results else None
+        residuals, _ = reverse_rule.residuals_alone(found, call, args[: len(avals)], own, ())
         return _jax.evaluate(found.pushforward.program, *residuals, *args[count:])
 
-    inputs = [*avals, *found.results.avals, *found.pushforward.in_avals]
-    return _jax.trace(run, inputs, f"{call.rules.name}_jvp")
+    return _jax.trace(run, [*avals, *results, *found.pushforward.in_avals], f"{call.rules.name}_jvp")
 
 
 def by_transpose(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], list[Any]]:

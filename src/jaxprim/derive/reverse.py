@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import jax
@@ -34,6 +35,7 @@ class Reverse:
     """A traced VJP rule.
 
     Attributes:
+        call: the call whose rule it is, without batch levels.
         forward: the program (operands) -> (results, new residuals).
         places: where each residual is found: an operand, a result, or a new output of `forward`.
         pullback: (residuals, cotangents of the results that have any) -> cotangents of the perturbed operands.
@@ -41,11 +43,24 @@ class Reverse:
         results: the result types of one element.
     """
 
+    call: Call
     forward: Any
     places: tuple[Place, ...]
     pullback: LinearMap
     pushforward: LinearMap
     results: Results
+
+    @cached_property
+    def reads_results(self) -> bool:
+        """Whether the residuals are made from the primitive's own results."""
+        if any(kind == "result" for kind, _ in self.places):
+            return True
+        count = len(self.results.avals)
+        new = [index >= count for index in range(len(_jax.out_avals(self.forward)))]
+        residuals = _jax.select_outputs(self.forward, new)
+        operands = len(_jax.in_avals(self.forward))
+        primitive, params = self.call.rules.primitive, {"call": self.call}
+        return _jax.replace_application(residuals, primitive, params, operands) is not None
 
 
 def reverse_rule(call: Call) -> Rule:
@@ -238,7 +253,7 @@ def _close(
     pushforward = LinearMap(
         rules, "pushforward", len(places), tangents, dots, build_push, lambda _: (same_residuals, pullback)
     )
-    return Reverse(program, places, pullback, pushforward, results)
+    return Reverse(call, program, places, pullback, pushforward, results)
 
 
 # ------------------------------------------------------------------------------------- the transpose of the pullback
