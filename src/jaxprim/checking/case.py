@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,99 +12,24 @@ import numpy as np
 from . import compare, numeric, probes
 from .compare import Tolerance
 from .report import Evidence
-from .subject import Subject, first_line, refusal
-from .values import Array, describe, epsilon, wide
+from .setting import Answer, Direction, Note, Setting
+from .subject import Subject, first_line
+from .values import Array, epsilon, wide
 from .view import Point, Pulled, Pushed, Tangents, View
-
 
 # No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
 COARSEST = 2.0**-7
 
 
-class NotAskedError(Exception):
-    """A question that cannot be asked of this subject; its text is the reason."""
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something that a reader should know beside the numbers."""
-
-    text: str
-
-
-Answer = Iterator[Evidence | Note]
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A tangent for some of the operand leaves; the others have none."""
-
-    label: str
-    tangents: Tangents
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What makes it the same direction in another question."""
-        return self.label, *self.tangents
-
-
-@dataclass
-class Case:
-    """A subject at one point.
-
-    Attributes:
-        subject: what is checked.
-        point: where.
-        seed: the seed of everything random.
-    """
-
-    subject: Subject
-    point: Point
-    seed: int
-    _memory: dict[Any, Any] = field(default_factory=dict[Any, Any])
+class Case(Setting):
+    """A setting whose evaluations are remembered, each with the size of its rounding errors."""
 
     @staticmethod
-    def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int) -> Case:
+    def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "") -> Case:
         """The case of one example."""
-        return Case(subject, Point.of(subject, *subject.split(operands, params)), seed)
-
-    def require_value(self, *, first: bool) -> None:
-        """Run the implementation; if it fails, the first question reports how, and no other can be asked."""
-        try:
-            _ = self.native
-        except Exception as error:
-            if first:
-                raise
-            raise NotAskedError(f"the implementation does not run: {first_line(error)}") from error
-
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The value of ``make()``, or the exception that it raised, the first time."""
-        if key not in self._memory:
-            try:
-                self._memory[key] = make()
-            except Exception as error:  # noqa: BLE001 - raised again just below, each time it is asked for
-                self._memory[key] = _Raised(error)
-        value = self._memory[key]
-        if isinstance(value, _Raised):
-            raise value.error
-        return value
-
-    def rng(self, *labels: object) -> probes.Stream:
-        """The random numbers of one purpose."""
-        return probes.stream(self.seed, *labels)
-
-    @cached_property
-    def label(self) -> str:
-        """The example in a few words, such as ``x=float32[3], factor=float``."""
-        operands = [f"{n}={describe(leaf)}" for n, leaf in zip(self.point.names, self.point.leaves, strict=True)]
-        return ", ".join([*operands, *[f"{name}={value!r}" for name, value in self.point.params.items()]])
+        return Case(subject, Point.of(subject, *subject.split(operands, params)), seed, number)
 
     # ------------------------------------------------------------------------------------------------- precisions
-    @property
-    def native(self) -> View:
-        """The example in the dtypes that it was given in."""
-        return self.once("native", lambda: View.native(self.subject, self.point))
-
     @cached_property
     def _double(self) -> tuple[View | None, str | None]:
         leaves = [self.point.leaves[i] for i in self.point.differentiable]
@@ -122,10 +46,14 @@ class Case:
     def _agree(self, double: View) -> bool:
         """Whether the values in double precision are those of the example's own dtypes, before rounding."""
         native, noise = self.value(self.native)
-        if double.names != self.native.names or [r.shape for r in double.results] != [r.shape for r in self.native.results]:
+        if double.names != self.native.names or [r.shape for r in double.results] != [
+            r.shape for r in self.native.results
+        ]:
             return False
         pairs = zip(native, double.value(), noise, self.native.results, strict=True)
-        return all(compare.compare(a, self.fits(b, leaf), self.roughly(self.native, a, n)).ok for a, b, n, leaf in pairs)
+        return all(
+            compare.compare(a, self.fits(b, leaf), self.roughly(self.native, a, n)).ok for a, b, n, leaf in pairs
+        )
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -143,83 +71,6 @@ class Case:
         why = self._double[1]
         if why is not None:
             yield Note(f"{why}: differences are taken in {self.native.label}, with larger steps")
-
-    # ----------------------------------------------------------------------------------------------------- probes
-    def wrt(self, mode: str) -> tuple[int, ...]:
-        """The leaves that ``jvp`` or ``vjp`` can differentiate; raises NotAskedError if there is none."""
-        return self.once(("wrt", mode), lambda: self._wrt(mode))
-
-    def _wrt(self, mode: str) -> tuple[int, ...]:
-        why = self.subject.missing(mode)
-        if why is not None:
-            raise NotAskedError(why)
-        if not self.point.differentiable:
-            raise NotAskedError("no operand has tangents")
-        if not self.native.outputs:
-            raise NotAskedError("no result has tangents")
-        return self._usable(mode, self.point.differentiable)
-
-    def _usable(self, mode: str, leaves: tuple[int, ...]) -> tuple[int, ...]:
-        """All leaves, if the rule takes them; else those that it takes alone."""
-        try:
-            self._differentiate(mode, leaves)
-        except Exception as error:  # noqa: BLE001 - only a refusal is handled here
-            why = refusal(error)
-            if why is None:
-                raise
-            usable = tuple(i for i in leaves if len(leaves) > 1 and self._usable_alone(mode, i))
-            if not usable:
-                raise NotAskedError(why) from error
-            return usable
-        return leaves
-
-    def _usable_alone(self, mode: str, leaf: int) -> bool:
-        try:
-            self._differentiate(mode, (leaf,))
-        except Exception as error:  # noqa: BLE001 - only a refusal is handled here
-            if refusal(error) is None:
-                raise
-            return False
-        return True
-
-    def _differentiate(self, mode: str, leaves: tuple[int, ...]) -> None:
-        if mode == "jvp":
-            self.native.jvp({i: self.relative(i) for i in leaves})
-        else:
-            self.native.vjp(self.cotangents(0), leaves)
-
-    def refused(self, mode: str) -> Answer:
-        """Names the operands that a rule does not differentiate."""
-        left = [self.point.names[i] for i in self.point.differentiable if i not in self.wrt(mode)]
-        if left:
-            yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
-
-    def relative(self, leaf: int, draw: int = 0) -> Array:
-        value = wide(self.point.leaves[leaf])
-        direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
-        return probes.rounded(direction, self.point.leaves[leaf])
-
-    def _even(self, leaf: int) -> Array:
-        value = wide(self.point.leaves[leaf])
-        return probes.rounded(probes.even_direction(self.rng("even", leaf), value), self.point.leaves[leaf])
-
-    def directions(self, mode: str) -> tuple[Direction, ...]:
-        """Directions in all operands, and in each operand alone, which tells a reader whose derivative is wrong."""
-        wrt = self.wrt(mode)
-        every = [
-            Direction("all operands, in proportion to their elements", {i: self.relative(i) for i in wrt}),
-            Direction("all operands, the same size in every element", {i: self._even(i) for i in wrt}),
-        ]
-        alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, 1)}) for i in wrt]
-        return (*every, *(alone if len(wrt) > 1 else ()))
-
-    def cotangents(self, draw: int) -> list[Array]:
-        """A random cotangent of each differentiable result."""
-        found: list[Array] = []
-        for i in self.native.outputs:
-            leaf = self.native.results[i]
-            found.append(probes.rounded(probes.unit(self.rng("cotangent", i, draw), wide(leaf)), leaf))
-        return found
 
     # -------------------------------------------------------------------------------------------------- evaluations
     def differences(self, direction: Direction) -> list[numeric.Derivative]:
@@ -275,7 +126,10 @@ class Case:
 
         def along(step: float) -> list[Array]:
             with view.precision():
-                leaves = [probes.moved(leaf, step * direction[i]) if i in direction else leaf for i, leaf in enumerate(view.point.leaves)]
+                leaves = [
+                    probes.moved(leaf, step * direction[i]) if i in direction else leaf
+                    for i, leaf in enumerate(view.point.leaves)
+                ]
             try:
                 return again(leaves, step)
             except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
@@ -320,7 +174,8 @@ class Case:
     def tangent_scale(self, view: View, tangents: Tangents) -> float:
         """The size of a tangent result if the operation is of degree one: that of the results, times |t| / |x|."""
         ratios = [
-            float(np.max(np.abs(t), initial=0.0)) / probes.typical(wide(self.point.leaves[i])) for i, t in tangents.items()
+            float(np.max(np.abs(t), initial=0.0)) / probes.typical(wide(self.point.leaves[i]))
+            for i, t in tangents.items()
         ]
         return self.value_scale(view) * max(ratios, default=0.0)
 
@@ -343,6 +198,8 @@ class Case:
         if np.shape(got) != np.shape(expected):
             message = f"shape {np.shape(got)}, expected {np.shape(expected)}"
             return Evidence(rule, against, leaf, seed=self.seed, message=message, ok=False)
+        if got.dtype.kind in "biu" and expected.dtype.kind in "biu":
+            tolerance = compare.exact(got.shape)
         found = compare.compare(got, expected, tolerance, judged)
         return Evidence(
             rule=rule,
@@ -359,8 +216,3 @@ class Case:
             bad=found.bad,
             ok=found.ok,
         )
-
-
-@dataclass(frozen=True)
-class _Raised:
-    error: Exception

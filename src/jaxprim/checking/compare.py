@@ -12,6 +12,8 @@ from .values import Array
 ROUNDINGS = 32.0
 # How much worse than its estimate a difference may be.
 SAFETY = 8.0
+# The reason of a tolerance of zero.
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def rounding(size: Array | float, eps: float, tiny: float, noise: Array | float 
 
 def exact(shape: tuple[int, ...]) -> Tolerance:
     """No error is allowed: integers, booleans, keys."""
-    return Tolerance(np.zeros(shape), "exact")
+    return Tolerance(np.zeros(shape), EXACT)
 
 
 def floor_of_differences(eps: float) -> float:

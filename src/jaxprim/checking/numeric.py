@@ -141,7 +141,9 @@ def derivative(along: Along, eps: float) -> list[Derivative]:
     # Where a function does not resolve close points, its difference over the smallest step contradicts nothing.
     noises = [np.stack([n, np.where(c, np.inf, n)]) for n, c in zip(noises, coarse, strict=True)]
     found = _over(along, steps(eps), noises)
-    if eps < DOUBLE and not all(np.all(d.judged) for d in found):  # structure below the steps, as near a singular matrix
+    if eps < DOUBLE and not all(
+        np.all(d.judged) for d in found
+    ):  # structure below the steps, as near a singular matrix
         closer = _over(along, [CLOSER * step for step in steps(eps)[:-1]], noises)
         found = [_first_judged(d, c) for d, c in zip(found, closer, strict=True)]
     return found
@@ -211,4 +213,8 @@ def _kinks(
     curvature = (np.abs(right0 - right) + np.abs(left0 - left)) * 2 * close[0] / wide[0]
     kink = (gap > KINK_RATIO * gap0) & (gap < gap0 / KINK_RATIO) & (gap > 4 * rounding)
     kink &= gap > 1e-3 * np.maximum(np.abs(right), np.abs(left))
-    return np.where(kink, (right + left) / 2, value), np.where(kink, rounding + curvature, error), np.where(kink, gap / 2, 0.0)
+    return (
+        np.where(kink, (right + left) / 2, value),
+        np.where(kink, rounding + curvature, error),
+        np.where(kink, gap / 2, 0.0),
+    )

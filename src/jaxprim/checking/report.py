@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxprim._errors import CheckFailed
 
+from . import compare
+
 # Bad comparisons that the text of a finding shows in full, each at another place.
 SHOWN = 2
+# What a table says of an answer; the heading of `Row.cells`.
+WHAT_IT_RESTS_ON = "worst error of the error allowed, where"
 
-Status = Literal["pass", "fail", "not asked", "departure"]
+Status = Literal["fail", "departure", "pass", "not asked"]
+WORST_FIRST: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,14 @@ class Evidence:
         """The worst element, such as ``x[2,0]``."""
         return self.leaf + (f"[{','.join(map(str, self.index))}]" if self.index else "")
 
+    def brief(self) -> str:
+        """The comparison in a few words."""
+        if self.message:
+            return self.message.splitlines()[0]
+        if not self.why or self.why == compare.EXACT:
+            return "as expected" if self.ok else f"got {self.got}, expected {self.expected}"
+        return f"{self.error:.1e} of {self.tolerance:.1e}, {self.where}"
+
     def lines(self) -> Iterator[str]:
         """The breadcrumb: one labelled fact per line."""
         yield f"{self.rule}: {self.against}"
@@ -89,15 +102,6 @@ class Evidence:
         return f"  (got / expected = {number(self.got / self.expected, 6)})"
 
 
-def not_asked(findings: Iterable[Finding]) -> dict[str, list[str]]:
-    """The questions that were not asked, by reason."""
-    reasons: dict[str, list[str]] = {}
-    for finding in findings:
-        if finding.status == "not asked":
-            reasons.setdefault(finding.reason, []).append(finding.question)
-    return reasons
-
-
 def number(value: complex | str, digits: int = 9) -> str:
     """A number as short as its digits allow."""
     if isinstance(value, str):
@@ -116,7 +120,7 @@ class Finding:
         subject: the name of the primitive or function.
         example: which example, such as ``"x=float32[3], factor=float"``.
         status: pass; fail; not asked, with the reason; or departure: wrong as its author declared, with the reason.
-        evidence: the comparisons, worst first.
+        evidence: the comparisons: those that are bad, in the order of asking, then the others, the worst first.
         reason: why it was not asked, or why the rule departs.
         notes: what a reader should know beside the numbers.
         compared: how many comparisons were made; ``evidence`` keeps the worst.
@@ -141,21 +145,7 @@ class Finding:
     @property
     def worst(self) -> Evidence | None:
         """The evidence that is worst in units of its tolerance."""
-        return self.evidence[0] if self.evidence else None
-
-    def summary(self) -> str:
-        """One line on what the answer rests on."""
-        if self.status in ("not asked", "departure"):
-            return self.reason
-        worst = self.worst
-        if worst is None:
-            return ""
-        count = f"{self.compared} comparison{'s' * (self.compared != 1)}"
-        if worst.message:
-            return worst.message.splitlines()[0]
-        if not worst.why or worst.why == "exact":
-            return f"{count}, {'all' if self.ok else 'not all'} exact"
-        return f"{count}, worst {worst.error:.1e} of {worst.tolerance:.1e} at {worst.where}"
+        return max(self.evidence, key=lambda item: (not item.ok, item.ratio), default=None)
 
     def text(self) -> str:
         """The finding with the breadcrumb of everything that is bad."""
@@ -166,6 +156,50 @@ class Finding:
         more = [f"  and {len(bad) - len(shown)} more comparisons that are off"] if len(bad) > len(shown) else []
         reason = [f"  reason: {self.reason}"] if self.reason else []
         return "\n".join([head, *reason, *body, *more, *[f"  note: {note}" for note in self.notes]])
+
+
+@dataclass(frozen=True)
+class Row:
+    """The answers to one question at every example: a row of a table."""
+
+    question: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def status(self) -> Status:
+        """The worst answer; not asked only if it was asked at no example."""
+        return min((finding.status for finding in self.findings), key=WORST_FIRST.index)
+
+    @property
+    def shown(self) -> Finding:
+        """The finding that stands for the row: of those with its status, the one with the worst evidence."""
+        same = [finding for finding in self.findings if finding.status == self.status]
+        return max(same, key=lambda finding: finding.worst.ratio if finding.worst else 0.0)
+
+    def cells(self) -> tuple[str, str]:
+        """What the answer rests on: how many comparisons, and in a few words the worst of them."""
+        found = self.shown
+        compared = str(sum(finding.compared for finding in self.findings))
+        if found.status in ("not asked", "departure"):
+            return compared, found.reason
+        return compared, found.worst.brief() if found.worst is not None else ""
+
+
+def rows(findings: Iterable[Finding]) -> list[Row]:
+    """The findings by question, in the order in which the questions were asked."""
+    by_question: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_question.setdefault(finding.question, []).append(finding)
+    return [Row(question, tuple(found)) for question, found in by_question.items()]
+
+
+def not_asked(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """The questions that were asked at no example, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows(findings):
+        if row.status == "not asked":
+            reasons.setdefault(row.findings[0].reason, []).append(row.question)
+    return reasons
 
 
 @dataclass(frozen=True)
@@ -196,26 +230,26 @@ class Report:
         return "\n".join([self.headline(), *self._table(), *["\n" + finding.text() for finding in self.bad]])
 
     def headline(self) -> str:
-        """How many questions had which answer."""
-        counts = {status: sum(f.status == status for f in self.findings) for status in ("pass", "fail", "departure")}
-        asked = sum(f.status != "not asked" for f in self.findings)
-        said = [f"{counts['pass']} of {asked} questions pass"]
-        said += [f"{counts['departure']} depart as declared"] if counts["departure"] else []
-        said += [f"{counts['fail']} FAIL"] if counts["fail"] else []
-        skipped = len(self.findings) - asked
-        said += [f"{skipped} not asked"] if skipped else []
-        return f"{self.subject}: {', '.join(said)} (seed {self.seed})"
+        """How many questions had which answer, at how many examples."""
+        counts = Counter(row.status for row in rows(self.findings))
+        examples = len({finding.example for finding in self.findings})
+        words = {"fail": "FAIL", "departure": "depart as declared", "not asked": "not asked"}
+        said = [f"{counts['pass']} of {counts.total() - counts['not asked']} questions pass"]
+        said += [f"{counts[status]} {word}" for status, word in words.items() if counts[status]]
+        return f"{self.subject}: {', '.join(said)}, at {examples} example{'s' * (examples != 1)} (seed {self.seed})"
 
     def _table(self) -> Iterator[str]:
-        width = max((len(finding.question) for finding in self.findings), default=0)
-        for example, findings in groupby(self.findings, key=lambda finding: finding.example):
-            rows = list(findings)
-            yield f"at {example}"
-            for row in rows:
-                if row.status != "not asked":
-                    yield f"  {row.status:<9}  {row.question:<{width}}  {row.summary()}"
-            for reason, names in not_asked(rows).items():
-                yield f"  not asked  {', '.join(names)}: {reason}"
+        examples = list(dict.fromkeys(finding.example for finding in self.findings))
+        yield from (f"at {example}" for example in examples)
+        asked = [row for row in rows(self.findings) if row.status != "not asked"]
+        width = max((len(row.question) for row in asked), default=0)
+        if asked:
+            yield f"  {'':<9}  {'':<{width}}  compared  {WHAT_IT_RESTS_ON}"
+        for row in asked:
+            compared, words = row.cells()
+            yield f"  {row.status:<9}  {row.question:<{width}}  {compared:>8}  {words}"
+        for reason, names in not_asked(self.findings).items():
+            yield f"  not asked  {', '.join(names)}: {reason}"
 
     def __str__(self) -> str:
         return self.text()

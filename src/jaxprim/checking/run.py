@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .case import Case, Note, NotAskedError
+from .case import Case
 from .questions import QUESTIONS, Question
 from .report import Evidence, Finding, Report
+from .setting import NotAskedError, Note
 from .subject import Subject, refusal
-from .view import Point
 
 SEED = 0
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands.
@@ -48,8 +48,8 @@ def ask(
 ) -> Iterator[Finding]:
     """Put questions to a subject at each example; yields each finding as soon as it is there."""
     questions = tuple(questions)
-    for operands, params in examples:
-        case = Case.of(subject, operands, params, seed)
+    for index, (operands, params) in enumerate(examples, start=1):
+        case = Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
         for question in questions:
             yield find(question, case)
 
@@ -77,7 +77,7 @@ def _exception(question: Question, case: Case, error: Exception) -> Evidence:
 
 
 def _finding(question: Question, case: Case, items: list[Evidence | Note], unasked: str, seconds: float) -> Finding:
-    evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio))
+    evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio if e.ok else 0.0))
     notes = tuple(dict.fromkeys(item.text for item in items if isinstance(item, Note)))
     bad = [item for item in evidence if not item.ok]
     status, reason = "pass", ""

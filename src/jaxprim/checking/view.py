@@ -13,7 +13,19 @@ import numpy as np
 
 from . import probes
 from .subject import Subject
-from .values import Array, as_array, doubled, epsilon, has_tangents, is_key, is_scalar, leaf_names, result_names, tiny, wide
+from .values import (
+    Array,
+    as_array,
+    doubled,
+    epsilon,
+    has_tangents,
+    is_key,
+    is_scalar,
+    leaf_names,
+    result_names,
+    tiny,
+    wide,
+)
 
 Tangents = Mapping[int, Array]
 
@@ -196,8 +208,8 @@ class View:
         function = self.of(leaves, wrt)
         if results is not None:
             keep = [self.outputs[k] for k in results]
-            primal, pull = jax.vjp(lambda *some: [function(*some)[i] for i in keep], *[leaves[i] for i in wrt])
-            return primal, pull([cotangents[k] for k in results])
+            primal, pull = jax.vjp(lambda *some: tuple(function(*some)[i] for i in keep), *[leaves[i] for i in wrt])
+            return primal, pull(tuple(cotangents[k] for k in results))
         primal, pull = jax.vjp(function, *[leaves[i] for i in wrt])
         return primal, pull(self.seeds(primal, cotangents))
 

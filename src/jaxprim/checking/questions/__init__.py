@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxprim.checking.case import Answer, Case
+from jaxprim.checking.case import Case
+from jaxprim.checking.setting import Answer
 
 from . import batching, fidelity, first_order, linearity, values, zeros
 

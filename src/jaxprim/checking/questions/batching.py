@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking import probes
-from jaxprim.checking.case import Answer, Case, NotAskedError
+from jaxprim.checking.case import Case
+from jaxprim.checking.setting import Answer, NotAskedError
 from jaxprim.checking.values import Array, is_scalar, wide
 
 # One axis, or None, for each operand leaf.
@@ -103,7 +104,9 @@ def vmap(case: Case) -> Answer:
         for k, name in enumerate(view.names):
             expected = np.stack([row[k] for row in rows])
             tolerance = case.closely(view, expected, noise[k])
-            yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, wide(found[k]), expected, tolerance)
+            yield case.evidence(
+                "impl", f"vmap against a loop, {batch.label}", name, wide(found[k]), expected, tolerance
+            )
 
 
 def vmap_jvp(case: Case) -> Answer:
@@ -118,7 +121,9 @@ def vmap_jvp(case: Case) -> Answer:
             for k, name in enumerate(view.output_names):
                 tolerance = case.closely(view, expected[k], noise[k])
                 got = wide(found[view.outputs[k]])
-                yield case.evidence("jvp", f"{against}, {batch.label}", f"tangent of {name}", got, expected[k], tolerance)
+                yield case.evidence(
+                    "jvp", f"{against}, {batch.label}", f"tangent of {name}", got, expected[k], tolerance
+                )
     yield from _tangents_alone(case)
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim._trace import trace
-from jaxprim.checking.case import Answer, Case, Note, NotAskedError
+from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import Answer, NotAskedError, Note
 from jaxprim.checking.values import has_tangents
 
 Function = Callable[..., Any]

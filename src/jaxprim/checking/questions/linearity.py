@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from jaxprim.checking import probes
-from jaxprim.checking.case import Answer, Case
+from jaxprim.checking.case import Case
+from jaxprim.checking.setting import Answer
 from jaxprim.checking.values import Array
 from jaxprim.checking.view import View
 

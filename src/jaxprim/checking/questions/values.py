@@ -6,15 +6,18 @@ from typing import Any
 
 import jax
 
-from jaxprim.checking.case import Answer, Case, Note, NotAskedError
+from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import Answer, NotAskedError, Note
 from jaxprim.checking.values import describe, leaf_names, wide
 
 
 def abstract_eval(case: Case) -> Answer:
     """Tree, shape, dtype and weak type of what abstract eval promises, against what the implementation returns."""
     view, point = case.native, case.point
-    shapes = jax.eval_shape(lambda *operands: case.subject.call(*operands, **point.params), *point.tree.unflatten(point.leaves))
+    shapes = jax.eval_shape(
+        lambda *operands: case.subject.call(*operands, **point.params), *point.tree.unflatten(point.leaves)
+    )
     promised, tree = jax.tree_util.tree_flatten(shapes)
     if tree != view.result_tree:
         yield _type_evidence("result", str(tree), str(view.result_tree))

@@ -1,0 +1,146 @@
+"""Finding what to check: a file or a module, imported under its own name, and the primitives in it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+from jaxprim._errors import JaxprimError, text
+from jaxprim._primitive import Primitive
+
+
+class NotFoundError(JaxprimError, LookupError):
+    """There is no such file, module, or primitive."""
+
+
+class ImportFailedError(JaxprimError, ImportError):
+    """The file or module raised while it was imported; the message has the traceback from its own lines on."""
+
+
+def find(target: str) -> list[Primitive]:
+    """The primitives that ``FILE_OR_MODULE[:name]`` names.
+
+    A file is imported as a module of its own name, with its folder on the path, as ``python FILE`` would have it; what
+    stands under ``if __name__ == "__main__"`` does not run. A primitive is found as an attribute of the module.
+    """
+    where, name = split(target)
+    module = load(where)
+    found = primitives(module)
+    if name:
+        return [_named(module, found, name, where)]
+    if not found:
+        raise NotFoundError(
+            text(
+                f"{where}: no primitive in it.",
+                got=f"a module with {len(vars(module))} attributes, none of them a Primitive",
+                expected="a Primitive at the top level of the module",
+                write='scale = jaxprim.Primitive("scale")',
+            )
+        )
+    return found
+
+
+def split(target: str) -> tuple[str, str]:
+    """``FILE_OR_MODULE`` and ``name``; a colon that is part of a path is not a separator."""
+    where, colon, name = target.rpartition(":")
+    if colon and all(part.isidentifier() for part in name.split(".")):
+        return where, name
+    return target, ""
+
+
+def load(where: str) -> ModuleType:
+    """Import a file or a module."""
+    path = Path(where)
+    if path.suffix == ".py" or path.is_file():
+        if not path.is_file():
+            raise NotFoundError(text(f"{where}: no such file.", expected="a Python file, or the name of a module"))
+        return _load_file(path.resolve())
+    return _load_module(where)
+
+
+def _load_module(name: str) -> ModuleType:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise NotFoundError(
+                text(f"{name}: no such file or module.", expected="a Python file, or the name of a module")
+            ) from error
+        raise _failed(name, error, None) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(name, error, None) from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Import a file under its own name; inside a package, as a module of that package."""
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").exists():
+        root, parts = root.parent, [root.name, *parts]
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    if len(parts) > 1:
+        return _load_module(".".join(parts))
+    return _execute(path, parts[0] if parts[0] not in sys.modules else f"{parts[0]}_checked")
+
+
+def _execute(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise NotFoundError(text(f"{path.name}: not a Python file.", expected="a file whose name ends in .py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        if (
+            isinstance(error, SystemExit) and not error.code
+        ):  # a script that ends in sys.exit(main()) has run to its end
+            return module
+        del sys.modules[name]
+        raise _failed(path.name, error, path) from error
+    return module
+
+
+def _failed(where: str, error: BaseException, path: Path | None) -> ImportFailedError:
+    """The traceback from the file's own first line on: what led there is of no use to its author."""
+    frames: TracebackType | None = error.__traceback__
+    own = frames
+    while path is not None and own is not None and own.tb_frame.f_code.co_filename != str(path):
+        own = own.tb_next
+    lines = traceback.format_exception(type(error), error, own or frames)
+    return ImportFailedError(f"{where} could not be imported:\n" + "".join(lines).rstrip())
+
+
+def primitives(module: ModuleType) -> list[Primitive]:
+    """The primitives among the attributes of a module, in the order of their definition, each once."""
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Primitive)}
+    return list(found.values())
+
+
+def _named(module: ModuleType, found: list[Primitive], name: str, where: str) -> Primitive:
+    value: object = module
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    if isinstance(value, Primitive):
+        return value
+    for primitive in found:
+        if primitive.name == name:
+            return primitive
+    if callable(value):
+        raise NotFoundError(
+            text(
+                f"{where}: '{name}' is a function, not a Primitive.",
+                why="a function carries no examples, so the command line cannot check it",
+                write=f"jaxprim.check({name}, x, ...).raise_if_bad()",
+            )
+        )
+    names = ", ".join(sorted({p.name for p in found})) or "none"
+    raise NotFoundError(text(f"{where}: no primitive '{name}' in it.", got=f"primitives {names}"))
