@@ -196,7 +196,7 @@ print("Gradient checks passed!")
 # ---------------------------------------------------------------------------------------------------- Beyond the tutorial
 @custom_scale_p.def_examples
 def _examples():
-    return [(x_val, factor_val), (jnp.full((2, 3), -1.5), jnp.float32(0.3))]
+    return [(x_val, factor_val), (jnp.full((2, 3), -1.5), jnp.float32(0.25))]
 
 
 def transformations():

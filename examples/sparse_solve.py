@@ -32,6 +32,9 @@ class Pattern(NamedTuple):
     rows: tuple[int, ...]
     columns: tuple[int, ...]
 
+    def __repr__(self):
+        return f"<{len(self.rows)} entries of {self.size} x {self.size}>"
+
     @staticmethod
     def of(matrix):
         """The pattern of a SciPy matrix, and its values."""
