@@ -35,6 +35,10 @@ class Signature:
 
     @staticmethod
     def of(fn: Callable[..., Any]) -> Signature:
+        nin = getattr(fn, "nin", None)
+        if isinstance(nin, int):  # a ufunc of NumPy or JAX: its keywords (out, where, ...) are no static params
+            names = ("x",) if nin == 1 else tuple(f"x{i + 1}" for i in range(nin))
+            return Signature(operands=dict.fromkeys(names, _EMPTY), source=fn)
         try:
             parameters = inspect.signature(fn).parameters.values()
         except (TypeError, ValueError):  # a builtin without a signature: any operands, any params
