@@ -61,10 +61,10 @@ def aligned(axis: Any, args: Sequence[Any], dims: Sequence[int | None]) -> list[
     rank = max(x.ndim - (dim is not None) for x, dim in zip(args, dims, strict=True))
 
     def align(x: Any, dim: int | None) -> Any:
-        if dim is None:
+        if dim is None and x.ndim == 0:
             return x
-        front = jnp.moveaxis(x, dim, 0)
-        return front.reshape(axis.size, *[1] * (rank - (x.ndim - 1)), *front.shape[1:])
+        front = x[None] if dim is None else jnp.moveaxis(x, dim, 0)
+        return front.reshape(front.shape[0], *[1] * (rank - (front.ndim - 1)), *front.shape[1:])
 
     return [align(x, dim) for x, dim in zip(args, dims, strict=True)]
 

@@ -1,0 +1,1 @@
+"""The rows of the matrix: each applies one transformation, or a composition, to an op."""

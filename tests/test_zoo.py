@@ -1,0 +1,68 @@
+"""The matrix: every op of the zoo under every row of the table, compared with its reference."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from excluded import EXCLUDED
+from rows.case import Case
+from rows.table import ROWS, Row
+from zoo import ZOO, Entry
+
+
+def subsets(entry: Entry) -> list[tuple[int, ...]]:
+    """Every set of perturbed operands, all of them first."""
+    return [s for n in range(len(entry.diff), 0, -1) for s in combinations(entry.diff, n)]
+
+
+def close(got: Any, want: Any) -> None:
+    """Same tree, same types, same numbers."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for (path, g), w in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True):
+        where = jax.tree_util.keystr(path)
+        assert (np.shape(g), g.dtype) == (np.shape(w), w.dtype), where
+        if g.dtype != jax.dtypes.float0:
+            tolerance = 1e-9 if g.dtype in (np.float64, np.complex128) else 2e-4
+            np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance, err_msg=where)
+
+
+def run_jitted(row: Any, f: Any, entry: Entry, chosen: tuple[tuple[int, ...], ...]) -> Any:
+    """The row under jit, for these sets of perturbed operands in one program."""
+    return jax.jit(lambda args: [row(Case(f, args, argnums)) for argnums in chosen])(entry.args())
+
+
+@cache
+def truth(row: Row, reference: Any, args: Any, chosen: tuple[tuple[int, ...], ...]) -> Any:
+    run = row.truth or row.run
+    return jax.jit(lambda args: [run(Case(reference, args, argnums)) for argnums in chosen])(args())
+
+
+def compare(row: Row, entry: Entry) -> None:
+    chosen = tuple(subsets(entry))
+    want = truth(row, entry.reference, entry.args, chosen)
+    if row.eager:
+        close(row.run(Case(entry.f, entry.args(), chosen[0])), want[0])
+    if row.jit:
+        close(run_jitted(row.run, entry.f, entry, chosen), want)
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
+def test_matrix(row: Row, entry: Entry) -> None:
+    excluded = EXCLUDED.get((entry.kind, row.name))
+    if excluded is None:
+        compare(row, entry)
+        return
+    with pytest.raises(excluded.error, match=excluded.message):
+        compare(row, entry)
+
+
+def test_every_excluded_cell_is_in_the_matrix() -> None:
+    kinds, names = {entry.kind for entry in ZOO}, {row.name for row in ROWS}
+    assert all(kind in kinds and row in names for kind, row in EXCLUDED)
