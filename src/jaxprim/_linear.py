@@ -33,6 +33,7 @@ class LinearMap:
         in_avals: the types of the linear inputs.
         out_avals: the types of the outputs.
         is_linear: False for the pullback of a declared surrogate, which is differentiated as it is.
+        named_axes: the axes that collectives in the rule use.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class LinearMap:
         build: Callable[[], Any],
         transposed: Callable[[LinearMap], tuple[Prelude, LinearMap]],
         is_linear: bool = True,
+        named_axes: frozenset[Any] = frozenset(),
     ) -> None:
         self.owner, self.residuals = owner, residuals
         self.role: Role = role
         self.in_avals, self.out_avals, self.is_linear = tuple(in_avals), tuple(out_avals), is_linear
+        self.named_axes = named_axes
         self._build, self._transposed = build, transposed
         self._program: Any = None
         self._transpose: tuple[Prelude, LinearMap] | None = None
@@ -61,11 +64,6 @@ class LinearMap:
         if self._program is None:
             self._program = self._build()
         return self._program
-
-    @property
-    def named_axes(self) -> frozenset[Any]:
-        """The named axes that the program's collectives use, as far as it was built."""
-        return _jax.named_axes(self._program) if self._program is not None else frozenset()
 
     def transpose(self) -> tuple[Prelude, LinearMap]:
         """What makes the transpose's residuals, and the transpose."""
@@ -109,6 +107,7 @@ class LinearMap:
             build,
             transposed,
             self.is_linear,
+            self.named_axes,
         )
 
     def pull_back(

@@ -10,7 +10,7 @@ from impl        JAX differentiates the impl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxprim import _jax
@@ -85,11 +85,19 @@ def _levels(call: Call, perturbed: Mask, nonzero: Mask, with_results: bool) -> L
 
 def _map_of(call: Call, avals: Values, perturbed: Mask, found: Forward) -> LinearMap:
     results = implementation.results(call, avals)
-    return _pushforward(call, avals, perturbed, results, found.nonzero, found.uses_results, lambda: found.program)
+    axes = _jax.named_axes(found.program)
+    return _pushforward(call, avals, perturbed, results, found.nonzero, found.uses_results, lambda: found.program, axes)
 
 
 def _pushforward(
-    call: Call, avals: Values, perturbed: Mask, results: Results, nonzero: Mask, uses_results: bool, build: Any
+    call: Call,
+    avals: Values,
+    perturbed: Mask,
+    results: Results,
+    nonzero: Mask,
+    uses_results: bool,
+    build: Callable[[], Any],
+    named_axes: frozenset[Any],
 ) -> LinearMap:
     """The map (operands, results if used, tangents) -> tangents, whose transpose is the VJP rule."""
     count = len(avals) + (len(results.avals) if uses_results else 0)
@@ -99,7 +107,7 @@ def _pushforward(
     def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:
         return _transposed(call, avals, perturbed, nonzero, uses_results)
 
-    return LinearMap(call.rules, "pushforward", count, tangents, dots, build, transposed)
+    return LinearMap(call.rules, "pushforward", count, tangents, dots, build, transposed, named_axes=named_axes)
 
 
 def _transposed(
@@ -142,6 +150,7 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], li
             nonzero,
             found.reads_results,
             lambda: _program_by_vjp(call.base, avals, found),
+            found.pullback.named_axes,
         ),
     )
     levels = _levels(call, perturbed, nonzero, with_results=bool(results))

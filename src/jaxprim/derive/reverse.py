@@ -249,9 +249,17 @@ def _close(
         build_pull,
         lambda _: (same_residuals, pushforward),
         is_linear=rules.surrogate is None,
+        named_axes=_jax.named_axes(pull),
     )
     pushforward = LinearMap(
-        rules, "pushforward", len(places), tangents, dots, build_push, lambda _: (same_residuals, pullback)
+        rules,
+        "pushforward",
+        len(places),
+        tangents,
+        dots,
+        build_push,
+        lambda _: (same_residuals, pullback),
+        named_axes=_jax.named_axes(pull),
     )
     return Reverse(call, program, places, pullback, pushforward, results)
 
