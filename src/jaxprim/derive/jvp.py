@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
-from jaxprim._levels import Level, Levels
+from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, Mask, Prelude, apply, expand
 from jaxprim._results import Results
 from jaxprim.derive import forward as forward_rule
@@ -34,9 +34,9 @@ def jvp(primals: Values, tangents: Values, *, call: Call) -> tuple[list[Any], li
     by_source = {"": by_rule, "vjp": by_vjp, "transpose": by_transpose, "impl": by_impl}
     if choice.status == "missing":
         raise missing(call.rules, "jvp")
-    if choice.source == "impl" and has_own_vjp(call):
-        return by_rule(call, primals, tangents)
-    return by_source[choice.source](call, primals, tangents)
+    rule = by_rule if choice.source == "impl" and has_own_vjp(call) else by_source[choice.source]
+    with axes_of(call.levels):
+        return rule(call, primals, tangents)
 
 
 def has_own_vjp(call: Call) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, text
-from jaxprim._levels import Level
+from jaxprim._levels import Level, axes_of
 from jaxprim._linear import LinearMap, expand, fit_cotangent, same_residuals
 from jaxprim._results import fit, read_linear, tangents_for_rule
 from jaxprim.derive import implementation
@@ -29,6 +29,13 @@ def transpose(cotangents: Values, *args: Any, call: Call) -> list[Any]:
     zeros = [_jax.JaxZero(_jax.cotangent_aval(a)) if u else None for a, u in zip(avals, undefined, strict=True)]
     if all(isinstance(ct, _jax.JaxZero) for ct in cotangents):
         return zeros
+    with axes_of(call.levels):
+        return _transpose(call, cotangents, args, avals, undefined, zeros)
+
+
+def _transpose(
+    call: Call, cotangents: Values, args: Values, avals: Values, undefined: Sequence[bool], zeros: Values
+) -> list[Any]:
     linear = linear_mask(call)
     if call.rules.has("transpose") and all(is_linear for is_linear, u in zip(linear, undefined, strict=True) if u):
         return _by_rule(call, cotangents, args, avals, undefined, linear, zeros)

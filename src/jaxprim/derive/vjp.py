@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
-from jaxprim._levels import Level, Levels
+from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, Mask, Prelude, apply, expand
 from jaxprim.derive import reverse as reverse_rule
 from jaxprim.derive.jvp import has_own_vjp
@@ -32,8 +32,9 @@ def linearize(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call
     if not call.levels and _jax.is_eager() and _jax.is_concrete(primals):
         return _linearize_eagerly(call, primals, mask)
     avals = call.element_avals([_jax.typeof(x) for x in primals])
-    found = reverse_rule.reverse(call, avals, mask)
-    outs, residuals, residual_levels = reverse_rule.run_forward(found, call, primals)
+    with axes_of(call.levels):
+        found = reverse_rule.reverse(call, avals, mask)
+        outs, residuals, residual_levels = reverse_rule.run_forward(found, call, primals)
     levels = _levels(call, residual_levels, mask, [_jax.has_tangent(aval) for aval in found.results.avals])
     return _staged(outs, residuals, found.pushforward, levels, mask)
 
