@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +20,17 @@ from .view import Point, Pulled, Pushed, Tangents, View
 
 # No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
 COARSEST = 2.0**-7
+# How much noisier than its implementation a rule may be. Beyond that, it computes in a coarser dtype.
+EXCUSED = 1e3
+# What turns an operand off the real axis.
+TURN = 0.3j
 
 
 class Case(Setting):
     """A setting whose evaluations are remembered, each with the size of its rounding errors."""
+
+    # Where a case lies that is not the example itself; evidence says so.
+    place = ""
 
     @staticmethod
     def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "") -> Case:
@@ -55,22 +63,61 @@ class Case(Setting):
             compare.compare(a, self.fits(b, leaf), self.roughly(self.native, a, n)).ok for a, b, n, leaf in pairs
         )
 
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The precisions to ask in: that of the example, and float64 where the implementation runs there."""
+    def views(self, *modes: str) -> tuple[View, ...]:
+        """The precisions to ask rules in: that of the example, and float64 where implementation and rules run there."""
         double = self._double[0]
-        return (self.native,) if double is None else (self.native, double)
+        if double is None or any(self._refusal_in_double(mode, double) for mode in modes):
+            return (self.native,)
+        return self.native, double
+
+    def _refusal_in_double(self, mode: str, double: View) -> str | None:
+        """Why a rule does not run in float64, which does not make it wrong in its own dtypes."""
+
+        def make() -> str | None:
+            try:
+                self._differentiate(mode, self.wrt(mode), double)
+            except Exception as error:  # noqa: BLE001 - a rule for float32 alone may fail in any way it likes
+                return f"the {mode} rule does not run in float64 ({first_line(error)})"
+            return None
+
+        return self.once(("refusal in double", mode), make)
 
     @property
     def truth(self) -> View:
         """The most precise view: its implementation gives the differences."""
-        return self.views[-1]
+        return self.views()[-1]
 
-    def precision_note(self) -> Answer:
-        """Says so when the differences had to be taken in the example's own precision."""
-        why = self._double[1]
+    def precision_note(self, mode: str) -> Answer:
+        """Says so when the implementation or a rule could be asked in the example's own precision alone."""
+        double, why = self._double
         if why is not None:
             yield Note(f"{why}: differences are taken in {self.native.label}, with larger steps")
+        refused = None if double is None else self._refusal_in_double(mode, double)
+        if refused is not None:
+            yield Note(f"{refused}: it is asked in {self.native.label} alone")
+
+    def places(self) -> list[Case]:
+        """This case; and if it lies on the real axis of a complex operand, also one beside it, where conj(z) is not z."""
+        return self.once("places", lambda: [self, *self._turned()])
+
+    def _turned(self) -> list[Case]:
+        leaves = list(self.point.leaves)
+        real = [
+            i
+            for i in self.point.differentiable
+            if np.iscomplexobj(wide(leaves[i])) and not np.any(np.imag(wide(leaves[i])))
+        ]
+        if not real:
+            return []
+        for i in real:
+            leaves[i] = probes.moved(leaves[i], TURN * wide(leaves[i]))
+        turned = Case(self.subject, replace(self.point, leaves=tuple(leaves)), self.seed, self.number)
+        turned.place = ", turned off the real axis"
+        try:
+            finite = all(np.all(np.isfinite(value)) for value in turned.value(turned.native)[0])
+        except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
+            return []
+        return [turned] if finite else []
 
     # -------------------------------------------------------------------------------------------------- evaluations
     def differences(self, direction: Direction) -> list[numeric.Derivative]:
@@ -86,7 +133,7 @@ class Case(Setting):
 
         def make() -> tuple[list[Array], list[Array]]:
             found = view.value()
-            return found, self._noise(view, found, lambda leaves, _: view.value(leaves))
+            return found, self._noise(view, found, lambda leaves, _: view.value(leaves), of_rule=False)
 
         return self.once(("value", view.double), make)
 
@@ -98,7 +145,7 @@ class Case(Setting):
                 return view.jvp(self._varied(direction.tangents, step), leaves).tangent
 
             pushed = view.jvp(direction.tangents)
-            return pushed, self._noise(view, pushed.tangent, again)
+            return pushed, self._noise(view, pushed.tangent, again, of_rule=True)
 
         return self.once(("pushed", view.double, direction.key), make)
 
@@ -115,11 +162,11 @@ class Case(Setting):
             return list(view.vjp(list(varied.values()), wrt, leaves).cotangent.values())
 
         pulled = view.vjp(cotangents, wrt)
-        noise = self._noise(view, list(pulled.cotangent.values()), again)
+        noise = self._noise(view, list(pulled.cotangent.values()), again, of_rule=True)
         return pulled, dict(zip(wrt, noise, strict=True))
 
     def _noise(
-        self, view: View, base: list[Array], again: Callable[[Sequence[Any], float], list[Array]]
+        self, view: View, base: list[Array], again: Callable[[Sequence[Any], float], list[Array]], *, of_rule: bool
     ) -> list[Array]:
         """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents)."""
         direction = {i: self.relative(i, 2) for i in view.point.differentiable}
@@ -135,7 +182,14 @@ class Case(Setting):
             except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
                 return [np.full(leaf.shape, np.nan) for leaf in base]
 
-        return numeric.noise(along, view.eps)
+        found = numeric.noise(along, view.eps)
+        if of_rule:
+            most = EXCUSED * self.working_eps(view)
+            found = [
+                np.minimum(noise, most * (np.abs(leaf) + _largest(leaf)))
+                for noise, leaf in zip(found, base, strict=True)
+            ]
+        return found
 
     def _varied(self, numbers: Tangents, step: float) -> dict[int, Array]:
         """Tangents or cotangents that vary smoothly with a step, each element at its own rate."""
@@ -150,8 +204,7 @@ class Case(Setting):
         found = [view.eps]
         values, noise = self.value(view)
         for i in view.outputs:
-            size = np.abs(values[i])
-            largest = np.max(size, initial=0.0, where=np.isfinite(size))
+            size, largest = np.abs(values[i]), _largest(values[i])
             if largest > 0:
                 found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * largest))))
         return max(view.eps, min(COARSEST, max(found)))
@@ -159,8 +212,7 @@ class Case(Setting):
     # --------------------------------------------------------------------------------------------------- tolerances
     def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when two formulas compute them from the same inputs."""
-        largest = np.max(np.abs(size), initial=0.0, where=np.isfinite(size))
-        return compare.rounding(np.abs(size) + largest, self.working_eps(view), view.tiny, noise)
+        return compare.rounding(np.abs(size) + _largest(size), self.working_eps(view), view.tiny, noise)
 
     def closely(self, view: View, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when one formula computes them in another order."""
@@ -168,8 +220,7 @@ class Case(Setting):
 
     def value_scale(self, view: View) -> float:
         """The largest finite number in the results: what cancels inside an operation is often of this size."""
-        sizes = [np.max(np.abs(v), initial=0.0, where=np.isfinite(v)) for v in self.value(view)[0]]
-        return float(max(sizes, default=0.0))
+        return max(map(_largest, self.value(view)[0]), default=0.0)
 
     def tangent_scale(self, view: View, tangents: Tangents) -> float:
         """The size of a tangent result if the operation is of degree one: that of the results, times |t| / |x|."""
@@ -203,7 +254,7 @@ class Case(Setting):
         found = compare.compare(got, expected, tolerance, judged)
         return Evidence(
             rule=rule,
-            against=against,
+            against=against + self.place,
             leaf=leaf,
             index=found.index,
             got=found.got,
@@ -216,3 +267,9 @@ class Case(Setting):
             bad=found.bad,
             ok=found.ok,
         )
+
+
+def _largest(numbers: Array) -> float:
+    """The largest finite size in an array."""
+    sizes = np.abs(numbers)
+    return float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))

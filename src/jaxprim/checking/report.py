@@ -168,7 +168,7 @@ class Row:
     @property
     def status(self) -> Status:
         """The worst answer; not asked only if it was asked at no example."""
-        return min((finding.status for finding in self.findings), key=WORST_FIRST.index)
+        return min(self.findings, key=lambda finding: WORST_FIRST.index(finding.status)).status
 
     @property
     def shown(self) -> Finding:

@@ -78,14 +78,14 @@ def _exception(question: Question, case: Case, error: Exception) -> Evidence:
 
 def _finding(question: Question, case: Case, items: list[Evidence | Note], unasked: str, seconds: float) -> Finding:
     evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio if e.ok else 0.0))
-    notes = tuple(dict.fromkeys(item.text for item in items if isinstance(item, Note)))
+    notes = tuple(dict.fromkeys([item.text for item in items if isinstance(item, Note)] + [unasked] * bool(unasked)))
     bad = [item for item in evidence if not item.ok]
     status, reason = "pass", ""
     if bad:
         status = "fail"
         if question.departs is not None and case.subject.departs(question.departs):
             status, reason = "departure", f"declared surrogate: {case.subject.surrogate}"
-    elif unasked or not evidence:
+    elif not evidence:
         status, reason = "not asked", unasked or (notes[0] if notes else "there is nothing to compare")
     return Finding(
         question=question.name,

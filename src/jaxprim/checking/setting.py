@@ -135,11 +135,12 @@ class Setting:
             return False
         return True
 
-    def _differentiate(self, mode: str, leaves: tuple[int, ...]) -> None:
+    def _differentiate(self, mode: str, leaves: tuple[int, ...], view: View | None = None) -> None:
+        view = view or self.native
         if mode == "jvp":
-            self.native.jvp({i: self.relative(i) for i in leaves})
+            view.jvp({i: self.relative(i) for i in leaves})
         else:
-            self.native.vjp(self.cotangents(0), leaves)
+            view.vjp(self.cotangents(0), leaves)
 
     def refused(self, mode: str) -> Answer:
         """Names the operands that a rule does not differentiate."""
@@ -148,6 +149,7 @@ class Setting:
             yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
 
     def relative(self, leaf: int, draw: int = 0) -> Array:
+        """A random tangent of one leaf, in proportion to its elements."""
         value = wide(self.point.leaves[leaf])
         direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
         return probes.rounded(direction, self.point.leaves[leaf])

@@ -26,16 +26,23 @@ def single_first(directions: Sequence[Direction]) -> list[Direction]:
 def jvp_differences(case: Case) -> Answer:
     """The JVP along random directions, element by element, against differences of the implementation."""
     yield from case.refused("jvp")
-    yield from case.precision_note()
-    judged = empty = 0
-    for direction in single_first(case.directions("jvp")):
-        found = case.differences(direction)
-        yield from _notes(found, direction)
-        judged += sum(int(np.sum(d.judged)) for d in found)
-        empty += sum(d.judged.size == 0 for d in found)
-        for view in case.views:
-            yield from _jvp_against(case, view, direction, found)
-    if not judged and not empty:
+    yield from case.precision_note("jvp")
+    for place in case.places():
+        yield from _jvp_at(place)
+
+
+def _jvp_at(case: Case) -> Answer:
+    directions = single_first(case.directions("jvp"))
+    found = [case.differences(direction) for direction in directions]
+    _require_judged([d.judged for row in found for d in row])
+    for direction, row in zip(directions, found, strict=True):
+        yield from _notes(row, direction)
+        for view in case.views("jvp"):
+            yield from _jvp_against(case, view, direction, row)
+
+
+def _require_judged(judged: Sequence[Array]) -> None:
+    if not any(map(np.any, judged)) and any(mask.size for mask in judged):
         raise NotAskedError(CANNOT_TELL)
 
 
@@ -70,16 +77,20 @@ def _notes(found: Sequence[Derivative], direction: Direction) -> Answer:
 def vjp_differences(case: Case) -> Answer:
     """The VJP of a random cotangent, along random directions, against differences of the implementation."""
     yield from case.refused("vjp")
-    yield from case.precision_note()
+    yield from case.precision_note("vjp")
+    for place in case.places():
+        yield from _vjp_at(place)
+
+
+def _vjp_at(case: Case) -> Answer:
     directions = single_first(case.directions("vjp"))
     found = [case.differences(direction) for direction in directions]
     judged = [np.logical_and.reduce([row[k].judged for row in found]) for k in range(len(found[0]))]
-    if not any(map(np.any, judged)) and any(mask.size for mask in judged):
-        raise NotAskedError(CANNOT_TELL)
+    _require_judged(judged)
     for direction, row in zip(directions, found, strict=True):
         yield from _notes(row, direction)
     cotangents = [np.where(mask, ct, 0) for mask, ct in zip(judged, case.cotangents(0), strict=True)]
-    for view in case.views:
+    for view in case.views("vjp"):
         pull = _Pullback(case, view, cotangents, partial=not all(map(np.all, judged)))
         sums = [item for direction, row in zip(directions, found, strict=True) for item in pull.against(direction, row)]
         yield from pull.worst_element()
@@ -212,15 +223,15 @@ def _restricted(tangents: Tangents, places: Sequence[tuple[int, int]]) -> Tangen
 
 def dot_product(case: Case) -> Answer:
     """<ct, J t> by the JVP rule against <J^T ct, t> by the VJP rule, without conjugation, as JAX's transpose has none."""
-    forward, reverse = case.wrt("jvp"), case.wrt("vjp")
-    directions = [d for d in single_first(case.directions("jvp")) if set(d.tangents) <= set(reverse)]
-    if not directions:
-        names = [case.point.names[i] for i in set(forward) & set(reverse)]
-        directions = [Direction(f"{n} alone", {i: case.relative(i, 1)}) for n, i in zip(names, forward, strict=False)]
-    for view in case.views:
-        for draw in range(2):
-            for direction in directions:
-                yield from _dot(case, view, direction, draw)
+    for place in case.places():
+        both = set(place.wrt("jvp")) & set(place.wrt("vjp"))
+        directions = [d for d in single_first(place.directions("jvp")) if set(d.tangents) <= both]
+        if not directions:
+            raise NotAskedError("the two rules differentiate different operands")
+        for view in place.views("jvp", "vjp"):
+            for draw in range(2):
+                for direction in directions:
+                    yield from _dot(place, view, direction, draw)
 
 
 def _dot(case: Case, view: View, direction: Direction, draw: int) -> Answer:

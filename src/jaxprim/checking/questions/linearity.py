@@ -22,7 +22,7 @@ Leaves = Mapping[str, Array]
 def jvp_linear(case: Case) -> Answer:
     """The JVP of zero, of a sum and of multiples of tangents."""
     first, second = case.directions("jvp")[:2]
-    for view in case.views:
+    for view in case.views("jvp"):
         noise = dict(zip(_tangent_names(view), case.pushed(view, first)[1], strict=True))
 
         def push(numbers: Sequence[Array], view: View = view) -> Leaves:
@@ -37,7 +37,7 @@ def jvp_linear(case: Case) -> Answer:
 def vjp_linear(case: Case) -> Answer:
     """The VJP of zero, of a sum and of multiples of cotangents."""
     wrt = case.wrt("vjp")
-    for view in case.views:
+    for view in case.views("vjp"):
         noise = {f"cotangent of {case.point.names[i]}": n for i, n in case.pulled(view, 0)[1].items()}
 
         def pull(numbers: Sequence[Array], view: View = view) -> Leaves:

@@ -86,7 +86,7 @@ def primal(case: Case) -> Answer:
 
 
 def _primal(case: Case, mode: str) -> Answer:
-    for view in case.views:
+    for view in case.views(mode):
         values, noise = case.value(view)
         found = (case.pushed(view, case.directions(mode)[0]) if mode == "jvp" else case.pulled(view, 0))[0].primal
         for name, got, expected, n in zip(view.names, found, values, noise, strict=True):

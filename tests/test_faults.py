@@ -1,0 +1,24 @@
+"""The tester, tested: each wrong primitive is caught, by the question that is meant for it."""
+
+from __future__ import annotations
+
+import pytest
+from faults import FAULTS, Fault
+
+from jaxprim.checking.questions import QUESTIONS, named
+from jaxprim.checking.run import ask
+from jaxprim.checking.subject import Subject
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+@pytest.mark.usefixtures("jax_defaults")
+def test_fault_is_caught_by_its_question(fault: Fault):
+    primitive, operands = fault.build()
+    (finding,) = ask(Subject.of(primitive), [(operands, {})], questions=[named(fault.question)])
+    assert finding.status == "fail", finding.text()
+    assert finding.evidence[0].message or finding.evidence[0].leaf
+
+
+def test_every_question_that_a_rule_can_fail_has_a_fault():
+    # Which rule runs is jaxprim's own doing: tests/checking/questions/test_fidelity.py has its fault.
+    assert {fault.question for fault in FAULTS} == {question.name for question in QUESTIONS} - {"which-rule"}
