@@ -20,8 +20,9 @@ from .view import Point, Pulled, Pushed, Tangents, View
 
 # No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
 COARSEST = 2.0**-7
-# How much noisier than its implementation a rule may be. Beyond that, it computes in a coarser dtype.
-EXCUSED = 1e3
+# Asked in double precision, a rule may be as noisy as float32, or 1000 times noisier than its implementation. What is
+# noisier computes in a coarser dtype, and its noise is its error.
+SINGLE = 2.0**-23
 # What turns an operand off the real axis.
 TURN = 0.3j
 
@@ -183,12 +184,10 @@ class Case(Setting):
                 return [np.full(leaf.shape, np.nan) for leaf in base]
 
         found = numeric.noise(along, view.eps)
-        if of_rule:
-            most = EXCUSED * self.working_eps(view)
-            found = [
-                np.minimum(noise, most * (np.abs(leaf) + _largest(leaf)))
-                for noise, leaf in zip(found, base, strict=True)
-            ]
+        if of_rule and view.eps < numeric.DOUBLE:
+            most = max(SINGLE, 1e3 * self.working_eps(view))
+            limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + _largest(leaf)) for leaf in base]
+            found = [np.minimum(noise, limit) for noise, limit in zip(found, limits, strict=True)]
         return found
 
     def _varied(self, numbers: Tangents, step: float) -> dict[int, Array]:
