@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,11 +36,15 @@ class Call:
         parent: Call | None = None,
         how: str = "",
     ) -> None:
-        self.rules, self.params, self.tree = rules, dict(params), tree
+        self._hold(rules)
+        self.params, self.tree = dict(params), tree
         self.levels, self.parent, self.how = levels, parent, how
         self.result_tree: Any = None
         self._has_results = False
         self._pushed: dict[tuple[Level, str], Call] = {}
+
+    def _hold(self, rules: RuleSet) -> None:
+        self.rules = rules
 
     @property
     def base(self) -> Call:
@@ -74,10 +79,28 @@ class Call:
         return ", ".join([*params, *map(repr, self.levels)]) or "-"
 
 
-def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any) -> Call:
+class EagerCall(Call):
+    """The call of an eager application, which does not keep its primitive alive.
+
+    JAX keeps the jaxpr of a compiled function as long as the function lives. The compiled function of eager calls
+    belongs to its primitive: were the primitive reached from that jaxpr in turn, neither could ever be dropped.
+    """
+
+    def _hold(self, rules: RuleSet) -> None:
+        self._weak = weakref.ref(rules)
+
+    @property
+    def rules(self) -> RuleSet:  # pyright: ignore[reportIncompatibleVariableOverride]
+        found = self._weak()
+        if found is None:
+            raise ReferenceError("the primitive of an eager application is gone")
+        return found
+
+
+def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any, cls: type[Call] = Call) -> Call:
     """The call of these params and this operand tree."""
-    key = (static_key(rules.name, params) if params else (), tree)
+    key = (static_key(rules.name, params) if params else (), tree, cls)
     call = rules.calls.get(key)
     if call is None:
-        call = rules.calls.setdefault(key, Call(rules, params, tree))
+        call = rules.calls.setdefault(key, cls(rules, params, tree))
     return call

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxprim import _host, _jax, _rules, _trees, derive
 from jaxprim._avals import equalize_varying
-from jaxprim._calls import Call, call_of
+from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._errors import BadCall, JaxprimError, text
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
@@ -111,7 +111,7 @@ class Primitive:
         key = ("eager", static_key(self.name, params))
         if key not in self._compiled:
             self.rules.used = True
-            apply = lambda *operands: self._apply(operands, params)
+            apply = lambda *operands: self._apply(operands, params, EagerCall)
             apply.__name__ = apply.__qualname__ = self.name
             compiled = jax.jit(apply)
             self._compiled[key] = self._on_host(params, compiled) if self._runs_on_host() else compiled
@@ -137,11 +137,11 @@ class Primitive:
 
         return run
 
-    def _apply(self, operands: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    def _apply(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
         """Bind the JAX primitive to operands."""
         self.rules.used = True
         leaves, tree = jax.tree.flatten(tuple(operands))
-        call = call_of(self.rules, params, tree)
+        call = call_of(self.rules, params, tree, cls)
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
         tree = call.result_tree
