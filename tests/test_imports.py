@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "jaxprim"
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
     {"_errors", "_types", "_jax"},
-    {"_avals", "_levels", "_signature", "_trees", "_zeros"},
+    {"_avals", "_levels", "_masks", "_signature", "_trees", "_zeros"},
     {"_rules", "_linear", "_results"},
     {"_calls"},
     {"_host"},

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 
 from jaxprim import _jax
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
+from jaxprim._masks import Mask, expand, select
 
 Role = Literal["pushforward", "pullback"]
-Mask = tuple[bool, ...]
 # Values for the residuals of the transpose, from those of the map itself.
 Prelude = Callable[[Sequence[Any], Levels], tuple[list[Any], Levels]]
 
@@ -92,7 +92,7 @@ class LinearMap:
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
             run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs)
-            return _jax.trace(lambda *args: [*map(_instantiate, _select(run(*args), outputs))], avals, self.role)
+            return _jax.trace(lambda *args: [*map(_instantiate, select(run(*args), outputs))], avals, self.role)
 
         def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:
             prelude, other = self.transpose()
@@ -102,8 +102,8 @@ class LinearMap:
             self.owner,
             self.role,
             self.residuals,
-            _select(self.in_avals, inputs),
-            _select(self.out_avals, outputs),
+            select(self.in_avals, inputs),
+            select(self.out_avals, outputs),
             build,
             transposed,
             self.is_linear,
@@ -121,8 +121,8 @@ class LinearMap:
         flipped = tuple(
             Level(
                 level.axis,
-                (*inner.in_dims, *_select(level.out_dims, nonzero)),
-                tuple(_select(level.in_dims[self.residuals :], wanted)),
+                (*inner.in_dims, *select(level.out_dims, nonzero)),
+                tuple(select(level.in_dims[self.residuals :], wanted)),
                 add=True,
             )
             for level, inner in zip(levels, residual_levels, strict=True)
@@ -142,23 +142,13 @@ def _instantiate(value: Any) -> Any:
     return _jax.zeros(value.aval) if isinstance(value, _jax.JaxZero) else value
 
 
-def _select(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
-    return [value for value, wanted in zip(values, mask, strict=True) if wanted]
-
-
-def expand(values: Sequence[Any], mask: Sequence[bool], fill: Callable[[int], Any]) -> list[Any]:
-    """Values at the places where the mask holds, ``fill(index)`` elsewhere."""
-    given = iter(values)
-    return [next(given) if wanted else fill(index) for index, wanted in enumerate(mask)]
-
-
 def select_dims(levels: Levels, keep: Sequence[bool], outputs: Sequence[bool] | None = None) -> Levels:
     """Levels of an application that has only some of the inputs, and some of the outputs."""
     return tuple(
         replace(
             level,
-            in_dims=tuple(_select(level.in_dims, keep)),
-            out_dims=level.out_dims if outputs is None else tuple(_select(level.out_dims, outputs)),
+            in_dims=tuple(select(level.in_dims, keep)),
+            out_dims=level.out_dims if outputs is None else tuple(select(level.out_dims, outputs)),
         )
         for level in levels
     )
@@ -204,15 +194,15 @@ def _linear_part(
     everything = (True,) * len(linear_map.out_avals)
     keep = [True] * linear_map.residuals + list(nonzero)
     restricted = linear_map.restrict(nonzero, everything)
-    return apply(restricted, residuals, _select(tangents, nonzero), select_dims(levels, keep))
+    return apply(restricted, residuals, select(tangents, nonzero), select_dims(levels, keep))
 
 
 def _derivative(program: Any, perturbed: Sequence[bool], primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
     derivative, nonzero = _jax.jvp_program(program, perturbed)
     count = len(_jax.out_avals(program))
     dots_only, used = _jax.dce(derivative, [False] * count + [True] * sum(nonzero))
-    args = [*primals, *_select(tangents, perturbed)]
-    dots = _jax.evaluate(dots_only, *_select(args, used))
+    args = [*primals, *select(tangents, perturbed)]
+    dots = _jax.evaluate(dots_only, *select(args, used))
     zeros = [_jax.JaxZero(_jax.tangent_aval(aval)) for aval in _jax.out_avals(program)]
     return expand(dots, nonzero, zeros.__getitem__)
 
@@ -232,7 +222,7 @@ def transpose(cotangents: Sequence[Any], *args: Any, map: LinearMap, levels: Lev
     if not any(nonzero):
         return zeros
     cts = [fit_cotangent(ct, aval) for ct, aval in zip(cotangents, batched_avals(levels, map.out_avals), strict=True)]
-    outs = map.pull_back(args[:count], _select(cts, nonzero), nonzero, wanted, levels)
+    outs = map.pull_back(args[:count], select(cts, nonzero), nonzero, wanted, levels)
     return expand(outs, undefined, zeros.__getitem__)
 
 

@@ -11,7 +11,7 @@ import jax
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
-from jaxprim._linear import Mask, expand
+from jaxprim._masks import Mask, expand, select
 from jaxprim._results import fit, read_linear, read_outputs, tangents_for_rule, wrong
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
@@ -93,7 +93,7 @@ def _trace(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:
         nonzero.append(tuple(dot is not None for dot in dots))
         return [dot for dot in dots if dot is not None]
 
-    inputs = [*avals, *(t for t, p in zip(tangents, perturbed, strict=True) if p)]
+    inputs = [*avals, *select(tangents, perturbed)]
     program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
     implementation.refuse_tracers(call, forward_rule(call), program)
     shared = _jax.replace_application(program, call.rules.primitive, {"call": call}, len(avals))

@@ -16,7 +16,8 @@ from typing import Any
 from jaxprim import _jax
 from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
-from jaxprim._linear import LinearMap, Mask, Prelude, apply, expand
+from jaxprim._linear import LinearMap, Prelude, apply
+from jaxprim._masks import Mask, expand, select
 from jaxprim._results import Results
 from jaxprim.derive import forward as forward_rule
 from jaxprim.derive import implementation
@@ -68,7 +69,7 @@ def _push(
 ) -> list[Any]:
     """Apply a pushforward: one equation where reverse mode has its own rule, else the rule's operations."""
     levels = _levels(call, perturbed, nonzero, with_results=bool(outs))
-    inputs = _nonzero(tangents, perturbed)
+    inputs = select(tangents, perturbed)
     if has_own_vjp(call):
         return apply(linear_map, [*primals, *outs], inputs, levels)
     call.rules.record("jvp")
@@ -78,9 +79,9 @@ def _push(
 def _levels(call: Call, perturbed: Mask, nonzero: Mask, with_results: bool) -> Levels:
     def inputs(level: Level) -> tuple[int | None, ...]:
         results = level.out_dims if with_results else ()
-        return (*level.in_dims, *results, *_nonzero(level.in_dims, perturbed))
+        return (*level.in_dims, *results, *select(level.in_dims, perturbed))
 
-    return tuple(Level(level.axis, inputs(level), tuple(_nonzero(level.out_dims, nonzero))) for level in call.levels)
+    return tuple(Level(level.axis, inputs(level), tuple(select(level.out_dims, nonzero))) for level in call.levels)
 
 
 def _map_of(call: Call, avals: Values, perturbed: Mask, found: Forward) -> LinearMap:
@@ -154,7 +155,7 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], li
         ),
     )
     levels = _levels(call, perturbed, nonzero, with_results=bool(results))
-    dots = apply(linear_map, [*primals, *results], _nonzero(tangents, perturbed), levels)
+    dots = apply(linear_map, [*primals, *results], select(tangents, perturbed), levels)
     return outs, _complete(outs, dots, nonzero)
 
 
@@ -209,7 +210,7 @@ def by_impl(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], l
         return outs, _impl_dots(call, primals, tangents, perturbed, outs)
     program = implementation.program(call, [_jax.typeof(x) for x in primals])
     derivative, nonzero = _jax.jvp_program(program, perturbed)
-    found = _jax.evaluate(derivative, *primals, *_nonzero(tangents, perturbed))
+    found = _jax.evaluate(derivative, *primals, *select(tangents, perturbed))
     count = len(_jax.out_avals(program))
     outs, dots = found[:count], found[count:]
     return outs, _complete(outs, dots, nonzero)
@@ -218,7 +219,7 @@ def by_impl(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], l
 def _impl_dots(call: Call, primals: Values, tangents: Values, perturbed: Mask, outs: Values) -> list[Any]:
     program = implementation.program(call, [_jax.typeof(x) for x in primals])
     derivative, nonzero = _jax.jvp_program(program, perturbed)
-    args = [*primals, *_nonzero(tangents, perturbed)]
+    args = [*primals, *select(tangents, perturbed)]
     dots = _jax.evaluate_needed(derivative, [False] * len(outs), args)[len(outs) :]
     return _complete(outs, dots, nonzero)
 
@@ -226,10 +227,6 @@ def _impl_dots(call: Call, primals: Values, tangents: Values, perturbed: Mask, o
 # ------------------------------------------------------------------------------------------------------------- shared
 def _perturbed(tangents: Values) -> Mask:
     return tuple(not isinstance(t, _jax.JaxZero) for t in tangents)
-
-
-def _nonzero(values: Values, mask: Sequence[bool]) -> list[Any]:
-    return [value for value, wanted in zip(values, mask, strict=True) if wanted]
 
 
 def _zero_like(out: Any) -> Any:

@@ -21,7 +21,8 @@ from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, text
 from jaxprim._levels import Level, Levels, axes_of, batch_program
-from jaxprim._linear import LinearMap, Mask, expand, same_residuals
+from jaxprim._linear import LinearMap, same_residuals
+from jaxprim._masks import Mask, expand, select
 from jaxprim._results import Results, fit, read_linear, read_outputs, tangents_for_rule
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
@@ -157,7 +158,7 @@ def trace_pullback(pullback: Pullback) -> tuple[_TracedPullback, list[Any]]:
     jaxpr, consts = _jax.prune(*_jax.trace_open(pull, avals, f"{pullback.call.rules.name}_pullback"))
     is_residual = [isinstance(const, _jax.Tracer) for const in consts]
     fixed = [None if r else const for const, r in zip(consts, is_residual, strict=True)]
-    residuals = [const for const, r in zip(consts, is_residual, strict=True) if r]
+    residuals = select(consts, is_residual)
     return _TracedPullback(jaxpr, fixed, is_residual), residuals
 
 
@@ -321,7 +322,7 @@ def _push_by_jvp_rule(
         own = call.rules.primitive.bind(*operands, call=call) if found.uses_results else ()
         dots = _jax.evaluate(found.program, *operands, *own, *args[len(residuals) :])
         whole = expand(dots, found.nonzero, lambda i: _jax.zeros(_jax.tangent_aval(results.avals[i])))
-        return [dot for dot, has in zip(whole, has_tangent, strict=True) if has]
+        return select(whole, has_tangent)
 
     return _jax.trace(run, [*residuals, *tangents], f"{call.rules.name}_jvp")
 

@@ -14,7 +14,8 @@ from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, text
 from jaxprim._levels import Level, axes_of
-from jaxprim._linear import LinearMap, expand, fit_cotangent, same_residuals
+from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
+from jaxprim._masks import expand, select
 from jaxprim._results import fit, read_linear, tangents_for_rule
 from jaxprim.derive import implementation
 from jaxprim.derive.jvp import linear_mask
@@ -65,19 +66,15 @@ def _by_rule(
     linear_map = call.rules.cache.get(("linear", call.base, elements), lambda: _map_of(call.base, elements))
     order = [not is_linear for is_linear in linear]
     levels = tuple(
-        Level(level.axis, (*_select(level.in_dims, order), *_select(level.in_dims, linear)), level.out_dims)
+        Level(level.axis, (*select(level.in_dims, order), *select(level.in_dims, linear)), level.out_dims)
         for level in call.levels
     )
     outs = implementation.results(call, elements).avals
     nonzero = tuple(not isinstance(ct, _jax.JaxZero) for ct in cotangents)
     cts = [fit_cotangent(ct, aval) for ct, aval, n in zip(cotangents, outs, nonzero, strict=True) if n]
-    wanted = tuple(_select(undefined, linear))
-    found = linear_map.pull_back(_select(args, order), cts, nonzero, wanted, levels)
+    wanted = tuple(select(undefined, linear))
+    found = linear_map.pull_back(select(args, order), cts, nonzero, wanted, levels)
     return expand(found, undefined, zeros.__getitem__)
-
-
-def _select(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
-    return [value for value, wanted in zip(values, mask, strict=True) if wanted]
 
 
 def _map_of(call: Call, avals: Values) -> LinearMap:
@@ -86,7 +83,7 @@ def _map_of(call: Call, avals: Values) -> LinearMap:
     others = [not is_linear for is_linear in linear]
     results = implementation.results(call, avals)
     count = sum(others)
-    residuals, inputs = _select(avals, others), [_jax.strip(a) for a in _select(avals, linear)]
+    residuals, inputs = select(avals, others), [_jax.strip(a) for a in select(avals, linear)]
     cts = [_jax.cotangent_aval(aval) for aval in results.avals]
 
     def push(*args: Any) -> list[Any]:
@@ -137,8 +134,8 @@ def _run_rule(call: Call, avals: Values, linear: Sequence[bool], others: Values,
     if len(wanted) == 1 and not (isinstance(value, tuple | list) and len(value) == 1):
         value = (value,)
     tree = _trees.tuple_tree([tree for _, tree in wanted])
-    expected = [_jax.cotangent_aval(a) for a in _select(avals, linear)]
-    labels = _select(call.names(), linear)
+    expected = [_jax.cotangent_aval(a) for a in select(avals, linear)]
+    labels = select(call.names(), linear)
     found = read_linear(call.rules.name, "transpose rule", rule.author, value, tree, labels, expected)
     return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, expected, strict=True)]
 

@@ -12,7 +12,8 @@ from typing import Any
 from jaxprim import _jax
 from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
-from jaxprim._linear import LinearMap, Mask, Prelude, apply, expand
+from jaxprim._linear import LinearMap, Prelude, apply
+from jaxprim._masks import Mask, expand, select
 from jaxprim.derive import reverse as reverse_rule
 from jaxprim.derive.jvp import has_own_vjp
 from jaxprim.derive.reverse import Pullback
@@ -43,8 +44,8 @@ def _levels(call: Call, residuals: Levels, perturbed: Mask, has_tangent: Sequenc
     return tuple(
         Level(
             level.axis,
-            (*kept.in_dims, *(dim for dim, p in zip(level.in_dims, perturbed, strict=True) if p)),
-            tuple(dim for dim, has in zip(level.out_dims, has_tangent, strict=True) if has),
+            (*kept.in_dims, *select(level.in_dims, perturbed)),
+            tuple(select(level.out_dims, has_tangent)),
         )
         for level, kept in zip(call.levels, residuals, strict=True)
     )
@@ -55,7 +56,7 @@ def _staged(outs: Values, residuals: Values, linear_map: LinearMap, levels: Leve
     zeros = [_jax.zero_tangent(out) for out in outs]
 
     def linear(kept: Values, *tangents: Any) -> list[Any]:
-        inputs = [t for t, p in zip(tangents, perturbed, strict=True) if p]
+        inputs = select(tangents, perturbed)
         return expand(apply(linear_map, kept, inputs, levels), has_tangent, zeros.__getitem__)
 
     return _jax.linearization(outs, has_tangent, residuals, linear)
