@@ -13,7 +13,7 @@ from typing import Any
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, text
-from jaxprim._levels import Level, axes_of
+from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
 from jaxprim._masks import expand, select
 from jaxprim._results import fit, read_linear, tangents_for_rule
@@ -69,7 +69,7 @@ def _by_rule(
         Level(level.axis, (*select(level.in_dims, order), *select(level.in_dims, linear)), level.out_dims)
         for level in call.levels
     )
-    outs = implementation.results(call, elements).avals
+    outs = batched_avals(call.levels, implementation.results(call, elements).avals)
     nonzero = tuple(not isinstance(ct, _jax.JaxZero) for ct in cotangents)
     cts = [fit_cotangent(ct, aval) for ct, aval, n in zip(cotangents, outs, nonzero, strict=True) if n]
     wanted = tuple(select(undefined, linear))
