@@ -1,0 +1,43 @@
+"""The pages fit together: none is left out of the list, and all pages about a rule have one form."""
+
+from __future__ import annotations
+
+import pages
+import pytest
+
+import jaxprim
+
+DOCS = pages.ROOT / "docs"
+RULES = sorted((DOCS / "rules").glob("*.md"))
+HEADINGS = ["Signature", "When it runs", "Without it", "Example", "Mistakes"]
+
+
+def headings(path):
+    return [match["title"] for match in pages.HEADING.finditer(pages.prose(path.read_text()))]
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
+def test_a_page_about_a_rule_has_the_form_of_all(path):
+    title, *rest = headings(path)
+    method = "def_" + path.stem.replace("-", "_")
+    assert title.startswith(f"`{method}`: ")
+    assert rest == HEADINGS
+    assert hasattr(jaxprim.Primitive, method)
+
+
+def test_every_rule_has_a_page():
+    methods = {name for name in dir(jaxprim.Primitive) if name.startswith("def_")} - {"def_examples"}
+    assert {"def_" + path.stem.replace("-", "_") for path in RULES} == methods
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
+def test_a_page_is_in_the_list(path):
+    listed = {(DOCS / target.partition("#")[0]).resolve() for target in pages.links((DOCS / "README.md").read_text())}
+    assert path in listed | {DOCS / "README.md"}
+
+
+def test_every_error_is_explained():
+    text = (DOCS / "errors.md").read_text()
+    errors = [name for name in jaxprim.__all__ if isinstance(getattr(jaxprim, name), type)]
+    kinds = [name for name in errors if issubclass(getattr(jaxprim, name), jaxprim.JaxprimError)]
+    assert [name for name in kinds if f"`{name}`" not in text and f"jaxprim.{name}" not in text] == []
