@@ -16,9 +16,9 @@ from rows.table import ROWS, Row
 from zoo import ZOO, Entry
 
 
-def subsets(entry: Entry) -> list[tuple[int, ...]]:
+def subsets(entry: Entry) -> Subsets:
     """Every set of perturbed operands, all of them first."""
-    return [s for n in range(len(entry.diff), 0, -1) for s in combinations(entry.diff, n)]
+    return tuple(s for n in range(len(entry.diff), 0, -1) for s in combinations(entry.diff, n))
 
 
 def close(got: Any, want: Any) -> None:
@@ -32,24 +32,33 @@ def close(got: Any, want: Any) -> None:
             np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance, err_msg=where)
 
 
-def run_jitted(row: Any, f: Any, entry: Entry, chosen: tuple[tuple[int, ...], ...]) -> Any:
+Subsets = tuple[tuple[int, ...], ...]
+
+
+def jitted(run: Any, f: Any, args: Any, chosen: Subsets) -> Any:
     """The row under jit, for these sets of perturbed operands in one program."""
-    return jax.jit(lambda args: [row(Case(f, args, argnums)) for argnums in chosen])(entry.args())
+    return jax.jit(lambda args: [run(Case(f, args, argnums)) for argnums in chosen])(args)
+
+
+def eagerly(run: Any, f: Any, args: Any, chosen: Subsets) -> Any:
+    return [run(Case(f, args, argnums)) for argnums in chosen]
 
 
 @cache
-def truth(row: Row, reference: Any, args: Any, chosen: tuple[tuple[int, ...], ...]) -> Any:
-    run = row.truth or row.run
-    return jax.jit(lambda args: [run(Case(reference, args, argnums)) for argnums in chosen])(args())
+def truth(row: Row, reference: Any, args: Any, chosen: Subsets) -> Any:
+    """The reference under the row, or the better truth that the row names."""
+    apply = jitted if row.jit or row.truth else eagerly
+    return apply(row.truth or row.run, reference, args(), chosen)
 
 
 def compare(row: Row, entry: Entry) -> None:
-    chosen = tuple(subsets(entry))
+    chosen = subsets(entry) if row.jit or row.each else subsets(entry)[:1]
     want = truth(row, entry.reference, entry.args, chosen)
-    if row.eager:
-        close(row.run(Case(entry.f, entry.args(), chosen[0])), want[0])
+    if row.eager or row.each:
+        some = chosen if row.each else chosen[:1]
+        close(eagerly(row.run, entry.f, entry.args(), some), want[: len(some)])
     if row.jit:
-        close(run_jitted(row.run, entry.f, entry, chosen), want)
+        close(jitted(row.run, entry.f, entry.args(), chosen), want)
 
 
 @pytest.mark.parametrize("entry", ZOO, ids=repr)

@@ -563,7 +563,8 @@ def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Se
 
 
 def jet_of(fun: Callable[..., Any], primals: Sequence[Any], series: Sequence[Any]) -> Any:
-    return jet.jet(fun, tuple(primals), tuple(series))
+    """Taylor mode, on Taylor coefficients: what the public ``jet`` hands to a rule, which takes derivatives itself."""
+    return jet.jet(fun, tuple(primals), tuple(series), factorial_scaled=False)
 
 
 # --------------------------------------------------------------------------------------------------- host callbacks

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxprim import _jax
 from jaxprim._calls import Call
+from jaxprim._masks import expand, select
 from jaxprim.derive import implementation
 from jaxprim.derive.table import choose
 
@@ -18,22 +21,36 @@ Values = Sequence[Any]
 
 
 def jet(primals: Values, series: Sequence[Values], *, call: Call) -> tuple[list[Any], list[list[Any]]]:
-    """JAX's jet rule: results, and the series of each."""
+    """JAX's jet rule: results, and the series of each, whose terms are Taylor coefficients (derivative / factorial)."""
     if choose(call.rules, "jvp").source == "impl":
         program = implementation.program(call, [_jax.typeof(x) for x in primals])
         return _jax.jet_of(lambda *xs: _jax.evaluate(program, *xs), primals, series)
+    moving = [_jax.has_tangent(_jax.typeof(x)) for x in primals]
     outs = call.rules.primitive.bind(*primals, call=call)
-    velocity = [terms[0] for terms in series]
+    found = _jet_of_jvp(call, primals, moving, select(series, moving))
+    has_tangent = [_jax.has_tangent(_jax.typeof(out)) for out in outs]
     order = len(series[0])
+    return outs, expand(select(found, has_tangent), has_tangent, lambda i: [_zero(outs[i])] * order)
+
+
+def _jet_of_jvp(call: Call, primals: Values, moving: Sequence[bool], series: Sequence[Values]) -> list[list[Any]]:
+    """The series of the results: term k + 1 is term k of the series of y', divided by k + 1."""
+    count = len(series)
 
     def push(*args: Any) -> list[Any]:
-        _, dots = _jax.jvp_flat(
-            lambda *xs: call.rules.primitive.bind(*xs, call=call), args[: len(primals)], args[len(primals) :]
-        )
-        return dots
+        def apply(*xs: Any) -> list[Any]:
+            return call.rules.primitive.bind(*expand(xs, moving, primals.__getitem__), call=call)
 
-    if order == 1:
-        return outs, [[dot] for dot in push(*primals, *velocity)]
-    tails = [*(terms[:-1] for terms in series), *(terms[1:] for terms in series)]
-    first, rest = _jax.jet_of(push, [*primals, *velocity], tails)
-    return outs, [[dot, *terms] for dot, terms in zip(first, rest, strict=True)]
+        outs, dots = _jax.jvp_flat(apply, args[:count], args[count:])
+        return [dot if _jax.has_tangent(_jax.typeof(out)) else _zero(out) for out, dot in zip(outs, dots, strict=True)]
+
+    xs, velocity = select(primals, moving), [terms[0] for terms in series]
+    if len(series[0]) == 1:
+        return [[dot] for dot in push(*xs, *velocity)]
+    accelerations = [[(k + 2) * term for k, term in enumerate(terms[1:])] for terms in series]
+    first, rest = _jax.jet_of(push, [*xs, *velocity], [*(terms[:-1] for terms in series), *accelerations])
+    return [[dot, *(term / (k + 2) for k, term in enumerate(terms))] for dot, terms in zip(first, rest, strict=True)]
+
+
+def _zero(out: Any) -> Any:
+    return jnp.zeros(out.shape, out.dtype)
