@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jaxprim import ad, mlir
-from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, RuleMissing, RuleWrong
+from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
 from jaxprim._primitive import Primitive, primitive
 from jaxprim._trace import trace
 from jaxprim._types import Example, RuleInfo
 from jaxprim._zeros import Zero
 
 if TYPE_CHECKING:
+    from jaxprim import kernels
     from jaxprim.checking import Finding, Report, check
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "Finding",
     "HostError",
     "JaxprimError",
+    "KernelError",
     "Primitive",
     "Report",
     "RuleInfo",
@@ -35,6 +37,7 @@ __all__ = [
     "Zero",
     "ad",
     "check",
+    "kernels",
     "mlir",
     "primitive",
     "trace",
@@ -42,9 +45,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The checker is imported when it is first asked for: `import jaxprim` stays fast.
+    # The checker and the kernels are imported when they are first asked for: `import jaxprim` stays fast.
     if name in ("check", "Report", "Finding"):
         from jaxprim import checking
 
         return getattr(checking, name)
+    if name == "kernels":
+        import jaxprim.kernels
+
+        return jaxprim.kernels
     raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")

@@ -32,6 +32,10 @@ class HostError(JaxprimError, RuntimeError):
     """A host function did what a host function must not do (use JAX, write its input, return a wrong type)."""
 
 
+class KernelError(JaxprimError, RuntimeError):
+    """A kernel can't be described, compiled or loaded."""
+
+
 class CheckFailed(JaxprimError, AssertionError):
     """A check has at least one bad finding."""
 

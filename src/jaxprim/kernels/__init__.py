@@ -1,0 +1,9 @@
+"""Any implementation, from anywhere, as a JAX-traceable function: C++, CUDA, C, Fortran, Numba."""
+
+from __future__ import annotations
+
+from jaxprim.kernels.from_pointer import c_function
+from jaxprim.kernels.from_source import cpp, cuda
+from jaxprim.kernels.kernel import Kernel
+
+__all__ = ["Kernel", "c_function", "cpp", "cuda"]

@@ -1,0 +1,236 @@
+"""Compiling a source into a library, once: cached by what it is made of, safe with many processes at once."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import jax
+
+from jaxprim._errors import KernelError, shorten, text
+
+NATIVE = Path(__file__).parent / "native"
+CXX_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
+# `all-major` makes one library for every GPU that this nvcc knows; it compiles for longer, once.
+NVCC_FLAGS = ("-std=c++17", "-O3", "-shared", "--compiler-options=-fPIC", "-arch=all-major")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a library is made of.
+
+    Attributes:
+        name: of the kernel, for folders and messages.
+        text: the main source.
+        language: "c++" or "cuda".
+        files: further sources, compiled along.
+        flags: further options of the compiler.
+        include: further folders with headers.
+        libraries: what it is linked with, ``m`` or a path.
+        prototype: the declaration that the author's function must have, for messages.
+    """
+
+    name: str
+    text: str
+    language: str = "c++"
+    files: tuple[Path, ...] = ()
+    flags: tuple[str, ...] = ()
+    include: tuple[Path, ...] = ()
+    libraries: tuple[str, ...] = ()
+    prototype: str = ""
+
+
+# ---------------------------------------------------------------------------------------------------------- compilers
+def compiler(language: str) -> str:
+    """The path of the compiler: CXX, else g++, else clang++; NVCC, else nvcc."""
+    named, usual = (("NVCC",), ("nvcc",)) if language == "cuda" else (("CXX",), ("g++", "clang++"))
+    wanted = [os.environ[name] for name in named if os.environ.get(name)] or list(usual)
+    for candidate in wanted:
+        found = shutil.which(candidate)
+        if found is not None:
+            return found
+    raise _no_compiler(language, wanted)
+
+
+def _no_compiler(language: str, wanted: Sequence[str]) -> KernelError:
+    install = {
+        "cuda": "install the CUDA toolkit: conda install -c nvidia cuda-nvcc, or developer.nvidia.com/cuda-downloads",
+        "c++": {
+            "Darwin": "xcode-select --install",
+            "Windows": "use jaxprim in WSL: kernels are compiled with g++ or clang++",
+        }.get(platform.system(), "apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler"),
+    }[language]
+    return KernelError(
+        text(
+            f"no {'CUDA' if language == 'cuda' else 'C++'} compiler was found.",
+            got=f"none of {', '.join(wanted)} on the PATH",
+            expected="nvcc, or its path in NVCC" if language == "cuda" else "g++ or clang++, or its path in CXX",
+            write=install,
+        )
+    )
+
+
+@lru_cache(maxsize=16)
+def version(path: str) -> str:
+    """What a compiler says that it is."""
+    done = _run([path, "--version"])
+    return done.stdout or done.stderr
+
+
+# -------------------------------------------------------------------------------------------------------------- cache
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: JAXPRIM_CACHE, else the user's cache folder."""
+    if os.environ.get("JAXPRIM_CACHE"):
+        return Path(os.environ["JAXPRIM_CACHE"])
+    return Path(_extra("platformdirs").user_cache_dir("jaxprim")) / "kernels"
+
+
+def _extra(module: str) -> object:
+    try:
+        return __import__(module)
+    except ImportError:
+        raise KernelError(
+            text(
+                f"compiling a kernel needs {module}, which is not installed.",
+                why="jaxprim itself needs JAX and NumPy alone; what kernels need is an extra",
+                write="pip install 'jaxprim[kernels]'",
+            )
+        ) from None
+
+
+def key(source: Source) -> str:
+    """The hash of everything that goes into a library and is known before it is compiled."""
+    tool = compiler(source.language)
+    parts = [
+        jax.__version__,
+        version(tool),
+        platform.machine(),
+        source.text,
+        (NATIVE / "jaxprim_kernel.h").read_text(),
+        json.dumps([source.language, source.flags, [str(p) for p in source.include], source.libraries]),
+        *(_read(file) for file in source.files),
+        *([platform.processor() + _cpu()] if any(f.startswith(("-march=native", "-mcpu=native")) for f in source.flags) else []),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _cpu() -> str:
+    """The processor's features: code for `native` is no other machine's."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _read(file: Path) -> str:
+    try:
+        return f"{file}\0{file.read_text()}"
+    except OSError as error:
+        raise KernelError(
+            text("a kernel's source file can't be read.", got=f"{shorten(str(file))}: {error.strerror}", expected="a file")
+        ) from None
+
+
+def library(source: Source) -> tuple[ctypes.CDLL, str]:
+    """The loaded library of a source and its key; compiled if it is not in the cache."""
+    found = key(source)
+    folder = cache_folder() / f"{source.name}-{found}"
+    if not _is_fresh(folder):
+        _build_once(source, folder)
+    return ctypes.CDLL(str(folder / "kernel.so")), found
+
+
+def _is_fresh(folder: Path) -> bool:
+    """Whether a folder holds a library, and the headers that it was made with are what they were."""
+    if not (folder / "kernel.so").exists():
+        return False
+    return all(_digest(Path(name)) == digest for name, digest in json.loads((folder / "headers.json").read_text()).items())
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def _build_once(source: Source, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _extra("filelock").FileLock(f"{folder}.lock"):  # another process may be compiling the same
+        if _is_fresh(folder):
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
+            _compile(source, Path(work))
+            _publish(Path(work), folder)
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Put finished files in place: the library last, by a rename, so that none is ever seen half written."""
+    folder.mkdir(exist_ok=True)
+    for name in ("headers.json", source_name(work), "kernel.so"):
+        os.replace(work / name, folder / name)
+
+
+def source_name(work: Path) -> str:
+    return next(path.name for path in work.iterdir() if path.stem == "kernel" and path.suffix in (".cpp", ".cu"))
+
+
+# ------------------------------------------------------------------------------------------------------------ compile
+def _compile(source: Source, work: Path) -> None:
+    main = work / f"kernel.{'cu' if source.language == 'cuda' else 'cpp'}"
+    main.write_text(source.text)
+    done = _run([*_command(source, main), "-o", str(work / "kernel.so")])
+    if done.returncode != 0:
+        raise _does_not_compile(source, main, done.stderr or done.stdout)
+    depends = _run([*_command(source, main), "-MM"])
+    headers = _headers(depends.stdout, main)
+    (work / "headers.json").write_text(json.dumps({str(path): _digest(path) for path in headers}))
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler; it speaks English, so that its messages can be searched for."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+
+
+def _command(source: Source, main: Path) -> list[str]:
+    include = [jax.ffi.include_dir(), str(NATIVE), *map(str, source.include)]
+    return [
+        compiler(source.language),
+        *(NVCC_FLAGS if source.language == "cuda" else CXX_FLAGS),
+        *source.flags,
+        *(f"-I{folder}" for folder in include),
+        str(main),
+        *(part for file in source.files for part in _file(file)),
+        *(library if "/" in library else f"-l{library}" for library in source.libraries),
+    ]
+
+
+def _file(file: Path) -> list[str]:
+    return ["-x", "c", str(file), "-x", "none"] if file.suffix == ".c" else [str(file)]
+
+
+def _headers(rules: str, main: Path) -> list[Path]:
+    """The author's own headers in a compiler's list of what the sources depend on."""
+    names = [Path(name).resolve() for name in rules.replace("\\\n", " ").split() if not name.endswith(":")]
+    given = (Path(jax.ffi.include_dir()).resolve(), NATIVE.resolve(), main.parent.resolve(), Path("/usr"))
+    return [name for name in names if not any(name.is_relative_to(folder) for folder in given)]
+
+
+def _does_not_compile(source: Source, main: Path, output: str) -> KernelError:
+    lines = [line.replace(str(main), "jaxprim's handler") for line in output.rstrip().splitlines()]
+    shown = "\n".join(f"    {line}" for line in lines[:40])
+    more = f"\n    ... {len(lines) - 40} more lines" if len(lines) > 40 else ""
+    is_handler = any("jaxprim's handler" in line and "error:" in line for line in lines)
+    return KernelError(
+        text(
+            f"{source.name}: it does not compile.",
+            got=f"{Path(compiler(source.language)).name} says:\n{shown}{more}",
+            expected=f"a function declared as {source.prototype}" if is_handler and source.prototype else None,
+        )
+    )

@@ -1,0 +1,229 @@
+"""`cpp` and `cuda`: C++ and CUDA C++ as kernels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxprim._errors import KernelError, text
+from jaxprim.kernels import build, frames
+from jaxprim.kernels.build import Source
+from jaxprim.kernels.handler import SYMBOL, Function, handler as handler_source, prototype
+from jaxprim.kernels.kernel import Kernel, Target
+from jaxprim.kernels.signature import Signature, parse
+
+Sources = str | Path | Sequence[str | Path]
+
+
+def cpp(
+    source: Sources,
+    signature: str,
+    *,
+    handler: str | None = None,
+    function: str | None = None,
+    arguments: str | None = None,
+    sizes: str = "i64",
+    threads: int | None = 1,
+    order: str = "C",
+    flags: Sequence[str] = (),
+    include: Sequence[str | Path] = (),
+    libraries: Sequence[str] = (),
+) -> Kernel:
+    """C++ as a kernel for CPUs, compiled when it is first used and kept for later.
+
+    The source has a plain function, which gets pointers to its operands, then its attributes, then its sizes, then
+    pointers to its results. It returns nothing, or an integer that is 0 where all went well; what it throws is raised
+    in Python.
+
+    Args:
+        source: C++, or the paths of files; the first one has the function.
+        signature: ``"rms_norm(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``, with the function's name unless the
+            source has one ``extern "C"`` function alone; see `jaxprim.kernels.signature`.
+        handler: the symbol of a handler for XLA's FFI, if the source defines one itself.
+        function: the function's name, if the signature does not say it.
+        arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
+        sizes: the type of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
+        threads: over how many threads batch axes are spread; None for as many as XLA has.
+        order: ``"F"`` for arrays in Fortran order.
+        flags: further options for the compiler, such as ``"-march=native"``.
+        include: further folders with headers.
+        libraries: what to link with: ``"fftw3"``, or a path.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxprim import kernels
+        >>> cumsum = kernels.cpp('''
+        ... void cumsum(const float* x, int64_t n, float* out) {
+        ...   float sum = 0;
+        ...   for (int64_t i = 0; i < n; ++i) out[i] = sum += x[i];
+        ... }
+        ... ''', "cumsum(x: f32[..., n]) -> f32[..., n]")
+        >>> cumsum(jnp.array([1.0, 2.0, 3.0], jnp.float32)).tolist()
+        [1.0, 3.0, 6.0]
+    """
+    options = Options("c++", handler, arguments, sizes, threads, order, flags, include, libraries)
+    return _kernel(source, signature, function, options)
+
+
+def cuda(
+    source: Sources,
+    signature: str,
+    *,
+    handler: str | None = None,
+    function: str | None = None,
+    arguments: str | None = None,
+    sizes: str = "i64",
+    order: str = "C",
+    flags: Sequence[str] = (),
+    include: Sequence[str | Path] = (),
+    libraries: Sequence[str] = (),
+) -> Kernel:
+    """CUDA C++ as a kernel for NVIDIA GPUs, compiled by nvcc when it is first used and kept for later.
+
+    The function runs on the host. It gets pointers to memory of the device, the other arguments as for `cpp`, and last the
+    ``cudaStream_t`` on which it must launch. An error of a launch is raised in Python.
+    """
+    options = Options("cuda", handler, arguments, sizes, 1, order, flags, include, libraries)
+    return _kernel(source, signature, function, options)
+
+
+class Options:
+    """How a source becomes a kernel."""
+
+    def __init__(
+        self,
+        language: str,
+        handler: str | None,
+        arguments: str | None,
+        sizes: str,
+        threads: int | None,
+        order: str,
+        flags: Sequence[str],
+        include: Sequence[str | Path],
+        libraries: Sequence[str],
+    ) -> None:
+        self.language, self.handler, self.arguments, self.sizes, self.order = language, handler, arguments, sizes, order
+        self.threads = 0 if threads is None else threads
+        self.flags, self.libraries = tuple(flags), tuple(libraries)
+        self.include = tuple(Path(folder).absolute() for folder in include)
+
+    @property
+    def platform(self) -> str:
+        return "cuda" if self.language == "cuda" else "cpu"
+
+
+def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
+    found = parse(signature)
+    main, files = _texts(source)
+    if options.handler is not None:
+        return _with_handler(main, files, found, options)
+    name = function or found.function or _only_function(main)
+    _refuse_values_on_device(found, options)
+    call = Function(
+        name, "here", options.arguments, options.sizes, threads=options.threads, cuda=options.language == "cuda"
+    )
+    handler_source(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # a wrong signature is told at once
+
+    def load(resolved: Signature) -> Target:
+        header = ['#include "jaxprim_kernel.h"', *(["#include <cuda_runtime.h>"] if call.cuda else [])]
+        whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', handler_source(resolved, call)])
+        return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
+
+    return Kernel(name, found, load, platform=options.platform, origin=frames.origin(), order=options.order)
+
+
+def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, options: Options) -> Kernel:
+    symbol = options.handler or ""
+    load = lambda _: _register(main, files, symbol, "", symbol, options)
+    takes_batches = bool(signature.operands) and all(array.batched for array in signature.operands)
+    name = signature.function or symbol
+    return Kernel(
+        name,
+        signature,
+        load,
+        platform=options.platform,
+        origin=frames.origin(),
+        order=options.order,
+        takes_batches=takes_batches,
+    )
+
+
+def _register(
+    whole: str, files: tuple[Path, ...], name: str, declared: str, symbol: str, options: Options
+) -> Target:
+    source = Source(name, whole, options.language, files, options.flags, options.include, options.libraries, declared)
+    library, key = build.library(source)
+    return register(library, symbol, f"jaxprim.{name}.{key}", options.platform)
+
+
+_registered: set[str] = set()
+
+
+def register(library: Any, symbol: str, target: str, platform: str) -> Target:
+    """Register a handler with XLA, once for each name."""
+    if target not in _registered:
+        try:
+            address = getattr(library, symbol)
+        except AttributeError:
+            raise KernelError(
+                text(
+                    f"the library has no symbol '{symbol}'.",
+                    expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
+                )
+            ) from None
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(address), platform=platform.upper() if platform == "cuda" else platform)
+        _registered.add(target)
+    return Target(target)
+
+
+# ---------------------------------------------------------------------------------------------------------- sources
+def _texts(source: Sources) -> tuple[str, tuple[Path, ...]]:
+    """The text to compile, with its place, and further files."""
+    if isinstance(source, str) and not re.fullmatch(r"[^\n{};]+\.\w+", source):
+        return _placed(source), ()
+    first, *more = [source] if isinstance(source, str | Path) else list(source)
+    paths = [Path(file).absolute() for file in (first, *more)]
+    return f'#include "{paths[0]}"', tuple(paths[1:])
+
+
+def _placed(source: str) -> str:
+    """A source that stands in a Python file, so that the compiler's messages name that file and its lines."""
+    place = frames.place_of(source)
+    file, line = place if place is not None else ("<kernel>", 1)
+    return f'#line {line} "{file}"\n{source}'
+
+
+_FUNCTION = re.compile(r'extern\s+"C"\s+(?!\{)[^;{}()]*?(\w+)\s*\(')
+
+
+def _only_function(main: str) -> str:
+    included = re.fullmatch(r'#include "(.+)"', main)
+    source = Path(included[1]).read_text() if included and Path(included[1]).exists() else main
+    source = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
+    names = list(dict.fromkeys(_FUNCTION.findall(source)))
+    if len(names) == 1:
+        return names[0]
+    raise KernelError(
+        text(
+            "which function of the source is the kernel?",
+            got=f'extern "C" functions {", ".join(names)}' if names else 'no extern "C" function',
+            expected="its name before the signature",
+            write=f'"{names[0] if names else "my_function"}(x: f32[n]) -> f32[n]"',
+        )
+    )
+
+
+def _refuse_values_on_device(signature: Signature, options: Options) -> None:
+    for array in (*signature.operands, *signature.results):
+        if options.language == "cuda" and array.by_value:
+            raise KernelError(
+                text(
+                    f"a CUDA kernel cannot pass '{array.name}' by value: it lies in the device's memory.",
+                    got=f"{array.name}: {array}",
+                    expected=f"a pointer, {array.name}: {array.dtype}[], or an attribute, after the `;`",
+                )
+            )

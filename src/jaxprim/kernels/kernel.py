@@ -1,0 +1,247 @@
+"""`Kernel`: compiled code as a JAX-traceable function.
+
+It is one JAX primitive, ``kernel_call``, whose lowering is `jax.ffi.ffi_call`. What that primitive adds: every operand is
+checked against the signature before the call; batch axes of vmap are left to the kernel; the axes that vary inside
+``shard_map`` are kept; and a platform that the kernel is not for is named when the program is lowered.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim import _jax
+from jaxprim._avals import complete, equalize_varying
+from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim.kernels.binding import bind
+from jaxprim.kernels.signature import Signature
+
+Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: 0.0 and -0.0 are two programs
+
+
+@dataclass(frozen=True)
+class Target:
+    """What XLA knows a kernel by: the name it is registered under, and attributes beside the signature's."""
+
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Kernel:
+    """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
+
+    It has no derivative of its own: give it to `Primitive.def_impl` or `Primitive.def_kernel` and write the rules there.
+
+    Attributes:
+        name: what messages and jaxprs call it.
+        signature: what it takes and returns.
+        platform: where it runs, ``"cpu"`` or ``"cuda"``.
+        origin: where it was made, ``file.py:12``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        signature: Signature,
+        load: Callable[[Signature], Target],
+        *,
+        platform: str = "cpu",
+        origin: str = "",
+        order: str = "C",
+        takes_batches: bool = True,
+    ) -> None:
+        self.name, self.signature, self.platform, self.origin = name, signature, platform, origin
+        self.order, self.takes_batches = order, takes_batches
+        self._load = load
+        self._targets: dict[Signature, Target] = {}
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self.__name__ = self.__qualname__ = name
+        self.__signature__ = _python_signature(signature)
+        self.__doc__ = f"{signature}, a kernel for {platform}"
+
+    def __call__(self, *operands: Any, **attributes: Any) -> Any:
+        """Run it: eagerly, or as part of a trace."""
+        try:
+            if not _jax.trace_state_clean():
+                return self._apply(operands, attributes)
+            return self._eager(attributes)(*operands)
+        except TypeError as error:
+            if not isinstance(error, BadCall):
+                self._avals(operands)  # names the operand, if that is the reason
+            raise
+
+    def build(self, **types: str) -> Kernel:
+        """Compile and load it now, not at its first use. Type variables by name: ``kernel.build(T="f32")``."""
+        self.target(self.signature.resolve(types))
+        return self
+
+    def target(self, signature: Signature) -> Target:
+        """What it is registered as for a signature without type variables; compiled if it is not yet."""
+        if signature not in self._targets:
+            self._targets[signature] = self._load(signature)
+        return self._targets[signature]
+
+    def _eager(self, attributes: Mapping[str, Any]) -> Callable[..., Any]:
+        key = tuple(sorted((name, type(value), repr(value)) for name, value in attributes.items()))
+        if key not in self._compiled:
+            apply = lambda *operands: self._apply(operands, attributes)
+            apply.__name__ = apply.__qualname__ = self.name
+            self._compiled[key] = jax.jit(apply)
+        return self._compiled[key]
+
+    def _avals(self, operands: Sequence[Any]) -> list[Any]:
+        names = [array.name for array in self.signature.operands]
+        return [
+            _aval(self.name, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)
+        ]
+
+    def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        found = bind(self.name, self.signature, self._avals(operands), attributes)
+        leaves = [
+            _settle(operand, array.type.numpy, shape)
+            for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
+        ]
+        if _jax.mesh_in_reach():
+            leaves = equalize_varying(leaves)
+        outs = kernel_call_p.bind(
+            *leaves,
+            kernel=self,
+            signature=found.signature,
+            attributes=tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes),
+            results=complete(found.results, [_jax.typeof(leaf) for leaf in leaves]),
+        )
+        return tuple(outs) if self.signature.several else outs[0]
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name} for {self.platform}: {self.signature}>"
+
+
+def _python_signature(signature: Signature) -> inspect.Signature:
+    """What Python and `Primitive` read: operands by position, attributes by keyword."""
+    kinds, empty = inspect.Parameter, inspect.Parameter.empty
+    operands = [kinds(array.name, kinds.POSITIONAL_ONLY) for array in signature.operands]
+    attributes = [
+        kinds(row.name, kinds.KEYWORD_ONLY, default=empty if row.default is None else row.default)
+        for row in signature.attributes
+    ]
+    return inspect.Signature([*operands, *attributes])
+
+
+def _aval(kernel: str, name: str, operand: Any) -> Any:
+    try:
+        return _jax.typeof(operand)
+    except (TypeError, ValueError):
+        raise BadCall(
+            text(
+                f"{kernel}: operand '{name}' is no array.",
+                got=f"a {type(operand).__name__}",
+                expected="an array or a number",
+            )
+        ) from None
+
+
+def _settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    """An operand with the kernel's dtype (a Python number takes it) and with all batch axes."""
+    if _jax.typeof(operand).dtype != dtype:
+        operand = jax.lax.convert_element_type(operand, dtype)
+    return operand if jnp.shape(operand) == shape else jnp.reshape(operand, shape)
+
+
+# ------------------------------------------------------------------------------------------------- the JAX primitive
+kernel_call_p = _jax.new_primitive("kernel_call")
+
+
+def _abstract_eval(*avals: Any, results: Sequence[Any], **_: Any) -> tuple[list[Any], set[Any]]:
+    return list(results), set()
+
+
+def _batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, Any]:
+    kernel: Kernel = params["kernel"]
+    if all(dim is None for dim in dims):
+        outs = kernel_call_p.bind(*args, **params)
+        return outs, [None] * len(outs)
+    if not kernel.takes_batches:
+        return _one_by_one(args, dims, params)
+    fronts = [
+        jnp.expand_dims(x, 0) if dim is None else jnp.moveaxis(x, dim, 0) for x, dim in zip(args, dims, strict=True)
+    ]
+    results = tuple(_jax.batched_aval(axis, 0, aval) for aval in params["results"])
+    outs = kernel_call_p.bind(*fronts, **{**params, "results": results})
+    return outs, [0] * len(outs)
+
+
+def _one_by_one(args: Sequence[Any], dims: Sequence[int | None], params: dict[str, Any]) -> tuple[Any, Any]:
+    """A handler that its author wrote for one element alone."""
+    fronts = [jnp.moveaxis(x, dim, 0) for x, dim in zip(args, dims, strict=True) if dim is not None]
+
+    def one(elements: Sequence[Any]) -> list[Any]:
+        given = iter(elements)
+        return kernel_call_p.bind(*[x if d is None else next(given) for x, d in zip(args, dims, strict=True)], **params)
+
+    outs = jax.lax.map(one, fronts)
+    return outs, [0] * len(outs)
+
+
+def _lower(ctx: Any, *args: Any, kernel: Kernel, signature: Signature, attributes: Attributes, results: Any) -> Any:
+    platform = _jax.platform_of(ctx)
+    if platform != kernel.platform:
+        raise _wrong_platform(kernel, platform)
+    target = kernel.target(signature)
+    given = {name: np.frombuffer(raw, dtype)[0] for name, dtype, raw in attributes}
+
+    def call(*operands: Any) -> Any:
+        return jax.ffi.ffi_call(
+            target.name,
+            [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in results],
+            input_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.operands, operands, strict=True)],
+            output_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.results, results, strict=True)],
+        )(*operands, **given, **target.attributes)
+
+    return _jax.lower_fun(call)(ctx, *args)
+
+
+def _layout(kernel: Kernel, array: Any, rank: int) -> tuple[int, ...]:
+    """The order of axes in memory, outermost first: batch axes, then the element's own, reversed for Fortran."""
+    batch = rank - len(array.dims)
+    own = range(batch, rank)
+    return (*range(batch), *(reversed(own) if kernel.order == "F" else own))
+
+
+def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
+    return RuleMissing(
+        text(
+            f"{kernel.name}: this kernel does not run on platform '{platform}'.",
+            got=f"a program for {platform}",
+            expected=f"a program for {kernel.platform}, which the kernel is for",
+            write=f"p.def_kernel({kernel.name}, platform='{kernel.platform}')  # beside an impl for other platforms",
+        )
+    )
+
+
+def _no_derivative(*_: Any, **params: Any) -> Any:
+    name = re.sub(r"\W", "_", params["kernel"].name)
+    raise RuleMissing(
+        text(
+            f"{params['kernel'].name}: a kernel has no derivative of its own.",
+            got="a kernel under differentiation",
+            expected="a Primitive with a JVP or VJP rule, whose implementation the kernel is",
+            write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
+        )
+    )
+
+
+_jax.register(
+    kernel_call_p,
+    abstract_eval=_abstract_eval,
+    lowering=_lower,
+    batching=_batch,
+    jvp=_no_derivative,
+    transpose=_no_derivative,
+)

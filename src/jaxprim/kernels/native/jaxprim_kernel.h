@@ -1,0 +1,339 @@
+// What every generated handler uses: reading a call of XLA, the loop over batch axes, errors.
+//
+// It stands on XLA's C API alone (not on the templates of ffi.h), so that a kernel compiles in a fraction of a second.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <complex>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "xla/ffi/api/c_api.h"
+
+namespace jaxprim {
+
+constexpr int kMaxAxes = 32;
+
+// An error that reaches Python as an exception.
+struct Refused : std::runtime_error {
+  explicit Refused(const std::string& message, XLA_FFI_Error_Code code = XLA_FFI_Error_Code_INVALID_ARGUMENT)
+      : std::runtime_error(message), code(code) {}
+  XLA_FFI_Error_Code code;
+};
+
+// A size as an argument: it becomes whichever integer type the author's function takes, if it fits.
+struct Size {
+  int64_t value;
+  template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
+  operator T() const {
+    const T narrow = static_cast<T>(value);
+    if (static_cast<int64_t>(narrow) != value)
+      throw Refused("a size of " + std::to_string(value) + " does not fit the integer type of the kernel's argument");
+    return narrow;
+  }
+};
+
+// One operand or result. `own` is the rank of one element; the axes before are batch axes.
+struct Buffer {
+  char* data;
+  const int64_t* dims;
+  int64_t rank, own;
+  const char* name;
+
+  int64_t batch_rank() const { return rank - own; }
+  int64_t size(int64_t axis) const { return dims[batch_rank() + axis]; }
+  int64_t count() const {  // numbers in one element
+    int64_t n = 1;
+    for (int64_t axis = batch_rank(); axis < rank; ++axis) n *= dims[axis];
+    return n;
+  }
+  template <class T>
+  T* at(int64_t offset) const {
+    return reinterpret_cast<T*>(data) + offset;
+  }
+};
+
+class Call {
+ public:
+  Call(const char* name, XLA_FFI_CallFrame* frame) : name_(name), frame_(frame) {}
+
+  void expect(int64_t operands, int64_t results, int64_t attributes) const {
+    if (frame_->args.size != operands || frame_->rets.size != results || frame_->attrs.size != attributes)
+      refuse("was called with another number of operands, results or attributes than its signature has");
+  }
+
+  Buffer operand(int64_t i, const char* name, XLA_FFI_DataType dtype, int64_t own) const {
+    return read(frame_->args.args[i], name, dtype, own);
+  }
+
+  Buffer result(int64_t i, const char* name, XLA_FFI_DataType dtype, int64_t own) const {
+    return read(frame_->rets.rets[i], name, dtype, own);
+  }
+
+  void require(const Buffer& buffer, int64_t axis, int64_t size) const {
+    if (buffer.size(axis) != size) refuse(std::string("a size of '") + buffer.name + "' does not fit the signature");
+  }
+
+  // XLA sorts attributes by name; `i` is the place in that order.
+  template <class T>
+  T attribute(int64_t i, const char* name, XLA_FFI_DataType dtype) const {
+    const XLA_FFI_ByteSpan* span = frame_->attrs.names[i];
+    const bool is_named = std::strlen(name) == span->len && std::memcmp(name, span->ptr, span->len) == 0;
+    if (!is_named || frame_->attrs.types[i] != XLA_FFI_AttrType_SCALAR)
+      refuse(std::string("attribute '") + name + "' is missing");
+    const auto* scalar = static_cast<const XLA_FFI_Scalar*>(frame_->attrs.attrs[i]);
+    if (scalar->dtype != dtype) refuse(std::string("attribute '") + name + "' has another type than its signature has");
+    return *static_cast<const T*>(scalar->value);
+  }
+
+  [[noreturn]] void refuse(const std::string& what) const { throw Refused(std::string(name_) + ": " + what); }
+
+  // A status that is not 0 is an error.
+  void status(int64_t code) const {
+    if (code != 0)
+      throw Refused(std::string(name_) + ": the kernel returned status " + std::to_string(code),
+                    XLA_FFI_Error_Code_UNKNOWN);
+  }
+
+  void* stream() const {
+    XLA_FFI_Stream_Get_Args args{};
+    args.struct_size = XLA_FFI_Stream_Get_Args_STRUCT_SIZE;
+    args.ctx = frame_->ctx;
+    if (drop(frame_->api->XLA_FFI_Stream_Get(&args))) refuse("XLA gave no stream");
+    return args.stream;
+  }
+
+  // The number of threads of XLA's pool; 1 where there is no pool.
+  int64_t pool_size() const {
+    int64_t threads = 1;
+    XLA_FFI_ThreadPool_NumThreads_Args args{};
+    args.struct_size = XLA_FFI_ThreadPool_NumThreads_Args_STRUCT_SIZE;
+    args.ctx = frame_->ctx;
+    args.num_threads = &threads;
+    return drop(frame_->api->XLA_FFI_ThreadPool_NumThreads(&args)) ? 1 : threads;
+  }
+
+  bool schedule(XLA_FFI_Task* task, void* data) const {
+    XLA_FFI_ThreadPool_Schedule_Args args{};
+    args.struct_size = XLA_FFI_ThreadPool_Schedule_Args_STRUCT_SIZE;
+    args.ctx = frame_->ctx;
+    args.task = task;
+    args.data = data;
+    return !drop(frame_->api->XLA_FFI_ThreadPool_Schedule(&args));
+  }
+
+ private:
+  Buffer read(const void* raw, const char* name, XLA_FFI_DataType dtype, int64_t own) const {
+    const auto* buffer = static_cast<const XLA_FFI_Buffer*>(raw);
+    if (buffer->dtype != dtype || buffer->rank < own || buffer->rank - own > kMaxAxes)
+      refuse(std::string("'") + name + "' has another type than the signature has");
+    return {static_cast<char*>(buffer->data), buffer->dims, buffer->rank, own, name};
+  }
+
+  bool drop(XLA_FFI_Error* error) const {
+    if (error == nullptr) return false;
+    XLA_FFI_Error_Destroy_Args args{};
+    args.struct_size = XLA_FFI_Error_Destroy_Args_STRUCT_SIZE;
+    args.error = error;
+    frame_->api->XLA_FFI_Error_Destroy(&args);
+    return true;
+  }
+
+  const char* name_;
+  XLA_FFI_CallFrame* frame_;
+};
+
+// ------------------------------------------------------------------------------------------ the loop over batch axes
+// Where the element of each of N buffers lies, for each position of the batch. Axes that run on evenly are merged.
+template <int N>
+class Walk {
+ public:
+  Walk(const Call& call, const Buffer (&buffers)[N]) {
+    const Buffer& whole = buffers[N - 1];  // the last buffer is a result: it has every batch axis in full
+    const int64_t rank = whole.batch_rank();
+    for (int64_t axis = 0; axis < rank; ++axis) total_ *= whole.dims[axis];
+    int64_t step[N];
+    for (int b = 0; b < N; ++b) {
+      if (buffers[b].batch_rank() != rank) call.refuse("operands and results have different numbers of batch axes");
+      step[b] = buffers[b].count();
+    }
+    for (int64_t axis = rank - 1; axis >= 0; --axis) {
+      const int64_t size = whole.dims[axis];
+      int64_t own[N];
+      for (int b = 0; b < N; ++b) {
+        const int64_t dim = buffers[b].dims[axis];
+        if (dim != size && dim != 1) call.refuse(std::string("the batch axes of '") + buffers[b].name + "' do not fit");
+        own[b] = dim == size ? step[b] : 0;
+        step[b] *= dim;
+      }
+      if (size != 1) add(size, own);
+    }
+  }
+
+  int64_t total() const { return total_; }
+
+  template <class Element>
+  void run(int64_t begin, int64_t end, Element& element) const {
+    for (int64_t i = begin; i < end;) {
+      int64_t at[N];
+      locate(i, at);
+      const int64_t inner = axes_ == 0 ? 1 : sizes_[0];
+      const int64_t stop = std::min(end, i + inner - i % inner);
+      for (; i < stop; ++i) {
+        element(static_cast<const int64_t*>(at));
+        if (axes_ != 0)
+          for (int b = 0; b < N; ++b) at[b] += steps_[0][b];
+      }
+    }
+  }
+
+ private:
+  void add(int64_t size, const int64_t (&own)[N]) {
+    bool runs_on = axes_ > 0;
+    for (int b = 0; runs_on && b < N; ++b) runs_on = own[b] == steps_[axes_ - 1][b] * sizes_[axes_ - 1];
+    if (runs_on) {
+      sizes_[axes_ - 1] *= size;
+      return;
+    }
+    sizes_[axes_] = size;
+    std::copy(own, own + N, steps_[axes_]);
+    ++axes_;
+  }
+
+  void locate(int64_t i, int64_t (&at)[N]) const {
+    std::fill(at, at + N, 0);
+    for (int axis = 0; axis < axes_; ++axis) {
+      for (int b = 0; b < N; ++b) at[b] += (i % sizes_[axis]) * steps_[axis][b];
+      i /= sizes_[axis];
+    }
+  }
+
+  int64_t total_ = 1;
+  int axes_ = 0;  // innermost first
+  int64_t sizes_[kMaxAxes];
+  int64_t steps_[kMaxAxes][N];
+};
+
+// Work that several threads of XLA's pool share. Who finds none left returns at once, so that the caller never waits
+// for a task that has not begun: a full pool cannot deadlock.
+class Shared {
+ public:
+  using Work = void (*)(void* context, int64_t chunk);
+  Shared(int64_t chunks, Work work, void* context) : chunks_(chunks), work_(work), context_(context) {}
+
+  void take() {
+    for (int64_t chunk = next_++; chunk < chunks_; chunk = next_++) {
+      try {
+        work_(context_, chunk);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (++done_ == chunks_) all_done_.notify_all();
+    }
+  }
+
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    all_done_.wait(lock, [this] { return done_ == chunks_; });
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const int64_t chunks_;
+  const Work work_;
+  void* const context_;
+  std::atomic<int64_t> next_{0};
+  int64_t done_ = 0;
+  std::exception_ptr error_;
+  std::mutex mutex_;
+  std::condition_variable all_done_;
+};
+
+// Run `element(offsets)` for every position of the batch axes; on up to `threads` threads (0: as many as XLA has).
+template <int N, class Element>
+void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Element element) {
+  const Walk<N> walk(call, buffers);
+  const int64_t pool = threads == 1 || walk.total() < 2 ? 1 : call.pool_size();
+  const int64_t workers = std::min(walk.total(), threads == 0 ? pool : std::min(pool, threads));
+  if (workers < 2) return walk.run(0, walk.total(), element);
+  const int64_t chunks = std::min(walk.total(), 4 * workers);  // more than workers, so that a slow one holds none up
+  auto work = [&](int64_t chunk) {
+    walk.run(walk.total() * chunk / chunks, walk.total() * (chunk + 1) / chunks, element);
+  };
+  using Work = decltype(work);
+  auto shared = std::make_shared<Shared>(
+      chunks, [](void* context, int64_t chunk) { (*static_cast<Work*>(context))(chunk); }, &work);
+  for (int64_t i = 1; i < workers; ++i) {
+    auto* held = new std::shared_ptr<Shared>(shared);
+    auto task = [](void* data) {
+      std::unique_ptr<std::shared_ptr<Shared>> mine(static_cast<std::shared_ptr<Shared>*>(data));
+      (*mine)->take();
+    };
+    if (!call.schedule(task, held)) {
+      delete held;
+      break;
+    }
+  }
+  shared->take();
+  shared->wait();
+}
+
+// Call the author's function; an integer that it returns is a status.
+template <class Function>
+void invoke(const Call& call, Function function) {
+  if constexpr (std::is_integral_v<decltype(function())>)
+    call.status(function());
+  else
+    function();
+}
+
+// ------------------------------------------------------------------------------------------------------- the handler
+inline XLA_FFI_Error* make_error(const XLA_FFI_Api* api, XLA_FFI_Error_Code code, const char* message) {
+  XLA_FFI_Error_Create_Args args{};
+  args.struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE;
+  args.message = message;
+  args.errc = code;
+  return api->XLA_FFI_Error_Create(&args);
+}
+
+// When it registers a handler, XLA asks which version of its API the handler was compiled with.
+inline bool answer_metadata(XLA_FFI_CallFrame* frame) {
+  if (frame->extension_start == nullptr || frame->extension_start->type != XLA_FFI_Extension_Metadata) return false;
+  auto* metadata = reinterpret_cast<XLA_FFI_Metadata_Extension*>(frame->extension_start)->metadata;
+  metadata->api_version.struct_size = XLA_FFI_Api_Version_STRUCT_SIZE;
+  metadata->api_version.extension_start = nullptr;
+  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
+  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+  metadata->traits = 0;
+  metadata->state_type_id = XLA_FFI_UNKNOWN_TYPE_ID;
+  return true;
+}
+
+template <class Body>
+XLA_FFI_Error* handle(const char* name, XLA_FFI_CallFrame* frame, Body body) {
+  if (answer_metadata(frame)) return nullptr;
+  try {
+    body(Call(name, frame));
+    return nullptr;
+  } catch (const Refused& error) {
+    return make_error(frame->api, error.code, error.what());
+  } catch (const std::exception& error) {
+    return make_error(frame->api, XLA_FFI_Error_Code_UNKNOWN, (std::string(name) + ": " + error.what()).c_str());
+  } catch (...) {
+    return make_error(frame->api, XLA_FFI_Error_Code_UNKNOWN, (std::string(name) + ": the kernel threw").c_str());
+  }
+}
+
+}  // namespace jaxprim

@@ -1,0 +1,253 @@
+"""A kernel's signature: ``"(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``.
+
+    signature   [NAME] ( operands [; attributes] ) -> results
+    operand     [NAME:] TYPE            result   [NAME:] TYPE, or several in parentheses
+    attribute   NAME: DTYPE [= VALUE]   a static number, given by keyword
+    type        DTYPE[sizes]            an array, passed as a pointer
+                DTYPE                   one number, passed (or returned) by value
+    sizes       names and integers; `...` first stands for batch axes; a result may say `n + 1` or `n // 2`
+    dtype       f16 bf16 f32 f64 c64 c128 i8..i64 u8..u64 bool, or a capital letter such as T for any of them
+
+A signature of numbers alone, ``"(f64, f64) -> f64"``, is that of an elementwise function: as if `...` stood everywhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from jaxprim._errors import KernelError, text
+from jaxprim.kernels import sizes
+from jaxprim.kernels.dtypes import DTYPES, DType
+
+_NAME = r"[A-Za-z_]\w*"
+_WHOLE = re.compile(rf"\s*({_NAME})?\s*\((.*?)\)\s*->\s*(.+)", re.DOTALL)
+_TYPE = re.compile(rf"(?:({_NAME})\s*:)?\s*({_NAME})\s*(\[.*\])?", re.DOTALL)
+_ATTRIBUTE = re.compile(rf"({_NAME})\s*:\s*({_NAME})\s*(?:=\s*(.+))?", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Z]\w*")
+
+
+@dataclass(frozen=True)
+class Array:
+    """One operand or result.
+
+    Attributes:
+        name: what messages and the ``arguments`` of a function call it.
+        dtype: its dtype, or a type variable.
+        dims: its sizes as they are written.
+        batched: whether `...` stands before the sizes.
+        by_value: whether it is one number, passed or returned by value.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[str, ...] = ()
+    batched: bool = False
+    by_value: bool = False
+
+    @property
+    def type(self) -> DType:
+        return DTYPES[self.dtype]
+
+    @cached_property
+    def expressions(self) -> tuple[ast.expr, ...]:
+        """The sizes as expressions."""
+        return tuple(node for dim in self.dims if (node := sizes.parse(dim)) is not None)
+
+    def __str__(self) -> str:
+        dims = (("...",) if self.batched else ()) + self.dims
+        return self.dtype if self.by_value else f"{self.dtype}[{', '.join(dims)}]"
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A static number; ``default`` is None where there is none."""
+
+    name: str
+    dtype: str
+    default: Any = None
+
+    @property
+    def type(self) -> DType:
+        return DTYPES[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}" + ("" if self.default is None else f" = {self.default}")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a kernel takes and returns."""
+
+    function: str | None
+    operands: tuple[Array, ...]
+    attributes: tuple[Attribute, ...]
+    results: tuple[Array, ...]
+    several: bool
+
+    @cached_property
+    def sizes(self) -> tuple[str, ...]:
+        """The names of the sizes that the operands have, in order of first appearance."""
+        found = (name for array in self.operands for node in array.expressions for name in sizes.names(node))
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """The type variables."""
+        named = (row.dtype for row in (*self.operands, *self.attributes, *self.results))
+        return tuple(dict.fromkeys(dtype for dtype in named if dtype not in DTYPES))
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether the function takes and returns numbers alone."""
+        return all(array.by_value for array in (*self.operands, *self.results))
+
+    def resolve(self, types: dict[str, str]) -> Signature:
+        """The signature with its type variables replaced."""
+        if not types:
+            return self
+        swap = lambda rows: tuple(replace(row, dtype=types.get(row.dtype, row.dtype)) for row in rows)
+        return replace(
+            self, operands=swap(self.operands), attributes=swap(self.attributes), results=swap(self.results)
+        )
+
+    def __str__(self) -> str:
+        operands = ", ".join(f"{array.name}: {array}" for array in self.operands)
+        attributes = "; " * bool(self.attributes) + ", ".join(map(str, self.attributes))
+        results = ", ".join(map(str, self.results))
+        return f"{self.function or ''}({operands}{attributes}) -> {f'({results})' if self.several else results}"
+
+
+@lru_cache(maxsize=256)
+def parse(source: str) -> Signature:
+    """Read a signature."""
+    whole = _WHOLE.fullmatch(source)
+    if whole is None:
+        raise _unreadable(source, source.strip(), "(operands; attributes) -> results")
+    function, inputs, output = whole.groups()
+    operand_text, _, attribute_text = inputs.partition(";")
+    several = output.strip().startswith("(") and output.strip().endswith(")")
+    result_text = output.strip()[1:-1] if several else output
+    operands = _arrays(source, operand_text, "x")
+    results = _arrays(source, result_text, "out")
+    attributes = tuple(_attribute(source, part) for part in _split(attribute_text))
+    found = Signature(function, operands, attributes, results, several)
+    if found.elementwise and operands:
+        spread = lambda rows: tuple(replace(row, batched=True) for row in rows)
+        found = replace(found, operands=spread(operands), results=spread(results))
+    _check(source, found)
+    return found
+
+
+def _split(part: str) -> Iterator[str]:
+    """The pieces between commas that stand in no bracket."""
+    depth, start = 0, 0
+    for index, char in enumerate(part):
+        depth += (char in "[(") - (char in "])")
+        if char == "," and depth == 0:
+            yield part[start:index].strip()
+            start = index + 1
+    if part[start:].strip():
+        yield part[start:].strip()
+
+
+def _arrays(source: str, part: str, stem: str) -> tuple[Array, ...]:
+    pieces = list(_split(part))
+    return tuple(_array(source, piece, stem if len(pieces) == 1 else f"{stem}{i + 1}") for i, piece in enumerate(pieces))
+
+
+def _array(source: str, piece: str, default_name: str) -> Array:
+    match = _TYPE.fullmatch(piece)
+    if match is None:
+        raise _unreadable(source, piece, "a type, such as f32[n, d], or a name and a type, such as x: f32[n, d]")
+    name, dtype, bracket = match.groups()
+    _check_dtype(source, dtype)
+    if bracket is None:
+        return Array(name or default_name, dtype, by_value=True)
+    dims = list(_split(bracket[1:-1]))
+    batched = bool(dims) and dims[0] == "..."
+    return Array(name or default_name, dtype, tuple(dims[batched:]), batched)
+
+
+def _attribute(source: str, piece: str) -> Attribute:
+    match = _ATTRIBUTE.fullmatch(piece)
+    if match is None:
+        raise _unreadable(source, piece, "an attribute, such as eps: f32 or eps: f32 = 1e-6")
+    name, dtype, default = match.groups()
+    _check_dtype(source, dtype)
+    if dtype in DTYPES and not DTYPES[dtype].is_attribute:
+        raise _unreadable(source, piece, "an attribute of type f32, f64, an integer or bool (others can be operands)")
+    try:
+        return Attribute(name, dtype, None if default is None else ast.literal_eval(default.strip()))
+    except (ValueError, SyntaxError):
+        raise _unreadable(source, piece, "a number as default value") from None
+
+
+def _check_dtype(source: str, dtype: str) -> None:
+    if dtype not in DTYPES and not _VARIABLE.fullmatch(dtype):
+        raise _unreadable(source, dtype, f"one of {' '.join(DTYPES)}, or a capital letter for any of them")
+
+
+def _check(source: str, found: Signature) -> None:
+    """What must hold of a signature as a whole."""
+    names = [row.name for row in (*found.operands, *found.attributes, *found.results)]
+    for name in names:
+        if names.count(name) > 1 or name in set(found.sizes) - {attribute.name for attribute in found.attributes}:
+            raise _unreadable(source, name, "names that are all different")
+    for array in found.operands:
+        _check_operand_dims(source, array)
+    known = {*found.sizes, *(attribute.name for attribute in found.attributes if attribute.dtype[0] in "iu")}
+    for array in found.results:
+        _check_result_dims(source, array, known)
+    _check_values(source, found)
+
+
+def _check_operand_dims(source: str, array: Array) -> None:
+    for dim in array.dims:
+        if not re.fullmatch(rf"{_NAME}|\d+", dim):
+            raise _unreadable(source, dim, f"a name or an integer as a size of operand '{array.name}'")
+
+
+def _check_result_dims(source: str, array: Array, known: set[str]) -> None:
+    for dim in array.dims:
+        node = sizes.parse(dim)
+        if node is None or not set(sizes.names(node)) <= known:
+            raise _unreadable(
+                source,
+                dim,
+                "an integer, a size of an operand or an integer attribute, or + - * // of them"
+                + (f"; known here: {', '.join(sorted(known))}" if known else ""),
+            )
+
+
+def _check_values(source: str, found: Signature) -> None:
+    if any(array.by_value for array in found.results) and len(found.results) > 1:
+        raise _unreadable(
+            source, "several results by value", "one result by value, or results by pointer, such as (f64[], f64[])"
+        )
+    if any(a.batched for a in found.operands) != any(a.batched for a in found.results) or (
+        any(a.batched for a in found.results) and not all(a.batched for a in found.results)
+    ):
+        raise _unreadable(source, "'...' on some", "'...' on every result if it is on an operand, and on none if not")
+    for array in (*found.operands, *found.results):
+        if array.by_value and array.dtype in DTYPES and array.type.c_value is None:
+            raise _unreadable(source, array.dtype, f"{array.dtype}[], as C cannot pass one {array.dtype} by value")
+    operand_types = {array.dtype for array in found.operands}
+    for row in (*found.attributes, *found.results):
+        if row.dtype not in DTYPES and row.dtype not in operand_types:
+            raise _unreadable(source, row.dtype, f"a type variable that an operand has, or one of {' '.join(DTYPES)}")
+
+
+def _unreadable(source: str, got: str, expected: str) -> KernelError:
+    return KernelError(
+        text(
+            f"this signature can't be read: {' '.join(source.split())!r}",
+            got=got,
+            expected=expected,
+            write='"(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example',
+        )
+    )

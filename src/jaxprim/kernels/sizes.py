@@ -1,0 +1,48 @@
+"""Arithmetic on sizes: ``n``, ``n + 1``, ``2 * n // 3``, in a result's shape or among a function's arguments."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+
+_OPERATIONS: dict[type[ast.operator], tuple[str, Callable[[int, int], int]]] = {
+    ast.Add: ("+", lambda a, b: a + b),
+    ast.Sub: ("-", lambda a, b: a - b),
+    ast.Mult: ("*", lambda a, b: a * b),
+    ast.FloorDiv: ("/", lambda a, b: a // b),
+}
+
+
+def parse(text: str) -> ast.expr | None:
+    """The expression; None if it is not made of names, integers, ``+ - * //`` and parentheses."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return None
+    return node if _is_size(node) else None
+
+
+def _is_size(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return type(node.op) in _OPERATIONS and _is_size(node.left) and _is_size(node.right)
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Constant) and type(node.value) is int)
+
+
+def names(node: ast.expr) -> Iterator[str]:
+    """The sizes that an expression reads."""
+    yield from (child.id for child in ast.walk(node) if isinstance(child, ast.Name))
+
+
+def evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
+    """The value of an expression at these sizes."""
+    if isinstance(node, ast.BinOp):
+        _, operation = _OPERATIONS[type(node.op)]
+        return operation(evaluate(node.left, sizes), evaluate(node.right, sizes))
+    return sizes[node.id] if isinstance(node, ast.Name) else int(node.value)  # pyright: ignore
+
+
+def to_c(node: ast.expr) -> str:
+    """The expression in C, where all sizes are 64-bit integers."""
+    if isinstance(node, ast.BinOp):
+        return f"({to_c(node.left)} {_OPERATIONS[type(node.op)][0]} {to_c(node.right)})"
+    return node.id if isinstance(node, ast.Name) else f"INT64_C({node.value})"  # pyright: ignore
