@@ -72,12 +72,12 @@ def steps(eps: float) -> list[float]:
     return [*[first / RATIO**k for k in range(count)], *([2.0**-24] if eps < DOUBLE else [])]
 
 
-def noise(along: Along, eps: float) -> list[Array]:
-    """The size of the rounding errors in each element of a function."""
-    return _noise(along, eps)[0]
+def noise(along: Along, eps: float, closest: float = 0.0) -> list[Array]:
+    """The size of the rounding errors in each element of a function, from points no closer than ``closest``."""
+    return _noise(along, eps, closest)[0]
 
 
-def _noise(along: Along, eps: float) -> tuple[list[Array], list[Array]]:
+def _noise(along: Along, eps: float, closest: float = 0.0) -> tuple[list[Array], list[Array]]:
     """The size of the rounding errors, from high differences over close points, and where these are too close.
 
     The k-th difference of a smooth function over steps d is of order d^k, that of independent errors of deviation s
@@ -85,16 +85,18 @@ def _noise(along: Along, eps: float) -> tuple[list[Array], list[Array]]:
     the point itself is no noise; on the other side if the function is not finite there. A function that is flat
     between jumps, as one that computes in bfloat16 inside, shows its noise only over wider steps.
     """
-    close = eps ** (2 / 3)
+    close = max(closest, eps ** (2 / 3))
     samples = _samples(along, close)
     found, flat = [_noise_of_leaf(rows) for rows in samples], [_jumps(rows) < 6 for rows in samples]
     coarse = flat
-    for spacing in (2.0**-14, 2.0**-6):
-        if spacing < close or not any(map(np.any, flat)):
+    for spacing in (2.0**-14, 2.0**-9, 2.0**-6):
+        # In single precision a step function can hide behind a smooth factor, as 1 - cos(x) does in (1 - cos(x)) / x^2.
+        always = spacing == 2.0**-9 and eps > DOUBLE
+        if spacing <= close or not (always or any(map(np.any, flat))):
             continue
         samples = _samples(along, spacing)
         # One jump far away, as in round(x), is no noise either: nearly every step must jump.
-        rough = [f & (_jumps(rows) >= 4) for f, rows in zip(flat, samples, strict=True)]
+        rough = [(f | always) & (_jumps(rows) >= 4) for f, rows in zip(flat, samples, strict=True)]
         sizes = [_noise_of_leaf(rows) for rows in samples]
         found = [np.where(r, np.maximum(n, size), n) for r, n, size in zip(rough, found, sizes, strict=True)]
         flat = [f & (_jumps(rows) < 6) for f, rows in zip(flat, samples, strict=True)]

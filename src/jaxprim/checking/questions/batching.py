@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxprim.checking import probes
 from jaxprim.checking.case import Case
+from jaxprim.checking.compare import Tolerance
 from jaxprim.checking.setting import Answer, NotAskedError
 from jaxprim.checking.values import Array, is_scalar, wide
 
@@ -95,112 +96,132 @@ def _batches(case: Case) -> list[Batch]:
     return case.once("batches", lambda: [Batch(case, axes) for axes in patterns(case)])
 
 
+Evaluation = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def _together(evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
+    """The results of several functions on their arguments. One program is compiled for all of them: that is faster."""
+    arguments = [arguments for _, arguments in evaluations.values()]
+    functions = [function for function, _ in evaluations.values()]
+    compiled = jax.jit(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
+    return dict(zip(evaluations, compiled(arguments), strict=True))
+
+
 def vmap(case: Case) -> Answer:
     """``jax.vmap`` of the implementation against a loop over it."""
-    view, (_, noise) = case.native, case.value(case.native)
-    for batch in _batches(case):
-        found = jax.vmap(view.flat, in_axes=batch.axes)(*batch.stacked)
+    view, (_, noise), batches = case.native, case.value(case.native), _batches(case)
+    found = _together({b.axes: (jax.vmap(view.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches})
+    for batch in batches:
         rows = [view.value(member) for member in batch.members]
         for k, name in enumerate(view.names):
-            expected = np.stack([row[k] for row in rows])
+            expected, got = np.stack([row[k] for row in rows]), wide(found[batch.axes][k])
             tolerance = case.closely(view, expected, noise[k])
-            yield case.evidence(
-                "impl", f"vmap against a loop, {batch.label}", name, wide(found[k]), expected, tolerance
-            )
+            yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, got, expected, tolerance)
 
 
 def vmap_jvp(case: Case) -> Answer:
     """``vmap`` of the JVP, and the JVP of ``vmap``, against a loop over the JVP."""
     wrt, view = case.wrt("jvp"), case.native
     _, noise = case.pushed(view, case.directions("jvp")[0])
+    rows: dict[Any, list[list[Array]]] = {}
+    evaluations: dict[Any, Evaluation] = {}
     for batch in _batches(case):
         tangents = [batch.tangents(wrt, member) for member in range(batch.size)]
-        rows = [view.jvp(t, leaves).tangent for t, leaves in zip(tangents, batch.members, strict=True)]
-        expected = [np.stack([row[k] for row in rows]) for k in range(len(view.outputs))]
-        for against, found in _vmapped_jvps(case, batch, tangents):
-            for k, name in enumerate(view.output_names):
-                tolerance = case.closely(view, expected[k], noise[k])
-                got = wide(found[view.outputs[k]])
-                yield case.evidence(
-                    "jvp", f"{against}, {batch.label}", f"tangent of {name}", got, expected[k], tolerance
-                )
-    yield from _tangents_alone(case)
+        row = [view.jvp(t, leaves).tangent for t, leaves in zip(tangents, batch.members, strict=True)]
+        for against, evaluation in _batched_jvps(case, batch, tangents).items():
+            key = f"{against} against a loop, {batch.label}"
+            rows[key], evaluations[key] = row, evaluation
+    tangents = [{i: case.relative(i, 10 + member) for i in wrt} for member in range(2)]
+    key = "vmap over tangents alone against a loop"  # what jacfwd does
+    rows[key], evaluations[key] = [view.jvp(t).tangent for t in tangents], _tangents_alone(case, tangents)
+    for against, found in _together(evaluations).items():
+        for k, name in enumerate(view.output_names):
+            expected, got = np.stack([row[k] for row in rows[against]]), wide(found[view.outputs[k]])
+            tolerance = case.closely(view, expected, noise[k])
+            yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance)
 
 
-def _vmapped_jvps(case: Case, batch: Batch, tangents: Sequence[dict[int, Array]]) -> list[tuple[str, Sequence[Any]]]:
+def _batched_jvps(case: Case, batch: Batch, tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
     view, wrt = case.native, case.wrt("jvp")
     dots = {i: _stack_numbers([t[i] for t in tangents], batch.axes[i], case.point.leaves[i]) for i in wrt}
-    dot_axes = {i: batch.axes[i] for i in wrt}
-    _, one = jax.vmap(view.raw_jvp, in_axes=(list(batch.axes), dot_axes))(batch.stacked, dots)
-    batched = jax.vmap(view.flat, in_axes=batch.axes)
+    one = jax.vmap(
+        lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
+    )
+
+    def two(leaves: Sequence[Any], dots: Mapping[int, Any]) -> Any:
+        function = _batched(view.flat, batch, leaves, wrt)
+        return jax.jvp(function, tuple(leaves[i] for i in wrt), tuple(dots[i] for i in wrt))[1]
+
+    return {"vmap of jvp": (one, (batch.stacked, dots)), "jvp of vmap": (two, (batch.stacked, dots))}
+
+
+def _batched(flat: Callable[..., Any], batch: Batch, leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
+    """``vmap`` of the operation as a function of some of its leaves."""
+    batched = jax.vmap(flat, in_axes=batch.axes)
 
     def function(*some: Any) -> Any:
-        return batched(*[dict(zip(wrt, some, strict=True)).get(i, leaf) for i, leaf in enumerate(batch.stacked)])
+        given = dict(zip(wrt, some, strict=True))
+        return batched(*[given.get(i, leaf) for i, leaf in enumerate(leaves)])
 
-    _, two = jax.jvp(function, tuple(batch.stacked[i] for i in wrt), tuple(dots[i] for i in wrt))
-    return [("vmap of jvp against a loop", one), ("jvp of vmap against a loop", two)]
+    return function
 
 
-def _tangents_alone(case: Case) -> Answer:
-    """Batched tangents at one point: what ``jacfwd`` does."""
-    wrt, view = case.wrt("jvp"), case.native
-    _, noise = case.pushed(view, case.directions("jvp")[0])
-    tangents = [{i: case.relative(i, 10 + member) for i in wrt} for member in range(2)]
-    rows = [view.jvp(t).tangent for t in tangents]
-    dots = {i: jnp.stack([jnp.asarray(view.cast(t)[i]) for t in tangents]) for i in wrt}
-    _, found = jax.vmap(lambda d: view.raw_jvp(view.point.leaves, d))(dots)
-    for k, name in enumerate(view.output_names):
-        expected = np.stack([row[k] for row in rows])
-        got, tolerance = wide(found[view.outputs[k]]), case.closely(view, expected, noise[k])
-        yield case.evidence(
-            "jvp", "vmap over tangents alone against a loop", f"tangent of {name}", got, expected, tolerance
-        )
+def _tangents_alone(case: Case, tangents: Sequence[dict[int, Array]]) -> Evaluation:
+    view = case.native
+    dots = {i: jnp.stack([jnp.asarray(view.cast(t)[i]) for t in tangents]) for i in tangents[0]}
+    return jax.vmap(lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(None, 0)), (view.point.leaves, dots)
 
 
 def vmap_vjp(case: Case) -> Answer:
     """``vmap`` of the VJP, and the VJP of ``vmap``, against a loop over the VJP; the latter sums unbatched operands."""
-    wrt, view = case.wrt("vjp"), case.native
+    wrt, view, batches = case.wrt("vjp"), case.native, _batches(case)
     _, noise = case.pulled(view, 0)
-    for batch in _batches(case):
+    evaluations: dict[Any, Evaluation] = {
+        (batch.axes, way): evaluation for batch in batches for way, evaluation in _batched_vjps(case, batch).items()
+    }
+    drawn = [case.cotangents(10 + member) for member in range(2)]
+    evaluations["alone"] = _cotangents_alone(case, drawn)
+    found = _together(evaluations)
+    for batch in batches:
         rows = [view.vjp(batch.cotangents(m), wrt, leaves).cotangent for m, leaves in enumerate(batch.members)]
-        for i, one, two in zip(wrt, *_vmapped_vjps(case, batch), strict=True):
-            name = f"cotangent of {case.point.names[i]}"
-            each, axis = np.stack([row[i] for row in rows]), batch.axes[i]
+        for i, one, two in zip(wrt, found[batch.axes, "vmap of vjp"], found[batch.axes, "vjp of vmap"], strict=True):
+            each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
             against = f"vmap of vjp against a loop, {batch.label}"
             yield case.evidence("vjp", against, name, wide(one), each, case.closely(view, each, noise[i]))
-            total = np.sum(each, 0) if axis is None else np.moveaxis(each, 0, axis)
-            size = np.sum(np.abs(each), 0) if axis is None else np.abs(total)
-            spread = noise[i] if axis is None else np.expand_dims(noise[i], axis)
             against = f"vjp of vmap against a loop, {batch.label}"
-            yield case.evidence("vjp", against, name, wide(two), total, case.closely(view, size, batch.size * spread))
-    yield from _cotangents_alone(case)
+            yield case.evidence("vjp", against, name, wide(two), *_as_vjp_of_vmap(case, batch, i, each, noise[i]))
+    rows = [view.vjp(cts, wrt).cotangent for cts in drawn]
+    for i, got in zip(wrt, found["alone"], strict=True):
+        each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
+        against = "vmap over cotangents alone against a loop"  # what jacrev does
+        yield case.evidence("vjp", against, name, wide(got), each, case.closely(view, each, noise[i]))
 
 
-def _vmapped_vjps(case: Case, batch: Batch) -> tuple[Sequence[Any], Sequence[Any]]:
+def _as_vjp_of_vmap(case: Case, batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
+    """The cotangents of the members as the VJP of ``vmap`` gives them: stacked, or summed for an unbatched operand."""
+    axis = batch.axes[leaf]
+    if axis is None:
+        return np.sum(each, 0), case.closely(case.native, np.sum(np.abs(each), 0), batch.size * noise)
+    total = np.moveaxis(each, 0, axis)
+    return total, case.closely(case.native, total, np.expand_dims(noise, axis))
+
+
+def _batched_vjps(case: Case, batch: Batch) -> dict[str, Evaluation]:
     view, wrt = case.native, case.wrt("vjp")
     drawn = [batch.cotangents(member) for member in range(batch.size)]
     stacks = [np.stack([row[k] for row in drawn]) for k in range(len(view.outputs))]
     seeds = [jnp.asarray(s.astype(view.results[i].dtype)) for s, i in zip(stacks, view.outputs, strict=True)]
-    _, one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts), in_axes=(list(batch.axes), 0))(
-        batch.stacked, seeds
-    )
-    batched = jax.vmap(view.flat, in_axes=batch.axes)
+    one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
 
-    def function(*some: Any) -> Any:
-        return batched(*[dict(zip(wrt, some, strict=True)).get(i, leaf) for i, leaf in enumerate(batch.stacked)])
+    def two(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
+        primal, pull = jax.vjp(_batched(view.flat, batch, leaves, wrt), *[leaves[i] for i in wrt])
+        return pull(view.seeds(primal, seeds))
 
-    primal, pull = jax.vjp(function, *[batch.stacked[i] for i in wrt])
-    return one, pull(view.seeds(primal, seeds))
+    return {"vmap of vjp": (one, (batch.stacked, seeds)), "vjp of vmap": (two, (batch.stacked, seeds))}
 
 
-def _cotangents_alone(case: Case) -> Answer:
-    """Batched cotangents at one point: what ``jacrev`` does."""
-    wrt, view = case.wrt("vjp"), case.native
-    (_, noise), drawn = case.pulled(view, 0), [case.cotangents(10 + member) for member in range(2)]
-    rows = [view.vjp(cts, wrt).cotangent for cts in drawn]
+def _cotangents_alone(case: Case, drawn: Sequence[list[Array]]) -> Evaluation:
+    view, wrt = case.native, case.wrt("vjp")
     seeds = [jnp.stack(list(leaf)) for leaf in zip(*map(view.cast_out, drawn), strict=True)]
-    found = jax.vmap(lambda cts: view.raw_vjp(view.point.leaves, wrt, cts)[1])(seeds)
-    for i, got in zip(wrt, found, strict=True):
-        each = np.stack([row[i] for row in rows])
-        against, name = "vmap over cotangents alone against a loop", f"cotangent of {case.point.names[i]}"
-        yield case.evidence("vjp", against, name, wide(got), each, case.closely(view, each, noise[i]))
+    one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
+    return one, (view.point.leaves, seeds)

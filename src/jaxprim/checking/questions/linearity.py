@@ -23,7 +23,8 @@ def jvp_linear(case: Case) -> Answer:
     """The JVP of zero, of a sum and of multiples of tangents."""
     first, second = case.directions("jvp")[:2]
     for view in case.views("jvp"):
-        noise = dict(zip(_tangent_names(view), case.pushed(view, first)[1], strict=True))
+        noises = zip(case.pushed(view, first)[1], case.pushed(view, second)[1], strict=True)
+        noise = {name: np.maximum(*pair) for name, pair in zip(_tangent_names(view), noises, strict=True)}
 
         def push(numbers: Sequence[Array], view: View = view) -> Leaves:
             pushed = view.jvp(dict(zip(first.tangents, numbers, strict=True)))
@@ -38,7 +39,8 @@ def vjp_linear(case: Case) -> Answer:
     """The VJP of zero, of a sum and of multiples of cotangents."""
     wrt = case.wrt("vjp")
     for view in case.views("vjp"):
-        noise = {f"cotangent of {case.point.names[i]}": n for i, n in case.pulled(view, 0)[1].items()}
+        noises = [case.pulled(view, draw)[1] for draw in range(2)]
+        noise = {f"cotangent of {case.point.names[i]}": np.maximum(noises[0][i], noises[1][i]) for i in wrt}
 
         def pull(numbers: Sequence[Array], view: View = view) -> Leaves:
             pulled = view.vjp(numbers, wrt)

@@ -1,0 +1,58 @@
+"""The checker must be right in the other direction too: no question fails on a right operation."""
+
+from __future__ import annotations
+
+import pytest
+from rights import RIGHTS, Right
+
+from jaxprim import check
+
+
+@pytest.mark.parametrize("right", RIGHTS, ids=repr)
+@pytest.mark.usefixtures("jax_defaults")
+def test_no_question_fails(right: Right):
+    report = check(right.fn, *right.operands)
+    assert report.ok, report.text()
+
+
+@pytest.mark.usefixtures("jax_defaults")
+@pytest.mark.parametrize(
+    ("name", "not_asked"),
+    [
+        ("reverse only", {"jvp-differences", "dot-product", "jvp-linear", "jvp-zeros", "vmap-jvp"}),
+        ("forward only", {"vjp-differences", "dot-product", "vjp-linear", "vjp-zeros", "vmap-vjp"}),
+        ("integers alone", {"jvp-differences", "vjp-differences", "dot-product", "jvp-linear", "vjp-linear"}),
+        ("host without rules", {"jvp-differences", "vjp-differences", "primal", "which-rule"}),
+    ],
+)
+def test_what_does_not_apply_is_not_asked_and_says_why(name: str, not_asked: set[str]):
+    right = next(right for right in RIGHTS if right.name == name)
+    findings = {finding.question: finding for finding in check(right.fn, *right.operands).findings}
+    for question in not_asked:
+        assert findings[question].status == "not asked", findings[question].text()
+        assert findings[question].reason
+
+
+@pytest.mark.usefixtures("jax_defaults")
+def test_a_surrogate_is_a_departure_with_its_reason():
+    right = next(right for right in RIGHTS if right.name == "straight-through")
+    found = {f.question: f for f in check(right.fn, *right.operands).findings}
+    assert found["vjp-differences"].status == found["vjp-linear"].status == "departure"
+    assert "the gradient passes as if nothing was rounded" in found["vjp-differences"].reason
+
+
+@pytest.mark.usefixtures("jax_defaults")
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("hard-coded float32 kernel", "the implementation does not run in float64"),
+        ("garbled in float64", "the implementation gives other values in float64"),
+        ("rule for float32 alone", "the jvp rule does not run in float64"),
+        ("kink at the point", "lie on a kink"),
+        ("one operand of two", "the jvp rule does not differentiate n"),
+    ],
+)
+def test_a_note_says_what_the_numbers_rest_on(name: str, note: str):
+    right = next(right for right in RIGHTS if right.name == name)
+    found = {f.question: f for f in check(right.fn, *right.operands).findings}
+    assert any(note in text for text in found["jvp-differences"].notes), found["jvp-differences"].notes
