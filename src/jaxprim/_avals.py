@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxprim import _jax
+from jaxprim._errors import an
 
 Aval = Any
 
@@ -21,9 +22,9 @@ def short(aval: Aval) -> str:
 def short_value(value: Any) -> str:
     """The type of a value that a rule returned, or its Python type where it is no array."""
     try:
-        return short(_jax.typeof(value))
+        return short(value if is_aval(value) else _jax.typeof(value))
     except TypeError:
-        return f"a {type(value).__name__}"
+        return "None" if value is None else an(type(value).__name__)
 
 
 def same_type(got: Aval, expected: Aval) -> bool:

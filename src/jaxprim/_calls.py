@@ -9,7 +9,6 @@ from typing import Any
 from jaxprim import _trees
 from jaxprim._levels import Level, Levels, element_avals
 from jaxprim._rules import RuleSet
-from jaxprim._signature import static_key
 
 
 class Call:
@@ -90,7 +89,7 @@ class EagerCall(Call):
         self._weak = weakref.ref(rules)
 
     @property
-    def rules(self) -> RuleSet:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def rules(self) -> RuleSet:
         found = self._weak()
         if found is None:
             raise ReferenceError("the primitive of an eager application is gone")
@@ -99,7 +98,7 @@ class EagerCall(Call):
 
 def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any, cls: type[Call] = Call) -> Call:
     """The call of these params and this operand tree."""
-    key = (static_key(rules.name, params) if params else (), tree, cls)
+    key = (rules.signature.key(rules.name, params) if params else (), tree, cls)
     call = rules.calls.get(key)
     if call is None:
         call = rules.calls.setdefault(key, cls(rules, params, tree))

@@ -60,21 +60,44 @@ def shorten(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
+def named(fn: Callable[..., Any]) -> str:
+    """An author's function by its name and place: ``scale_jvp at file.py:12``, or the place alone if it has no name."""
+    name = getattr(fn, "__name__", "")
+    return f"{name} at {source_of(fn)}" if name not in ("", "_", "<lambda>") else source_of(fn)
+
+
+def an(noun: str) -> str:
+    """A noun with its article."""
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+
+
 def text(
     headline: str,
     *,
     got: object = None,
     expected: object = None,
-    rule: Callable[..., Any] | None = None,
     why: str | None = None,
+    rule: Callable[..., Any] | None = None,
+    made: str | None = None,
     write: str | None = None,
 ) -> str:
-    """The form of every message: a headline, then one labelled line for each fact there is."""
+    """The form of every message: a headline, then one labelled line for each fact there is.
+
+    Args:
+        headline: what is wrong, and of which primitive.
+        got: what there is.
+        expected: what there should be.
+        why: the reason, where it is not plain.
+        rule: the author's function; its name, file and line are shown.
+        made: the file and line where the primitive was made, where no function is to blame.
+        write: the line to write.
+    """
     facts = [
         ("got", got),
         ("expected", expected),
         ("why", why),
-        ("rule", None if rule is None else f"{getattr(rule, '__name__', 'rule')} at {source_of(rule)}"),
+        ("rule", None if rule is None else named(rule)),
+        ("made", made),
         ("write", write),
     ]
     lines = [f"  {label + ':':<10}{fact}" for label, fact in facts if fact is not None]

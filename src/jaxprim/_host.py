@@ -6,8 +6,11 @@ deadlock), and so is a ``jax.Array`` that it returns or closes over. Its results
 
 from __future__ import annotations
 
+import dis
+import functools
 import inspect
 from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 import jax
@@ -18,7 +21,7 @@ from jaxprim._avals import short
 from jaxprim._calls import Call
 from jaxprim._errors import HostError, text
 from jaxprim._results import Results
-from jaxprim._rules import Rule
+from jaxprim._rules import Rule, call_author
 from jaxprim._trees import TreeMismatch
 
 
@@ -38,7 +41,7 @@ def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
     name = call.rules.name
     try:
         with _jax.without_jax(lambda operation: _used_jax(name, fn, operation)):
-            return fn(*operands, **call.params)
+            return call_author(call.rules, "host function", fn, *operands, **call.params)
     except ValueError as error:
         if "read-only" not in str(error):
             raise
@@ -68,7 +71,7 @@ def _used_jax(name: str, fn: Callable[..., Any], operation: str) -> HostError:
             expected="NumPy, SciPy or plain Python",
             why="JAX inside a callback of JAX can deadlock",
             rule=fn,
-            write="use numpy (np) where the function uses jax.numpy (jnp), or give it to def_impl instead of def_host",
+            write=f"@{name}.def_impl  # or use np in the place of jnp",
         )
     )
 
@@ -76,32 +79,49 @@ def _used_jax(name: str, fn: Callable[..., Any], operation: str) -> HostError:
 def refuse_closed_over_arrays(name: str, fn: Callable[..., Any]) -> None:
     """A ``jax.Array`` that a host function closes over, or reads from its module, is refused."""
     for variable, value in _reachable(fn):
-        if isinstance(value, jax.Array):
+        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)):
             raise HostError(
                 text(
                     f"{name}: the host function closes over the jax.Array '{variable}'.",
-                    got=f"{variable}: jax.Array {short(_jax.typeof(value))}",
+                    got=f"{variable}: {_trees.describe(value)}",
                     expected="NumPy arrays",
                     why="reading a jax.Array inside a callback of JAX can deadlock",
                     rule=fn,
-                    write=f"{variable} = np.asarray({variable})  # outside, once; or pass it as an operand",
+                    write=f"{variable} = {_as_numpy(variable, value)}  # outside, once; or make it an operand",
                 )
             )
 
 
+def _as_numpy(variable: str, value: Any) -> str:
+    return f"np.asarray({variable})" if isinstance(value, jax.Array) else f"jax.tree.map(np.asarray, {variable})"
+
+
 def _reachable(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
-    target = inspect.unwrap(fn)
+    """The variables of its surroundings that a function reads, with their values."""
+    target: Any = inspect.unwrap(fn)
+    found: list[tuple[str, Any]] = []
+    while isinstance(target, functools.partial):
+        found += [(f"args[{i}]", value) for i, value in enumerate(target.args)] + list(target.keywords.items())
+        target = target.func
     code = getattr(target, "__code__", None)
     if code is None:
-        return []
+        return found
     module = target.__globals__
-    found = [(variable, module[variable]) for variable in code.co_names if variable in module]
+    found += [(variable, module[variable]) for variable in _globals_of(code) if variable in module]
     for variable, cell in zip(code.co_freevars, target.__closure__ or (), strict=True):
         try:
             found.append((variable, cell.cell_contents))
         except ValueError:  # not assigned yet
             continue
     return found
+
+
+@functools.lru_cache(1024)  # an eager call looks, too
+def _globals_of(code: CodeType) -> list[str]:
+    """The global names that a function reads, also in functions inside it."""
+    names = [op.argval for op in dis.get_instructions(code) if op.opname == "LOAD_GLOBAL"]
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return [*names, *(name for each in inner for name in _globals_of(each))]
 
 
 def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results) -> list[np.ndarray]:
@@ -112,9 +132,10 @@ def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results
         raise HostError(
             text(
                 f"{name}: the host function returned another structure than its abstract eval says.",
-                got=f"{mismatch.got}{' at ' + mismatch.where if mismatch.where else ''}",
+                got=mismatch.got_where,
                 expected=mismatch.expected,
                 rule=fn,
+                write=f"{_trees.returned(results.tree, results.variables())}  # or correct the abstract eval",
             )
         ) from None
     return [
@@ -127,11 +148,12 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
     if isinstance(leaf, jax.Array):
         raise HostError(
             text(
-                f"{name}: the host function returned a jax.Array ({label}).",
+                f"{name}: the host function returned a jax.Array as {label}.",
                 got=f"jax.Array {short(leaf)}",
-                expected=f"numpy {short(aval)}",
+                expected=f"NumPy array {short(aval)}",
+                why="reading a jax.Array inside a callback of JAX can deadlock",
                 rule=fn,
-                write="return a NumPy array: use np instead of jnp",
+                write="result = np.asarray(result)  # outside the host function, once",
             )
         )
     # NumPy's float64 is a Python float too, and has a dtype of its own all the same.
@@ -139,13 +161,23 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
     array = np.asarray(leaf, aval.dtype if is_weak else None)
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array
-    fix = f".astype(np.{aval.dtype.name})" if array.shape == tuple(aval.shape) else f".reshape({tuple(aval.shape)})"
     raise HostError(
         text(
-            f"{name}: the host function returned another type than its abstract eval says ({label}).",
-            got=short(array),
+            f"{name}: the host function returned {label} in another type than its abstract eval says.",
+            got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),
             rule=fn,
-            write=f"return result{fix}  # or correct the abstract eval",
+            write=_fix(array, aval),
         )
     )
+
+
+def _fix(array: np.ndarray, aval: Any) -> str:
+    shape, dtype = tuple(aval.shape), aval.dtype.name
+    if array.dtype == object:
+        return "return result"
+    if array.shape == shape:
+        return f"return result.astype('{dtype}')  # or correct the abstract eval"
+    if array.size == aval.size:
+        return f"return result.reshape({shape})  # or correct the abstract eval"
+    return f"return jax.ShapeDtypeStruct({array.shape}, '{array.dtype.name}')  # in the abstract eval"

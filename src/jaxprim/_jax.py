@@ -83,7 +83,7 @@ class ForbiddenTrace(core.Trace):
         self.refuse = refuse
 
     def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
-        raise self.refuse(primitive.name)
+        raise self.refuse(params.get("name", primitive.name))
 
     def process_custom_jvp_call(self, primitive: Any, *args: Any, **params: Any) -> Any:
         raise self.refuse(primitive.name)
@@ -220,7 +220,15 @@ def named_axes(program: Program) -> frozenset[Any]:
 def refused_effects(program: Program) -> list[str]:
     """The effects of a program that a pure operation can't have."""
     allowed = (core.NamedAxisEffect, debugging.DebugEffect)
-    return [str(effect) for effect in program.effects if not isinstance(effect, allowed)]
+    refused = [effect for effect in program.effects if not isinstance(effect, allowed)]
+    return sorted({_REF_EFFECTS.get(type(effect).__name__, str(effect)) for effect in refused})
+
+
+_REF_EFFECTS = {
+    "ReadEffect": "a read of a mutable ref",
+    "WriteEffect": "a write to a mutable ref",
+    "AccumEffect": "an addition to a mutable ref",
+}
 
 
 def is_array_type(aval: Aval) -> bool:
@@ -252,7 +260,11 @@ def uses(program: Program, primitive: str) -> bool:
 
 
 def _inner_jaxprs(jaxpr: Any) -> list[Any]:
-    values = [value for eqn in jaxpr.eqns for value in eqn.params.values()]
+    return [inner for eqn in jaxpr.eqns for inner in _inner_jaxprs_of(eqn)]
+
+
+def _inner_jaxprs_of(eqn: Any) -> list[Any]:
+    values = eqn.params.values()
     flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
     return [v for v in flat if hasattr(v, "eqns") and hasattr(v, "jaxpr")]
 
@@ -331,7 +343,7 @@ def without_dead_code(program: Program) -> Program:
     jaxpr = program.jaxpr
     if VERSION < (0, 11):
         smaller, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), [True] * len(jaxpr.invars))
-        return core.ClosedJaxpr(smaller, program.consts)
+        return close(smaller, program.consts)
     flat = pe.convert_constvars_jaxpr(program)
     smaller, _ = pe.dce_jaxpr(flat, [True] * len(flat.outvars), [True] * len(flat.invars))
     return smaller.with_consts(program.consts)
@@ -384,6 +396,31 @@ def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cot
     ]
     out = ad.backward_pass(program.jaxpr, False, program.consts, primals, list(cotangents))
     return [ct for ct, is_linear in zip(out, linear, strict=True) if is_linear]
+
+
+def may_lack_transpose(program: Program, count: int) -> bool:
+    """Whether an equation that depends on inputs from ``count`` on may have no transpose: a quick look, not an answer."""
+    jaxpr = program.jaxpr
+    linear = set(jaxpr.invars[count:])
+    for eqn in jaxpr.eqns:
+        if linear.isdisjoint(atom for atom in eqn.invars if isinstance(atom, core.Var)):
+            continue
+        linear.update(eqn.outvars)
+        if any(_may_lack_transpose(each) for each in _with_inner(eqn)):
+            return True
+    return False
+
+
+def _may_lack_transpose(eqn: Any) -> bool:
+    is_refusing = eqn.primitive.name in ("pure_callback", "io_callback", "ffi_call")  # they have one, which raises
+    is_ours = "call" in eqn.params
+    return is_refusing or is_ours or eqn.primitive not in ad.primitive_transposes
+
+
+def _with_inner(eqn: Any) -> list[Any]:
+    """An equation, and all those inside it."""
+    inner = [each for jaxpr in _inner_jaxprs_of(eqn) for e in jaxpr.eqns for each in _with_inner(e)]
+    return [eqn, *inner]
 
 
 def without_zero_inputs(

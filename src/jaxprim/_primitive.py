@@ -6,6 +6,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FrameType
 from typing import Any, TypeVar, overload
 
 import jax
@@ -14,11 +15,11 @@ import numpy as np
 from jaxprim import _host, _jax, _rules, _trees, derive
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
-from jaxprim._errors import BadCall, JaxprimError, text
+from jaxprim._errors import BadCall, JaxprimError, named, shorten, text
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
 from jaxprim._rules import Rule, RuleSet
-from jaxprim._signature import static_key, typed
+from jaxprim._signature import typed
 from jaxprim._types import Example
 from jaxprim.derive import batching, implementation
 
@@ -64,15 +65,18 @@ class Primitive:
     """
 
     def __init__(self, name: str, *, batching: str | None = None) -> None:
+        frame = _caller()
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] users may err
+            raise _no_name(name, _place(frame))
         self.name = name
-        self.rules = RuleSet(name)
+        self.rules = RuleSet(name, _place(frame))
         self.rules.apply = self._apply
         if batching is not None:
             self._set_word(batching)
         install(self.rules)
         self._compiled = self.rules.compiled
         self._examples: Callable[[], Iterable[Any]] | None = None
-        self._module = _remember(self.rules)
+        self._module = _remember(self.rules, frame)
         self.__name__ = self.__qualname__ = name
 
     # ----------------------------------------------------------------------------------------------------- applying
@@ -142,7 +146,7 @@ class Primitive:
 
     def _eager(self, params: Mapping[str, Any]) -> Callable[..., Any]:
         """The cached compiled callable of eager calls with these params."""
-        key = ("eager", static_key(self.name, params))
+        key = ("eager", self.rules.signature.key(self.name, params))
         if key not in self._compiled:
             self.rules.used = True
             apply = lambda *operands: self._apply(operands, params, EagerCall)
@@ -187,7 +191,10 @@ class Primitive:
     def _refuse_non_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         operands, params = self.rules.signature.bind(self.name, args, kwargs)
         leaves, tree = jax.tree.flatten(operands)
-        _avals(call_of(self.rules, params, tree), leaves)
+        try:
+            _avals(call_of(self.rules, params, tree), leaves)
+        except BadCall as error:
+            raise error from None
 
     @property
     def primitive(self) -> Any:
@@ -363,7 +370,10 @@ class Primitive:
             [6.0, 32.0]
         """
         self._refuse_both("def_jvp", rule, per_operand)
-        self.rules.give(_rules.jvp_rule(rule) if rule is not None else _rules.jvp_per_operand(self.rules, per_operand))
+        given = per_operand if rule is None else None
+        self.rules.give(
+            _rules.jvp_rule(self.rules, rule) if given is None else _rules.jvp_per_operand(self.rules, given)
+        )
         return rule
 
     @overload
@@ -514,6 +524,7 @@ class Primitive:
                     f"{self.name}: unknown batching word '{word}'.",
                     got=f"batching='{word}'",
                     expected=" | ".join(repr(known) for known in batching.WORDS),
+                    made=self.rules.made,
                     write=f"Primitive('{self.name}', batching='sequential')",
                 )
             )
@@ -613,6 +624,7 @@ class Primitive:
                 text(
                     f"{self.name}: {method} takes one rule, or one rule per operand, not both.",
                     got=f"a rule and {', '.join(per_operand)}=",
+                    made=self.rules.made,
                     write=f"{self.name}.{method}(rule)",
                 )
             )
@@ -624,7 +636,8 @@ class Primitive:
                     f"{self.name}: {method} got an unknown platform.",
                     got=f"platform={platform!r}",
                     expected=" | ".join(map(repr, PLATFORMS)),
-                    write=f"{self.name}.{method}(..., platform='cuda')",
+                    made=self.rules.made,
+                    write=f"@{self.name}.{method}(platform='cuda')",
                 )
             )
 
@@ -645,6 +658,7 @@ class Primitive:
                 f"{self.name}: it cannot be pickled, as it is no attribute of the module it was made in.",
                 got=f"module '{self._module}'",
                 why="a Primitive pickles by module and name",
+                made=self.rules.made,
                 write=f"{self.name} = Primitive('{self.name}')  # at the top level of the module",
             )
         )
@@ -675,11 +689,33 @@ def _find(module: str, attribute: str) -> Primitive:
     return getattr(sys.modules[module], attribute)
 
 
-def _remember(rules: RuleSet) -> str:
-    """Note a primitive that is made; returns the name of the module that makes it."""
+def _caller() -> FrameType:
+    """The frame of whoever makes a primitive."""
     frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     if frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:  # made by @primitive
         frame = frame.f_back
+    return frame
+
+
+def _place(frame: FrameType) -> str:
+    return f"{shorten(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _no_name(name: Any, made: str) -> BadCall:
+    is_function = callable(name)
+    return BadCall(
+        text(
+            "Primitive takes a name.",
+            got=named(name) if is_function else _trees.describe(name),
+            expected="a string",
+            made=made,
+            write="@primitive  # on the function, which becomes the impl" if is_function else "Primitive('name')",
+        )
+    )
+
+
+def _remember(rules: RuleSet, frame: FrameType) -> str:
+    """Note a primitive that is made; returns the name of the module that makes it."""
     module = frame.f_globals.get("__name__", "__main__")
     if frame.f_code.co_name == "<module>":
         earlier = _made.get((module, rules.name))

@@ -14,6 +14,8 @@ from jaxprim._errors import RuleWrong, text
 from jaxprim._trees import TreeMismatch
 from jaxprim._zeros import Zero
 
+Author = Callable[..., Any]
+
 
 @dataclass(frozen=True)
 class Results:
@@ -23,31 +25,56 @@ class Results:
     tree: Any
 
     def names(self) -> list[str]:
-        names = _trees.leaf_names(self.tree)
-        return ["result" + name for name in names]
+        """The name of each result in a message: ``the result``, ``result[1]``, ``result['w']``."""
+        if self.tree == _trees.LEAF:
+            return ["the result"]
+        return ["result" + name for name in _trees.leaf_names(self.tree)]
+
+    @property
+    def value(self) -> Any:
+        """The result types in their tree."""
+        return _trees.unflatten(self.tree, self.avals)
+
+    def variables(self) -> list[str]:
+        """A variable name for each result: ``y``, ``y_1``, ``y_w``."""
+        return _trees.identifiers(["y" + name for name in _trees.leaf_names(self.tree)])
 
 
 def wrong(primitive: str, what: str, **facts: Any) -> RuleWrong:
     return RuleWrong(text(f"{primitive}: {what}", **facts))
 
 
-def read_avals(primitive: str, author: Callable[..., Any], value: Any) -> Results:
+# ------------------------------------------------------------------------------------------------------ result types
+def read_avals(primitive: str, author: Author, value: Any) -> Results:
     """What an abstract eval returned."""
+    leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: x is None or is_aval(x))
+    bad = [leaf for leaf in leaves if leaf is not None and not is_aval(leaf)]
+    if bad or value is None:
+        raise wrong(
+            primitive,
+            "its abstract eval must return the type of each result.",
+            got=_trees.describe(bad[0] if bad else None),
+            expected="jax.ShapeDtypeStruct(shape, dtype) or jax.core.ShapedArray(shape, dtype)",
+            rule=author,
+            write="return jax.ShapeDtypeStruct(x.shape, x.dtype)",
+        )
     leaves, tree = jax.tree.flatten(value, is_leaf=is_aval)
-    for leaf in leaves:
-        if not is_aval(leaf):
-            raise wrong(
-                primitive,
-                "abstract eval must return the type of each result.",
-                got=short_value(leaf) if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}",
-                expected="jax.ShapeDtypeStruct(shape, dtype) or jax.core.ShapedArray(shape, dtype)",
-                rule=author,
-                write="return jax.ShapeDtypeStruct(x.shape, x.dtype)",
-            )
     return Results(tuple(from_author(leaf) for leaf in leaves), tree)
 
 
-def read_outputs(primitive: str, rule: str, author: Callable[..., Any], value: Any, expected: Results) -> list[Any]:
+def returned_avals(results: Results, operands: Sequence[tuple[str, Any]]) -> str:
+    """The line that returns result types, in terms of the operands where they are alike."""
+    return _trees.returned(results.tree, [_written_aval(aval, operands) for aval in results.avals])
+
+
+def _written_aval(aval: Any, operands: Sequence[tuple[str, Any]]) -> str:
+    shape = next((f"{x}.shape" for x, a in operands if a.shape == aval.shape and a.shape), str(tuple(aval.shape)))
+    dtype = next((f"{x}.dtype" for x, a in operands if a.dtype == aval.dtype), repr(aval.dtype.name))
+    return f"jax.ShapeDtypeStruct({shape}, {dtype})"
+
+
+# ---------------------------------------------------------------------------------------------------- primal outputs
+def read_outputs(primitive: str, rule: str, author: Author, value: Any, expected: Results) -> list[Any]:
     """The primal outputs that a rule returned."""
     try:
         leaves = _trees.flatten_like(expected.tree, value)
@@ -55,87 +82,123 @@ def read_outputs(primitive: str, rule: str, author: Callable[..., Any], value: A
         raise wrong(
             primitive,
             f"the {rule} returned primal outputs of another structure than the operation's results.",
-            got=f"{mismatch.got}{' at ' + mismatch.where if mismatch.where else ''}",
+            got=mismatch.got_where,
             expected=mismatch.expected,
             rule=author,
             write=_output_line(rule, expected),
         ) from None
-    for name, leaf, aval in zip(expected.names(), leaves, expected.avals, strict=True):
+    for index, (leaf, aval) in enumerate(zip(leaves, expected.avals, strict=True)):
         if leaf is None or isinstance(leaf, _jax.JaxZero) or not _fits(leaf, aval):
             raise wrong(
                 primitive,
-                f"the {rule} returned a primal output of another type than the operation's ({name}).",
+                f"the {rule} returned {expected.names()[index]} in another type than the operation's.",
                 got=short_value(leaf),
                 expected=short(aval),
                 rule=author,
-                write=_cast_line(name, leaf, aval),
+                write=fix_line(expected.variables()[index], leaf, aval),
             )
     return leaves
 
 
-def read_linear(
-    primitive: str,
-    rule: str,
-    author: Callable[..., Any],
-    value: Any,
-    tree: Any,
-    names: Sequence[str],
-    avals: Sequence[Any],
-) -> list[Any]:
-    """Tangents or cotangents that a rule returned: arrays, and None for a zero.
+def _output_line(rule: str, expected: Results) -> str:
+    out = _trees.written(expected.tree, expected.variables())
+    beside = {"JVP rule": "tangents_out", "VJP rule": "pullback", "batch rule": "dims"}.get(rule)
+    return f"return {out}, {beside}" if beside else _trees.returned(expected.tree, expected.variables())
 
-    ``avals`` are the expected tangent or cotangent types.
+
+# --------------------------------------------------------------------------------------------- tangents and cotangents
+@dataclass(frozen=True)
+class Wanted:
+    """What a rule must return for each leaf: tangents of the results, or cotangents of some operands.
+
+    Attributes:
+        what: ``"tangent"`` or ``"cotangent"``.
+        whose: ``"results"``, ``"operands"``, ...
+        tree: the tree that they form.
+        avals: the types wanted; float0 where there is no tangent.
+        labels: makes the name of each leaf in a message, and a variable name for each.
     """
-    what = "tangent" if "JVP" in rule else "cotangent"
+
+    what: str
+    whose: str
+    tree: Any
+    avals: Sequence[Any]
+    labels: Callable[[], tuple[Sequence[str], Sequence[str]]]
+
+    @property
+    def line(self) -> str:
+        """The line that returns them."""
+        _, variables = self.labels()
+        codes = ["None" if a.dtype == _jax.float0 else v for v, a in zip(variables, self.avals, strict=True)]
+        if self.what == "tangent":
+            return f"return primals_out, {_trees.written(self.tree, codes)}"
+        return _trees.returned(self.tree, codes)
+
+
+def wanted_tangents(results: Results) -> Wanted:
+    """What a JVP rule must return."""
+    avals = [_jax.tangent_aval(aval) for aval in results.avals]
+    labels = lambda: (results.names(), [f"{name}_dot" for name in results.variables()])
+    return Wanted("tangent", "results", results.tree, avals, labels)
+
+
+def wanted_cotangents(
+    tree: Any, names: Callable[[], Sequence[str]], avals: Sequence[Any], whose: str = "operands"
+) -> Wanted:
+    """What a pullback must return for operands of these types; ``tree`` is that of a tuple, or of a single one."""
+    cts = [_jax.cotangent_aval(aval) for aval in avals]
+    return Wanted("cotangent", whose, tree, cts, lambda: (names(), _trees.identifiers(names(), "_bar")))
+
+
+def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: Wanted) -> list[Any]:
+    """Tangents or cotangents that a rule returned: arrays, and None for a zero."""
     try:
-        leaves = _trees.flatten_like(tree, value)
+        leaves = _trees.flatten_like(wanted.tree, value)
     except TreeMismatch as mismatch:
         raise wrong(
             primitive,
-            f"the {rule} returned {what}s of another structure than "
-            f"{'the results' if what == 'tangent' else 'the operands'}.",
-            got=f"{mismatch.got}{' at ' + mismatch.where if mismatch.where else ''}",
+            f"the {rule} returned {wanted.what}s of another structure than the {wanted.whose}.",
+            got=mismatch.got_where,
             expected=mismatch.expected,
+            why="None stands for a zero",
             rule=author,
-            write=f"return {_tuple_line(names)}" + ("  # None for a zero" if what == "cotangent" else ""),
+            write=wanted.line,
         ) from None
-    return [
-        _read_leaf(primitive, rule, author, what, leaf, name, aval)
-        for leaf, name, aval in zip(leaves, names, avals, strict=True)
-    ]
+    return [_read_leaf(primitive, rule, author, wanted, i, leaf) for i, leaf in enumerate(leaves)]
 
 
-def _read_leaf(
-    primitive: str, rule: str, author: Callable[..., Any], what: str, leaf: Any, name: str, aval: Any
-) -> Any:
+def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index: int, leaf: Any) -> Any:
+    aval = wanted.avals[index]
     zero: Any = leaf.aval if isinstance(leaf, _jax.JaxZero) else None
     if leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)):
         return None
     if aval.dtype == _jax.float0:
         raise wrong(
             primitive,
-            f"the {rule} returned a {what} for {name}, which has none (integers, booleans and keys have no tangents).",
+            f"the {rule} returned a {wanted.what} for {wanted.labels()[0][index]}, which has none.",
             got=short_value(leaf),
             expected="None",
+            why="integers, booleans and PRNG keys have no tangents",
             rule=author,
-            write="return None at its place",
+            write=wanted.line,
         )
     got = leaf if zero is None else zero
     if not _fits(got, aval):
         raise wrong(
             primitive,
-            f"the {rule} returned a wrong {what} for {name}.",
-            got=short_value(leaf) if zero is None else short(zero),
+            f"the {rule} returned a wrong {wanted.what} for {wanted.labels()[0][index]}.",
+            got=short_value(got),
             expected=short(aval),
             rule=author,
-            write=_fix_line(f"{name}_{'dot' if what == 'tangent' else 'bar'}", leaf, aval),
+            write=fix_line(wanted.labels()[1][index], got, aval),
         )
     return leaf
 
 
+# ------------------------------------------------------------------------------------------------------------- types
 def _fits(value: Any, aval: Any) -> bool:
     try:
-        got = value if hasattr(value, "weak_type") and not hasattr(value, "devices") else _jax.typeof(value)
+        got = value if is_aval(value) else _jax.typeof(value)
     except TypeError:
         return False
     if same_type(got, aval):
@@ -146,38 +209,32 @@ def _fits(value: Any, aval: Any) -> bool:
 
 def _promotes(weak: Any, dtype: Any) -> bool:
     order = "biufc"
-    return order.find(weak.kind) <= order.find("f" if dtype.name == "bfloat16" else dtype.kind)
+    # NumPy knows no kind for bfloat16 and the like.
+    kind = "f" if jax.numpy.issubdtype(dtype, jax.numpy.floating) else dtype.kind
+    return order.find(weak.kind) <= order.find(kind)
 
 
-def _cast_line(name: str, leaf: Any, aval: Any) -> str:
-    return _fix_line("y" + name.removeprefix("result"), leaf, aval)
-
-
-def _fix_line(name: str, leaf: Any, aval: Any) -> str:
-    shape = getattr(leaf, "shape", None)
-    name = name if name.replace("_", "a").isalnum() else "value"
-    if shape is None:
-        return f"{name} = jnp.zeros({tuple(aval.shape)}, '{aval.dtype.name}')"
-    if tuple(shape) == tuple(aval.shape):
-        if jax.numpy.issubdtype(leaf.dtype, jax.numpy.complexfloating) and aval.dtype.kind == "f":
-            return f"{name} = {name}.real"
-        return f"{name} = {name}.astype('{aval.dtype.name}')"
-    if tuple(aval.shape) == () or len(shape) > len(aval.shape):
-        axes = "" if tuple(aval.shape) == () else f", axis={tuple(range(len(shape) - len(aval.shape)))}"
-        return f"{name} = jnp.sum({name}{axes})"
-    return f"{name} = jnp.broadcast_to({name}, {tuple(aval.shape)})"
-
-
-def _tuple_line(names: Sequence[str]) -> str:
-    simple = [f"{name}_bar" if name.isidentifier() else "..." for name in names]
-    return f"({', '.join(simple)}{',' if len(simple) == 1 else ''})"
-
-
-def _output_line(rule: str, expected: Results) -> str:
-    count = expected.tree.num_leaves
-    flat = jax.tree.structure(tuple(range(count)))
-    out = f"({', '.join(f'y{i + 1}' for i in range(count))})" if expected.tree == flat and count != 1 else "output"
-    return f"return {out}, " + ("tangents_out" if "JVP" in rule else "pullback")
+def fix_line(variable: str, value: Any, aval: Any) -> str:
+    """The line that brings a value to the type wanted."""
+    if not is_aval(value):
+        try:
+            value = _jax.typeof(value)
+        except TypeError:
+            return f"{variable} = jnp.zeros({tuple(aval.shape)}, '{aval.dtype.name}')"
+    got, shape = tuple(value.shape), tuple(aval.shape)
+    if got == shape:
+        is_real_part = jax.numpy.issubdtype(value.dtype, jax.numpy.complexfloating) and aval.dtype.kind == "f"
+        return f"{variable} = {variable}" + (".real" if is_real_part else f".astype('{aval.dtype.name}')")
+    if len(got) > len(shape) and got[len(got) - len(shape) :] == shape:
+        axes = f", axis={tuple(range(len(got) - len(shape)))}" if shape else ""
+        return f"{variable} = jnp.sum({variable}{axes})"
+    if value.size == aval.size:
+        return f"{variable} = {variable}.reshape({shape})"
+    try:
+        can_spread = jax.numpy.broadcast_shapes(got, shape) == shape
+    except ValueError:
+        can_spread = False
+    return f"{variable} = jnp.{f'broadcast_to({variable}, {shape})' if can_spread else f'zeros({shape})  # its value'}"
 
 
 def fit(value: Any, aval: Any) -> Any:

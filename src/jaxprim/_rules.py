@@ -8,6 +8,7 @@ Authors may write a rule in several forms; each is brought to one canonical form
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxprim import _jax
-from jaxprim._errors import RuleMissing, RuleWrong, source_of, text
+from jaxprim._avals import short
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, source_of, text
+from jaxprim._results import Results, fit, read_linear, wanted_cotangents, wanted_tangents
 from jaxprim._signature import Signature
-from jaxprim._trees import TreeMismatch, flatten_like
+from jaxprim._trees import describe, leaf_names, tuple_tree, written
 from jaxprim._zeros import Zero, is_zero
 
 AuthorFn = Callable[..., Any]
@@ -93,6 +96,7 @@ class RuleSet:
 
     Attributes:
         name: the primitive's name.
+        made: the file and line where the primitive was made.
         given: the rules that the author gave, by name (``"impl"``, ``"kernel[cuda]"``, ``"jvp"``, ...).
         choices: derivations that the author chose instead of the table's (``{"jvp": "impl"}``).
         linear: names of the operands in which the primitive was declared linear.
@@ -107,8 +111,8 @@ class RuleSet:
     pullback: Any
     apply: Callable[..., Any]
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, made: str = "") -> None:
+        self.name, self.made = name, made
         self.given: dict[str, Rule] = {}
         self.choices: dict[str, str] = {}
         self.linear: tuple[str, ...] = ()
@@ -122,6 +126,8 @@ class RuleSet:
     # ------------------------------------------------------------------------------------------------------- writing
     def give(self, rule: Rule) -> None:
         """Add or replace a rule; everything that was traced or compiled with the old one is traced again."""
+        if not callable(rule.author):
+            raise self._no_function(rule)
         self.given[rule.name] = rule
         self.changed()
 
@@ -154,15 +160,40 @@ class RuleSet:
         return self._signature
 
     def _signature_source(self) -> AuthorFn:
+        if self.implementation_author is None:
+            raise RuleMissing(
+                text(
+                    f"{self.name}: it has no implementation.",
+                    got=self.listed,
+                    expected="one of def_impl, def_host, def_kernel, or def_abstract_eval with def_lowering",
+                    made=self.made,
+                    write=f"@{self.name}.def_impl",
+                )
+            )
+        return self.implementation_author
+
+    @property
+    def listed(self) -> str:
+        """The given rules as messages name them."""
+        names = [name.removesuffix("[]") for name in self.given]
+        return f"the rule{'s' * (len(names) > 1)} {', '.join(names)}" if names else "no rules"
+
+    @property
+    def implementation_author(self) -> AuthorFn | None:
+        """The function that says what the operands are: the first of impl, host, kernel, abstract eval."""
         kernels = [rule for name, rule in self.given.items() if name.startswith("kernel[")]
-        for rule in (self.given.get("impl"), self.given.get("host"), *kernels, self.given.get("abstract_eval")):
-            if rule is not None:
-                return rule.author
-        raise RuleMissing(
+        rules = (self.given.get("impl"), self.given.get("host"), *kernels, self.given.get("abstract_eval"))
+        return next((rule.author for rule in rules if rule is not None), None)
+
+    def _no_function(self, rule: Rule) -> BadCall:
+        method = rule.name.partition("[")[0]
+        return BadCall(
             text(
-                f"{self.name}: it has no implementation yet.",
-                expected="one of def_impl, def_host, def_kernel, or def_abstract_eval with def_lowering",
-                write=f"@{self.name}.def_impl",
+                f"{self.name}: def_{method} takes a function.",
+                got=describe(rule.author),
+                expected="a function, or nothing where it is used as a decorator",
+                made=self.made,
+                write=f"@{self.name}.def_{method}",
             )
         )
 
@@ -180,6 +211,58 @@ class RuleSet:
         self.record("jvp" if linear_map.role == "pushforward" else "vjp")
 
 
+# -------------------------------------------------------------------------------------------------- calling a rule
+# What a rule takes before (or instead of) the operands.
+_LEADING: dict[str, tuple[str, ...]] = {
+    "JVP rule": ("primals", "tangents"),
+    "VJP rule": ("primals",),
+    "batch rule": ("axis", "args", "dims"),
+    "transpose rule": ("y_bar",),
+    "JVP rule of operand": ("x_dot", "y"),
+    "VJP rule of operand": ("y_bar", "y"),
+    "function of partial derivatives": ("y",),
+}
+
+
+def call_author(rules: RuleSet, kind: str, author: AuthorFn, *args: Any, **params: Any) -> Any:
+    """Call an author's function; where it does not take what it is called with, say so."""
+    try:
+        return author(*args, **params)
+    except TypeError as error:
+        inside = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+        if inside or _takes(author, args, params):
+            raise
+        raise _wrong_signature(rules, kind, author, len(args), params) from None
+
+
+def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(author).bind(*args, **params)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
+
+
+def _wrong_signature(rules: RuleSet, kind: str, author: AuthorFn, count: int, params: Mapping[str, Any]) -> RuleWrong:
+    leading = _LEADING.get(kind.partition(" '")[0], ())
+    operands = [name for name in rules.signature.names(count) if kind != "transpose rule" or name not in rules.linear]
+    positional = [*leading, *operands[: count - len(leading)]]
+    wanted = ", ".join([*positional, *(["*"] if params else []), *params])
+    name = getattr(author, "__name__", "_")
+    return RuleWrong(
+        text(
+            f"{rules.name}: the {kind} does not take what it is called with.",
+            got=f"{name}{inspect.signature(author)}",
+            expected=f"({wanted})",
+            why="every rule gets all operands and every static param" if params else None,
+            rule=author,
+            write=f"lambda {wanted}:" if name == "<lambda>" else f"def {name}({wanted}):",
+        )
+    )
+
+
 # --------------------------------------------------------------------------------------------------- canonical forms
 def takes_perturbed(fn: AuthorFn) -> bool:
     """Whether a rule names the extra argument ``perturbed``."""
@@ -194,11 +277,11 @@ def _extra(fn: AuthorFn, perturbed: Any) -> dict[str, Any]:
     return {"perturbed": perturbed} if takes_perturbed(fn) else {}
 
 
-def jvp_rule(author: AuthorFn) -> Rule:
+def jvp_rule(rules: RuleSet, author: Any) -> Rule:
     """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
 
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        return author(primals, tangents, **_extra(author, perturbed), **params)
+        return call_author(rules, "JVP rule", author, primals, tangents, **_extra(author, perturbed), **params)
 
     return Rule("jvp", author, fn)
 
@@ -207,8 +290,8 @@ def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
     """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        result = author(primals, **_extra(author, perturbed), **params)
-        return read_vjp_result(rules.name, author, primals, result)
+        result = call_author(rules, "VJP rule", author, primals, **_extra(author, perturbed), **params)
+        return read_vjp_result(rules, author, primals, params, result)
 
     return Rule("vjp", author, fn, surrogate=surrogate)
 
@@ -217,12 +300,13 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
     """The two functions of ``jax.custom_vjp``."""
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        result = fwd(*primals, **_extra(fwd, perturbed), **params)
+        extra = _extra(fwd, perturbed)
+        result = call_author(rules, "forward function of the VJP rule", fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
             raise RuleWrong(
                 text(
                     f"{rules.name}: the forward function of the VJP rule must return (output, residuals).",
-                    got=_shape_of(result),
+                    got=describe(result),
                     expected="a tuple of 2",
                     rule=fwd,
                     write="return output, residuals",
@@ -234,33 +318,57 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
     return Rule("vjp", fwd, fn, surrogate=surrogate)
 
 
-def read_vjp_result(name: str, author: AuthorFn, primals: Any, result: Any) -> tuple[Any, Callable[[Any], Any]]:
+def read_vjp_result(
+    rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: Any
+) -> tuple[Any, Callable[[Any], Any]]:
     """The output and the pullback in what a VJP rule returned."""
     if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
         out, pullback = result
-        if _required(name, author, pullback) == 2:
+        if _required(rules.name, author, pullback) == 2:
             return out, lambda cts: pullback(primals, cts)
         return out, pullback
-    if isinstance(result, tuple) and len(result) == 3 and callable(result[2]):
-        out, residuals, pullback = result
-        _require_two(name, author, pullback)
-        return out, lambda cts: pullback(residuals, cts)
-    flattened = isinstance(result, tuple) and len(result) > 3 and callable(result[-1])
+    if isinstance(result, tuple) and len(result) > 2 and callable(result[-1]):
+        required = _required(rules.name, author, result[-1])
+        if len(result) > 3 or required != 2:
+            _refuse_flattened(rules, author, primals, params, result)
+        if len(result) == 3:
+            out, residuals, pullback = result
+            _require_two(rules.name, author, pullback, required)
+            return out, lambda cts: pullback(residuals, cts)
     raise RuleWrong(
         text(
-            f"{name}: the VJP rule must return (output, pullback) or (output, residuals, pullback).",
-            got=_shape_of(result),
+            f"{rules.name}: the VJP rule must return (output, pullback) or (output, residuals, pullback).",
+            got=_entries(result),
             expected="a tuple of 2 or 3 whose last entry is a function",
             rule=author,
-            write="return (y1, y2), pullback" if flattened else "return output, pullback",
+            write="return output, pullback",
         )
     )
 
 
-def _shape_of(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}: ({', '.join(type(v).__name__ for v in value)})"
-    return f"a {type(value).__name__}"
+def _entries(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) <= 4:
+        return f"a tuple of {len(value)}: {'; '.join(describe(v).removeprefix('one array, ') for v in value)}"
+    return describe(value)
+
+
+def _refuse_flattened(
+    rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: tuple[Any, ...]
+) -> None:
+    """Say so where a rule returned ``y1, y2, pullback`` for ``(y1, y2), pullback``."""
+    tree = jax.tree.structure(jax.eval_shape(lambda: rules.apply(primals, params)))
+    if tree.num_leaves != len(result) - 1:
+        return
+    outputs = Results((), tree).variables()
+    raise RuleWrong(
+        text(
+            f"{rules.name}: the VJP rule returned its results one by one.",
+            got=_entries(result),
+            expected="a tuple of 2: the output and the pullback; the output has the structure of the operation's results",
+            rule=author,
+            write=f"return {written(tree, outputs)}, pullback",
+        )
+    )
 
 
 def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
@@ -285,21 +393,21 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="one or two required positional arguments, no *args",
                 rule=author,
-                write="def pullback(y_bar):  # or: def pullback(residuals, y_bar):",
+                why="the cotangents of several results come as one tuple",
+                write="def pullback(y_bar):" if len(required) < 2 else "def pullback(residuals, y_bar):",
             )
         )
     return len(required)
 
 
-def _require_two(name: str, author: AuthorFn, pullback: AuthorFn) -> None:
-    if _required(name, author, pullback) != 2:
+def _require_two(name: str, author: AuthorFn, pullback: AuthorFn, required: int) -> None:
+    if required != 2:
         raise RuleWrong(
             text(
                 f"{name}: the VJP rule returns residuals, but its pullback does not take them.",
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="two required positional arguments",
-                why="(output, residuals, pullback) calls pullback(residuals, cotangents); if the primitive has several"
-                " results, the output is one tuple: return (y1, y2), pullback",
+                why="of (output, residuals, pullback), pullback(residuals, cotangents) is called",
                 rule=author,
                 write="def pullback(residuals, y_bar):",
             )
@@ -307,62 +415,94 @@ def _require_two(name: str, author: AuthorFn, pullback: AuthorFn) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- rules per operand
-def _not_differentiable(rules: RuleSet, kind: str, operand: str, given: Mapping[str, Any]) -> RuleMissing:
+PerOperand = Mapping[str, AuthorFn | None]
+
+
+def _not_differentiable(rules: RuleSet, kind: str, operand: str, given: PerOperand) -> RuleMissing:
+    names = {name: getattr(rule, "__name__", None) for name, rule in given.items()} | {operand: "rule"}
     return RuleMissing(
         text(
             f"{rules.name}: it is not differentiable with respect to operand '{operand}'.",
-            why=f"def_{kind} gives rules per operand, for {', '.join(given) or 'none'}, and none for '{operand}'",
-            write=f"{rules.name}.def_{kind}(..., {operand}=rule)  # or {operand}=None for a derivative that is zero",
+            got=f"rules for {', '.join(given)}",
+            expected=f"a rule for {operand}, or {operand}=None for a derivative that is zero",
+            why=f"def_{kind} was given one rule per operand",
+            rule=_first(given),
+            write=f"{rules.name}.def_{kind}({', '.join(f'{name}={rule}' for name, rule in names.items())})",
         )
     )
 
 
-def _first(per_operand: Mapping[str, AuthorFn | None]) -> AuthorFn:
+def _refuse_unknown_operand(rules: RuleSet, kind: str, operands: Sequence[str], given: PerOperand) -> None:
+    for name in given:
+        if name not in operands:
+            close = difflib.get_close_matches(name, operands, 1) or operands
+            raise BadCall(
+                text(
+                    f"{rules.name}: def_{kind} was given a rule for '{name}', which is no operand.",
+                    got=f"{name}=",
+                    expected=f"operands {', '.join(operands)}",
+                    rule=given[name],
+                    write=f"{rules.name}.def_{kind}({close[0]}={getattr(given[name], '__name__', None)})",
+                )
+            )
+
+
+def _first(per_operand: PerOperand) -> AuthorFn:
     return next((rule for rule in per_operand.values() if rule is not None), lambda: None)
 
 
-def jvp_per_operand(rules: RuleSet, per_operand: Mapping[str, AuthorFn | None]) -> Rule:
+def jvp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
     """``f(x_dot, y, *primals, **params) -> y_dot`` for each operand."""
 
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+        names = rules.signature.names(len(primals))
+        _refuse_unknown_operand(rules, "jvp", names, per_operand)
         y = rules.apply(primals, params)
-        total: Any = jax.tree.map(Zero.zero_if_zero, y)
-        for name, t in zip(rules.signature.names(len(primals)), tangents, strict=True):
+        leaves, tree = jax.tree.flatten(y)
+        wanted = wanted_tangents(Results(tuple(map(_jax.typeof, leaves)), tree))
+        total: list[Any] = [Zero(aval) for aval in wanted.avals]
+        for name, t in zip(names, tangents, strict=True):
             if all(is_zero(leaf) for leaf in jax.tree.leaves(t, is_leaf=is_zero)):
                 continue
             if name not in per_operand:
                 raise _not_differentiable(rules, "jvp", name, per_operand)
-            rule = per_operand[name]
+            rule, kind = per_operand[name], f"JVP rule of operand '{name}'"
             if rule is not None:
-                total = _add_trees(total, rule(t, y, *primals, **params))
-        return y, total
+                part = call_author(rules, kind, rule, t, y, *primals, **params)
+                dots = read_linear(rules.name, kind, rule, part, wanted)
+                total = [a if b is None else a + fit(b, w) for a, b, w in zip(total, dots, wanted.avals, strict=True)]
+        return y, tree.unflatten(total)
 
     return Rule("jvp", _first(per_operand), fn, operands=tuple(per_operand))
 
 
-def _add_trees(total: Any, part: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(total, is_leaf=is_zero)
-    try:
-        parts = flatten_like(treedef, part)
-    except TreeMismatch:
-        return part  # the check of the rule's result names the mismatch
-    return treedef.unflatten([a if b is None else a + b for a, b in zip(leaves, parts, strict=True)])
-
-
-def vjp_per_operand(rules: RuleSet, per_operand: Mapping[str, AuthorFn | None]) -> Rule:
+def vjp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
     """``f(y_bar, y, *primals, **params) -> x_bar`` for each operand."""
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        y = rules.apply(primals, params)
         names = rules.signature.names(len(primals))
+        _refuse_unknown_operand(rules, "vjp", names, per_operand)
+        y = rules.apply(primals, params)
         wanted = [any(jax.tree.leaves(p)) for p in perturbed]
         for name, want in zip(names, wanted, strict=True):
             if want and name not in per_operand:
                 raise _not_differentiable(rules, "vjp", name, per_operand)
 
+        def cotangent(name: str, operand: Any, y_bar: Any) -> Any:
+            rule, kind = per_operand[name], f"VJP rule of operand '{name}'"
+            if rule is None:
+                return None
+            part = call_author(rules, kind, rule, y_bar, y, *primals, **params)
+            leaves, tree = jax.tree.flatten(operand)
+            labels = lambda: leaf_names(tuple_tree([tree]), [name])
+            read = read_linear(
+                rules.name, kind, rule, part, wanted_cotangents(tree, labels, [*map(_jax.typeof, leaves)])
+            )
+            return tree.unflatten(read)
+
         def pullback(y_bar: Any) -> tuple[Any, ...]:
-            chosen = [per_operand.get(name) if want else None for name, want in zip(names, wanted, strict=True)]
-            return tuple(None if rule is None else rule(y_bar, y, *primals, **params) for rule in chosen)
+            each = zip(names, primals, wanted, strict=True)
+            return tuple(cotangent(name, operand, y_bar) if want else None for name, operand, want in each)
 
         return y, pullback
 
@@ -373,37 +513,21 @@ def vjp_per_operand(rules: RuleSet, per_operand: Mapping[str, AuthorFn | None]) 
 def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
     """``fn(y, *primals, **params) -> (dy/dx1, ...)`` of an elementwise operation: the JVP and the VJP."""
 
-    def partials(y: Any, primals: Any, params: Mapping[str, Any]) -> Sequence[Any]:
-        result = author(y, *primals, **params)
-        result = result if isinstance(result, tuple | list) else (result,)
-        if len(result) != len(primals):
-            raise RuleWrong(
-                text(
-                    f"{rules.name}: def_partials must return one partial derivative per operand.",
-                    got=f"{len(result)} partial derivatives",
-                    expected=f"{len(primals)}, for {', '.join(rules.signature.names(len(primals)))}"
-                    " (None where it is zero)",
-                    rule=author,
-                    write=f"return {', '.join(f'dy_d{n}' for n in rules.signature.names(len(primals)))}",
-                )
-            )
-        return result
-
     def jvp(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
         y = rules.apply(primals, params)
         y_dot: Any = Zero.zero_if_zero(y)
-        for partial, t in zip(partials(y, primals, params), tangents, strict=True):
+        for partial, t in zip(_partials(rules, author, y, primals, params), tangents, strict=True):
             if partial is not None and not is_zero(t):
-                y_dot = y_dot + (partial * t).astype(y.dtype)
+                y_dot = y_dot + _to(_times(partial, t), y)
         return y, y_dot
 
     def vjp(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
         y = rules.apply(primals, params)
-        slopes = partials(y, primals, params)
+        slopes = _partials(rules, author, y, primals, params)
 
         def pullback(y_bar: Any) -> tuple[Any, ...]:
             return tuple(
-                None if partial is None or not p else reduce_to(partial * y_bar, x)
+                None if partial is None or not p or is_zero(y_bar) else reduce_to(_times(partial, y_bar), x)
                 for partial, x, p in zip(slopes, primals, perturbed, strict=True)
             )
 
@@ -412,16 +536,79 @@ def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
     return Rule("jvp", author, jvp), Rule("vjp", author, vjp)
 
 
+def _partials(
+    rules: RuleSet, author: AuthorFn, y: Any, primals: Sequence[Any], params: Mapping[str, Any]
+) -> Sequence[Any]:
+    """The partial derivatives that an author's function returns, one per operand."""
+    names = rules.signature.names(len(primals))
+    if jax.tree.structure((y, primals)) != jax.tree.structure((0, (0,) * len(primals))):
+        raise _not_elementwise(rules, author, "operands or results that are pytrees", None)
+    result = call_author(rules, "function of partial derivatives", author, y, *primals, **params)
+    result = result if isinstance(result, tuple | list) else (result,)
+    line = f"return {', '.join(f'dy_d{name}' for name in names)}"
+    if len(result) != len(primals):
+        raise RuleWrong(
+            text(
+                f"{rules.name}: def_partials must return one partial derivative per operand.",
+                got=f"{len(result)}",
+                expected=f"{len(primals)}, for {', '.join(names)}",
+                why="None stands for a partial derivative that is zero",
+                rule=author,
+                write=line,
+            )
+        )
+    for name, x, partial in zip(names, primals, result, strict=True):
+        _check_partial(rules, author, name, _jax.typeof(x), partial, _jax.typeof(y))
+    return result
+
+
+def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial: Any, y: Any) -> None:
+    if partial is None:
+        return
+    aval = _jax.typeof(partial)
+    if jnp.broadcast_shapes(aval.shape, y.shape) != y.shape:
+        raise _not_elementwise(rules, author, f"{short(aval)} for {name}", short(y))
+    is_complex = [jnp.issubdtype(a.dtype, jnp.complexfloating) for a in (x, aval, y)]
+    if is_complex == [False, True, False]:
+        raise RuleWrong(
+            text(
+                f"{rules.name}: the partial derivative with respect to {name} is complex, and operand and result are real.",
+                got=short(aval),
+                expected=short(y),
+                rule=author,
+                write=f"dy_d{name} = dy_d{name}.real",
+            )
+        )
+
+
+def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str | None) -> RuleWrong:
+    return RuleWrong(
+        text(
+            f"{rules.name}: def_partials is for elementwise operations of arrays, with one result.",
+            got=got,
+            expected=expected,
+            rule=author,
+            write=f"@{rules.name}.def_jvp",
+        )
+    )
+
+
+def _times(partial: Any, t: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):  # a real operand of a complex operation, and the like
+        return partial * t
+
+
+def _to(value: Any, like: Any) -> Any:
+    """A value in the dtype of another: the real part where that is real."""
+    is_real = not jnp.issubdtype(like.dtype, jnp.complexfloating)
+    return (value.real if is_real else value).astype(like.dtype)
+
+
 def reduce_to(ct: Any, operand: Any) -> Any:
     """The cotangent of a broadcast operand: summed to its shape, and real if the operand is real."""
     x = _jax.typeof(operand)
-    if is_zero(ct):
-        return None
     extra = len(ct.shape) - len(x.shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, size in enumerate(x.shape) if size == 1 and ct.shape[i + extra] != 1
     )
-    summed = jnp.sum(ct, axis=axes).reshape(x.shape) if axes else ct
-    if jnp.iscomplexobj(summed) and not jnp.issubdtype(x.dtype, jnp.complexfloating):
-        summed = summed.real
-    return summed.astype(x.dtype)
+    return _to(jnp.sum(ct, axis=axes).reshape(x.shape) if axes else ct, x)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
+
 from jaxprim import _jax
 from jaxprim._errors import BadCall, text
+from jaxprim._trees import describe
 
 _EMPTY = inspect.Parameter.empty
 Bound = tuple[tuple[Any, ...], dict[str, Any]]  # operands, params
@@ -73,8 +76,8 @@ class Signature:
                 text(
                     f"{primitive}: too many operands.",
                     got=f"{len(args)} positional arguments",
-                    expected=f"at most {len(names)} operands ({', '.join(names) or 'none'})"
-                    + (f"; static params {', '.join(self.params)} go by keyword" if self.params else ""),
+                    expected=f"{len(names)}: {', '.join(names)}" if names else "none",
+                    why=f"{', '.join(self.params)} goes by keyword" if self.params else None,
                     rule=self.source,
                     write=self._example_call(primitive),
                 )
@@ -90,8 +93,8 @@ class Signature:
                 raise BadCall(
                     text(
                         f"{primitive}: the static param '{name}' is missing.",
-                        got=f"params {sorted(set(kwargs) & set(self.params)) or 'none'}",
-                        expected=f"a value for '{name}'",
+                        got=f"static params {', '.join(sorted(set(kwargs) & set(self.params))) or 'none'}",
+                        expected=f"static params {', '.join(self.params)}",
                         rule=self.source,
                         write=self._example_call(primitive),
                     )
@@ -107,7 +110,7 @@ class Signature:
             raise BadCall(
                 text(
                     f"{primitive}: the operand '{name}' is missing.",
-                    got=f"{count} positional operands" + (f" and {', '.join(kwargs)}" if kwargs else ""),
+                    got=f"operands {', '.join([*tuple(self.operands)[:count], *kwargs]) or 'none'}",
                     expected=f"operands {', '.join(self.operands)}",
                     rule=self.source,
                     write=self._example_call(primitive),
@@ -121,6 +124,8 @@ class Signature:
                 raise BadCall(
                     text(
                         f"{primitive}: the operand '{name}' is given twice, by position and by name.",
+                        got=f"{len(given)} positional arguments ({', '.join(given)}) and {name}=",
+                        expected="each operand once",
                         rule=self.source,
                         write=self._example_call(primitive),
                     )
@@ -144,6 +149,76 @@ class Signature:
         operands = [*self.operands] + ([f"*{self.variadic}"] if self.variadic else [])
         return f"{primitive}({', '.join([*operands, *(f'{name}=...' for name in self.params)])})"
 
+    # --------------------------------------------------------------------------------------------------- static params
+    def key(self, primitive: str, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        """A hashable key of the static params."""
+        key = tuple((name, typed(value)) for name, value in sorted(params.items()))
+        try:
+            hash(key)
+        except TypeError:
+            for name, value in params.items():
+                self._refuse_traced(primitive, name, value)
+                self._refuse_unhashable(primitive, name, value)
+        return key
+
+    def _refuse_traced(self, primitive: str, name: str, value: Any) -> None:
+        traced = [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, _jax.Tracer)]
+        if traced:
+            raise BadCall(
+                text(
+                    f"{primitive}: the static param '{name}' is a traced value.",
+                    got=f"{name}: {describe(traced[0] if traced[0] is value else value)} (traced)",
+                    expected="a Python value that is known while tracing",
+                    why="static params are part of the compiled program",
+                    rule=self.source,
+                    write=self.with_operand(name),
+                )
+            ) from None
+
+    def _refuse_unhashable(self, primitive: str, name: str, value: Any) -> None:
+        try:
+            hash(value)
+        except TypeError:
+            raise BadCall(
+                text(
+                    f"{primitive}: the static param '{name}' is not hashable.",
+                    got=f"{name}: {describe(value)}",
+                    expected="a hashable value, such as a number, string or tuple",
+                    why="static params are part of the key under which compiled programs are found again",
+                    rule=self.source,
+                    write=self._hashable_form(name, value),
+                )
+            ) from None
+
+    def _hashable_form(self, name: str, value: Any) -> str:
+        if isinstance(value, list):
+            return f"{name}=tuple({name})"
+        if isinstance(value, set):
+            return f"{name}=frozenset({name})"
+        if isinstance(value, dict):
+            return f"{name}=tuple(sorted({name}.items()))"
+        if getattr(value, "ndim", None) == 1:
+            return f"{name}=tuple({name}.tolist())"
+        if hasattr(value, "ndim"):
+            return self.with_operand(name)
+        return f"@dataclasses.dataclass(frozen=True)  # on {type(value).__name__}, for a __hash__ that fits its __eq__"
+
+    def with_operand(self, name: str) -> str:
+        """The line that makes a static param an operand."""
+        return f"{self._header(operands=[*self.operands, name])}  # '{name}' before the `*`: an operand"
+
+    def with_param(self, name: str) -> str:
+        """The line that makes an operand a static param."""
+        return f"{self._header(params=[name, *self.params])}  # '{name}' after the `*`: a static param"
+
+    def _header(self, operands: Iterable[str] | None = None, params: Iterable[str] | None = None) -> str:
+        keywords = [p for p in (self.params if params is None else params) if p not in (operands or ())]
+        positional = [x for x in (self.operands if operands is None else operands) if x not in keywords]
+        star = [f"*{self.variadic}"] if self.variadic else ["*"] if keywords else []
+        arguments = ", ".join([*positional, *star, *keywords])
+        name = getattr(self.source, "__name__", "_")
+        return f"lambda {arguments}:" if name == "<lambda>" else f"def {name}({arguments}):"
+
 
 def typed(value: Any) -> Any:
     """A key of a static param in which 1, 1.0 and True differ, and 0.0 and -0.0; one nan is like another."""
@@ -153,49 +228,3 @@ def typed(value: Any) -> Any:
     if isinstance(value, float):
         return kind, value.hex()
     return kind, value
-
-
-def static_key(primitive: str, params: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A hashable key of the static params."""
-    key = tuple((name, typed(value)) for name, value in sorted(params.items()))
-    try:
-        hash(key)
-    except TypeError:
-        _refuse_unhashable(primitive, params)
-    return key
-
-
-def _refuse_unhashable(primitive: str, params: Mapping[str, Any]) -> None:
-    for name, value in params.items():
-        if isinstance(value, _jax.Tracer):
-            raise BadCall(
-                text(
-                    f"{primitive}: the static param '{name}' is a traced value.",
-                    got=f"{name}={value.aval.str_short()} (traced)",
-                    expected="a Python value that is known while tracing",
-                    why="static params are part of the compiled program; a traced value must be an operand",
-                    write=f"def {primitive}_impl(..., {name}):  # before the `*`, so that it is an operand",
-                )
-            ) from None
-        try:
-            hash(value)
-        except TypeError:
-            raise BadCall(
-                text(
-                    f"{primitive}: the static param '{name}' is not hashable.",
-                    got=f"{name}: {type(value).__name__}",
-                    expected="a hashable value, such as a number, string or tuple",
-                    why="static params are part of the key under which compiled programs are found again",
-                    write=_hashable_form(name, value),
-                )
-            ) from None
-
-
-def _hashable_form(name: str, value: Any) -> str:
-    if isinstance(value, list):
-        return f"{name}=tuple({name})"
-    if isinstance(value, dict):
-        return f"{name}=tuple(sorted({name}.items()))"
-    if hasattr(value, "tolist"):
-        return f"pass '{name}' as an operand, or {name}=tuple({name}.tolist())"
-    return f"give {type(value).__name__} a __hash__ and an __eq__"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+
+from jaxprim._avals import short_value
+from jaxprim._errors import an
 
 TreeDef = Any
 
@@ -19,7 +23,7 @@ class TreeMismatch(Exception):
 
     def __init__(self, where: str, got: str, expected: str) -> None:
         super().__init__(where, got, expected)
-        self.where, self.got, self.expected = where, got, expected
+        self.got_where, self.expected = f"{got}, at {where}" if where else got, expected
 
 
 def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
@@ -38,6 +42,26 @@ def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
         for (name, part), child in zip(parts, children, strict=True)
         for leaf in flatten_like(child, part, where + name)
     ]
+
+
+def bare(treedef: TreeDef, value: Any) -> tuple[TreeDef, Any]:
+    """What a rule returned for its operands (``treedef`` is a tuple): for a single one, its own tree and value.
+
+    A rule may return a single operand's cotangent bare, or in a tuple of one.
+    """
+    operands = treedef.children()
+    if len(operands) != 1:
+        return treedef, value
+    in_tuple = isinstance(value, tuple | list) and len(value) == 1 and not _fits(operands[0], value)
+    return operands[0], value[0] if in_tuple else value
+
+
+def _fits(treedef: TreeDef, value: Any) -> bool:
+    try:
+        flatten_like(treedef, value)
+    except TreeMismatch:
+        return False
+    return True
 
 
 def _children_like(treedef: TreeDef, value: Any, where: str) -> list[tuple[str, Any]]:
@@ -64,10 +88,42 @@ def _refuse_container(value: Any, where: str) -> None:
 def describe(value: Any) -> str:
     """A short name of a value's structure for a message."""
     if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"{an(type(value).__name__)} of {len(value)}"
     if isinstance(value, dict):
         return f"a dict with keys {sorted(map(str, value))}"
-    return f"a {type(value).__name__}"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"one array, {short_value(value)}"
+    return "None" if value is None else an(type(value).__name__)
+
+
+class _Code:
+    """Stands for a leaf in the written form of a tree."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __repr__(self) -> str:
+        return self.code
+
+
+def written(treedef: TreeDef, leaves: Sequence[str]) -> str:
+    """A tree as a Python expression, with these expressions for its leaves: ``(x_bar, {'w': w_bar})``."""
+    try:
+        return repr(unflatten(treedef, [_Code(leaf) for leaf in leaves]))
+    except Exception:  # noqa: BLE001 a user's node may refuse leaves that are no arrays
+        return f"({', '.join(leaves)})"
+
+
+def returned(treedef: TreeDef, leaves: Sequence[str]) -> str:
+    """The line that returns a tree."""
+    code = written(treedef, leaves)
+    is_tuple = treedef.node_data() is not None and treedef.node_data()[0] is tuple
+    return f"return {code[1:-1] if is_tuple and len(treedef.children()) > 1 else code}"
+
+
+def identifiers(names: Sequence[str], suffix: str = "") -> list[str]:
+    """Variable names for leaves: ``params_w_bar`` for ``params['w']``."""
+    return [re.sub(r"\W+", "_", name).strip("_") + suffix for name in names]
 
 
 def leaf_names(treedef: TreeDef, roots: Sequence[str] | None = None) -> list[str]:

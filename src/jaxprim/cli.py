@@ -162,9 +162,7 @@ class Progress:
         for row in done:
             if row.status != "not asked":
                 compared, words = row.cells()
-                table.add_row(
-                    row.question, _marks(row, self.marks), compared, Text(words, WORDS[row.status])
-                )
+                table.add_row(row.question, _marks(row, self.marks), compared, Text(words, WORDS[row.status]))
         skipped = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in not_asked(findings).items()]
         parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *skipped, ""]
         if len(findings) < self.total:

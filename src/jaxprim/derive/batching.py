@@ -34,9 +34,6 @@ def batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: C
     if all(dim is None for dim in dims) and axis.name not in axes(call, args):
         outs = primitive.bind(*args, call=call)
         return outs, [None] * len(outs)
-    if word(call.rules) == "elementwise":
-        outs = primitive.bind(*vmapped.aligned(axis, args, dims), call=call)
-        return outs, [0] * len(outs)
     pushed = push(call, axis, [_jax.typeof(x) for x in args], dims)
     return primitive.bind(*args, call=pushed), list(pushed.levels[-1].out_dims)
 

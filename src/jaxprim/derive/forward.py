@@ -12,7 +12,7 @@ from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
-from jaxprim._results import fit, read_linear, read_outputs, tangents_for_rule, wrong
+from jaxprim._results import fit, read_linear, read_outputs, tangents_for_rule, wanted_tangents, wrong
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
 
@@ -64,16 +64,16 @@ def run_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> tupl
         raise wrong(
             call.rules.name,
             "the JVP rule must return (primals_out, tangents_out).",
-            got=f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}",
+            got=_trees.describe(value),
             expected="a tuple of 2",
             rule=rule.author,
             write="return primals_out, tangents_out",
         )
     outs = read_outputs(call.rules.name, "JVP rule", rule.author, value[0], results)
-    expected = [_jax.tangent_aval(aval) for aval in results.avals]
-    dots = read_linear(call.rules.name, "JVP rule", rule.author, value[1], results.tree, results.names(), expected)
+    wanted = wanted_tangents(results)
+    dots = read_linear(call.rules.name, "JVP rule", rule.author, value[1], wanted)
     outs = [fit(out, aval) for out, aval in zip(outs, results.avals, strict=True)]
-    return outs, [None if dot is None else fit(dot, aval) for dot, aval in zip(dots, expected, strict=True)]
+    return outs, [None if dot is None else fit(dot, aval) for dot, aval in zip(dots, wanted.avals, strict=True)]
 
 
 def forward(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:

@@ -13,13 +13,13 @@ from typing import Any
 
 import jax
 
-from jaxprim import _host, _jax
+from jaxprim import _host, _jax, _trees
 from jaxprim._avals import complete, same_type, short, union_varying
 from jaxprim._calls import Call
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, text
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, named, text
 from jaxprim._levels import axes_of, batch_program, batched_avals
-from jaxprim._results import Results, fit, read_avals, read_outputs
-from jaxprim._rules import Rule
+from jaxprim._results import Results, fit, read_avals, read_outputs, returned_avals
+from jaxprim._rules import Rule, call_author
 from jaxprim.derive import vmapped
 
 # Host functions and foreign kernels lose the varying axes of their operands inside shard_map.
@@ -55,13 +55,13 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
             raise BadCall(
                 text(
                     f"{call.rules.name}: operand '{name}' is no array.",
-                    got=f"a {type(value).__name__}" if aval is None else str(aval),
+                    got=_trees.describe(value) if aval is None else str(aval),
                     expected="an array or a number, in any pytree",
-                    why="mutable refs and hijax types are not built yet" if aval is not None else None,
-                    write=f"def {call.rules.name}_impl(..., *, {name.split('[')[0].split('.')[0]}):"
-                    "  # after the `*`, if it is a static param"
+                    why="mutable refs and hijax types are not supported yet" if aval is not None else None,
+                    rule=call.rules.implementation_author,
+                    write=call.rules.signature.with_param(name.split("[")[0].split(".")[0])
                     if aval is None
-                    else f"pass its value: {name}[...]",
+                    else f"{name}[...]  # the value that it holds",
                 )
             )
 
@@ -75,57 +75,64 @@ def _find_results(call: Call, avals: Sequence[Any]) -> Results:
         return _traced(call, source, avals).results
     declared = _declared(call, rule, avals)
     if source is not None:
-        _compare(call, rule, source, declared, _traced(call, source, avals).results)
+        _compare(call, rule, source, declared, _traced(call, source, avals).results, avals)
     return declared
 
 
 def _declared(call: Call, rule: Rule, avals: Sequence[Any]) -> Results:
     call.rules.record("abstract_eval")
     operands = call.operands([_jax.strip(aval) for aval in avals])
-    found = read_avals(call.rules.name, rule.author, rule.author(*operands, **call.params))
+    declared = call_author(call.rules, "abstract eval", rule.author, *operands, **call.params)
+    found = read_avals(call.rules.name, rule.author, declared)
     return Results(complete(found.avals, avals), found.tree)
 
 
-def _compare(call: Call, declared_by: Rule, source: Rule, declared: Results, real: Results) -> None:
+def _compare(
+    call: Call, declared_by: Rule, source: Rule, declared: Results, real: Results, avals: Sequence[Any]
+) -> None:
     names = declared.names()
     if declared.tree != real.tree:
         raise RuleWrong(
             text(
                 f"{call.rules.name}: abstract eval and the implementation disagree on the structure of the results.",
-                got=f"{declared.tree} from abstract eval",
-                expected=f"{real.tree}, as {getattr(source.author, '__name__', 'impl')} at {source.origin} returns",
+                got=f"{_trees.describe(declared.value)} from abstract eval",
+                expected=f"{_trees.describe(real.value)} from the implementation, {named(source.author)}",
                 rule=declared_by.author,
-                write=f"return {_aval_lines(real)}",
+                write=_aval_line(call, real, avals),
             )
         )
     for name, said, is_ in zip(names, declared.avals, real.avals, strict=True):
         if not same_type(said, is_):
             raise RuleWrong(
                 text(
-                    f"{call.rules.name}: abstract eval and the implementation disagree ({name}).",
+                    f"{call.rules.name}: abstract eval and the implementation disagree on the type of {name}.",
                     got=f"{short(said)} from abstract eval",
-                    expected=f"{short(is_)}, as {getattr(source.author, '__name__', 'impl')} at {source.origin} returns",
+                    expected=f"{short(is_)} from the implementation, {named(source.author)}",
                     rule=declared_by.author,
-                    write=f"return {_aval_lines(real)}",
+                    write=_aval_line(call, real, avals),
                 )
             )
 
 
-def _aval_lines(results: Results) -> str:
-    lines = [f"jax.ShapeDtypeStruct({tuple(a.shape)}, '{a.dtype.name}')" for a in results.avals]
-    return lines[0] if len(lines) == 1 else f"({', '.join(lines)})"
+def _aval_line(call: Call, results: Results, avals: Sequence[Any]) -> str:
+    operands = [(name, aval) for name, aval in zip(call.names(), avals, strict=True) if name.isidentifier()]
+    return f"{returned_avals(results, operands)}  # or leave it out: it is derived from the implementation"
 
 
 def _no_abstract_eval(call: Call) -> RuleMissing:
     rules = call.rules
+    operands = rules.signature.names(len(call.tree.children()))
+    arguments = ", ".join([*operands, *(["*", *call.params] if call.params else [])])
+    first = next((name for name in call.names() if name.isidentifier()), "x")
     return RuleMissing(
         text(
             f"{rules.name}: its abstract eval is missing, so the type of its result is not known.",
-            why="it can only be derived from an impl that JAX can trace"
-            + (", and a host function is opaque" if rules.has("host") else ""),
-            rule=rules.given["host"].author if rules.has("host") else None,
-            write=f"@{rules.name}.def_abstract_eval  # def _({', '.join(rules.signature.names(len(call.tree.children())))},"
-            " ...): return jax.ShapeDtypeStruct(shape, dtype)",
+            got=rules.listed,
+            expected="an abstract eval, or an impl",
+            why="it is derived from an impl, which JAX can trace"
+            + (", unlike a host function" if rules.has("host") else ""),
+            rule=rules.implementation_author,
+            write=f"@{rules.name}.def_abstract_eval  # def _({arguments}): return jax.ShapeDtypeStruct({first}.shape, {first}.dtype)",
         )
     )
 
@@ -149,7 +156,10 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
     tree: list[Any] = []
 
     def run(*leaves: Any) -> list[Any]:
-        out = rule.author(*call.operands(leaves), **call.params)
+        kind = "impl" if rule.name == "impl" else "kernel"
+        out = call_author(call.rules, kind, rule.author, *call.operands(leaves), **call.params)
+        if out is None:
+            raise _returned_nothing(call, rule)
         flat, out_tree = jax.tree.flatten(out)
         tree.append(out_tree)
         return [_as_array(call, rule, leaf) for leaf in flat]
@@ -166,6 +176,19 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
     return Traced(program, Results(_jax.out_avals(program), tree[0]))
 
 
+def _returned_nothing(call: Call, rule: Rule) -> RuleWrong:
+    return RuleWrong(
+        text(
+            f"{call.rules.name}: the implementation returned nothing.",
+            got="None",
+            expected="arrays, in any pytree",
+            why="operations are pure: what has no result does nothing",
+            rule=rule.author,
+            write="return result",
+        )
+    )
+
+
 def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
     effects = _jax.refused_effects(program)
     if effects:
@@ -173,10 +196,10 @@ def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
             text(
                 f"{call.rules.name}: the implementation has side effects.",
                 got=", ".join(effects),
-                expected="a pure function (jax.debug.print is fine)",
+                expected="a pure function (jax.debug.print is allowed)",
                 why="operations are pure: JAX may drop, merge or repeat them",
                 rule=rule.author,
-                write="return the value instead, and do the effect outside the primitive",
+                write="return result, value  # and use the value where the primitive is called",
             )
         )
 
@@ -188,7 +211,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
         raise RuleWrong(
             text(
                 f"{call.rules.name}: the implementation returned something that is no array.",
-                got=f"a {type(leaf).__name__}",
+                got=_trees.describe(leaf),
                 expected="arrays, in any pytree",
                 rule=rule.author,
                 write="return jnp.asarray(result)",
@@ -200,16 +223,20 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
 def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:
     """A rule that closes over a traced value would leak it into other traces: it must be an operand."""
     for tracer in _jax.closed_over_tracers(program):
+        operands = call.rules.signature.names(len(call.tree.children()))
         raise BadCall(
             text(
-                f"{call.rules.name}: the {rule.name} closes over a traced value.",
+                f"{call.rules.name}: the {_KINDS.get(rule.name, 'kernel')} closes over a traced value.",
                 got=f"{short(tracer.aval)} (traced)",
                 expected="operands, static params and concrete arrays only",
                 why="rules are traced once and used in many traces",
                 rule=rule.author,
-                write=f"pass it as an operand: {call.rules.name}(..., value)",
+                write=f"{call.rules.name}({', '.join(operands)}, value)  # the value as one more operand",
             )
         )
+
+
+_KINDS = {"impl": "impl", "jvp": "JVP rule", "vjp": "VJP rule", "batching": "batch rule", "transpose": "transpose rule"}
 
 
 def implementation(call: Call, platform: str | None) -> Rule:
@@ -223,9 +250,10 @@ def implementation(call: Call, platform: str | None) -> Rule:
         raise RuleMissing(
             text(
                 f"{rules.name}: no implementation for platform '{platform}'.",
-                got=f"implementations for {', '.join(sorted(kernels)) or 'no platform'}",
+                got=rules.listed,
                 expected=f"a kernel for '{platform}', or an impl as fallback",
-                write=f"@{rules.name}.def_impl  # or def_kernel(platform='{platform}')",
+                rule=rules.implementation_author,
+                write=f"@{rules.name}.def_impl",
             )
         )
     return found
@@ -248,7 +276,7 @@ def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
         return vmapped.sequential_program(call, avals, expected)
     if call.how == "rule":
         return vmapped.rule_program(call, avals, results(call, call.element_avals(avals))).program
-    if call.how in ("expand", "broadcast"):
+    if call.how in ("expand", "broadcast", "elementwise"):
         return _leading_program(call, avals, platform)
     return batch_program(program(call.parent, level.element(avals), platform), level)
 
@@ -272,8 +300,9 @@ def _base_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any
 
 
 def _check_kernel(call: Call, rule: Rule, traced: Traced, expected: Results) -> None:
-    dummies = jax.tree.unflatten(traced.results.tree, traced.results.avals)
-    read_outputs(call.rules.name, rule.name, rule.author, dummies, expected)
+    read_outputs(
+        call.rules.name, "impl" if rule.name == "impl" else "kernel", rule.author, traced.results.value, expected
+    )
 
 
 def _host_program(call: Call, rule: Rule, avals: Sequence[Any], expected: Results) -> Any:
@@ -300,6 +329,6 @@ def _leading_program(call: Call, avals: Sequence[Any], platform: str | None) -> 
         inner = _host_program(base, rule, wide, expected)
     else:
         traced = _traced(base, rule, wide)
-        _check_kernel(base, rule, traced, expected)
+        vmapped.check_leading(call, rule.author, traced.results, expected)
         inner = traced.program
     return _jax.trace(lambda *xs: _jax.evaluate(inner, *_jax.evaluate(spread, *xs)), avals, call.rules.name)

@@ -15,6 +15,7 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
+from jaxprim._errors import RuleMissing
 from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, Prelude, apply
 from jaxprim._masks import Mask, expand, select
@@ -178,7 +179,7 @@ def by_transpose(call: Call, primals: Values, tangents: Values) -> tuple[list[An
     in_linear = [p and is_linear for p, is_linear in zip(perturbed, linear, strict=True)]
     in_others = tuple(p and not is_linear for p, is_linear in zip(perturbed, linear, strict=True))
     if any(in_others) and not call.rules.has("impl"):
-        raise missing(call.rules, "jvp")
+        raise _not_linear(call, [name for name, p in zip(call.names(), in_others, strict=True) if p])
     outs = call.rules.primitive.bind(*primals, call=call)
     dots = [_zero_like(out) for out in outs]
     if any(in_linear):
@@ -190,6 +191,15 @@ def by_transpose(call: Call, primals: Values, tangents: Values) -> tuple[list[An
         others = _impl_dots(call, primals, tangents, in_others, outs)
         dots = [_jax.add_tangents(a, b) for a, b in zip(dots, others, strict=True)]
     return outs, dots
+
+
+def _not_linear(call: Call, operands: Sequence[str]) -> RuleMissing:
+    linear = ", ".join(call.rules.linear)
+    return missing(
+        call.rules,
+        "jvp",
+        f"{', '.join(operands)} is perturbed; the transpose rule knows the derivative in {linear} alone",
+    )
 
 
 def linear_mask(call: Call) -> list[bool]:

@@ -23,7 +23,7 @@ from jaxprim._errors import RuleMissing, text
 from jaxprim._levels import Level, Levels, axes_of, batch_program
 from jaxprim._linear import LinearMap, same_residuals
 from jaxprim._masks import Mask, expand, select
-from jaxprim._results import Results, fit, read_linear, read_outputs, tangents_for_rule
+from jaxprim._results import Results, fit, read_linear, read_outputs, tangents_for_rule, wanted_cotangents
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
 from jaxprim.derive.forward import forward
@@ -101,21 +101,12 @@ class Pullback:
     def __call__(self, cotangents: Sequence[Any]) -> list[Any]:
         """Cotangents of all operand leaves (None for a zero) from those of all result leaves (JAX zeros allowed)."""
         value = self.fn(_trees.unflatten(self.results.tree, tangents_for_rule(cotangents)))
-        if len(self.call.tree.children()) == 1 and not (isinstance(value, tuple | list) and len(value) == 1):
-            value = (value,)  # a single operand's cotangent may come bare
-        expected = [_jax.cotangent_aval(aval) for aval in self.avals]
-        found = read_linear(
-            self.call.rules.name,
-            "VJP rule",
-            self.rule.author,
-            value,
-            self.call.tree,
-            self.call.names(),
-            expected,
-        )
+        tree, value = _trees.bare(self.call.tree, value)
+        wanted = wanted_cotangents(tree, self.call.names, self.avals)
+        found = read_linear(self.call.rules.name, "VJP rule", self.rule.author, value, wanted)
         return [
-            None if ct is None or not wanted else fit(ct, aval)
-            for ct, wanted, aval in zip(found, self.perturbed, expected, strict=True)
+            None if ct is None or not perturbed else fit(ct, aval)
+            for ct, perturbed, aval in zip(found, self.perturbed, wanted.avals, strict=True)
         ]
 
 
@@ -285,11 +276,35 @@ def no_transpose(call: Call, error: Exception) -> RuleMissing:
     return RuleMissing(
         text(
             f"{rules.name}: its JVP rule is missing, and cannot be derived from the VJP rule.",
+            got=rules.listed,
+            expected="a JVP rule",
             why=f"forward mode needs the transpose of the pullback, which has none ({_first_line(error)})",
             rule=rules.given["vjp"].author if rules.has("vjp") else None,
             write=f"@{rules.name}.def_jvp",
         )
     )
+
+
+def refuse_opaque_tangent(call: Call, avals: Sequence[Any], perturbed: Mask) -> None:
+    """Refuse a reverse mode that would have to transpose a JVP rule which has no transpose."""
+    found = forward(call, avals, perturbed)
+    count = len(avals) + (len(implementation.results(call, avals).avals) if found.uses_results else 0)
+    if not _jax.may_lack_transpose(found.program, count):
+        return
+    try:
+        with axes_of(call.levels):
+            transpose_program(found.program, count)
+    except Exception as error:
+        raise RuleMissing(
+            text(
+                f"{call.rules.name}: its VJP rule is missing, and cannot be derived from the JVP rule.",
+                got=call.rules.listed,
+                expected="a VJP rule",
+                why=f"reverse mode needs the transpose of the tangent, which has none ({_first_line(error)})",
+                rule=call.rules.given["jvp"].author,
+                write=f"@{call.rules.name}.def_vjp",
+            )
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -76,6 +76,7 @@ def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
                 expected=f"{wanted} from one of {', '.join(sources)}"
                 if sources
                 else f"one of {', '.join(sorted({row.missing for row in TABLE}))}",
+                made=rules.made,
                 write=f"{rules.name}.derive({wanted}='{sources[0]}')"
                 if sources
                 else f"{rules.name}.derive(jvp='impl')",
@@ -98,25 +99,33 @@ _MODE = {"jvp": "forward-mode differentiation (jvp)", "vjp": "reverse-mode diffe
 
 def why_missing(rules: RuleSet, wanted: str) -> str:
     """Why a rule can't be derived."""
+    chosen = rules.choices.get(wanted)
+    if chosen is not None:
+        return f"derive({wanted}='{chosen}') was chosen, and no {chosen} is given"
     sources = [row.have for row in TABLE if row.missing == wanted]
-    opaque = " (a host function is opaque to JAX)" if rules.has("host") and "impl" in sources else ""
-    return f"it can be derived from {', '.join(sources)}, and none of them is given{opaque}"
+    opaque = ", and a host function is opaque to JAX" if rules.has("host") and "impl" in sources else ""
+    if len(sources) == 1:
+        return f"it could be derived from {sources[0]}, which is not given{opaque}"
+    return f"it could be derived from {', '.join(sources[:-1])} or {sources[-1]}; none of them is given{opaque}"
 
 
 def line_to_write(rules: RuleSet, wanted: str) -> str:
+    if wanted in rules.choices:
+        for row in TABLE:
+            if row.missing == wanted and _has(rules, row.have):
+                return f"{rules.name}.derive({wanted}='{row.have}')"
     return _WRITE[wanted].format(rules.name)
 
 
-def missing(rules: RuleSet, wanted: str) -> RuleMissing:
+def missing(rules: RuleSet, wanted: str, why: str | None = None) -> RuleMissing:
     """The error at the moment a rule is needed."""
-    source = rules.given.get("impl") or rules.given.get("host") or next(iter(rules.given.values()), None)
     return RuleMissing(
         text(
             f"{rules.name}: {_MODE.get(wanted, wanted)} needs a rule that is missing.",
-            got=f"given: {', '.join(rules.given) or 'nothing'}",
-            expected=f"a {wanted} rule",
-            why=why_missing(rules, wanted),
-            rule=source.author if source else None,
+            got=rules.listed,
+            expected=f"a {wanted.upper()} rule",
+            why=why or why_missing(rules, wanted),
+            rule=rules.implementation_author,
             write=line_to_write(rules, wanted),
         )
     )

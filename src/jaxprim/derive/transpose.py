@@ -12,11 +12,12 @@ from typing import Any
 
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
-from jaxprim._errors import RuleMissing, text
+from jaxprim._errors import BadCall, RuleMissing, text
 from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
 from jaxprim._masks import expand, select
-from jaxprim._results import fit, read_linear, tangents_for_rule
+from jaxprim._results import fit, read_linear, tangents_for_rule, wanted_cotangents
+from jaxprim._rules import call_author
 from jaxprim.derive import implementation
 from jaxprim.derive.jvp import linear_mask
 
@@ -38,6 +39,8 @@ def _transpose(
     call: Call, cotangents: Values, args: Values, avals: Values, undefined: Sequence[bool], zeros: Values
 ) -> list[Any]:
     linear = linear_mask(call)
+    if call.rules.has("transpose"):
+        _refuse_unknown_operand(call)
     if call.rules.has("transpose") and all(is_linear for is_linear, u in zip(linear, undefined, strict=True) if u):
         return _by_rule(call, cotangents, args, avals, undefined, linear, zeros)
     if call.rules.has("impl"):
@@ -129,28 +132,40 @@ def _run_rule(call: Call, avals: Values, linear: Sequence[bool], others: Values,
         if name not in call.rules.linear
     ]
     y_bar = _trees.unflatten(results.tree, tangents_for_rule(cotangents))
-    value = rule.fn(y_bar, *given, **call.params)
-    wanted = [(name, tree) for name, tree in zip(names, trees, strict=True) if name in call.rules.linear]
-    if len(wanted) == 1 and not (isinstance(value, tuple | list) and len(value) == 1):
-        value = (value,)
-    tree = _trees.tuple_tree([tree for _, tree in wanted])
-    expected = [_jax.cotangent_aval(a) for a in select(avals, linear)]
-    labels = select(call.names(), linear)
-    found = read_linear(call.rules.name, "transpose rule", rule.author, value, tree, labels, expected)
-    return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, expected, strict=True)]
+    tree = _trees.tuple_tree([tree for name, tree in zip(names, trees, strict=True) if name in call.rules.linear])
+    value = call_author(call.rules, "transpose rule", rule.author, y_bar, *given, **call.params)
+    tree, value = _trees.bare(tree, value)
+    wanted = wanted_cotangents(tree, lambda: select(call.names(), linear), select(avals, linear), "linear operands")
+    found = read_linear(call.rules.name, "transpose rule", rule.author, value, wanted)
+    return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, wanted.avals, strict=True)]
+
+
+def _refuse_unknown_operand(call: Call) -> None:
+    operands = call.rules.signature.names(len(call.tree.children()))
+    unknown = [name for name in call.rules.linear if name not in operands]
+    if unknown:
+        raise BadCall(
+            text(
+                f"{call.rules.name}: it is declared linear in '{unknown[0]}', which is no operand.",
+                got=f"linear={call.rules.linear!r}",
+                expected=f"some of the operands {', '.join(operands)}",
+                rule=call.rules.given["transpose"].author,
+                write=f"@{call.rules.name}.def_transpose(linear={operands[:1]!r})",
+            )
+        )
 
 
 def _missing(call: Call, operands: Sequence[str]) -> RuleMissing:
     rules = call.rules
-    source = rules.given.get("host") or next(iter(rules.given.values()))
+    declared = f"is declared linear in {', '.join(rules.linear)} only" if rules.linear else "has no transpose rule"
     return RuleMissing(
         text(
-            f"{rules.name}: it is transposed with respect to {', '.join(operands)}, and has no transpose rule.",
-            got=f"given: {', '.join(rules.given)}",
+            f"{rules.name}: it is transposed with respect to {', '.join(operands)}, and {declared}.",
+            got=rules.listed,
             expected=f"a transpose rule, linear in {', '.join(operands)}",
-            why="a rule applied it to a tangent, or linear_transpose was asked for; the impl that could be transposed"
-            " instead is missing",
-            rule=source.author,
+            why="linear_transpose was asked for, or a rule applied it to a tangent; an impl could be transposed instead,"
+            " and there is none",
+            rule=rules.implementation_author,
             write=f"@{rules.name}.def_transpose(linear=({', '.join(repr(o) for o in operands)},))",
         )
     )

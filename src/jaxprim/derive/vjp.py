@@ -24,9 +24,14 @@ Values = Sequence[Any]
 
 def linearize(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call) -> tuple[Any, ...]:
     """JAX's linearization rule."""
-    if is_vjp and choose(call.rules, "vjp").status == "missing":
+    choice = choose(call.rules, "vjp")
+    if is_vjp and choice.status == "missing":
         raise missing(call.rules, "vjp")
     if not is_vjp or not has_own_vjp(call):
+        if is_vjp and choice.source == "jvp":
+            avals, mask = call.element_avals([_jax.typeof(x) for x in primals]), tuple(perturbed)
+            key = ("transposable", call.base, tuple(avals), mask)
+            call.rules.cache.get(key, lambda: reverse_rule.refuse_opaque_tangent(call, avals, mask) or True)
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
     mask = tuple(perturbed)
     call.rules.record("vjp forward", reverse_rule.reverse_rule(call).origin)

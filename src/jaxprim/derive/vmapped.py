@@ -13,7 +13,8 @@ from jaxprim import _jax, _trees
 from jaxprim._avals import same_type, short
 from jaxprim._calls import Call
 from jaxprim._errors import RuleWrong, text
-from jaxprim._results import Results, fit, read_outputs
+from jaxprim._results import Results, fit, read_outputs, wrong
+from jaxprim._rules import call_author
 from jaxprim._trees import TreeMismatch
 
 
@@ -43,8 +44,12 @@ def sequential_program(call: Call, avals: Sequence[Any], expected: Sequence[Any]
 
 # ---------------------------------------------------------------------------------- leading axes, left to the kernel
 def spread(call: Call, args: Sequence[Any]) -> list[Any]:
-    """Operands with all batch axes in front, outermost first: of size 1 where an operand has none, or broadcast."""
+    """Operands with all batch axes in front, outermost first: of size 1 where an operand has none, or broadcast.
+
+    For an elementwise operation their own axes are aligned too, so that they broadcast.
+    """
     shapes = [a.shape for a in call.element_avals([_jax.typeof(x) for x in args])]
+    rank = max((len(shape) for shape in shapes), default=0)
     out: list[Any] = []
     for index, (x, shape) in enumerate(zip(args, shapes, strict=True)):
         sizes: list[int] = []
@@ -52,21 +57,32 @@ def spread(call: Call, args: Sequence[Any]) -> list[Any]:
             dim = level.in_dims[index]
             sizes.append(level.axis.size)
             x = jnp.expand_dims(x, done) if dim is None else jnp.moveaxis(x, dim + done, done)  # noqa: PLW2901
-        out.append(jnp.broadcast_to(x, (*sizes, *shape)) if call.how == "broadcast" else x)
+        if call.how == "broadcast":
+            x = jnp.broadcast_to(x, (*sizes, *shape))  # noqa: PLW2901
+        elif call.how == "elementwise":
+            x = x.reshape(*x.shape[: len(sizes)], *[1] * (rank - len(shape)), *shape)  # noqa: PLW2901
+        out.append(x)
     return out
 
 
-def aligned(axis: Any, args: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
-    """Operands of an elementwise primitive with the batch axis in front, their ranks aligned so that they broadcast."""
-    rank = max(x.ndim - (dim is not None) for x, dim in zip(args, dims, strict=True))
+def check_leading(call: Call, author: Any, got: Results, expected: Results) -> None:
+    """Refuse an implementation that does not keep the leading axes that a batching word gives it."""
+    if got.tree == expected.tree and all(map(same_type, got.avals, expected.avals)):
+        return
+    raise RuleWrong(
+        text(
+            f"{call.rules.name}: with the batch axis in front of its operands, as batching='{call.how}' asks, the implementation "
+            "returned another type.",
+            got=short_tree(got),
+            expected=short_tree(expected),
+            rule=author,
+            write=f"{call.rules.name} = Primitive('{call.rules.name}', batching='vmap')",
+        )
+    )
 
-    def align(x: Any, dim: int | None) -> Any:
-        if dim is None and x.ndim == 0:
-            return x
-        front = x[None] if dim is None else jnp.moveaxis(x, dim, 0)
-        return front.reshape(front.shape[0], *[1] * (rank - (front.ndim - 1)), *front.shape[1:])
 
-    return [align(x, dim) for x, dim in zip(args, dims, strict=True)]
+def short_tree(results: Results) -> str:
+    return _trees.written(results.tree, [short(aval) for aval in results.avals])
 
 
 # ------------------------------------------------------------------------------------------------ the author's rule
@@ -106,7 +122,8 @@ def _trace_rule(
     def run(*leaves: Any) -> list[Any]:
         call.rules.record("batching")
         operands, dim_tree = call.operands(leaves), _trees.unflatten(call.tree, list(dims))
-        result = rule.author(Axis(axis.size, axis.name), operands, dim_tree, **call.params)
+        about = Axis(axis.size, axis.name)
+        result = call_author(call.rules, "batch rule", rule.author, about, operands, dim_tree, **call.params)
         outs, out_dims = _read_result(call, rule.author, result, element)
         claimed.extend(out_dims)
         return [
@@ -121,45 +138,65 @@ def _trace_rule(
 def _read_result(call: Call, author: Any, result: Any, element: Results) -> tuple[list[Any], list[int | None]]:
     name = call.rules.name
     if not isinstance(result, tuple) or len(result) != 2:
-        raise RuleWrong(
-            text(
-                f"{name}: the batch rule must return (outputs, dims).",
-                got=f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}",
-                expected="a tuple of 2",
-                rule=author,
-                write="return outputs, 0",
-            )
+        raise wrong(
+            name,
+            "the batch rule must return (outputs, dims).",
+            got=_trees.describe(result),
+            expected="a tuple of 2",
+            rule=author,
+            write="return outputs, 0",
         )
     outs, dims = result
     try:
         leaves = _trees.flatten_like(element.tree, outs)
     except TreeMismatch:
         leaves = read_outputs(name, "batch rule", author, outs, element)  # raises, with the structure's message
-    out_dims = _read_dims(dims, element)
-    for label, out, dim, aval in zip(element.names(), leaves, out_dims, element.avals, strict=True):
-        _check_dim(call, author, label, out, dim, aval)
+    out_dims = _read_dims(call, author, dims, element)
+    for index, (out, dim) in enumerate(zip(leaves, out_dims, strict=True)):
+        _check_output(call, author, element, index, out, dim)
     return leaves, out_dims
 
 
-def _read_dims(dims: Any, element: Results) -> list[int | None]:
-    if dims is None or isinstance(dims, int):
-        return [dims] * len(element.avals)
-    return _trees.flatten_like(element.tree, dims)
+def _read_dims(call: Call, author: Any, dims: Any, element: Results) -> list[int | None]:
+    """The batch dimension of each result, from one for all or a tree of them."""
+    try:
+        is_one = dims is None or isinstance(dims, int)
+        found = [dims] * len(element.avals) if is_one else _trees.flatten_like(element.tree, dims)
+    except TreeMismatch:
+        found = [dims]
+    if all(dim is None or isinstance(dim, int) for dim in found):
+        return found
+    raise wrong(
+        call.rules.name,
+        "the batch rule must return the batch dimension of each result.",
+        got=repr(dims),
+        expected="an integer, or None where nothing is batched; one for all results, or one for each",
+        rule=author,
+        write="return outputs, 0",
+    )
 
 
-def _check_dim(call: Call, author: Any, label: str, out: Any, dim: int | None, aval: Any) -> None:
-    got = _jax.typeof(out)
-    shape = list(got.shape)
+def _check_output(call: Call, author: Any, element: Results, index: int, out: Any, dim: int | None) -> None:
+    """Refuse an output that, without its batch dimension, is of another type than the operation's."""
+    got, aval, label = _jax.typeof(out), element.avals[index], element.names()[index]
+    shape = tuple(got.shape)
+    rest = shape if dim is None else shape[:dim] + shape[dim + 1 :]
     inside = dim is None or 0 <= dim < len(shape)
-    rest = shape if dim is None else [n for i, n in enumerate(shape) if i != dim]
-    if inside and same_type(got.update(shape=tuple(rest), sharding=None), aval):
-        return
-    raise RuleWrong(
-        text(
-            f"{call.rules.name}: the batch rule claims a batch dimension that {label} does not have.",
-            got=f"{short(got)} with the batch at dimension {dim}",
+    if not inside or rest != tuple(aval.shape):
+        raise wrong(
+            call.rules.name,
+            f"the batch rule returned {label} without the batch dimension that it claims.",
+            got=f"{short(got)}, with the batch at dimension {dim}",
             expected=f"{short(aval)} for each element",
             rule=author,
-            write="return outputs, 0  # with the batch moved to dimension 0; None only where nothing is batched",
+            write="return outputs, 0  # with the batch moved to the front",
         )
-    )
+    if got.dtype != aval.dtype:
+        raise wrong(
+            call.rules.name,
+            f"the batch rule returned {label} in another type than the operation's.",
+            got=short(got),
+            expected=short(got.update(dtype=aval.dtype, weak_type=False)),
+            rule=author,
+            write=f"{element.variables()[index]} = {element.variables()[index]}.astype('{aval.dtype.name}')",
+        )

@@ -1,0 +1,291 @@
+"""Batch rules that return what does not fit."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxprim import Primitive, RuleWrong
+from messages.case import case
+
+
+def total_of(name="total"):
+    total = Primitive(name)
+
+    @total.def_impl
+    def impl(x):
+        return jnp.sum(x)
+
+    return total
+
+
+def batched(op):
+    return lambda x: jax.vmap(op, in_axes=1)(jnp.stack([x, 2 * x], axis=1))
+
+
+@case(
+    RuleWrong,
+    """
+    total: the batch rule must return (outputs, dims).
+      got:      one array, float32[2]
+      expected: a tuple of 2
+      rule:     rule at FILE:LINE
+      write:    return outputs, 0
+    """,
+)
+def batching_not_a_pair():
+    total = total_of()
+
+    @total.def_batching
+    def rule(axis, args, dims):
+        (x,), (dim,) = args, dims
+        return jnp.sum(jnp.moveaxis(x, dim, 0), axis=1)
+
+    yield batched(total)
+
+    @total.def_batching
+    def corrected(axis, args, dims):
+        (x,), (dim,) = args, dims
+        outputs = jnp.sum(jnp.moveaxis(x, dim, 0), axis=1)
+        return outputs, 0
+
+    yield batched(total), [6, 12]
+
+
+@case(
+    RuleWrong,
+    """
+    double: the batch rule returned the result without the batch dimension that it claims.
+      got:      float32[3,2], with the batch at dimension 0
+      expected: float32[3] for each element
+      rule:     rule at FILE:LINE
+      write:    return outputs, 0  # with the batch moved to the front
+    """,
+)
+def batching_claims_another_dim():
+    double = Primitive("double")
+
+    @double.def_impl
+    def impl(x):
+        return 2 * x
+
+    @double.def_batching
+    def rule(axis, args, dims):
+        return 2 * args[0], 0
+
+    yield batched(double)
+
+    @double.def_batching
+    def corrected(axis, args, dims):
+        outputs = jnp.moveaxis(2 * args[0], dims[0], 0)
+        return outputs, 0
+
+    yield batched(double), [[2, 4, 6], [4, 8, 12]]
+
+
+@case(
+    RuleWrong,
+    """
+    double: the batch rule returned the result without the batch dimension that it claims.
+      got:      float32[3,2], with the batch at dimension None
+      expected: float32[3] for each element
+      rule:     rule at FILE:LINE
+      write:    return outputs, 0  # with the batch moved to the front
+    """,
+)
+def batching_claims_none():
+    double = Primitive("double")
+
+    @double.def_impl
+    def impl(x):
+        return 2 * x
+
+    @double.def_batching
+    def rule(axis, args, dims):
+        return 2 * args[0], None
+
+    yield batched(double)
+
+    @double.def_batching
+    def corrected(axis, args, dims):
+        outputs = jnp.moveaxis(2 * args[0], dims[0], 0)
+        return outputs, 0
+
+    yield batched(double), [[2, 4, 6], [4, 8, 12]]
+
+
+@case(
+    RuleWrong,
+    """
+    both: the batch rule must return the batch dimension of each result.
+      got:      (0,)
+      expected: an integer, or None where nothing is batched; one for all results, or one for each
+      rule:     rule at FILE:LINE
+      write:    return outputs, 0
+    """,
+)
+def batching_dims_of_another_structure():
+    both = Primitive("both")
+
+    @both.def_impl
+    def impl(x):
+        return 2 * x, jnp.sum(x)
+
+    @both.def_batching
+    def rule(axis, args, dims):
+        x = jnp.moveaxis(args[0], dims[0], 0)
+        return (2 * x, jnp.sum(x, axis=1)), (0,)
+
+    yield batched(both)
+
+    @both.def_batching
+    def corrected(axis, args, dims):
+        x = jnp.moveaxis(args[0], dims[0], 0)
+        outputs = (2 * x, jnp.sum(x, axis=1))
+        return outputs, 0
+
+    yield batched(both), ([[2, 4, 6], [4, 8, 12]], [6, 12])
+
+
+@case(
+    RuleWrong,
+    """
+    total: the batch rule must return the batch dimension of each result.
+      got:      '0'
+      expected: an integer, or None where nothing is batched; one for all results, or one for each
+      rule:     rule at FILE:LINE
+      write:    return outputs, 0
+    """,
+)
+def batching_dim_is_no_integer():
+    total = total_of()
+
+    @total.def_batching
+    def rule(axis, args, dims):
+        return jnp.sum(jnp.moveaxis(args[0], dims[0], 0), axis=1), "0"
+
+    yield batched(total)
+
+    @total.def_batching
+    def corrected(axis, args, dims):
+        outputs = jnp.sum(jnp.moveaxis(args[0], dims[0], 0), axis=1)
+        return outputs, 0
+
+    yield batched(total), [6, 12]
+
+
+@case(
+    RuleWrong,
+    """
+    both: the batch rule returned primal outputs of another structure than the operation's results.
+      got:      one array, float32[2,3]
+      expected: a tuple of 2
+      rule:     rule at FILE:LINE
+      write:    return (y_0, y_1), dims
+    """,
+)
+def batching_outputs_of_another_structure():
+    both = Primitive("both")
+
+    @both.def_impl
+    def impl(x):
+        return 2 * x, jnp.sum(x)
+
+    @both.def_batching
+    def rule(axis, args, dims):
+        x = jnp.moveaxis(args[0], dims[0], 0)
+        return 2 * x, 0
+
+    yield batched(both)
+
+    @both.def_batching
+    def corrected(axis, args, dims):
+        x = jnp.moveaxis(args[0], dims[0], 0)
+        y_0, y_1, dims = 2 * x, jnp.sum(x, axis=1), 0
+        return (y_0, y_1), dims
+
+    yield batched(both), ([[2, 4, 6], [4, 8, 12]], [6, 12])
+
+
+@case(
+    RuleWrong,
+    """
+    total: the batch rule returned the result in another type than the operation's.
+      got:      float16[2]
+      expected: float32[2]
+      rule:     rule at FILE:LINE
+      write:    y = y.astype('float32')
+    """,
+)
+def batching_output_dtype():
+    total = total_of()
+
+    @total.def_batching
+    def rule(axis, args, dims):
+        return jnp.sum(jnp.moveaxis(args[0], dims[0], 0), axis=1).astype("float16"), 0
+
+    yield batched(total)
+
+    @total.def_batching
+    def corrected(axis, args, dims):
+        y = jnp.sum(jnp.moveaxis(args[0], dims[0], 0), axis=1).astype("float16")
+        y = y.astype("float32")
+        return y, 0
+
+    yield batched(total), [6, 12]
+
+
+@case(
+    RuleWrong,
+    """
+    total: the batch rule does not take what it is called with.
+      got:      rule(axis, args, dims)
+      expected: (axis, args, dims, *, power)
+      why:      every rule gets all operands and every static param
+      rule:     rule at FILE:LINE
+      write:    def rule(axis, args, dims, *, power):
+    """,
+)
+def batching_without_a_static_param():
+    total = Primitive("total")
+
+    @total.def_impl
+    def impl(x, *, power=1):
+        return jnp.sum(x**power)
+
+    @total.def_batching
+    def rule(axis, args, dims):
+        return jnp.sum(jnp.moveaxis(args[0], dims[0], 0), axis=1), 0
+
+    yield batched(total)
+
+    @total.def_batching
+    def rule(axis, args, dims, *, power):
+        return jnp.sum(jnp.moveaxis(args[0], dims[0], 0) ** power, axis=1), 0
+
+    yield batched(total), [6, 12]
+
+
+@case(
+    RuleWrong,
+    """
+    outer: with the batch axis in front of its operands, as batching='elementwise' asks, the implementation returned another type.
+      got:      float32[1,1,3]
+      expected: float32[1,3,3]
+      rule:     impl at FILE:LINE
+      write:    outer = Primitive('outer', batching='vmap')
+    """,
+)
+def elementwise_over_axes_that_do_not_broadcast():
+    """Not elementwise at all: the word is wrong."""
+    outer = Primitive("outer", batching="elementwise")
+
+    @outer.def_impl
+    def impl(x, y):
+        return x[:, None] * y[None, :]
+
+    yield lambda x: jax.vmap(outer)(x[None], x[None])
+
+    outer = Primitive("outer", batching="vmap")
+    outer.def_impl(impl)
+    yield lambda x: jax.vmap(outer)(x[None], x[None]), [[[1, 2, 3], [2, 4, 6], [3, 6, 9]]]

@@ -1,0 +1,305 @@
+"""Calls that do not fit the signature."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim import BadCall, Primitive
+from messages.case import case
+
+
+@case(
+    BadCall,
+    """
+    scale: the operand 'factor' is missing.
+      got:      operands x
+      expected: operands x, factor
+      rule:     impl at FILE:LINE
+      write:    scale(x, factor)
+    """,
+)
+def missing_operand():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    yield lambda x: scale(x)
+    factor = 2.0
+    yield lambda x: scale(x, factor), [2, 4, 6]
+
+
+@case(
+    BadCall,
+    """
+    scale: too many operands.
+      got:      3 positional arguments
+      expected: 2: x, factor
+      why:      power goes by keyword
+      rule:     impl at FILE:LINE
+      write:    scale(x, factor, power=...)
+    """,
+)
+def too_many_operands():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor, *, power=1):
+        return x * factor**power
+
+    factor = 2.0
+    yield lambda x: scale(x, factor, 3)
+    yield lambda x: scale(x, factor, power=3), [8, 16, 24]
+
+
+@case(
+    BadCall,
+    """
+    scale: the operand 'factor' is given twice, by position and by name.
+      got:      2 positional arguments (x, factor) and factor=
+      expected: each operand once
+      rule:     impl at FILE:LINE
+      write:    scale(x, factor)
+    """,
+)
+def operand_given_twice():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    yield lambda x: scale(x, 2.0, factor=2.0)
+    factor = 2.0
+    yield lambda x: scale(x, factor), [2, 4, 6]
+
+
+@case(
+    BadCall,
+    """
+    scale: the static param 'power' is missing.
+      got:      static params none
+      expected: static params power
+      rule:     impl at FILE:LINE
+      write:    scale(x, power=...)
+    """,
+)
+def missing_static_param():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, *, power):
+        return x**power
+
+    yield lambda x: scale(x)
+    yield lambda x: scale(x, power=2), [1, 4, 9]
+
+
+@case(
+    BadCall,
+    """
+    scale: unknown keyword 'powre'. Did you mean 'power'?
+      got:      powre=...
+      expected: operands x, factor; static params power
+      rule:     impl at FILE:LINE
+      write:    scale(x, factor, power=...)
+    """,
+)
+def unknown_keyword():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor, *, power=1):
+        return x * factor**power
+
+    factor = 2.0
+    yield lambda x: scale(x, factor, powre=3)
+    yield lambda x: scale(x, factor, power=3), [8, 16, 24]
+
+
+@case(
+    BadCall,
+    """
+    total: the static param 'axes' is not hashable.
+      got:      axes: a list of 1
+      expected: a hashable value, such as a number, string or tuple
+      why:      static params are part of the key under which compiled programs are found again
+      rule:     impl at FILE:LINE
+      write:    axes=tuple(axes)
+    """,
+)
+def unhashable_static_param():
+    total = Primitive("total")
+
+    @total.def_impl
+    def impl(x, *, axes):
+        return jnp.sum(x, axis=axes)
+
+    axes = [0]
+    yield lambda x: total(x, axes=axes)
+    yield lambda x: total(x, axes=tuple(axes)), 6
+
+
+@case(
+    BadCall,
+    """
+    power: the static param 'options' is not hashable.
+      got:      options: a dict with keys ['exponent']
+      expected: a hashable value, such as a number, string or tuple
+      why:      static params are part of the key under which compiled programs are found again
+      rule:     impl at FILE:LINE
+      write:    options=tuple(sorted(options.items()))
+    """,
+)
+def unhashable_dict_param():
+    power = Primitive("power")
+
+    @power.def_impl
+    def impl(x, *, options):
+        return x ** dict(options)["exponent"]
+
+    options = {"exponent": 2}
+    yield lambda x: power(x, options=options)
+    yield lambda x: power(x, options=tuple(sorted(options.items()))), [1, 4, 9]
+
+
+@case(
+    BadCall,
+    """
+    polynomial: the static param 'coefficients' is not hashable.
+      got:      coefficients: one array, float32[2]
+      expected: a hashable value, such as a number, string or tuple
+      why:      static params are part of the key under which compiled programs are found again
+      rule:     impl at FILE:LINE
+      write:    coefficients=tuple(coefficients.tolist())
+    """,
+)
+def array_as_static_param():
+    polynomial = Primitive("polynomial")
+
+    @polynomial.def_impl
+    def impl(x, *, coefficients):
+        return sum(c * x**i for i, c in enumerate(coefficients))
+
+    coefficients = np.array([1.0, 2.0])
+    yield lambda x: polynomial(x, coefficients=coefficients)
+    yield lambda x: polynomial(x, coefficients=tuple(coefficients.tolist())), [3, 5, 7]
+
+
+@case(
+    BadCall,
+    """
+    scale: the static param 'options' is not hashable.
+      got:      options: an Options
+      expected: a hashable value, such as a number, string or tuple
+      why:      static params are part of the key under which compiled programs are found again
+      rule:     impl at FILE:LINE
+      write:    @dataclasses.dataclass(frozen=True)  # on Options, for a __hash__ that fits its __eq__
+    """,
+)
+def unhashable_object_as_static_param():
+    class Options:
+        def __init__(self, power):
+            self.power = power
+
+        def __eq__(self, other):
+            return self.power == other.power
+
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, *, options):
+        return x**options.power
+
+    yield lambda x: scale(x, options=Options(2))
+
+    @dataclasses.dataclass(frozen=True)
+    class Hashable:
+        power: int
+
+    yield lambda x: scale(x, options=Hashable(2)), [1, 4, 9]
+
+
+@case(
+    BadCall,
+    """
+    scale: the static param 'factor' is a traced value.
+      got:      factor: one array, float32[] (traced)
+      expected: a Python value that is known while tracing
+      why:      static params are part of the compiled program
+      rule:     impl at FILE:LINE
+      write:    def impl(x, factor):  # 'factor' before the `*`: an operand
+    """,
+)
+def traced_static_param():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, *, factor):
+        return x * factor
+
+    yield jax.jit(lambda x: scale(x, factor=x[1]))
+
+    @scale.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    yield jax.jit(lambda x: scale(x, factor=x[1])), [2, 4, 6]
+
+
+@case(
+    BadCall,
+    """
+    reduce: operand 'how' is no array.
+      got:      a str
+      expected: an array or a number, in any pytree
+      rule:     impl at FILE:LINE
+      write:    def impl(x, *, how):  # 'how' after the `*`: a static param
+    """,
+)
+def static_value_as_operand():
+    reduce = Primitive("reduce")
+
+    @reduce.def_impl
+    def impl(x, how):
+        return getattr(jnp, how)(x)
+
+    yield lambda x: reduce(x, "sum")
+
+    @reduce.def_impl
+    def impl(x, *, how):
+        return getattr(jnp, how)(x)
+
+    yield lambda x: reduce(x, how="sum"), 6
+
+
+@case(
+    BadCall,
+    """
+    scale: operand 'x' is no array.
+      got:      Ref{float32[3]}
+      expected: an array or a number, in any pytree
+      why:      mutable refs and hijax types are not supported yet
+      rule:     impl at FILE:LINE
+      write:    x[...]  # the value that it holds
+    """,
+)
+def mutable_ref_as_operand():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    yield lambda x: scale(jax.new_ref(x), 2.0)
+
+    def right(value):
+        x = jax.new_ref(value)
+        return scale(x[...], 2.0)
+
+    yield right, [2, 4, 6]
