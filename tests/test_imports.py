@@ -21,7 +21,7 @@ LAYERS = (
     {"_avals", "_levels", "_masks", "_zeros"},
     {"_trees"},
     {"_signature", "_linear", "_results"},
-    {"_rules"},
+    {"_rules", "_use"},
     {"_calls"},
     {"_host"},
     {"derive.*"},

@@ -13,6 +13,7 @@ from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, Kerne
 from jaxprim._primitive import Primitive, primitive
 from jaxprim._trace import trace
 from jaxprim._types import Example, RuleInfo
+from jaxprim._use import use
 from jaxprim._zeros import Zero
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "mlir",
     "primitive",
     "trace",
+    "use",
 ]
 
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxprim import _trees
+from jaxprim import _trees, _use
 from jaxprim._levels import Level, Levels, element_avals
 from jaxprim._rules import RuleSet
 
@@ -23,6 +23,7 @@ class Call:
         levels: the vmaps around it, innermost first.
         parent: the call with one level less.
         how: how the outermost level is evaluated (``"vmap"``, ``"sequential"``, ``"rule"``, ...).
+        using: the implementation that `jaxprim.use` asked for where the call was made; None for the platform's own.
         result_tree: the tree of the results; None before they are known, and where it depends on the operand types.
     """
 
@@ -34,9 +35,10 @@ class Call:
         levels: Levels = (),
         parent: Call | None = None,
         how: str = "",
+        using: str | None = None,
     ) -> None:
         self._hold(rules)
-        self.params, self.tree = dict(params), tree
+        self.params, self.tree, self.using = dict(params), tree, using
         self.levels, self.parent, self.how = levels, parent, how
         self.result_tree: Any = None
         self._has_results = False
@@ -54,7 +56,8 @@ class Call:
         """The call under one more vmap."""
         key = (level, how)
         if key not in self._pushed:
-            self._pushed[key] = Call(self.rules, self.params, self.tree, (*self.levels, level), self, how)
+            levels = (*self.levels, level)
+            self._pushed[key] = Call(self.rules, self.params, self.tree, levels, self, how, self.using)
         return self._pushed[key]
 
     def note_result_tree(self, tree: Any) -> None:
@@ -89,7 +92,7 @@ class EagerCall(Call):
         self._weak = weakref.ref(rules)
 
     @property
-    def rules(self) -> RuleSet:
+    def rules(self) -> RuleSet:  # pyright: ignore[reportIncompatibleVariableOverride]
         found = self._weak()
         if found is None:
             raise ReferenceError("the primitive of an eager application is gone")
@@ -98,8 +101,9 @@ class EagerCall(Call):
 
 def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any, cls: type[Call] = Call) -> Call:
     """The call of these params and this operand tree."""
-    key = (rules.signature.key(rules.name, params) if params else (), tree, cls)
+    using = _use.choice(rules)
+    key = (rules.signature.key(rules.name, params) if params else (), tree, cls, using)
     call = rules.calls.get(key)
     if call is None:
-        call = rules.calls.setdefault(key, cls(rules, params, tree))
+        call = rules.calls.setdefault(key, cls(rules, params, tree, using=using))
     return call

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import jax
 import numpy as np
 
-from jaxprim import _host, _jax, _rules, _trees, derive
+from jaxprim import _host, _jax, _rules, _trees, _use, derive
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._errors import BadCall, JaxprimError, named, shorten, text
@@ -124,6 +124,34 @@ class Primitive:
             6.0
         """
         return self(*operands, **params)
+
+    def use(self, implementation: str) -> Callable[..., Any]:
+        """The primitive as one implementation computes it: ``"impl"``, ``"host"``, or the platform's ``"kernel"``.
+
+        For debugging: ``p.use("impl")(x)`` is one call; `jaxprim.use` is for everything inside a block.
+
+        Example:
+            >>> one = Primitive("one")
+            >>> _ = one.def_kernel(lambda x: x + 1, platform="cpu")
+            >>> _ = one.def_impl(lambda x: x + 100)
+            >>> float(one(0.0)), float(one.use("impl")(0.0))
+            (1.0, 100.0)
+        """
+        if implementation != "kernel" and implementation in _use.IMPLEMENTATIONS and not self.rules.has(implementation):
+            raise BadCall(
+                text(
+                    f"{self.name}: it has no {implementation} that could be used.",
+                    got=f"use('{implementation}')",
+                    expected=f"one of {', '.join(name for name in self.rules.given if name in ('impl', 'host'))}, kernel",
+                    write=f"@{self.name}.def_{implementation}",
+                )
+            )
+
+        def run(*operands: Any, **params: Any) -> Any:
+            with _use.use(implementation, self):
+                return self(*operands, **params)
+
+        return run
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not _jax.trace_state_clean():

@@ -55,6 +55,8 @@ def _push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None
     how = word(call.rules)
     if how == "rule" and call.parent is not None:
         how = "vmap"  # of the program of the author's rule for the inner level
+    if how == "vmap" and call.using == "host":
+        how = "sequential"
     return call.push(_level(call, how, axis, avals, dims), how)
 
 

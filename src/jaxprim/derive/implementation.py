@@ -242,6 +242,8 @@ _KINDS = {"impl": "impl", "jvp": "JVP rule", "vjp": "VJP rule", "batching": "bat
 def implementation(call: Call, platform: str | None) -> Rule:
     """The implementation that runs on a platform: its kernel, else the impl, else the host function."""
     rules = call.rules
+    if call.using is not None:
+        return rules.given[call.using]
     kernels = rules.kernels()
     found = kernels.get(platform or "") or rules.given.get("impl") or rules.given.get("host")
     if found is None and platform is None and kernels:

@@ -46,6 +46,8 @@ def register(rules: RuleSet) -> None:
 
 
 def _raw(author: Any, platform: str | None, ctx: Any, *args: Any, call: Call) -> Any:
+    if call.using is not None:
+        return _jax.lower_fun(lower)(ctx, *args, call=call)
     if call.levels:  # a raw lowering knows one element only; its batch is a loop over the primitive
         return _jax.lower_fun(_lower_batch)(ctx, *args, call=call)
     call.rules.record(f"lowering[{platform or ''}]")
