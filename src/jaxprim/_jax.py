@@ -269,17 +269,6 @@ def _inner_jaxprs_of(eqn: Any) -> list[Any]:
     return [v for v in flat if hasattr(v, "eqns") and hasattr(v, "jaxpr")]
 
 
-def forwarded(program: Program) -> tuple[tuple[int | None, ...], tuple[int, ...]]:
-    """For each output: the input that it is, if it is one; and the first output that is the same variable."""
-    jaxpr = program.jaxpr
-    inputs = {var: index for index, var in enumerate(jaxpr.invars)}
-    first: dict[Any, int] = {}
-    same: list[int] = []
-    for index, var in enumerate(jaxpr.outvars):
-        same.append(first.setdefault(var, index) if isinstance(var, core.Var) else index)
-    return tuple(inputs.get(var) if isinstance(var, core.Var) else None for var in jaxpr.outvars), tuple(same)
-
-
 def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
     """The program of the wanted outputs alone, and which inputs it still reads (the others are gone)."""
     jaxpr = program.jaxpr
@@ -291,25 +280,6 @@ def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool,
         pe.convert_constvars_jaxpr(program), list(outputs), [True] * count + [False] * len(program.invars)
     )
     return flat.with_consts(program.consts), tuple(used[count:])
-
-
-def select_outputs(program: Program, keep: Sequence[bool]) -> Program:
-    """The program of some of the outputs, with all its inputs."""
-    jaxpr = program.jaxpr
-    outvars = [var for var, kept in zip(jaxpr.outvars, keep, strict=True) if kept]
-    if len(outvars) == len(jaxpr.outvars):
-        return program
-    return trace(
-        lambda *args: [x for x, kept in zip(evaluate(program, *args), keep, strict=True) if kept],
-        program.in_avals,
-        "selected",
-    )
-
-
-def with_extra_inputs(program: Program, at: int, avals: Sequence[Aval]) -> Program:
-    """The program with further inputs, which it does not read, from position ``at`` on."""
-    inputs = [*program.in_avals[:at], *avals, *program.in_avals[at:]]
-    return trace(lambda *args: evaluate(program, *args[:at], *args[at + len(avals) :]), inputs, "extended")
 
 
 def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]) -> list[Any]:
@@ -338,14 +308,13 @@ def zero_tangent(value: Any) -> Any:
     return ad_util.p2tz(value)
 
 
-def without_dead_code(program: Program) -> Program:
-    """The program without the equations that no output needs; all inputs stay."""
-    jaxpr = program.jaxpr
+def select_outputs(program: Program, keep: Sequence[bool]) -> Program:
+    """The program of some of the outputs, with all its inputs and without the equations that they do not need."""
     if VERSION < (0, 11):
-        smaller, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), [True] * len(jaxpr.invars))
+        smaller, _ = pe.dce_jaxpr(program.jaxpr, list(keep), [True] * len(program.in_avals))
         return close(smaller, program.consts)
     flat = pe.convert_constvars_jaxpr(program)
-    smaller, _ = pe.dce_jaxpr(flat, [True] * len(flat.outvars), [True] * len(flat.invars))
+    smaller, _ = pe.dce_jaxpr(flat, list(keep), [True] * len(flat.invars))
     return smaller.with_consts(program.consts)
 
 
@@ -494,7 +463,7 @@ def replace_application(program: Program, primitive: Any, params: dict[str, Any]
     one, returns the program whose inputs are those ``count``, then that equation's results, then the rest; the
     equation does not run. None if there is none.
     """
-    program = without_dead_code(program)
+    program = select_outputs(program, [True] * len(program.out_avals))
     jaxpr = program.jaxpr
     operands = list(jaxpr.invars[:count])
     found = [

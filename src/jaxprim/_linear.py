@@ -116,8 +116,8 @@ class LinearMap:
         """Apply the transpose to the nonzero cotangents, for the wanted linear inputs."""
         with axes_of(levels):
             prelude, other = self.transpose()
-        own = [True] * self.residuals + [False] * len(self.in_avals)
-        new_residuals, residual_levels = prelude(residuals, select_dims(levels, own))
+            own = [True] * self.residuals + [False] * len(self.in_avals)
+            new_residuals, residual_levels = prelude(residuals, select_dims(levels, own))
         flipped = tuple(
             Level(
                 level.axis,

@@ -22,9 +22,10 @@ from jaxprim._masks import Mask, expand, select
 from jaxprim._results import Results
 from jaxprim.derive import forward as forward_rule
 from jaxprim.derive import implementation
-from jaxprim.derive import reverse as reverse_rule
 from jaxprim.derive.forward import Forward
-from jaxprim.derive.reverse import Reverse
+from jaxprim.derive.loop import tangent_avals
+from jaxprim.derive.pullback import reverse_rule
+from jaxprim.derive.reverse import Reverse, residuals_alone, reverse
 from jaxprim.derive.table import choose, missing
 
 Values = Sequence[Any]
@@ -103,8 +104,7 @@ def _pushforward(
 ) -> LinearMap:
     """The map (operands, results if used, tangents) -> tangents, whose transpose is the VJP rule."""
     count = len(avals) + (len(results.avals) if uses_results else 0)
-    tangents = [_jax.strip(_jax.tangent_aval(a)) for a, p in zip(avals, perturbed, strict=True) if p]
-    dots = [_jax.strip(_jax.tangent_aval(a)) for a, n in zip(results.avals, nonzero, strict=True) if n]
+    tangents, dots = tangent_avals(select(avals, perturbed)), tangent_avals(select(results.avals, nonzero))
 
     def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:
         return _transposed(call, avals, perturbed, nonzero, uses_results)
@@ -115,22 +115,18 @@ def _pushforward(
 def _transposed(
     call: Call, avals: Values, perturbed: Mask, nonzero: Mask, uses_results: bool
 ) -> tuple[Prelude, LinearMap]:
-    found = reverse_rule.reverse(call, avals, perturbed)
+    found = reverse(call, avals, perturbed)
     has_tangent = [_jax.has_tangent(aval) for aval in found.results.avals]
     count = len(avals)
 
     def prelude(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:
-        call.rules.record("vjp forward", _vjp_origin(call))
+        call.rules.record("vjp forward", reverse_rule(call).origin)
         results = residuals[count:] if uses_results else None
-        return reverse_rule.residuals_alone(found, call, residuals[:count], results, levels)
+        return residuals_alone(found, residuals[:count], results, levels)
 
     kept = tuple(n for n, has in zip(nonzero, has_tangent, strict=True) if has)
     everything = (True,) * len(found.pullback.out_avals)
     return prelude, found.pullback.restrict(kept, everything)
-
-
-def _vjp_origin(call: Call) -> str:
-    return reverse_rule.reverse_rule(call).origin
 
 
 # ------------------------------------------------------------------------------------------------------ derived rules
@@ -138,10 +134,11 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], li
     """The transpose of the pullback, at the residuals of the forward half."""
     perturbed = _perturbed(tangents)
     avals = call.element_avals([_jax.typeof(x) for x in primals])
-    found = reverse_rule.reverse(call, avals, perturbed)
+    found = reverse(call, avals, perturbed)
     nonzero = tuple(_jax.has_tangent(aval) for aval in found.results.avals)
     outs = call.rules.primitive.bind(*primals, call=call)
-    results = outs if found.reads_results else ()
+    uses_results = found.residuals_from_results is not None
+    results = outs if uses_results else ()
     linear_map = call.rules.cache.get(
         ("derived pushforward", call.base, tuple(avals), perturbed),
         lambda: _pushforward(
@@ -150,23 +147,23 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> tuple[list[Any], li
             perturbed,
             found.results,
             nonzero,
-            found.reads_results,
+            uses_results,
             lambda: _program_by_vjp(call.base, avals, found),
             found.pullback.named_axes,
         ),
     )
-    levels = _levels(call, perturbed, nonzero, with_results=bool(results))
+    levels = _levels(call, perturbed, nonzero, uses_results)
     dots = apply(linear_map, [*primals, *results], select(tangents, perturbed), levels)
     return outs, _complete(outs, dots, nonzero)
 
 
 def _program_by_vjp(call: Call, avals: Values, found: Reverse) -> Any:
-    results = found.results.avals if found.reads_results else ()
+    results = found.results.avals if found.residuals_from_results is not None else ()
     count = len(avals) + len(results)
 
     def run(*args: Any) -> list[Any]:
         own = args[len(avals) : count] if results else None
-        residuals, _ = reverse_rule.residuals_alone(found, call, args[: len(avals)], own, ())
+        residuals, _ = residuals_alone(found, args[: len(avals)], own, ())
         return _jax.evaluate(found.pushforward.program, *residuals, *args[count:])
 
     return _jax.trace(run, [*avals, *results, *found.pushforward.in_avals], f"{call.rules.name}_jvp")

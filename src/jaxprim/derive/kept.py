@@ -1,0 +1,82 @@
+"""The pullback of a plain eager ``grad``: the author's Python function, kept as it is.
+
+Where no tracer is in reach it is called with concrete cotangents at backward time. Whatever else is asked of it (a batch of
+cotangents, another derivative) traces it; the values that it closes over are the residuals then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from jaxprim import _jax
+from jaxprim._levels import Level, Levels
+from jaxprim._linear import LinearMap, Prelude
+from jaxprim._masks import Mask, expand, select
+from jaxprim.derive.loop import Loop, close, tangent_avals
+from jaxprim.derive.pullback import Pullback, cotangent_avals, trace_open
+
+Values = Sequence[Any]
+
+
+class KeptPullback(LinearMap):
+    """The pushforward whose transpose is a Python pullback."""
+
+    def __init__(self, pullback: Pullback, operands: Values) -> None:
+        self.kept = pullback
+        # Only an opaque pullback needs the operands, for the JVP rule; nothing else holds them here.
+        self._operands = tuple(operands) if pullback.call.rules.has("jvp") else ()
+        results = [aval for aval in pullback.results.avals if _jax.has_tangent(aval)]
+        super().__init__(
+            pullback.call.rules,
+            "pushforward",
+            0,
+            tangent_avals(select(pullback.avals, pullback.perturbed)),
+            tangent_avals(results),
+            self._explicit_program,
+            self._explicit_transpose,
+        )
+
+    def pull_back(self, residuals: Values, cts: Values, nonzero: Mask, wanted: Mask, levels: Levels) -> list[Any]:
+        """Call the Python pullback, in plain eager code; else as any map."""
+        if levels or not _jax.is_eager():
+            return super().pull_back(residuals, cts, nonzero, wanted, levels)
+        self.owner.record("vjp", self.kept.rule.origin)
+        results = self.kept.results.avals
+        some = expand(cts, nonzero, lambda i: _jax.JaxZero(self.out_avals[i]))
+        has_tangent = [_jax.has_tangent(aval) for aval in results]
+        found = self.kept(expand(some, has_tangent, lambda i: _jax.JaxZero(_jax.cotangent_aval(results[i]))))
+        zeros = [_jax.JaxZero(_jax.cotangent_aval(aval)) for aval in self.kept.avals]
+        whole = [zero if ct is None else ct for ct, zero in zip(found, zeros, strict=True)]
+        return select(select(whole, self.kept.perturbed), wanted)
+
+    # ------------------------------------------------------------------------------------------------- made explicit
+    @cached_property
+    def _explicit(self) -> tuple[Loop, tuple[Any, ...]]:
+        """The loop of the traced pullback, and the values of its residuals."""
+        pullback = self.kept
+        jaxpr, consts = trace_open(pullback)
+        count = len(consts)
+        avals = [_jax.typeof(const) for const in consts]
+        pull = _jax.trace(
+            lambda *args: _jax.evaluate_open(jaxpr, args[:count], *args[count:]),
+            [*avals, *cotangent_avals(pullback.results)],
+            "pullback",
+        )
+        loop = close(pullback.call, pullback.avals, pullback.perturbed, pull, avals)
+        return loop, (*consts, *(self._operands if loop.keeps_operands else ()))
+
+    def _explicit_program(self) -> Any:
+        loop, values = self._explicit
+        run = loop.pushforward.program
+        return _jax.trace(lambda *tangents: _jax.evaluate(run, *values, *tangents), self.in_avals, "pushforward")
+
+    def _explicit_transpose(self, _: LinearMap) -> tuple[Prelude, LinearMap]:
+        loop, values = self._explicit
+        shared = tuple(None for _ in values)  # the same for every element of a batch
+
+        def prelude(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:
+            return list(values), tuple(Level(level.axis, shared, ()) for level in levels)
+
+        return prelude, loop.pullback
