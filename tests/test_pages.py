@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pages
 import pytest
 
@@ -41,3 +45,21 @@ def test_every_error_is_explained():
     errors = [name for name in jaxprim.__all__ if isinstance(getattr(jaxprim, name), type)]
     kinds = [name for name in errors if issubclass(getattr(jaxprim, name), jaxprim.JaxprimError)]
     assert [name for name in kinds if f"`{name}`" not in text and f"`jaxprim.{name}`" not in text] == []
+
+
+def test_modes_hold_under_the_other_checkpoint():
+    """docs/modes.md says so: with JAX_REMAT3=1 one of its lines is another."""
+    blocks = list(pages.blocks((DOCS / "modes.md").read_text()))
+    code = "\n".join(block.text for block in blocks if block.info == ("python",))
+    expected = "".join(block.text for block in blocks if block.info == ("output",)).splitlines()
+    run = subprocess.run(
+        [sys.executable, "-"],
+        input=code,
+        env={**os.environ, "JAX_REMAT3": "1", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    got = [line for line in run.stdout.splitlines() if not line.startswith(("primitive ", "square "))]
+    other = [pair for pair in zip(got, expected, strict=False) if pair[0] != pair[1]]
+    assert [a.split() for pair in other for a in pair] == [["jvp", "checkpoint", n, "10"] for n in ("11", "1")]
