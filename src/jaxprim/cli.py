@@ -130,6 +130,7 @@ def _check(console: Console, target: str, primitive: Primitive, seed: int, quest
         for finding in ask(subject, examples, seed, questions):
             findings.append(finding)
             live.refresh()
+    console.print()
     report = Report(subject.name, seed, tuple(findings))
     for finding in report.bad:
         console.print(_bad(finding, target, seed), soft_wrap=True)
@@ -164,7 +165,7 @@ class Progress:
                 compared, words = row.cells()
                 table.add_row(row.question, _marks(row, self.marks), compared, Text(words, WORDS[row.status]))
         skipped = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in not_asked(findings).items()]
-        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *skipped, ""]
+        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *skipped]
         if len(findings) < self.total:
             asking = self.questions[len(findings) % len(self.questions)]
             self.spinner.update(text=f"{asking}  {len(findings)}/{self.total}  {self.seconds():.0f} s")
@@ -242,14 +243,17 @@ def _console() -> Console:
     return Console(file=sys.stdout, highlight=False)
 
 
+class _NotImportedError(click.ClickException):
+    exit_code = NOT_IMPORTED
+
+
 def _find(target: str) -> list[Primitive]:
     try:
         return find.find(target)
     except find.NotFoundError as error:
         raise click.UsageError(str(error)) from error
     except find.ImportFailedError as error:
-        click.echo(str(error), err=True)
-        sys.exit(NOT_IMPORTED)
+        raise _NotImportedError(str(error)) from error
 
 
 @contextmanager

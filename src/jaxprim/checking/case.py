@@ -73,7 +73,8 @@ class Case(Setting):
         if not epsilon(leaf):
             return compare.exact(size.shape)
         gross = GROSS * (np.abs(size) + _largest(size))
-        return self.roughly(self.native, size, noise) + Tolerance(gross, f"{GROSS:g} of the value")
+        own = compare.rounding(np.abs(size) + _largest(size), self.native.eps, self.native.tiny, noise)
+        return own + Tolerance(gross, f"{GROSS:g} of the value")
 
     def views(self, *modes: str) -> tuple[View, ...]:
         """The precisions to ask rules in: that of the example, and float64 where implementation and rules run there."""
@@ -218,7 +219,16 @@ class Case(Setting):
             size, largest = np.abs(values[i]), _largest(values[i])
             if largest > 0:
                 found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * largest))))
-        return max(view.eps, min(COARSEST, max(found)))
+        return max(view.eps, min(COARSEST, max(found)), 0.0 if view.double else self._inaccuracy())
+
+    def _inaccuracy(self) -> float:
+        """How far the implementation is off in the example's own dtypes, by its values in double precision."""
+        double = self._double[0]
+        if double is None:
+            return 0.0
+        native, truth = self.value(self.native)[0], self.value(double)[0]
+        found = [_largest(native[i] - truth[i]) / (_largest(truth[i]) or np.inf) for i in double.outputs]
+        return max(found, default=0.0)
 
     # --------------------------------------------------------------------------------------------------- tolerances
     def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:

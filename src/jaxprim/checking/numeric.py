@@ -100,7 +100,7 @@ def _noise(along: Along, eps: float, closest: float = 0.0) -> tuple[list[Array],
         sizes = [_noise_of_leaf(rows) for rows in samples]
         found = [np.where(r, np.maximum(n, size), n) for r, n, size in zip(rough, found, sizes, strict=True)]
         flat = [f & (_jumps(rows) < 6) for f, rows in zip(flat, samples, strict=True)]
-    return [pooled(leaf) for leaf in found], coarse
+    return [pooled(leaf, np.abs(rows[0])) for leaf, rows in zip(found, samples, strict=True)], coarse
 
 
 def _jumps(rows: Array) -> Array:
@@ -132,9 +132,13 @@ def _noise_of_leaf(rows: Array) -> Array:
     return np.where(np.isfinite(found), found, 0.0)
 
 
-def pooled(errors: Array) -> Array:
-    """Errors of which some are small by chance, raised to what is usual among their neighbours."""
-    return np.maximum(errors, np.median(errors)) if errors.size else errors
+def pooled(errors: Array, size: Array) -> Array:
+    """Errors of which some are small by chance, raised to the relative error that is usual among their neighbours."""
+    usable = (size > 0) & np.isfinite(size)
+    if not np.any(usable):
+        return errors
+    usual = np.quantile(errors[usable] / size[usable], 0.5, method="lower")
+    return np.maximum(errors, np.where(usable, usual * size, 0.0))
 
 
 def derivative(along: Along, eps: float) -> list[Derivative]:

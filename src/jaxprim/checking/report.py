@@ -14,7 +14,7 @@ from . import compare
 # Bad comparisons that the text of a finding shows in full, each at another place.
 SHOWN = 2
 # What a table says of an answer; the heading of `Row.cells`.
-WHAT_IT_RESTS_ON = "worst error of the error allowed, where"
+WHAT_IT_RESTS_ON = "worst error, of what is allowed, and where"
 
 Status = Literal["fail", "departure", "pass", "not asked"]
 WORST_FIRST: tuple[Status, ...] = get_args(Status)
@@ -79,11 +79,13 @@ class Evidence:
         """The breadcrumb: one labelled fact per line."""
         yield f"{self.rule}: {self.against}"
         for label, fact in self._facts():
-            yield f"  {label + ':':<11}{fact}"
+            first, *rest = str(fact).splitlines() or [""]
+            yield f"  {label + ':':<11}{first}"
+            yield from (" " * 13 + line for line in rest)
 
     def _facts(self) -> Iterator[tuple[str, object]]:
         if self.message:
-            yield "error", self.message.replace("\n", "\n" + " " * 13)
+            yield "error", self.message
         if self.leaf:
             yield "at", self.where + (f" ({self.bad} of {self.judged} elements are off)" if self.judged > 1 else "")
         if self.got is not None:

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jaxprim.checking import numeric
+
+DOUBLE, SINGLE = 2.0**-52, 2.0**-23
+
+
+def along(fn, x, t, dtype=np.float64):
+    """g(h) = fn(x + h t) in a dtype, as the checker evaluates an implementation."""
+    x, t = np.asarray(x), np.asarray(t)
+
+    def g(h):
+        with np.errstate(all="ignore"):
+            return [np.asarray(fn((x + h * t).astype(dtype))).astype(np.result_type(x, np.float64))]
+
+    return g
+
+
+def derivative(fn, x, t, eps=DOUBLE, dtype=np.float64):
+    return numeric.derivative(along(fn, x, t, dtype), eps)[0]
+
+
+@pytest.mark.parametrize(
+    ("fn", "slope", "x"),
+    [
+        (np.sin, np.cos, [0.1, 1.0, -3.0]),
+        (np.exp, np.exp, [1e-3, 2.0, -20.0]),
+        (lambda x: 1 / x, lambda x: -1 / x**2, [1e-12, 1.0, 1e12]),
+        (lambda x: np.sin(1e3 * x), lambda x: 1e3 * np.cos(1e3 * x), [1.0, 2.0]),
+        (lambda x: x**5, lambda x: 5 * x**4, [1.0, -2.0]),
+    ],
+)
+def test_double_precision_is_accurate_and_knows_how_accurate(fn, slope, x):
+    t = 0.7 * np.asarray(x)
+    found = derivative(fn, x, t)
+    truth = slope(np.asarray(x)) * t
+    assert np.all(found.judged)
+    assert np.all(np.abs(found.value - truth) <= 4 * found.error + 1e-13 * np.abs(truth))
+    assert np.all(found.error <= 1e-8 * np.abs(truth))
+
+
+def test_single_precision_says_so_in_its_error():
+    x = np.linspace(0.2, 2.0, 200)
+    found = derivative(np.sin, x, x, SINGLE, np.float32)
+    miss = np.abs(found.value - np.cos(x) * x)
+    assert np.all(found.judged)
+    assert np.all(miss <= 8 * found.error)
+    assert np.median(found.error) < 1e-4
+
+
+def test_a_float32_computation_behind_a_float64_interface_is_noticed():
+    x = np.linspace(0.2, 2.0, 200)
+    found = derivative(lambda x: np.sin(x.astype(np.float32)), x, x)
+    assert np.all(np.abs(found.value - np.cos(x) * x) <= 8 * found.error)
+    assert 1e-7 < np.median(found.error) < 1e-4
+
+
+def test_the_derivative_along_a_complex_direction_is_real_linear_alone():
+    z, t = np.array([1 + 2j, -0.5j]), np.array([0.3 - 1j, 2 + 1j])
+    assert np.allclose(derivative(np.conj, z, t, dtype=complex).value, np.conj(t), rtol=1e-9)
+    assert np.allclose(derivative(np.exp, z, t, dtype=complex).value, np.exp(z) * t, rtol=1e-9)
+
+
+def test_a_kink_at_the_point_is_recognised_with_both_slopes():
+    found = derivative(lambda x: np.maximum(x, 0) * np.exp(x), [0.0, 1.0, -1.0], [2.0, 1.0, 1.0])
+    assert found.judged.tolist() == [True, True, True]
+    assert found.slack.nonzero()[0].tolist() == [0]
+    assert found.value[0] - found.slack[0] == pytest.approx(0, abs=1e-3)
+    assert found.value[0] + found.slack[0] == pytest.approx(2, abs=1e-3)
+    assert found.kinks == 1
+
+
+def test_a_jump_at_the_point_and_a_point_outside_the_domain_are_not_judged():
+    found = derivative(np.floor, [1.0, 1.5], [1.0, 1.0])
+    assert found.judged.tolist() == [False, True]
+    found = derivative(np.sqrt, [0.0, 4.0], [1.0, 1.0])
+    assert found.judged.tolist() == [False, True]
+    assert found.value[1] == pytest.approx(0.25)
+
+
+def test_steps_that_are_all_too_large_for_the_function_do_not_agree_on_a_wrong_slope():
+    # Near a singular matrix: the pole is at a distance of 1e-6.
+    found = derivative(lambda x: 1 / (x - 1 + 1e-6), [1.0], [1.0])
+    assert found.judged.all()
+    assert found.value[0] == pytest.approx(-1e12, rel=1e-4)
+
+
+@pytest.mark.parametrize(("size", "eps"), [(1e-10, DOUBLE), (1e-5, DOUBLE), (1e-4, SINGLE)])
+def test_noise_is_measured(size, eps):
+    rng = np.random.default_rng(0)
+    found = numeric.noise(lambda h: [np.sin(1 + h * np.linspace(0, 1, 50)) + size * rng.normal(size=50)], eps)[0]
+    assert 0.3 * size < np.median(found) < 3 * size
+
+
+def test_a_smooth_function_has_no_more_noise_than_its_roundings():
+    x = np.linspace(0.1, 2, 50)
+    assert np.all(numeric.noise(along(np.exp, x, x), DOUBLE)[0] < 4 * DOUBLE * np.exp(x))
+
+
+def test_a_step_function_hidden_behind_a_smooth_factor_is_noise():
+    x = np.array([1e-2])
+    cosm = lambda x: (np.float32(1) - np.cos(x)) / x**2
+    assert numeric.noise(along(cosm, x, x, np.float32), SINGLE)[0] > 1e-5
+
+
+def test_integers_have_no_noise():
+    assert numeric.noise(lambda h: [np.arange(3)], DOUBLE)[0].tolist() == [0, 0, 0]
+
+
+def test_nothing_to_differentiate():
+    found = derivative(np.sin, np.zeros((0, 3)), np.zeros((0, 3)))
+    assert found.value.shape == (0, 3)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from jaxprim import CheckFailed
+from jaxprim.checking.report import Evidence, Finding, Report, not_asked, number, rows
+
+GOOD = Evidence("impl", "jit against eager", "result", (1,), 1.0, 1.0, 1e-8, 1e-6, "because", 0, judged=3)
+BAD = Evidence(
+    "vjp", "differences along x", "cotangent of x", (2, 0), 4.0, 2.0, 2.0, 1e-6, "because", 7, judged=6, bad=2, ok=False
+)
+RAISED = Evidence("vjp", "raised", message="ValueError: no\nsecond line", seed=7, ok=False)
+
+
+def finding(status="pass", evidence=(GOOD,), question="jit", example="x=float32[3]", **more):
+    return Finding(question, "op", example, status, tuple(evidence), compared=len(evidence), **more)
+
+
+def test_ok():
+    assert [finding(status).ok for status in ("pass", "departure", "not asked", "fail")] == [True, True, True, False]
+
+
+def test_a_failure_carries_its_breadcrumb():
+    assert finding("fail", [BAD, GOOD], "vjp-differences", notes=("one element lies on a kink",)).text() == (
+        "fail: vjp-differences of op at x=float32[3]\n"
+        "  vjp: differences along x\n"
+        "    at:        cotangent of x[2,0] (2 of 6 elements are off)\n"
+        "    got:       4  (got / expected = 2)\n"
+        "    expected:  2\n"
+        "    off by:    2, allowed 1e-06: because\n"
+        "    seed:      7\n"
+        "  note: one element lies on a kink"
+    )
+
+
+def test_an_exception_keeps_its_lines():
+    assert finding("fail", [RAISED]).text() == (
+        "fail: jit of op at x=float32[3]\n"
+        "  vjp: raised\n"
+        "    error:     ValueError: no\n"
+        "               second line\n"
+        "    seed:      7"
+    )
+
+
+def test_a_finding_shows_each_place_once():
+    text = finding(
+        "fail", [BAD, BAD, dataclasses.replace(BAD, index=(0, 0)), dataclasses.replace(BAD, index=(1, 0))]
+    ).text()
+    assert text.count("    at:") == 2
+    assert "and 2 more comparisons that are off" in text
+
+
+def test_the_worst_evidence():
+    worse = dataclasses.replace(GOOD, error=5e-7)
+    assert finding(evidence=[GOOD, worse]).worst is worse
+    assert finding("fail", [BAD, worse]).worst is BAD
+    assert finding(evidence=[]).worst is None
+
+
+def test_ratio():
+    assert GOOD.ratio == pytest.approx(0.01)
+    assert dataclasses.replace(GOOD, error=0.0, tolerance=0.0).ratio == 0
+    assert dataclasses.replace(GOOD, error=1.0, tolerance=0.0).ratio == float("inf")
+    assert RAISED.ratio == float("inf")
+
+
+def test_a_row_is_the_worst_of_its_examples():
+    row, other = rows(
+        [finding(), finding("fail", [BAD], example="y"), finding("not asked", [], "vmap", reason="no array")]
+    )
+    assert (row.question, row.status, len(row.findings)) == ("jit", "fail", 2)
+    assert row.cells() == ("2", "2.0e+00 of 1.0e-06, cotangent of x[2,0]")
+    assert other.cells() == ("0", "no array")
+
+
+def test_a_report_reads():
+    report = Report(
+        "op",
+        7,
+        (
+            finding(),
+            finding("fail", [BAD], "vjp-differences"),
+            finding("departure", [BAD], "vjp-linear", reason="declared surrogate: clipped"),
+            finding("not asked", [], "vmap", reason="no operand is an array"),
+            finding("not asked", [], "vmap-jvp", reason="no operand is an array"),
+        ),
+    )
+    assert not report.ok
+    assert [f.question for f in report.bad] == ["vjp-differences"]
+    assert str(report).splitlines()[:7] == [
+        "op: 1 of 3 questions pass, 1 FAIL, 1 depart as declared, 2 not asked, at 1 example (seed 7)",
+        "at x=float32[3]",
+        "                              compared  worst error, of what is allowed, and where",
+        "  pass       jit                     1  1.0e-08 of 1.0e-06, result[1]",
+        "  fail       vjp-differences         1  2.0e+00 of 1.0e-06, cotangent of x[2,0]",
+        "  departure  vjp-linear              1  declared surrogate: clipped",
+        "  not asked  vmap, vmap-jvp: no operand is an array",
+    ]
+    assert not_asked(report.findings) == {"no operand is an array": ["vmap", "vmap-jvp"]}
+    with pytest.raises(CheckFailed) as error:
+        report.raise_if_bad()
+    assert str(error.value) == report.text()
+
+
+def test_a_good_report_raises_nothing():
+    Report("op", 0, (finding(),)).raise_if_bad()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2.0, "2"), (1 / 3, "0.333333333"), (1 - 2j, "1-2j"), (7, "7"), (True, "True"), ("f32", "f32")]
+)
+def test_number(value, text):
+    assert number(value) == text
