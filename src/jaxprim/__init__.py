@@ -19,6 +19,7 @@ from jaxprim._zeros import Zero
 if TYPE_CHECKING:
     from jaxprim import kernels
     from jaxprim.checking import Finding, Report, check
+    from jaxprim.kernels.host import from_numpy
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "Zero",
     "ad",
     "check",
+    "from_numpy",
     "kernels",
     "mlir",
     "primitive",
@@ -52,6 +54,10 @@ def __getattr__(name: str) -> Any:
         from jaxprim import checking
 
         return getattr(checking, name)
+    if name == "from_numpy":
+        from jaxprim.kernels.host import from_numpy
+
+        return from_numpy
     if name == "kernels":
         import jaxprim.kernels
 

@@ -30,6 +30,7 @@ def _given(rule: Rule) -> RuleInfo:
         notes.append(f"surrogate: {rule.surrogate}")
     if rule.operands is not None:
         notes.append(f"per operand: {', '.join(rule.operands)}")
+    notes.extend(getattr(rule.author, "notes", ()))  # what jaxprim says of a rule that it wrote itself
     return RuleInfo(rule.name, "given", rule.origin, notes=tuple(notes))
 
 

@@ -24,6 +24,7 @@ from jaxprim._errors import KernelError, text
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES
 from jaxprim.kernels.signature import Array, Signature
+from jaxprim.kernels.sizes import local
 
 _ITEM = re.compile(r"(&)?\s*(.+?)\s*(?::\s*(\w+))?", re.DOTALL)
 _SCRATCH = re.compile(r"scratch\s+(\w+)\s*\[(.+)\]", re.DOTALL)
@@ -62,14 +63,16 @@ class Layout:
 
 def arguments(signature: Signature, spec: str | None, layout: Layout) -> list[Argument]:
     """The arguments of the function behind a signature."""
-    if spec is not None:
-        items = list(_split(spec))
-    else:
-        by_pointer = [array.name for array in signature.results if not array.by_value]
-        attributes = [attribute.name for attribute in signature.attributes]
-        plain_sizes = [size for size in signature.sizes if size not in attributes]
-        items = [*(array.name for array in signature.operands), *attributes, *plain_sizes, *by_pointer]
+    items = default_order(signature) if spec is None else list(_split(spec))
     return [_argument(signature, item, index, layout, spec or "") for index, item in enumerate(items)]
+
+
+def default_order(signature: Signature) -> list[str]:
+    """Operands, attributes, sizes, results."""
+    by_pointer = [array.name for array in signature.results if not array.by_value]
+    attributes = [attribute.name for attribute in signature.attributes]
+    plain_sizes = [size for size in signature.sizes if size not in attributes]
+    return [*(array.name for array in signature.operands), *attributes, *plain_sizes, *by_pointer]
 
 
 def _split(spec: str) -> Iterator[str]:
@@ -98,7 +101,7 @@ def _argument(signature: Signature, item: str, index: int, layout: Layout, spec:
 
 def _pointer(array: Array, is_result: bool) -> Argument:
     kind = array.type.c if is_result else f"const {array.type.c}"
-    return Argument(f"{kind}*", f"at_{array.name}")
+    return Argument(f"{kind}*", local(array.name))
 
 
 def _by_pointer(kind: str, value: str, local: str, name: str) -> Argument:
@@ -121,8 +124,7 @@ def _number(
     if source in scalars:
         row = scalars[source].type
         kind = as_type(row.c if layout.here else str(row.c_value))
-        value = f"at_{source}" if source in {row.name for row in signature.operands} else source
-        return kind, f"static_cast<{kind}>({value})"
+        return kind, f"static_cast<{kind}>({local(source)})"
     return _constant(source, as_type) or _size(signature, source, dtype, layout, exact)
 
 
@@ -172,7 +174,7 @@ def _copy(signature: Signature, match: re.Match[str], index: int) -> Argument | 
     result, operand = results[match[1]], operands[match[2]]
     if (result.dtype, result.dims) != (operand.dtype, operand.dims) or result.by_value:
         return None
-    source, target = f"at_{operand.name}", f"at_{result.name}"
+    source, target = local(operand.name), local(result.name)
     count = f"buffers[{list(operands).index(operand.name)}].count()"
     return Argument(f"{result.type.c}*", target, f"copy({target}, {source}, {count});")
 

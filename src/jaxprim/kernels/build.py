@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -143,7 +144,7 @@ def _read(file: Path) -> str:
 def library(source: Source) -> tuple[ctypes.CDLL, str]:
     """The loaded library of a source and its key; compiled if it is not in the cache."""
     found = key(source)
-    folder = cache_folder() / f"{source.name}-{found}"
+    folder = cache_folder() / f"{re.sub(r'\W+', '_', source.name)}-{found}"
     if not _is_fresh(folder):
         _build_once(source, folder)
     return ctypes.CDLL(str(folder / "kernel.so")), found

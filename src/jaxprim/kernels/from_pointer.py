@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import secrets
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from jaxprim._errors import KernelError, text
-from jaxprim.kernels import build, frames
+from jaxprim.kernels import build, frames, pointers
+from jaxprim.kernels.arguments import Layout, default_order
+from jaxprim.kernels.arguments import arguments as passed_arguments
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.from_source import register
+from jaxprim.kernels.from_source import meanings, register
 from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler
 from jaxprim.kernels.kernel import Kernel, Target
+from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import Signature, parse
 
 # One number per process: see `handler.PROCESS`. A forked child has the parent's addresses, and its number.
@@ -27,7 +30,7 @@ def c_function(
     *,
     arguments: str | None = None,
     sizes: str = "i64",
-    status: bool = False,
+    status: bool | Mapping[int, str] = False,
     threads: int | None = 1,
     order: str = "C",
     name: str | None = None,
@@ -41,7 +44,8 @@ def c_function(
             pointers; see `jaxprim.kernels.signature`.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the type of sizes, ``"i64"`` or ``"i32"``.
-        status: whether the function returns an integer that is 0 where all went well.
+        status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
+            ``{1: "the matrix is singular"}``.
         threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
         order: ``"F"`` for arrays in Fortran order.
         name: what messages call it.
@@ -57,18 +61,32 @@ def c_function(
     """
     found = parse(signature)
     name = name or found.function or _name(pointer)
-    call = Function(name, "address", arguments, sizes, status, 0 if threads is None else threads)
-    handler(found.resolve(dict.fromkeys(found.variables, "f64")), call)  # a wrong signature is told at once
+    prototype = pointers.declared(pointer)
+    if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
+        arguments = ", ".join([*default_order(found), "0"])
+    call = Function(
+        name, "address", arguments, sizes, status is not False, meanings(status), 0 if threads is None else threads
+    )
+    _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
+    address_of(pointer)
     return Kernel(
         name, found, lambda resolved: pointer_target(resolved, call, pointer), origin=frames.origin(), order=order
     )
 
 
-def pointer_target(signature: Signature, call: Function, pointer: Any) -> Target:
+def _check(signature: Signature, call: Function, prototype: str | None) -> None:
+    """Tell at once what is wrong with a signature."""
+    handler(signature, call)
+    if prototype is not None:
+        passed = [argument.type for argument in passed_arguments(signature, call.arguments, Layout(call.size))]
+        pointers.check_prototype(call.name, prototype, passed)
+
+
+def pointer_target(signature: Signature, call: Function, pointer: Any, **attributes: Any) -> Target:
     """The registered handler that calls a function of this signature at an address."""
     target = _trampoline(signature, call)
     # The kernel, which the program holds, keeps the pointer alive.
-    return Target(target.name, {ADDRESS: np.int64(address_of(pointer)), PROCESS: np.int64(_TOKEN)})
+    return Target(target.name, {ADDRESS: np.int64(address_of(pointer)), PROCESS: np.int64(_TOKEN), **attributes})
 
 
 @cache
@@ -77,62 +95,6 @@ def _trampoline(signature: Signature, call: Function) -> Target:
     library, key = build.library(source)
     getattr(library, PROCESS)(ctypes.c_int64(_TOKEN))
     return register(library, SYMBOL, f"jaxprim.{call.name}.{key}", "cpu")
-
-
-# ---------------------------------------------------------------------------------------------------------- addresses
-def address_of(pointer: Any) -> int:
-    """The address of a function, in whichever form Python holds it."""
-    for read in (_integer, _ctypes, _capsule, _low_level_callable, _numba, _cffi):
-        address = read(pointer)
-        if address:
-            return address
-    raise KernelError(
-        text(
-            "c_function got something that is no C function.",
-            got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
-            expected="a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a "
-            "numba cfunc, or an address that is not 0",
-        )
-    )
-
-
-def _integer(pointer: Any) -> int | None:
-    return int(pointer) if isinstance(pointer, int | np.integer) and not isinstance(pointer, bool) else None
-
-
-def _ctypes(pointer: Any) -> int | None:
-    if isinstance(pointer, ctypes._CFuncPtr | ctypes.c_void_p):  # pyright: ignore
-        return ctypes.cast(pointer, ctypes.c_void_p).value
-    return None
-
-
-def _capsule(pointer: Any) -> int | None:
-    if type(pointer).__name__ != "PyCapsule":
-        return None
-    api = ctypes.pythonapi
-    api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
-    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    return api.PyCapsule_GetPointer(pointer, api.PyCapsule_GetName(pointer))
-
-
-def _low_level_callable(pointer: Any) -> int | None:
-    # SciPy's class is a tuple whose first entry is a capsule, which holds the function's address.
-    is_callable = type(pointer).__name__ == "LowLevelCallable" and isinstance(pointer, tuple)
-    return _capsule(tuple.__getitem__(pointer, 0)) if is_callable else None
-
-
-def _numba(pointer: Any) -> int | None:
-    address = getattr(pointer, "address", None)
-    return address if isinstance(address, int) else None
-
-
-def _cffi(pointer: Any) -> int | None:
-    if type(pointer).__module__ != "_cffi_backend":
-        return None
-    import cffi
-
-    return int(cffi.FFI().cast("intptr_t", pointer))
 
 
 def _name(pointer: Any) -> str:

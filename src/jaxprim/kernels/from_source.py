@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def cpp(
     function: str | None = None,
     arguments: str | None = None,
     sizes: str = "i64",
+    status: Mapping[int, str] | None = None,
     threads: int | None = 1,
     order: str = "C",
     flags: Sequence[str] = (),
@@ -47,6 +48,7 @@ def cpp(
         function: the function's name, if the signature does not say it.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the type of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
+        status: what integers mean that the function returns, such as ``{1: "the matrix is singular"}``.
         threads: over how many threads batch axes are spread; None for as many as XLA has.
         order: ``"F"`` for arrays in Fortran order.
         flags: further options for the compiler, such as ``"-march=native"``.
@@ -65,7 +67,7 @@ def cpp(
         >>> cumsum(jnp.array([1.0, 2.0, 3.0], jnp.float32)).tolist()
         [1.0, 3.0, 6.0]
     """
-    options = Options("c++", handler, arguments, sizes, threads, order, flags, include, libraries)
+    options = Options("c++", handler, arguments, sizes, status, threads, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
 
@@ -77,6 +79,7 @@ def cuda(
     function: str | None = None,
     arguments: str | None = None,
     sizes: str = "i64",
+    status: Mapping[int, str] | None = None,
     order: str = "C",
     flags: Sequence[str] = (),
     include: Sequence[str | Path] = (),
@@ -87,7 +90,7 @@ def cuda(
     The function runs on the host. It gets pointers to memory of the device, the other arguments as for `cpp`, and last the
     ``cudaStream_t`` on which it must launch. An error of a launch is raised in Python.
     """
-    options = Options("cuda", handler, arguments, sizes, 1, order, flags, include, libraries)
+    options = Options("cuda", handler, arguments, sizes, status, 1, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
 
@@ -100,6 +103,7 @@ class Options:
         handler: str | None,
         arguments: str | None,
         sizes: str,
+        status: Mapping[int, str] | None,
         threads: int | None,
         order: str,
         flags: Sequence[str],
@@ -107,6 +111,7 @@ class Options:
         libraries: Sequence[str],
     ) -> None:
         self.language, self.handler, self.arguments, self.sizes, self.order = language, handler, arguments, sizes, order
+        self.meanings = meanings(status or {})
         self.threads = 0 if threads is None else threads
         self.flags, self.libraries = tuple(flags), tuple(libraries)
         self.include = tuple(Path(folder).absolute() for folder in include)
@@ -124,7 +129,13 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     name = function or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
     call = Function(
-        name, "here", options.arguments, options.sizes, threads=options.threads, cuda=options.language == "cuda"
+        name,
+        "here",
+        options.arguments,
+        options.sizes,
+        meanings=options.meanings,
+        threads=options.threads,
+        cuda=options.language == "cuda",
     )
     handler_source(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # a wrong signature is told at once
 
@@ -134,6 +145,11 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
         return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
 
     return Kernel(name, found, load, platform=options.platform, origin=frames.origin(), order=options.order)
+
+
+def meanings(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
+    """What a function's status means, as `Function` holds it."""
+    return () if isinstance(status, bool) else tuple(sorted(status.items()))
 
 
 def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, options: Options) -> Kernel:

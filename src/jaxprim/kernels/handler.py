@@ -7,17 +7,19 @@ call, checks it, and runs the function for each position of the batch axes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxprim.kernels.arguments import Argument, Layout, arguments
 from jaxprim.kernels.signature import Array, Signature
-from jaxprim.kernels.sizes import to_c
+from jaxprim.kernels.sizes import local, to_c
 
 SYMBOL = "jaxprim_handler"
 # Attributes of a function that is known by address. The second is random in each process: a program that was compiled
 # in another process, and is loaded from a cache or a file, must not jump to an address that means nothing here.
 ADDRESS, PROCESS = "jaxprim_function", "jaxprim_process"
+LOCK = "jaxprim_lock"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Function:
         arguments: their order, where it is not the default one.
         size: the type in which sizes are passed.
         status: whether a returned integer that is not 0 is an error (a function that stands here says so itself).
+        meanings: what such integers mean.
         threads: over how many threads of XLA the batch axes are spread; 0 for all.
+        exclusive: whether no two functions of this kind may run at once in a process.
         cuda: whether it runs on a CUDA stream, which it gets last.
     """
 
@@ -39,7 +43,9 @@ class Function:
     arguments: str | None = None
     size: str = "i64"
     status: bool = False
+    meanings: tuple[tuple[int, str], ...] = ()
     threads: int = 1
+    exclusive: bool = False
     cuda: bool = False
 
 
@@ -52,8 +58,9 @@ def handler(signature: Signature, function: Function) -> str:
         *_declaration(signature, function, passed),
         *(["static int64_t jaxprim_token;"] if function.how == "address" else []),
         *([f'extern "C" void {PROCESS}(int64_t token) {{ jaxprim_token = token; }}'] * (function.how == "address")),
+        *_meanings(function),
         f'extern "C" XLA_FFI_Error* {SYMBOL}(XLA_FFI_CallFrame* frame) {{',
-        f'  return jaxprim::handle("{function.name}", frame, [](const jaxprim::Call& call) {{',
+        f'  return jaxprim::handle("{function.name}", meaning, frame, [](const jaxprim::Call& call) {{',
         *(f"    {line}" for line in _body(signature, function, passed)),
         "  });",
         "}",
@@ -63,7 +70,7 @@ def handler(signature: Signature, function: Function) -> str:
 
 def attribute_names(signature: Signature, function: Function) -> list[str]:
     """The attributes that a handler reads, in XLA's order."""
-    extra = [ADDRESS, PROCESS] if function.how == "address" else []
+    extra = [ADDRESS, PROCESS] * (function.how == "address") + [LOCK] * function.exclusive
     return sorted([*(attribute.name for attribute in signature.attributes), *extra])
 
 
@@ -77,7 +84,7 @@ def prototype(signature: Signature, function: Function) -> str:
 
 
 def _plain_name(value: str, index: int) -> str:
-    name = value.removeprefix("at_").split("{")[-1].split("(")[-1].strip("})").removeprefix("at_")
+    name = value.split("{")[-1].split("(")[-1].strip("})").removeprefix("v_")
     return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
 
 
@@ -97,6 +104,18 @@ def _declaration(signature: Signature, function: Function, passed: Sequence[Argu
     return []
 
 
+def _meanings(function: Function) -> list[str]:
+    cases = [f"    case {code}: return {json.dumps(words)};" for code, words in function.meanings]
+    return [
+        "static const char* meaning(int64_t code) {",
+        "  switch (code) {",
+        *cases,
+        "    default: return nullptr;",
+        "  }",
+        "}",
+    ]
+
+
 def _body(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
     arrays = [*signature.operands, *signature.results]
     names = attribute_names(signature, function)
@@ -110,6 +129,7 @@ def _body(signature: Signature, function: Function, passed: Sequence[Argument]) 
         *_address(function, names),
         *(["const auto stream = static_cast<cudaStream_t>(call.stream());"] if function.cuda else []),
         *_copier(function, passed),
+        *([f"const jaxprim::Exclusive lock({_read_i64(names, LOCK)});"] if function.exclusive else []),
         f"jaxprim::for_each(call, buffers, {function.threads}, [&](const int64_t* at) {{",
         *(f"  {line}" for line in _element(signature, function, passed)),
         "});",
@@ -130,7 +150,7 @@ def _sizes(signature: Signature) -> list[str]:
     for index, array in enumerate((*signature.operands, *signature.results)):
         for axis, (dim, node) in enumerate(zip(array.dims, array.expressions, strict=True)):
             if dim in signature.sizes and dim not in known:
-                lines.append(f"[[maybe_unused]] const int64_t {dim} = buffers[{index}].size({axis});")
+                lines.append(f"[[maybe_unused]] const int64_t {local(dim)} = buffers[{index}].size({axis});")
                 known.add(dim)
             else:
                 lines.append(f"call.require(buffers[{index}], {axis}, {to_c(node)});")
@@ -139,7 +159,7 @@ def _sizes(signature: Signature) -> list[str]:
 
 def _attributes(signature: Signature, names: Sequence[str]) -> list[str]:
     return [
-        f'[[maybe_unused]] const {row.type.c} {row.name} = call.attribute<{row.type.c}>({names.index(row.name)}, '
+        f'[[maybe_unused]] const {row.type.c} {local(row.name)} = call.attribute<{row.type.c}>({names.index(row.name)}, '
         f'"{row.name}", {row.type.xla});'
         for row in signature.attributes
     ]
@@ -148,12 +168,15 @@ def _attributes(signature: Signature, names: Sequence[str]) -> list[str]:
 def _address(function: Function, names: Sequence[str]) -> list[str]:
     if function.how != "address":
         return []
-    read = [f'call.attribute<int64_t>({names.index(n)}, "{n}", XLA_FFI_DataType_S64)' for n in (PROCESS, ADDRESS)]
     return [
-        f"if ({read[0]} != jaxprim_token)",
+        f"if ({_read_i64(names, PROCESS)} != jaxprim_token)",
         '  call.refuse("this program was compiled in another process, where the function had another address");',
-        f"const auto function = reinterpret_cast<Function>({read[1]});",
+        f"const auto function = reinterpret_cast<Function>({_read_i64(names, ADDRESS)});",
     ]
+
+
+def _read_i64(names: Sequence[str], name: str) -> str:
+    return f'call.attribute<int64_t>({names.index(name)}, "{name}", XLA_FFI_DataType_S64)'
 
 
 def _copier(function: Function, passed: Sequence[Argument]) -> list[str]:
@@ -192,8 +215,8 @@ def _at(signature: Signature, function: Function, index: int) -> str:
     kind = ("" if is_result else "const ") + (_value_type(array, function) if array.by_value else array.type.c)
     place = f"buffers[{index}].at<{kind}>(at[{index}])"
     if array.by_value and not is_result:
-        return f"{kind} at_{array.name} = *{place};"
-    return f"[[maybe_unused]] {kind}* at_{array.name} = {place};"
+        return f"{kind} {local(array.name)} = *{place};"
+    return f"[[maybe_unused]] {kind}* {local(array.name)} = {place};"
 
 
 def _value_type(array: Array, function: Function) -> str:
@@ -203,7 +226,7 @@ def _value_type(array: Array, function: Function) -> str:
 
 def _call(signature: Signature, function: Function, call: str) -> str:
     if signature.results[0].by_value:
-        return f"*at_{signature.results[0].name} = {call};"
+        return f"*{local(signature.results[0].name)} = {call};"
     if function.how == "here":
         return f"jaxprim::invoke(call, [&] {{ return {call}; }});"
     return f"call.status({call});" if function.status else f"{call};"

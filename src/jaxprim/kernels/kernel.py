@@ -20,6 +20,7 @@ import numpy as np
 from jaxprim import _jax
 from jaxprim._avals import complete, equalize_varying
 from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._signature import typed
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.signature import Signature
 
@@ -73,8 +74,8 @@ class Kernel:
                 return self._apply(operands, attributes)
             return self._eager(attributes)(*operands)
         except TypeError as error:
-            if not isinstance(error, BadCall):
-                self._avals(operands)  # names the operand, if that is the reason
+            if not isinstance(error, BadCall):  # names the operand or attribute, if that is the reason
+                bind(self.name, self.signature, self._avals(operands), attributes)
             raise
 
     def build(self, **types: str) -> Kernel:
@@ -89,7 +90,7 @@ class Kernel:
         return self._targets[signature]
 
     def _eager(self, attributes: Mapping[str, Any]) -> Callable[..., Any]:
-        key = tuple(sorted((name, type(value), repr(value)) for name, value in attributes.items()))
+        key = tuple((name, typed(value)) for name, value in attributes.items())
         if key not in self._compiled:
             apply = lambda *operands: self._apply(operands, attributes)
             apply.__name__ = apply.__qualname__ = self.name
@@ -105,7 +106,7 @@ class Kernel:
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes)
         leaves = [
-            _settle(operand, array.type.numpy, shape)
+            settle(operand, array.type.numpy, shape)
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
         ]
         if _jax.mesh_in_reach():
@@ -147,7 +148,7 @@ def _aval(kernel: str, name: str, operand: Any) -> Any:
         ) from None
 
 
-def _settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+def settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """An operand with the kernel's dtype (a Python number takes it) and with all batch axes."""
     if _jax.typeof(operand).dtype != dtype:
         operand = jax.lax.convert_element_type(operand, dtype)

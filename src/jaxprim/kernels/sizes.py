@@ -42,7 +42,20 @@ def evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
 
 
 def to_c(node: ast.expr) -> str:
-    """The expression in C, where all sizes are 64-bit integers."""
+    """The expression in C, where all sizes are 64-bit integers and are called `local` of their names."""
     if isinstance(node, ast.BinOp):
         return f"({to_c(node.left)} {_OPERATIONS[type(node.op)][0]} {to_c(node.right)})"
-    return node.id if isinstance(node, ast.Name) else f"INT64_C({node.value})"  # pyright: ignore
+    return local(node.id) if isinstance(node, ast.Name) else f"INT64_C({node.value})"  # pyright: ignore
+
+
+def to_python(node: ast.expr) -> str:
+    """The expression in Python, with the same names."""
+    if isinstance(node, ast.BinOp):
+        symbol = "//" if isinstance(node.op, ast.FloorDiv) else _OPERATIONS[type(node.op)][0]
+        return f"({to_python(node.left)} {symbol} {to_python(node.right)})"
+    return to_c(node) if isinstance(node, ast.Name) else ast.unparse(node)
+
+
+def local(name: str) -> str:
+    """What a name of a signature is called in generated C++, where it may be a keyword or a name of jaxprim's."""
+    return f"v_{name}"

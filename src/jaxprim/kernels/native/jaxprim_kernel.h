@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <complex>
 #include <condition_variable>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -63,9 +65,12 @@ struct Buffer {
   }
 };
 
+// What a status other than 0 means, in words; nullptr where its author did not say.
+using Meaning = const char* (*)(int64_t code);
+
 class Call {
  public:
-  Call(const char* name, XLA_FFI_CallFrame* frame) : name_(name), frame_(frame) {}
+  Call(const char* name, Meaning meaning, XLA_FFI_CallFrame* frame) : name_(name), meaning_(meaning), frame_(frame) {}
 
   void expect(int64_t operands, int64_t results, int64_t attributes) const {
     if (frame_->args.size != operands || frame_->rets.size != results || frame_->attrs.size != attributes)
@@ -100,9 +105,11 @@ class Call {
 
   // A status that is not 0 is an error.
   void status(int64_t code) const {
-    if (code != 0)
-      throw Refused(std::string(name_) + ": the kernel returned status " + std::to_string(code),
-                    XLA_FFI_Error_Code_UNKNOWN);
+    if (code == 0) return;
+    const char* meaning = meaning_(code);
+    throw Refused(std::string(name_) + ": " +
+                      (meaning != nullptr ? meaning : "the kernel returned status " + std::to_string(code)),
+                  XLA_FFI_Error_Code_UNKNOWN);
   }
 
   void* stream() const {
@@ -150,7 +157,23 @@ class Call {
   }
 
   const char* name_;
+  Meaning meaning_;
   XLA_FFI_CallFrame* frame_;
+};
+
+// Holds a lock that all handlers of this process share, by the address of its word. Who has to wait sleeps.
+class Exclusive {
+ public:
+  explicit Exclusive(int64_t address) : word_(reinterpret_cast<int32_t*>(address)) {
+    while (__atomic_exchange_n(word_, 1, __ATOMIC_ACQUIRE) != 0)
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
+  ~Exclusive() { __atomic_store_n(word_, 0, __ATOMIC_RELEASE); }
+  Exclusive(const Exclusive&) = delete;
+  Exclusive& operator=(const Exclusive&) = delete;
+
+ private:
+  int32_t* word_;
 };
 
 // ------------------------------------------------------------------------------------------ the loop over batch axes
@@ -322,10 +345,10 @@ inline bool answer_metadata(XLA_FFI_CallFrame* frame) {
 }
 
 template <class Body>
-XLA_FFI_Error* handle(const char* name, XLA_FFI_CallFrame* frame, Body body) {
+XLA_FFI_Error* handle(const char* name, Meaning meaning, XLA_FFI_CallFrame* frame, Body body) {
   if (answer_metadata(frame)) return nullptr;
   try {
-    body(Call(name, frame));
+    body(Call(name, meaning, frame));
     return nullptr;
   } catch (const Refused& error) {
     return make_error(frame->api, error.code, error.what());

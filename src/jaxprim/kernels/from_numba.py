@@ -1,0 +1,255 @@
+"""`numba`: a Numba function as a kernel.
+
+Around the author's function stands a C function, compiled by Numba once for each set of types, which makes arrays of the
+pointers that XLA hands over. It is called by its address, as any other C function.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim._errors import KernelError, text
+from jaxprim.kernels import frames
+from jaxprim.kernels.arguments import default_order
+from jaxprim.kernels.binding import bind
+from jaxprim.kernels.from_pointer import pointer_target
+from jaxprim.kernels.handler import LOCK, Function
+from jaxprim.kernels.kernel import Kernel, Target, settle
+from jaxprim.kernels.signature import Array, Attribute, Signature, parse
+from jaxprim.kernels.sizes import local, to_python
+
+# Numba's simplest threading layer ends the process when two parallel functions run at once: they take turns.
+_LOCK = ctypes.c_int32(0)
+_RAISED, _OTHER_SHAPE = 1, 2
+
+
+def numba(
+    fn: Callable[..., Any], signature: str | None = None, *, threads: int | None = 1, name: str | None = None
+) -> Kernel:
+    """A Numba function as a kernel for CPUs: compiled once for each set of types, and called without Python.
+
+    Args:
+        fn: a function that Numba compiled, or a Python function that it can compile. It gets its operands as arrays, its
+            attributes as numbers, and then its results as arrays to write into; or it takes no results and returns them.
+            ``parallel=True`` works.
+        signature: ``"(x: T[n, d], w: T[d]; eps: T) -> T[n, d]"``, where T stands for any dtype. Without one, the
+            function takes numbers and returns one, and is applied to each element.
+        threads: over how many threads batch axes are spread; None for as many as XLA has.
+        name: what messages call it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxprim import kernels
+        >>> def running_max(x, out):
+        ...     best = x[0]
+        ...     for i in range(len(x)):
+        ...         best = max(best, x[i])
+        ...         out[i] = best
+        >>> kernel = kernels.numba(running_max, "(x: T[..., n]) -> T[..., n]")
+        >>> kernel(jnp.array([1, 3, 2])).tolist()
+        [1, 3, 3]
+    """
+    module = _numba()
+    plain = getattr(fn, "py_func", fn)
+    name = name or getattr(plain, "__name__", "kernel")
+    count = len(inspect.signature(plain).parameters)
+    found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
+    compiled = fn if hasattr(fn, "py_func") else module.njit(fn)
+    is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
+    meanings = (
+        (_RAISED, f"the Numba function raised an exception; {name}.py_func(...) shows which"),
+        (_OTHER_SHAPE, f"the Numba function returned an array of another shape than its signature says: {found}"),
+    )
+    call = Function(
+        name,
+        "address",
+        status=True,
+        meanings=meanings,
+        threads=1 if is_parallel else 0 if threads is None else threads,
+        exclusive=is_parallel,
+    )
+    if found.elementwise:
+        return _Elementwise(name, found, _Loader(module, compiled, call, "loop"))
+    loader = _Loader(module, compiled, call, _style(name, found, count))
+    return Kernel(name, found, loader, origin=frames.origin())
+
+
+def _numba() -> Any:
+    try:
+        import numba as module
+    except ImportError:
+        raise KernelError(
+            text(
+                "kernels.numba needs Numba, which is not installed.",
+                why="Numba is an extra of jaxprim",
+                write="pip install 'jaxprim[numba]'",
+            )
+        ) from None
+    return module
+
+
+def _style(name: str, signature: Signature, count: int) -> str:
+    """Whether the function writes its results or returns them, by how many arguments it takes."""
+    inputs = len(signature.operands) + len(signature.attributes)
+    styles = {inputs: "returns", inputs + len(signature.results): "writes"}
+    if count in styles:
+        return styles[count]
+    raise KernelError(
+        text(
+            f"{name}: the function's arguments do not fit the signature.",
+            got=f"{count} arguments",
+            expected=f"{inputs}, if it returns its results, or {inputs + len(signature.results)}, if it writes them: "
+            f"{signature}",
+        )
+    )
+
+
+class _Elementwise(Kernel):
+    """A function of numbers, whose loop Numba compiles too: operands are broadcast and passed as flat arrays."""
+
+    def __init__(self, name: str, signature: Signature, loader: _Loader) -> None:
+        row = lambda array: replace(array, dims=("n",), batched=False, by_value=False)
+        flat = replace(
+            signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
+        )
+        self._flat = Kernel(name, flat, loader, origin=frames.origin())
+        super().__init__(name, signature, self._flat.target, origin=frames.origin())
+
+    def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        found = bind(self.name, self.signature, self._avals(operands), attributes)
+        flat = [
+            jnp.broadcast_to(settle(operand, array.type.numpy, shape), found.batch).reshape(-1)
+            for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
+        ]
+        return self._flat(*flat, **attributes).reshape(found.batch)
+
+    def build(self, **types: str) -> Kernel:
+        self._flat.build(**types)
+        return self
+
+
+# ------------------------------------------------------------------------------------------------------ the C function
+class _Loader:
+    """Makes the C function around a Numba function for one set of types, and keeps it alive."""
+
+    def __init__(self, module: Any, fn: Any, call: Function, style: str) -> None:
+        self.module, self.fn, self.call, self.style = module, fn, call, style
+        self.made: list[Any] = []
+
+    def __call__(self, signature: Signature) -> Target:
+        by_pointer = _by_pointer(signature)
+        scope: dict[str, Any] = {"fn": self._loop(signature), "carray": self.module.carray, "read_only": self._read_only()}
+        exec(_source(signature, self.style), scope)
+        self.made.append(self.module.cfunc(_type(self.module, by_pointer))(scope["call"]))
+        lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
+        return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
+
+    def _loop(self, signature: Signature) -> Any:
+        """The function that gets whole arrays: the author's, or the loop over an elementwise one."""
+        if self.style != "loop":
+            return self.fn
+        names = [local(row.name) for row in (*signature.operands, *signature.attributes)]
+        arrays = {local(array.name) for array in signature.operands}
+        items = ", ".join(f"{name}[i]" if name in arrays else name for name in names)
+        source = f"def loop({', '.join(names)}, out):\n    for i in range(len(out)):\n        out[i] = fn({items})\n"
+        scope: dict[str, Any] = {"fn": self.fn}
+        exec(source, scope)
+        return self.module.njit(scope["loop"])
+
+    def _read_only(self) -> Any:
+        """Marks an array as one that is only read, as JAX may share its memory; known while Numba compiles."""
+        if not getattr(self.fn, "_can_compile", True):  # it was compiled for given types, which are not of this kind
+            return self.module.njit(lambda array: array)
+        from numba.core import types
+        from numba.extending import intrinsic
+
+        @intrinsic
+        def read_only(typing: Any, array: Any) -> Any:
+            is_same = lambda context, builder, signature, args: args[0]
+            return types.Array(array.dtype, array.ndim, array.layout, readonly=True)(array), is_same
+
+        return read_only
+
+
+def _by_pointer(signature: Signature) -> Signature:
+    """The signature of the C function, which gets pointers to numbers too."""
+    point = lambda rows: tuple(replace(row, by_value=False) for row in rows)
+    return replace(signature, operands=point(signature.operands), results=point(signature.results))
+
+
+def _source(signature: Signature, style: str) -> str:
+    """The C function in Python, as Numba compiles it."""
+    order = ", ".join(map(local, default_order(_by_pointer(signature))))
+    operands = [_array(array, "read_only") for array in signature.operands]
+    attributes = [local(attribute.name) for attribute in signature.attributes]
+    inputs = ", ".join([*operands, *attributes])
+    results = [_array(array, "") for array in signature.results]
+    body = (
+        [f"found = fn({inputs})", *_stores(signature)]
+        if style == "returns"
+        else [f"fn({', '.join([inputs, *results])})"]
+    )
+    lines = [f"def call({order}):", "    try:", *(f"        {line}" for line in body)]
+    return "\n".join([*lines, "    except Exception:", f"        return {_RAISED}", "    return 0", ""])
+
+
+def _array(array: Array, wrap: str) -> str:
+    """An operand or result as the author's function takes it."""
+    name = local(array.name)
+    if array.by_value:
+        return f"{name}[0]"
+    return f"{wrap}(carray({name}, {_shape(array)}))"
+
+
+def _shape(array: Array) -> str:
+    return f"({''.join(f'{to_python(node)}, ' for node in array.expressions)})"
+
+
+def _stores(signature: Signature) -> list[str]:
+    """Put what the function returned where XLA wants it."""
+    several = len(signature.results) > 1
+    lines: list[str] = []
+    for index, array in enumerate(signature.results):
+        value = f"found[{index}]" if several else "found"
+        if array.dims:
+            lines.append(f"if {value}.shape != {_shape(array)}: return {_OTHER_SHAPE}")
+        target = f"{_array(array, '')}[...]" if array.dims else f"{local(array.name)}[0]"
+        lines.append(f"{target} = {value}")
+    return lines
+
+
+def _type(module: Any, signature: Signature) -> Any:
+    """The C function's type."""
+    types = module.types
+    rows: dict[str, Array | Attribute] = {
+        row.name: row for row in (*signature.operands, *signature.attributes, *signature.results)
+    }
+
+    def of(name: str) -> Any:
+        if name not in rows:
+            return types.int64
+        row = rows[name]
+        scalar = _scalar(module, row)
+        return types.CPointer(scalar) if isinstance(row, Array) else scalar
+
+    return types.int32(*map(of, default_order(signature)))
+
+
+def _scalar(module: Any, row: Array | Attribute) -> Any:
+    if row.dtype in ("f16", "bf16"):
+        raise KernelError(
+            text(
+                f"Numba has no {row.dtype} on CPUs.",
+                got=f"{row.name}: {row}",
+                expected="f32, f64, c64, c128, an integer or bool",
+                write=f"{row.name}.astype('float32')",
+            )
+        )
+    return module.from_dtype(row.type.numpy)

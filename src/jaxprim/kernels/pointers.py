@@ -1,0 +1,133 @@
+"""The address of a C function, in whichever form Python holds it, and what is known of its arguments."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxprim._errors import BadCall, KernelError, text
+
+
+# ---------------------------------------------------------------------------------------------------------- addresses
+def address_of(pointer: Any) -> int:
+    """The address of a function."""
+    for read in (_integer, _ctypes, _capsule, _low_level_callable, _numba, _cffi):
+        address = read(pointer)
+        if address:
+            return address
+    raise KernelError(
+        text(
+            "c_function got something that is no C function.",
+            got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
+            expected="a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a "
+            "numba cfunc, or an address that is not 0",
+        )
+    )
+
+
+def _integer(pointer: Any) -> int | None:
+    return int(pointer) if isinstance(pointer, int | np.integer) and not isinstance(pointer, bool) else None
+
+
+def _ctypes(pointer: Any) -> int | None:
+    is_ctypes = isinstance(pointer, ctypes.c_void_p) or hasattr(pointer, "argtypes")
+    return ctypes.cast(pointer, ctypes.c_void_p).value if is_ctypes else None
+
+
+def _is_capsule(pointer: Any) -> bool:
+    return type(pointer).__name__ == "PyCapsule"
+
+
+def _capsule(pointer: Any) -> int | None:
+    if not _is_capsule(pointer):
+        return None
+    # ctypes.PYFUNCTYPE makes functions of their own, so that nobody else's settings of ctypes.pythonapi are touched.
+    read = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+    return read(pointer, _capsule_name(pointer))
+
+
+def _capsule_name(pointer: Any) -> bytes | None:
+    read = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+    return read(pointer)
+
+
+def _is_low_level_callable(pointer: Any) -> bool:
+    return type(pointer).__name__ == "LowLevelCallable" and isinstance(pointer, tuple)
+
+
+def _low_level_callable(pointer: Any) -> int | None:
+    # SciPy's class is a tuple whose first entry is a capsule, which holds the function's address.
+    return _capsule(tuple.__getitem__(pointer, 0)) if _is_low_level_callable(pointer) else None
+
+
+def _numba(pointer: Any) -> int | None:
+    address = getattr(pointer, "address", None)
+    return address if isinstance(address, int) else None
+
+
+def _cffi(pointer: Any) -> int | None:
+    if type(pointer).__module__ != "_cffi_backend":
+        return None
+    import cffi
+
+    return int(cffi.FFI().cast("intptr_t", pointer))
+
+
+# --------------------------------------------------------------------------------------------------------- prototypes
+SKIP_DISPATCH = "__pyx_skip_dispatch"  # the last argument of a Cython `cpdef` function, which a caller in C sets to 0
+_C_NAMES = {
+    "int": "int32_t",
+    "long": "int64_t",
+    "size_t": "uint64_t",
+    "__pyx_t_double_complex": "double _Complex",
+    "__pyx_t_float_complex": "float _Complex",
+    "std::complex<double>": "double _Complex",
+    "std::complex<float>": "float _Complex",
+}
+_KNOWN = {"double", "float", "char", "bool", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64)), *_C_NAMES.values()}
+
+
+def declared(pointer: Any) -> str | None:
+    """The prototype that a pointer carries, such as ``double (double, double)``; None where it carries none."""
+    if _is_low_level_callable(pointer):
+        return declared(tuple.__getitem__(pointer, 0))
+    if _is_capsule(pointer):
+        name = (_capsule_name(pointer) or b"").decode()
+        return name if "(" in name else None
+    return None
+
+
+def argument_types(prototype: str) -> list[str]:
+    """The types of a prototype's arguments."""
+    inside = prototype.partition("(")[2].rpartition(")")[0]
+    return [part.strip() for part in inside.split(",") if part.strip() not in ("", "void")]
+
+
+def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
+    """Refuse a signature that cannot be that of a function with this prototype."""
+    wanted = argument_types(prototype)
+    if len(wanted) == len(passed) and all(map(_may_be_same, wanted, passed)):
+        return
+    raise BadCall(
+        text(
+            f"{name}: the function takes other arguments than the signature says.",
+            got=f"({', '.join(passed)})",
+            expected=prototype,
+            write="c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments",
+        )
+    )
+
+
+def _may_be_same(wanted: str, passed: str) -> bool:
+    (a, a_is_pointer), (b, b_is_pointer) = _plain(wanted), _plain(passed)
+    return a_is_pointer == b_is_pointer and (a not in _KNOWN or b not in _KNOWN or a == b)
+
+
+def _plain(kind: str) -> tuple[str, bool]:
+    """A type without `const`, without the argument's name, and whether it is a pointer."""
+    bare = kind.replace("const ", "").replace(SKIP_DISPATCH, "")
+    name = bare.replace("*", " ").strip()
+    return _C_NAMES.get(name, name), "*" in bare
