@@ -80,7 +80,7 @@ class Primitive:
         self.__name__ = self.__qualname__ = name
 
     # ----------------------------------------------------------------------------------------------------- applying
-    def __call__(self, *operands: Any, **params: Any) -> Any:
+    def __call__(self, /, *operands: Any, **params: Any) -> Any:
         """Apply the primitive.
 
         Args:
@@ -113,7 +113,7 @@ class Primitive:
                 self._refuse_non_arrays(operands, params)  # names the operand, if that is the reason
             raise
 
-    def bind(self, *operands: Any, **params: Any) -> Any:
+    def bind(self, /, *operands: Any, **params: Any) -> Any:
         """Apply the primitive: the same as calling it.
 
         Example:
@@ -626,7 +626,7 @@ class Primitive:
         """The names of the operands in a call."""
         return self.rules.signature.names(len(operands))
 
-    def check(self, *operands: Any, **params: Any) -> Any:
+    def check(self, /, *operands: Any, **params: Any) -> Any:
         """Check the primitive at these operands, or at its examples.
 
         Returns:

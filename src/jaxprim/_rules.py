@@ -224,7 +224,7 @@ _LEADING: dict[str, tuple[str, ...]] = {
 }
 
 
-def call_author(rules: RuleSet, kind: str, author: AuthorFn, *args: Any, **params: Any) -> Any:
+def call_author(rules: RuleSet, kind: str, author: AuthorFn, /, *args: Any, **params: Any) -> Any:
     """Call an author's function; where it does not take what it is called with, say so."""
     try:
         return author(*args, **params)
@@ -273,15 +273,15 @@ def takes_perturbed(fn: AuthorFn) -> bool:
     return parameter is not None
 
 
-def _extra(fn: AuthorFn, perturbed: Any) -> dict[str, Any]:
-    return {"perturbed": perturbed} if takes_perturbed(fn) else {}
+def _extra(fn: AuthorFn, perturbed: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"perturbed": perturbed} if "perturbed" not in params and takes_perturbed(fn) else {}
 
 
 def jvp_rule(rules: RuleSet, author: Any) -> Rule:
     """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
 
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        return call_author(rules, "JVP rule", author, primals, tangents, **_extra(author, perturbed), **params)
+        return call_author(rules, "JVP rule", author, primals, tangents, **_extra(author, perturbed, params), **params)
 
     return Rule("jvp", author, fn)
 
@@ -290,7 +290,7 @@ def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
     """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        result = call_author(rules, "VJP rule", author, primals, **_extra(author, perturbed), **params)
+        result = call_author(rules, "VJP rule", author, primals, **_extra(author, perturbed, params), **params)
         return read_vjp_result(rules, author, primals, params, result)
 
     return Rule("vjp", author, fn, surrogate=surrogate)
@@ -300,7 +300,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
     """The two functions of ``jax.custom_vjp``."""
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        extra = _extra(fwd, perturbed)
+        extra = _extra(fwd, perturbed, params)
         result = call_author(rules, "forward function of the VJP rule", fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
             raise RuleWrong(

@@ -18,6 +18,11 @@ import numpy as np
 
 from jaxprim import _jax
 
+# The methods of an array whose result is not plainly zero.
+_ARRAY_METHODS = frozenset(
+    ["all", "any", "argmax", "argmin", "argpartition", "argsort", "at", "clip", "compress", "copy", "cumprod", "cumsum", "diagonal", "item", "itemsize", "max", "min", "nbytes", "nonzero", "prod", "ptp", "repeat", "round", "searchsorted", "sort", "std", "take", "tolist", "trace", "var", "view"]
+)
+
 
 class Zero(_jax.JaxZero):
     """A tangent or cotangent that is known to be zero.
@@ -93,11 +98,13 @@ class Zero(_jax.JaxZero):
     def __rmul__(self, other: Any) -> Zero:
         return Zero(_result_aval(lambda zero, x: x * zero, self, other))
 
-    def __truediv__(self, other: Any) -> Zero:
+    def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, _jax.JaxZero):
+            return self.instantiate() / other.instantiate()  # a division by zero, with its nan
         return self._zero(operator.truediv, other)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / self.instantiate()  # a division by zero, with its inf and nan
+        return (other.instantiate() if isinstance(other, _jax.JaxZero) else other) / self.instantiate()
 
     def __matmul__(self, other: Any) -> Zero:
         return self._zero(operator.matmul, other)
@@ -196,9 +203,23 @@ class Zero(_jax.JaxZero):
 
     __hash__ = object.__hash__
 
-    @property
-    def at(self) -> Any:
-        return self.instantiate().at
+    def __bool__(self) -> bool:
+        return bool(self.instantiate())
+
+    def __float__(self) -> float:
+        return float(self.instantiate())
+
+    def __int__(self) -> int:
+        return int(self.instantiate())
+
+    def __complex__(self) -> complex:
+        return complex(self.instantiate())
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is not defined above. What JAX asks an array for its placement is not answered.
+        if name in _ARRAY_METHODS:
+            return getattr(self.instantiate(), name)
+        raise AttributeError(f"'Zero' object has no attribute {name!r}")
 
 
 def _calling_file() -> str:

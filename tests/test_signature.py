@@ -1,0 +1,231 @@
+"""Which arguments are operands and which are static params; names, defaults, and keys of params."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprim import BadCall, Primitive
+from jaxprim._signature import Signature, typed
+
+
+def bind(fn, *args, **kwargs):
+    return Signature.of(fn).bind("p", args, kwargs)
+
+
+def test_positional_arguments_are_operands_and_keyword_only_ones_params():
+    def fn(x, y, *, a, b=2):
+        pass
+
+    assert bind(fn, 1, 2, a=3) == ((1, 2), {"a": 3, "b": 2})
+
+
+def test_an_operand_may_be_given_by_its_name():
+    def fn(x, y, z=5, *, a=0):
+        pass
+
+    assert bind(fn, 1, z=3, y=2) == ((1, 2, 3), {"a": 0})
+    assert bind(fn, y=2, x=1) == ((1, 2, 5), {"a": 0})
+
+
+def test_variadic_operands():
+    def fn(x, *rest, a=1):
+        pass
+
+    assert bind(fn, 1, 2, 3, a=4) == ((1, 2, 3), {"a": 4})
+    assert bind(fn, x=1) == ((1,), {"a": 1})
+    assert Signature.of(fn).names(3) == ("x", "rest[0]", "rest[1]")
+
+
+def test_any_params():
+    def fn(x, **options):
+        pass
+
+    assert bind(fn, 1, a=2, b=3) == ((1,), {"a": 2, "b": 3})
+
+
+def test_positional_only_operands():
+    def fn(x, y, /, *, a=1):
+        pass
+
+    assert bind(fn, 1, 2) == ((1, 2), {"a": 1})
+
+
+def test_partial_and_callable_objects():
+    class Op:
+        def __call__(self, x, *, a=1):
+            return x
+
+    assert bind(functools.partial(lambda x, y, *, a: x, a=7), 1, 2) == ((1, 2), {"a": 7})
+    assert bind(Op(), 1) == ((1,), {"a": 1})
+
+
+def test_a_function_without_a_signature_takes_any_operands():
+    found = Signature.of(dict.fromkeys)
+    assert found.bind("p", (1, 2), {})[0] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda p: p(), lambda p: p(1.0, 2.0), lambda p: p(1.0, b=2), lambda p: p(1.0, x=1.0, a=1), lambda p: p(1.0)],
+    ids=["missing operand", "too many", "unknown keyword", "twice", "missing param"],
+)
+def test_calls_that_do_not_fit(wrong):
+    p = Primitive("p")
+    p.def_impl(lambda x, *, a: x)
+    with pytest.raises(BadCall):
+        wrong(p)
+
+
+# ------------------------------------------------------------------------------------------------- keys of static params
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1.0),
+        (1, True),
+        (0.0, -0.0),
+        ((1,), (1.0,)),
+        (((1, 2), 0), ((1, 2), False)),
+        ("1", 1),
+        (np.float32(1), np.float64(1)),
+        (None, ()),
+    ],
+)
+def test_params_that_differ_are_told_apart(one, other):
+    kind = Primitive("kind")
+    kind.def_impl(lambda x, *, a: x + _code(a))
+    assert typed(one) != typed(other)
+    for call in (kind, lambda x, a: jax.jit(lambda x: kind(x, a=a))(x)):
+        assert float(call(0.0, a=one)) == _code(one)
+        assert float(call(0.0, a=other)) == _code(other)
+
+
+def _code(value):
+    """A number for the type and value of a static param."""
+    text = f"{type(value).__name__}{value!r}{math.copysign(1, value) if isinstance(value, float) else ''}"
+    return float(sum(map(ord, text)))
+
+
+def test_one_nan_is_like_another():
+    count = []
+    p = Primitive("p")
+    p.def_impl(lambda x, *, a: count.append(1) or x)
+    for _ in range(3):
+        p(1.0, a=float("nan"))
+    assert len(count) == 1
+
+
+def test_equal_params_do_not_trace_again():
+    count = []
+    p = Primitive("p")
+    p.def_impl(lambda x, *, a, b=1: count.append(1) or x)
+    for _ in range(3):
+        p(1.0, a=(1, ("x", 2.0)))
+        p(1.0, b=1, a=(1, ("x", 2.0)))
+    assert len(count) <= 2
+
+
+# ------------------------------------------------------------------------------------------------------- on a primitive
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_calls_on_a_primitive(call):
+    scale = Primitive("scale")
+    scale.def_impl(lambda x, factor=10.0, *, power=1: x * factor**power)
+    x = jnp.arange(3.0)
+    for fn, expected in [
+        (lambda x: scale(x), 10),
+        (lambda x: scale(x, 2.0), 2),
+        (lambda x: scale(x, factor=2.0), 2),
+        (lambda x: scale(factor=2.0, x=x, power=3), 8),
+        (lambda x: scale.bind(x, factor=3.0), 3),
+        (lambda x: scale(x, power=2), 100),
+    ]:
+        np.testing.assert_allclose(call(fn)(x), x * expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_variadic_operands_are_differentiated(n):
+    total = Primitive("total")
+    total.def_impl(lambda *xs: sum(i * x for i, x in enumerate(xs)))
+
+    @total.def_vjp
+    def _(primals):
+        return total(*primals), lambda y_bar: tuple(float(i) * y_bar for i in range(len(primals)))
+
+    xs = [jnp.float32(i + 1) for i in range(n)]
+    assert float(total(*xs)) == sum(i * (i + 1) for i in range(n))
+    grads = jax.grad(total, argnums=tuple(range(n)))(*xs)
+    assert [float(g) for g in grads] == list(range(n))
+    np.testing.assert_allclose(jax.vmap(total)(*[jnp.ones(2)] * n), sum(range(n)))
+
+
+def test_rules_get_every_param_with_defaults():
+    seen = {}
+    p = Primitive("p")
+    p.def_impl(lambda x, *, a=1, b=2: seen.setdefault("impl", (a, b)) and x)
+
+    @p.def_jvp
+    def _(primals, tangents, *, a, b):
+        seen["jvp"] = a, b
+        return p(*primals, a=a, b=b), tangents[0]
+
+    @p.def_vjp
+    def _(primals, **params):
+        seen["vjp"] = params["a"], params["b"]
+        return p(*primals, **params), lambda y_bar: y_bar
+
+    @p.def_batching
+    def _(axis, args, dims, a, b):
+        seen["batching"] = a, b
+        return args[0], dims[0]
+
+    jax.jvp(lambda x: p(x, b=5), (1.0,), (1.0,))
+    jax.grad(lambda x: p(x, b=5))(1.0)
+    jax.vmap(lambda x: p(x, b=5))(jnp.ones(2))
+    assert set(seen.values()) == {(1, 5)}
+    assert set(seen) == {"impl", "jvp", "vjp", "batching"}
+
+
+def test_params_of_any_name_do_not_clash_with_jax_s_own():
+    p = Primitive("p")
+    p.def_impl(lambda x, **params: x * sum(params.values()))
+    names = ["call", "levels", "map", "axis", "name", "self", "rules", "kind", "author", "params", "args", "perturbed"]
+    params = dict.fromkeys(names, 1)
+
+    @p.def_jvp
+    def _(primals, tangents, **params):
+        return p(*primals, **params), tangents[0] * sum(params.values())
+
+    @p.def_vjp
+    def _(primals, **params):
+        return p(*primals, **params), lambda y_bar: y_bar * sum(params.values())
+
+    f = jax.vmap(lambda x: p(x, **params))
+    for fn in (f, jax.jit(f), jax.jit(jax.grad(lambda x: jnp.sum(f(x)))), lambda x: jax.jvp(f, (x,), (x,))[1]):
+        np.testing.assert_allclose(fn(jnp.ones(2)), len(names))
+    assert float(p(1.0, **params)) == len(names)
+
+
+def test_a_later_definition_matches_by_position():
+    p = Primitive("p")
+    p.def_kernel(lambda left, right: left - right, platform="cpu")
+    p.def_impl(lambda x, y: x - y)
+    p.def_abstract_eval(lambda a, b: a)
+    assert p.operand_names(1.0, 2.0) == ("x", "y")
+    assert float(p(y=1.0, x=3.0)) == 2.0
+
+
+def test_names_come_from_the_first_implementation_there_is():
+    p = Primitive("p")
+    p.def_abstract_eval(lambda a: a)
+    assert p.operand_names(1.0) == ("a",)
+    p.def_kernel(lambda k: k, platform="cpu")
+    assert p.operand_names(1.0) == ("k",)
+    p.def_host(lambda h: h)
+    assert p.operand_names(1.0) == ("h",)
+    p.def_impl(lambda i: i)
+    assert p.operand_names(1.0) == ("i",)
