@@ -26,14 +26,13 @@ except ImportError as error:
 import jax
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
 from jaxprim._types import RuleInfo
 from jaxprim.checking import Finding, Report, find
 from jaxprim.checking.questions import QUESTIONS, Question, named
 from jaxprim.checking.report import WHAT_IT_RESTS_ON, Row, not_asked, rows
 from jaxprim.checking.run import SEED, ask
-from jaxprim.checking.subject import Subject, no_examples
+from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.derive import report as rules_report
 
 OK, BAD, USAGE, UNCHECKED, NOT_IMPORTED = 0, 1, 2, 3, 4
@@ -118,11 +117,13 @@ def _check(console: Console, target: str, primitive: Primitive, seed: int, quest
     console.print(_rules(primitive))
     subject = Subject.of(primitive)
     try:
-        examples = subject.examples()
-    except BadCall:
-        console.print(Text(no_examples(subject), "yellow"), soft_wrap=True)
-        console.print()
-        return UNCHECKED
+        examples = [(subject.split(*example)) for example in subject.examples()]
+    except NoExamples as error:
+        return _say(console, str(error), "yellow", UNCHECKED)
+    except Exception as error:  # noqa: BLE001 - def_examples is the author's code
+        return _say(
+            console, f"{primitive.name}: def_examples failed.\n{type(error).__name__}: {error}", "bold red", BAD
+        )
     findings: list[Finding] = []
     view = Progress(console, len(examples) * len(questions), [question.name for question in questions])
     with Live(console=console, get_renderable=lambda: view.render(findings), redirect_stdout=False, redirect_stderr=False,
@@ -132,10 +133,16 @@ def _check(console: Console, target: str, primitive: Primitive, seed: int, quest
             live.refresh()
     console.print()
     report = Report(subject.name, seed, tuple(findings))
-    for finding in report.bad:
-        console.print(_bad(finding, target, seed), soft_wrap=True)
+    for finding, text in report.breadcrumbs().items():
+        console.print(_bad(finding, text, target, seed), soft_wrap=True)
     console.print(Text(report.headline(), "bold green" if report.ok else "bold red"), f"in {view.seconds():.1f} s\n")
     return OK if report.ok else BAD
+
+
+def _say(console: Console, message: str, style: str, code: int) -> int:
+    console.print(Text(message, style), soft_wrap=True)
+    console.print()
+    return code
 
 
 class Progress:
@@ -177,9 +184,9 @@ def _marks(row: Row, marks: Mapping[str, str]) -> Text:
     return Text(" ").join(Text(marks[finding.status], STYLES[finding.status]) for finding in row.findings)
 
 
-def _bad(finding: Finding, target: str, seed: int) -> RenderableType:
+def _bad(finding: Finding, text: str, target: str, seed: int) -> RenderableType:
     """A bad finding: the question in words, the breadcrumb, and the line that reproduces it."""
-    head, *body = finding.text().splitlines()
+    head, *body = text.splitlines()
     where = target if ":" in target else f"{target}:{finding.subject}"
     again = f"  again:     jaxprim check {where} --only {finding.question} --seed {seed}"
     return Group(
@@ -243,17 +250,17 @@ def _console() -> Console:
     return Console(file=sys.stdout, highlight=False)
 
 
-class _NotImportedError(click.ClickException):
+class _NotImported(click.ClickException):
     exit_code = NOT_IMPORTED
 
 
 def _find(target: str) -> list[Primitive]:
     try:
         return find.find(target)
-    except find.NotFoundError as error:
+    except find.NotFound as error:
         raise click.UsageError(str(error)) from error
-    except find.ImportFailedError as error:
-        raise _NotImportedError(str(error)) from error
+    except find.ImportFailed as error:
+        raise _NotImported(str(error)) from error
 
 
 @contextmanager

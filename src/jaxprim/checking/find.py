@@ -13,11 +13,11 @@ from jaxprim._errors import JaxprimError, text
 from jaxprim._primitive import Primitive
 
 
-class NotFoundError(JaxprimError, LookupError):
+class NotFound(JaxprimError, LookupError):
     """There is no such file, module, or primitive."""
 
 
-class ImportFailedError(JaxprimError, ImportError):
+class ImportFailed(JaxprimError, ImportError):
     """The file or module raised while it was imported; the message has the traceback from its own lines on."""
 
 
@@ -33,7 +33,7 @@ def find(target: str) -> list[Primitive]:
     if name:
         return [_named(module, found, name, where)]
     if not found:
-        raise NotFoundError(
+        raise NotFound(
             text(
                 f"{where}: no primitive in it.",
                 got=f"a module with {len(vars(module))} attributes, none of them a Primitive",
@@ -57,7 +57,7 @@ def load(where: str) -> ModuleType:
     path = Path(where)
     if path.suffix == ".py" or path.is_file():
         if not path.is_file():
-            raise NotFoundError(text(f"{where}: no such file.", expected="a Python file, or the name of a module"))
+            raise NotFound(text(f"{where}: no such file.", expected="a Python file, or the name of a module"))
         return _load_file(path.resolve())
     return _load_module(where)
 
@@ -69,12 +69,12 @@ def _load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise NotFoundError(
+            raise NotFound(
                 text(f"{name}: no such file or module.", expected="a Python file, or the name of a module")
             ) from error
-        raise _failed(name, error, None) from error
+        raise _failed(name, error) from error
     except (Exception, SystemExit) as error:
-        raise _failed(name, error, None) from error
+        raise _failed(name, error) from error
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -94,7 +94,7 @@ def _load_file(path: Path) -> ModuleType:
 def _execute(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise NotFoundError(text(f"{path.name}: not a Python file.", expected="a file whose name ends in .py"))
+        raise NotFound(text(f"{path.name}: not a Python file.", expected="a file whose name ends in .py"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -105,18 +105,21 @@ def _execute(path: Path, name: str) -> ModuleType:
         ):  # a script that ends in sys.exit(main()) has run to its end
             return module
         del sys.modules[name]
-        raise _failed(path.name, error, path) from error
+        raise _failed(path.name, error) from error
     return module
 
 
-def _failed(where: str, error: BaseException, path: Path | None) -> ImportFailedError:
-    """The traceback from the file's own first line on: what led there is of no use to its author."""
+def _failed(where: str, error: BaseException) -> ImportFailed:
+    """The traceback from the first line that is not the import's own: what led there is of no use to an author."""
     frames: TracebackType | None = error.__traceback__
-    own = frames
-    while path is not None and own is not None and own.tb_frame.f_code.co_filename != str(path):
-        own = own.tb_next
-    lines = traceback.format_exception(type(error), error, own or frames)
-    return ImportFailedError(f"{where} could not be imported:\n" + "".join(lines).rstrip())
+    while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    lines = traceback.format_exception(type(error), error, frames)
+    return ImportFailed(f"{where} could not be imported:\n" + "".join(lines).rstrip())
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")
 
 
 def primitives(module: ModuleType) -> list[Primitive]:
@@ -135,7 +138,7 @@ def _named(module: ModuleType, found: list[Primitive], name: str, where: str) ->
         if primitive.name == name:
             return primitive
     if callable(value):
-        raise NotFoundError(
+        raise NotFound(
             text(
                 f"{where}: '{name}' is a function, not a Primitive.",
                 why="a function carries no examples, so the command line cannot check it",
@@ -143,4 +146,4 @@ def _named(module: ModuleType, found: list[Primitive], name: str, where: str) ->
             )
         )
     names = ", ".join(sorted({p.name for p in found})) or "none"
-    raise NotFoundError(text(f"{where}: no primitive '{name}' in it.", got=f"primitives {names}"))
+    raise NotFound(text(f"{where}: no primitive '{name}' in it.", got=f"primitives {names}"))

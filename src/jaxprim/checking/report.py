@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -160,6 +160,11 @@ class Finding:
         return "\n".join([head, *reason, *body, *more, *[f"  note: {note}" for note in self.notes]])
 
 
+def _with_others(text: str, others: Sequence[Finding]) -> str:
+    names = list(dict.fromkeys(finding.question for finding in others))
+    return text + (f"\n  the same error: {', '.join(names)}" if names else "")
+
+
 @dataclass(frozen=True)
 class Row:
     """The answers to one question at every example: a row of a table."""
@@ -229,7 +234,15 @@ class Report:
 
     def text(self) -> str:
         """One line per question, then a breadcrumb for each bad finding."""
-        return "\n".join([self.headline(), *self._table(), *["\n" + finding.text() for finding in self.bad]])
+        return "\n".join([self.headline(), *self._table(), *["\n" + text for text in self.breadcrumbs().values()]])
+
+    def breadcrumbs(self) -> dict[Finding, str]:
+        """The text of each bad finding; those that the very same error made bad are told together."""
+        same: dict[str, list[Finding]] = {}
+        for finding in self.bad:
+            message = finding.evidence[0].message if finding.evidence else ""
+            same.setdefault(message or f"{finding.question} {finding.example}", []).append(finding)
+        return {found[0]: _with_others(found[0].text(), found[1:]) for found in same.values()}
 
     def headline(self) -> str:
         """How many questions had which answer, at how many examples."""

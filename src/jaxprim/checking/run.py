@@ -11,7 +11,7 @@ import numpy as np
 from .case import Case
 from .questions import QUESTIONS, Question
 from .report import Evidence, Finding, Report
-from .setting import NotAskedError, Note
+from .setting import NotAsked, Note
 from .subject import Subject, refusal
 
 SEED = 0
@@ -63,7 +63,7 @@ def find(question: Question, case: Case) -> Finding:
         with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
             case.require_value(first=question is QUESTIONS[0])
             items.extend(question.ask(case))
-    except NotAskedError as error:
+    except NotAsked as error:
         unasked = str(error)
     except Exception as error:  # noqa: BLE001 - whatever an author's rule raises is what the report is about
         unasked = refusal(error) or ""

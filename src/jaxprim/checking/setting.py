@@ -15,7 +15,7 @@ from .values import Array, describe, is_scalar, wide
 from .view import Point, Tangents, View
 
 
-class NotAskedError(Exception):
+class NotAsked(Exception):
     """A question that cannot be asked of this subject; its text is the reason."""
 
 
@@ -66,7 +66,7 @@ class Setting:
         except Exception as error:
             if first:
                 raise
-            raise NotAskedError(f"the implementation does not run: {first_line(error)}") from error
+            raise NotAsked(f"the implementation does not run: {first_line(error)}") from error
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """The value of ``make()``, or the exception that it raised, the first time."""
@@ -99,17 +99,17 @@ class Setting:
 
     # ----------------------------------------------------------------------------------------------------- probes
     def wrt(self, mode: str) -> tuple[int, ...]:
-        """The leaves that ``jvp`` or ``vjp`` can differentiate; raises NotAskedError if there is none."""
+        """The leaves that ``jvp`` or ``vjp`` can differentiate; raises NotAsked if there is none."""
         return self.once(("wrt", mode), lambda: self._wrt(mode))
 
     def _wrt(self, mode: str) -> tuple[int, ...]:
         why = self.subject.missing(mode)
         if why is not None:
-            raise NotAskedError(why)
+            raise NotAsked(why)
         if not self.point.differentiable:
-            raise NotAskedError("no operand has tangents")
+            raise NotAsked("no operand has tangents")
         if not self.native.outputs:
-            raise NotAskedError("no result has tangents")
+            raise NotAsked("no result has tangents")
         return self._usable(mode, self.point.differentiable)
 
     def _usable(self, mode: str, leaves: tuple[int, ...]) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ class Setting:
                 raise
             usable = tuple(i for i in leaves if len(leaves) > 1 and self._usable_alone(mode, i))
             if not usable:
-                raise NotAskedError(why) from error
+                raise NotAsked(why) from error
             return usable
         return leaves
 

@@ -26,6 +26,10 @@ REFUSALS = (
 _REFUSAL = re.compile("|".join(REFUSALS))
 
 
+class NoExamples(BadCall):
+    """There is nothing to check a subject on."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A primitive or a function under check.
@@ -77,7 +81,7 @@ class Subject:
         """The author's examples; raises with the line to write where there is none."""
         found = self.primitive.examples() if self.primitive is not None else ()
         if not found:
-            raise BadCall(no_examples(self))
+            raise NoExamples(_no_examples(self))
         return [(example.operands, example.params) for example in found]
 
     def split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -97,7 +101,7 @@ class Subject:
         return _names_of(bound, len(operands))
 
 
-def no_examples(subject: Subject) -> str:
+def _no_examples(subject: Subject) -> str:
     """What to write for a subject that cannot be checked, as there is no example of its operands."""
     if subject.primitive is None:
         return text(

@@ -18,7 +18,7 @@ class Question:
     Attributes:
         name: its stable name.
         sentence: what it asks.
-        ask: yields evidence; raises NotAskedError with the reason if it does not apply.
+        ask: yields evidence; raises NotAsked with the reason if it does not apply.
         departs: the rule whose declared departure from the derivative (a surrogate VJP) answers it, or None.
     """
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxprim.checking import probes
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance
-from jaxprim.checking.setting import Answer, NotAskedError
+from jaxprim.checking.setting import Answer, NotAsked
 from jaxprim.checking.values import Array, is_scalar, wide
 
 # One axis, or None, for each operand leaf.
@@ -92,7 +92,7 @@ def _stack_numbers(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
 
 def _batches(case: Case) -> list[Batch]:
     if not case.point.leaves or all(is_scalar(leaf) for leaf in case.point.leaves):
-        raise NotAskedError("no operand is an array")
+        raise NotAsked("no operand is an array")
     return case.once("batches", lambda: [Batch(case, axes) for axes in patterns(case)])
 
 

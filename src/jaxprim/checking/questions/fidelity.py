@@ -13,7 +13,7 @@ import numpy as np
 from jaxprim._trace import trace
 from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
-from jaxprim.checking.setting import Answer, NotAskedError, Note
+from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.values import has_tangents
 
 Function = Callable[..., Any]
@@ -40,7 +40,7 @@ CONTEXTS: Mapping[str, Callable[[Function], Function]] = {
 def which_rule(case: Case) -> Answer:
     """Differentiate in both modes in each context while counting the author's rules that run."""
     if case.subject.primitive is None:
-        raise NotAskedError("a plain function has no rules to choose between")
+        raise NotAsked("a plain function has no rules to choose between")
     asked = False
     for mode, other in (("jvp", "vjp"), ("vjp", "jvp")):
         if not case.subject.gave(mode):
@@ -48,14 +48,14 @@ def which_rule(case: Case) -> Answer:
             continue
         try:
             case.wrt(mode)
-        except NotAskedError as error:
+        except NotAsked as error:
             yield Note(f"not asked of the {mode} rule: {error}")
             continue
         asked = True
         for context, wrap in CONTEXTS.items():
             yield _ran(case, mode, other, context, wrap)
     if not asked:
-        raise NotAskedError("neither a JVP nor a VJP rule is given: there is no choice")
+        raise NotAsked("neither a JVP nor a VJP rule is given: there is no choice")
 
 
 def _ran(case: Case, mode: str, other: str, context: str, wrap: Callable[[Function], Function]) -> Evidence:

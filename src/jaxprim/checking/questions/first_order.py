@@ -11,7 +11,7 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance, root_sum_square
 from jaxprim.checking.numeric import Derivative
 from jaxprim.checking.probes import typical
-from jaxprim.checking.setting import Answer, Direction, NotAskedError, Note
+from jaxprim.checking.setting import Answer, Direction, NotAsked, Note
 from jaxprim.checking.values import Array, wide
 from jaxprim.checking.view import Tangents, View
 
@@ -43,7 +43,7 @@ def _jvp_at(case: Case) -> Answer:
 
 def _require_judged(judged: Sequence[Array]) -> None:
     if not any(map(np.any, judged)) and any(mask.size for mask in judged):
-        raise NotAskedError(CANNOT_TELL)
+        raise NotAsked(CANNOT_TELL)
 
 
 def _jvp_against(case: Case, view: View, direction: Direction, found: Sequence[Derivative]) -> Answer:
@@ -227,7 +227,7 @@ def dot_product(case: Case) -> Answer:
         both = set(place.wrt("jvp")) & set(place.wrt("vjp"))
         directions = [d for d in single_first(place.directions("jvp")) if set(d.tangents) <= both]
         if not directions:
-            raise NotAskedError("the two rules differentiate different operands")
+            raise NotAsked("the two rules differentiate different operands")
         for view in place.views("jvp", "vjp"):
             for draw in range(2):
                 for direction in directions:

@@ -8,7 +8,7 @@ import jax
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
-from jaxprim.checking.setting import Answer, NotAskedError, Note
+from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.values import describe, leaf_names, wide
 
 
@@ -45,7 +45,7 @@ def jit(case: Case) -> Answer:
     for rule in (_jit_jvp, _jit_vjp):
         try:
             yield from rule(case)
-        except NotAskedError as error:
+        except NotAsked as error:
             yield Note(f"asked of the implementation alone: {error}")
 
 
@@ -76,13 +76,13 @@ def primal(case: Case) -> Answer:
     for mode in ("jvp", "vjp"):
         try:
             case.wrt(mode)
-        except NotAskedError as error:
+        except NotAsked as error:
             yield Note(f"not asked of the {mode} rule: {error}")
             continue
         asked += 1
         yield from _primal(case, mode)
     if not asked:
-        raise NotAskedError("there is neither a JVP nor a VJP rule")
+        raise NotAsked("there is neither a JVP nor a VJP rule")
 
 
 def _primal(case: Case, mode: str) -> Answer:

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprim import BadCall, CheckFailed, Primitive, Report, check
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions import QUESTIONS, Question, named
+from jaxprim.checking.run import ask, find
+from jaxprim.checking.setting import NotAsked, Note
+from jaxprim.checking.subject import Subject
+
+X = jnp.array([1.0, 2.0, 3.0])
+
+
+def scale(factor=1.0):
+    made = Primitive("scale")
+    made.def_impl(lambda x, f, *, power=1: x * f**power)
+    made.def_jvp(
+        lambda primals, tangents, *, power: (
+            made(*primals),
+            factor * made(tangents[0], primals[1]) + primals[0] * tangents[1],
+        )
+    )
+    return made
+
+
+def test_a_report_of_every_question():
+    report = check(scale(), X, 2.0)
+    assert isinstance(report, Report)
+    assert report.ok, report.text()
+    assert [finding.question for finding in report.findings] == [question.name for question in QUESTIONS]
+    assert report.seed == 0
+
+
+def test_an_operand_may_go_by_name():
+    assert check(scale(), X, f=2.0).findings[0].example == "x=float32[3], f=2.0, power=1"
+    with pytest.raises(BadCall):
+        check(scale(), X)
+
+
+def test_without_operands_the_examples_are_checked():
+    made = scale()
+    with pytest.raises(BadCall, match="def_examples"):
+        check(made)
+    made.def_examples(lambda: [(X, 2.0), (X[:2], 3.0)])
+    report = check(made)
+    assert report.ok, report.text()
+    assert {f.example for f in report.findings} == {
+        "example 1: x=float32[3], f=2.0, power=1",
+        "example 2: x=float32[2], f=3.0, power=1",
+    }
+
+
+def test_a_primitive_s_own_check_raises_with_the_breadcrumb():
+    with pytest.raises(CheckFailed, match="differences along x alone"):
+        scale(1.01).check(X, 2.0)
+    assert scale().check(X, 2.0).ok
+
+
+def test_findings_come_as_they_are_found():
+    findings = ask(Subject.of(jnp.sin), [((X,), {})], questions=[named("jit"), named("vmap")])
+    assert next(findings).question == "jit"
+    assert next(findings).question == "vmap"
+
+
+def answer(*items):
+    def ask_it(case):
+        for item in items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    return find(Question("name", "Sentence?", ask_it), Case.of(Subject.of(jnp.sin), (X,), {}, 5))
+
+
+def good():
+    case = Case.of(Subject.of(jnp.sin), (X,), {}, 5)
+    return case.evidence(
+        "impl", "", "result", np.ones(1), np.ones(1), case.closely(case.native, np.ones(1), np.zeros(1))
+    )
+
+
+def test_an_exception_is_a_bad_answer_with_the_seed():
+    finding = answer(good(), ValueError("boom"))
+    assert finding.status == "fail"
+    assert finding.evidence[0].message == "ValueError: boom"
+    assert finding.evidence[0].seed == 5
+    assert finding.compared == 2
+
+
+def test_a_refusal_is_no_answer():
+    assert answer(NotAsked("no operand")).status == "not asked"
+    assert answer(NotAsked("no operand")).reason == "no operand"
+    assert answer(NotImplementedError("Transpose rule (for reverse-mode differentiation) for 'f' not implemented")).ok
+    assert answer(Note("why")).reason == "why"
+
+
+def test_a_refusal_after_evidence_is_a_note():
+    finding = answer(good(), NotAsked("not of the VJP"))
+    assert finding.status == "pass"
+    assert finding.notes == ("not of the VJP",)
+
+
+def test_an_implementation_that_fails_is_reported_once():
+    def broken(x):
+        raise ValueError("broken kernel")
+
+    report = check(broken, X)
+    first, *others = report.findings
+    assert first.evidence[0].message == "ValueError: broken kernel"
+    assert {f.status for f in others} == {"not asked"}
+    assert others[0].reason == "the implementation does not run: broken kernel"
+    assert len(report.text().splitlines()) < 12
+
+
+def test_an_error_that_makes_several_answers_bad_is_told_once():
+    made = Primitive("scale")
+    made.def_impl(lambda x: 2 * x)
+    made.def_jvp(lambda primals, tangents: (made(*primals), tangents[0][:1]))
+    text = check(made, X).text()
+    assert text.count("error:     RuleWrong") == 1
+    assert "the same error: primal, jvp-differences" in text
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    wrong = scale(1.01)
+    one, same = (next(ask(Subject.of(wrong), [((X, 2.0), {})], 3, [named("jvp-differences")])) for _ in range(2))
+    assert one.evidence == same.evidence
+    other = next(ask(Subject.of(wrong), [((X, 2.0), {})], 4, [named("jvp-differences")]))
+    assert one.evidence != other.evidence
+
+
+def test_64_bit_types_switched_on():
+    with jax.enable_x64(True):
+        assert check(scale(), jnp.asarray(X, jnp.float64), 2.0).ok
+        assert check(scale(), X, jnp.float32(2.0)).ok

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprim.checking.subject import Subject
+from jaxprim.checking.view import Point, View
+
+X = jnp.array([1.0, 2.0])
+
+
+def mixed(x, n, f=2.0):
+    return {"y": x * f, "n": n + 1}
+
+
+def native(fn, *operands):
+    subject = Subject.of(fn)
+    return View.native(subject, Point.of(subject, operands, {}))
+
+
+def test_a_point_names_its_leaves():
+    point = Point.of(Subject.of(mixed), ({"w": X}, 3, None), {})
+    assert point.names == ("x['w']", "n")
+    assert point.differentiable == (0,)
+
+
+def test_results_are_flat_and_named():
+    view = native(mixed, X, 3, 2.0)
+    assert view.names == ("result['n']", "result['y']")
+    assert view.outputs == (1,)
+    assert view.output_names == ("result['y']",)
+    assert [v.tolist() for v in view.value()] == [4, [2.0, 4.0]]
+
+
+def test_derivatives_of_some_leaves():
+    view = native(mixed, X, 3, 2.0)
+    pushed = view.jvp({0: np.array([1.0, 0.5]), 2: np.asarray(0.5)})
+    assert pushed.tangent[0].tolist() == [2.5, 2.0]
+    assert view.jvp({2: np.asarray(0.5)}).tangent[0].tolist() == [0.5, 1.0]
+    pulled = view.vjp([np.array([1.0, -1.0])], (0, 2))
+    assert pulled.cotangent[0].tolist() == [2.0, -2.0]
+    assert pulled.cotangent[2] == -1.0
+
+
+def test_a_view_in_double_precision():
+    subject = Subject.of(mixed)
+    view = View.in_double(subject, Point.of(subject, (X, jnp.array([3]), 2.0), {}))
+    assert view.label == "float64"
+    assert view.eps == 2.0**-52
+    assert [leaf.dtype for leaf in view.results] == [jnp.int32, jnp.float64]
+    assert view.jvp({0: np.array([1 / 3, 0.0])}).tangent[0][0] == 2 / 3
+    assert not jax.config.jax_enable_x64
+
+
+def test_a_label_names_the_dtypes():
+    assert native(mixed, X, 3).label == "float32"
+    assert native(jnp.add, 1, 2).label == "exact"
+
+
+def test_values_along_a_direction():
+    view = native(mixed, X, 3, 2.0)
+    assert view.value_along({0: np.array([1.0, 0.0])}, 0.5)[0].tolist() == [3.0, 4.0]
+
+
+def test_a_point_that_the_implementation_refuses_has_no_value():
+    def picky(x):
+        if x[0] > 1.1:
+            raise ValueError("out of the domain")
+        return x
+
+    assert np.isnan(native(picky, X).value_along({0: np.ones(2)}, 1.0)[0]).all()
+
+
+def test_unused_results_get_symbolic_zeros():
+    seen = []
+
+    @jax.custom_vjp
+    def two(x):
+        return x, 2 * x
+
+    two.defvjp(
+        lambda x: (two(x.value), None),
+        lambda _, cts: (seen.append([type(ct).__name__ for ct in cts]), (jnp.zeros(2),))[1],
+        symbolic_zeros=True,
+    )
+    native(two, X).vjp([np.ones(2), np.ones(2)], (0,), results=(1,))
+    assert "Zero" in seen[0][0]
+    assert "Zero" not in seen[0][1]
+
+
+@pytest.mark.parametrize("result", [2.0, np.ones(2, np.float32)])
+def test_a_plain_function_may_return_what_is_no_jax_array(result):
+    assert native(lambda x: result, X).outputs == (0,)
