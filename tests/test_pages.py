@@ -47,6 +47,14 @@ def test_every_error_is_explained():
     assert [name for name in kinds if f"`{name}`" not in text and f"`jaxprim.{name}`" not in text] == []
 
 
+def test_the_architecture_names_every_module():
+    text = (DOCS / "design" / "architecture.md").read_text()
+    source = pages.ROOT / "src" / "jaxprim"
+    modules = {path.stem for path in source.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.parent.name + "/" for path in source.glob("*/__init__.py")}
+    assert [name for name in sorted(modules | folders) if f"`{name}`" not in text and f"`{name}.py`" not in text] == []
+
+
 def test_modes_hold_under_the_other_checkpoint():
     """docs/modes.md says so: with JAX_REMAT3=1 one of its lines is another."""
     blocks = list(pages.blocks((DOCS / "modes.md").read_text()))
