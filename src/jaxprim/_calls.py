@@ -92,7 +92,7 @@ class EagerCall(Call):
         self._weak = weakref.ref(rules)
 
     @property
-    def rules(self) -> RuleSet:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def rules(self) -> RuleSet:
         found = self._weak()
         if found is None:
             raise ReferenceError("the primitive of an eager application is gone")

@@ -393,9 +393,11 @@ def _with_inner(eqn: Any) -> list[Any]:
 
 
 def without_zero_inputs(
-    program: Program, count: int, nonzero: Sequence[bool]
+    program: Program, count: int, nonzero: Sequence[bool], *, symbolic: bool
 ) -> tuple[Callable[..., list[Any]], tuple[Aval, ...]]:
     """A program that is linear in its inputs from ``count`` on, run with some of those inputs symbolically zero.
+
+    A program that is not linear (``symbolic`` is False) is run on arrays of zeros.
 
     Returns a function of the other inputs, and their avals. An equation whose linear inputs are all zero gives zero
     without running, so that dead work is skipped and no ``inf * 0`` arises; a sum leaves its zero terms out.
@@ -405,7 +407,7 @@ def without_zero_inputs(
     def run(*args: Any) -> list[Any]:
         given = iter(args)
         values = [next(given) if kept else JaxZero(strip(a)) for kept, a in zip(keep, program.in_avals, strict=True)]
-        return _propagate_zeros(program, values)
+        return _propagate_zeros(program, values) if symbolic else evaluate(program, *map(ad.instantiate_zeros, values))
 
     return run, tuple(aval for aval, kept in zip(program.in_avals, keep, strict=True) if kept)
 

@@ -91,7 +91,7 @@ class LinearMap:
 
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
-            run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs)
+            run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
             return _jax.trace(lambda *args: [*map(_instantiate, select(run(*args), outputs))], avals, self.role)
 
         def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:

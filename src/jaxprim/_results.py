@@ -10,7 +10,7 @@ import jax
 
 from jaxprim import _jax, _trees
 from jaxprim._avals import from_author, is_aval, same_type, short, short_value
-from jaxprim._errors import RuleWrong, text
+from jaxprim._errors import JaxprimError, RuleWrong, text
 from jaxprim._trees import TreeMismatch
 from jaxprim._zeros import Zero
 
@@ -170,7 +170,7 @@ def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: W
 def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index: int, leaf: Any) -> Any:
     aval = wanted.avals[index]
     zero: Any = leaf.aval if isinstance(leaf, _jax.JaxZero) else None
-    if leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)):
+    if leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)) or _is_float0(leaf):
         return None
     if aval.dtype == _jax.float0:
         raise wrong(
@@ -193,6 +193,11 @@ def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index:
             write=fix_line(wanted.labels()[1][index], got, aval),
         )
     return leaf
+
+
+def _is_float0(leaf: Any) -> bool:
+    """Whether a leaf is JAX's zero for a type without tangents, as its own jvp and vjp return it."""
+    return getattr(leaf, "dtype", None) == _jax.float0
 
 
 # ------------------------------------------------------------------------------------------------------------- types
@@ -242,6 +247,27 @@ def fit(value: Any, aval: Any) -> Any:
     if not hasattr(value, "dtype") or value.dtype != aval.dtype:
         value = jax.numpy.asarray(value, aval.dtype)
     return _jax.conform(value, aval)
+
+
+def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> Any:
+    """Run a rule on tangents or cotangents as it meets them; where that raises, on arrays of zeros.
+
+    A symbolic zero, or the None of an integer, is refused by some functions that a rule may call: by what ``jax.vjp``
+    returns, by ``jax.jvp``, or by code that was written for ``jax.custom_vjp``.
+    """
+    if not any(isinstance(t, _jax.JaxZero) for t in leaves):
+        return run(list(leaves))
+    try:
+        return run(tangents_for_rule(leaves))
+    except JaxprimError:
+        raise
+    except Exception as error:  # noqa: BLE001 any error may be of that kind
+        first = error
+    try:
+        return run([_jax.zeros(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves])
+    except Exception:  # noqa: BLE001 it was another error
+        pass
+    raise first
 
 
 def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:

@@ -515,8 +515,9 @@ def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
 
     def jvp(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
         y = rules.apply(primals, params)
+        slopes = _partials(rules, author, y, primals, params)
         y_dot: Any = Zero.zero_if_zero(y)
-        for partial, t in zip(_partials(rules, author, y, primals, params), tangents, strict=True):
+        for partial, t in zip(slopes, tangents, strict=True):
             if partial is not None and not is_zero(t):
                 y_dot = y_dot + _to(_times(partial, t), y)
         return y, y_dot

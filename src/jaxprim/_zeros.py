@@ -20,7 +20,39 @@ from jaxprim import _jax
 
 # The methods of an array whose result is not plainly zero.
 _ARRAY_METHODS = frozenset(
-    ["all", "any", "argmax", "argmin", "argpartition", "argsort", "at", "clip", "compress", "copy", "cumprod", "cumsum", "diagonal", "item", "itemsize", "max", "min", "nbytes", "nonzero", "prod", "ptp", "repeat", "round", "searchsorted", "sort", "std", "take", "tolist", "trace", "var", "view"]
+    [
+        "all",
+        "any",
+        "argmax",
+        "argmin",
+        "argpartition",
+        "argsort",
+        "at",
+        "clip",
+        "compress",
+        "copy",
+        "cumprod",
+        "cumsum",
+        "diagonal",
+        "item",
+        "itemsize",
+        "max",
+        "min",
+        "nbytes",
+        "nonzero",
+        "prod",
+        "ptp",
+        "repeat",
+        "round",
+        "searchsorted",
+        "sort",
+        "std",
+        "take",
+        "tolist",
+        "trace",
+        "var",
+        "view",
+    ]
 )
 
 

@@ -11,7 +11,7 @@ import jax
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._masks import Mask, expand, select
-from jaxprim._results import Results, fit, read_linear, read_outputs, tangents_for_rule, wanted_cotangents
+from jaxprim._results import Results, fit, read_linear, read_outputs, run_with_zeros, wanted_cotangents
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
 
@@ -44,7 +44,7 @@ class Pullback:
 
     def __call__(self, cotangents: Sequence[Any]) -> list[Any]:
         """Cotangents of all operand leaves (None for a zero) from those of all result leaves (JAX zeros allowed)."""
-        value = self.fn(_trees.unflatten(self.results.tree, tangents_for_rule(cotangents)))
+        value = run_with_zeros(lambda cts: self.fn(_trees.unflatten(self.results.tree, cts)), cotangents)
         tree, value = _trees.bare(self.call.tree, value)
         wanted = wanted_cotangents(tree, self.call.names, self.avals)
         found = read_linear(self.call.rules.name, "VJP rule", self.rule.author, value, wanted)

@@ -40,7 +40,7 @@ class Reverse:
     pullback: LinearMap
     pushforward: LinearMap
     results: Results
-    _stacked: dict[Any, Any] = field(default_factory=dict)  # pyright: ignore[reportUnknownVariableType]
+    _stacked: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
     def residuals(self) -> Any:

@@ -16,7 +16,7 @@ from jaxprim._errors import BadCall, RuleMissing, text
 from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
 from jaxprim._masks import expand, select
-from jaxprim._results import fit, read_linear, tangents_for_rule, wanted_cotangents
+from jaxprim._results import fit, read_linear, run_with_zeros, wanted_cotangents
 from jaxprim._rules import call_author
 from jaxprim.derive import implementation
 from jaxprim.derive.jvp import linear_mask
@@ -131,9 +131,13 @@ def _run_rule(call: Call, avals: Values, linear: Sequence[bool], others: Values,
         for name, tree, part in zip(names, trees, parts, strict=True)
         if name not in call.rules.linear
     ]
-    y_bar = _trees.unflatten(results.tree, tangents_for_rule(cotangents))
     tree = _trees.tuple_tree([tree for name, tree in zip(names, trees, strict=True) if name in call.rules.linear])
-    value = call_author(call.rules, "transpose rule", rule.author, y_bar, *given, **call.params)
+
+    def run(cts: Sequence[Any]) -> Any:
+        y_bar = _trees.unflatten(results.tree, cts)
+        return call_author(call.rules, "transpose rule", rule.author, y_bar, *given, **call.params)
+
+    value = run_with_zeros(run, cotangents)
     tree, value = _trees.bare(tree, value)
     wanted = wanted_cotangents(tree, lambda: select(call.names(), linear), select(avals, linear), "linear operands")
     found = read_linear(call.rules.name, "transpose rule", rule.author, value, wanted)
