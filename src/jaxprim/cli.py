@@ -135,7 +135,8 @@ def _check(console: Console, target: str, primitive: Primitive, seed: int, quest
     report = Report(subject.name, seed, tuple(findings))
     for finding, text in report.breadcrumbs().items():
         console.print(_bad(finding, text, target, seed), soft_wrap=True)
-    console.print(Text(report.headline(), "bold green" if report.ok else "bold red"), f"in {view.seconds():.1f} s\n")
+    style = "bold green" if report.ok else "bold red"
+    console.print(Text(report.headline(), style), f"in {view.seconds():.1f} s\n", soft_wrap=True)
     return OK if report.ok else BAD
 
 

@@ -71,11 +71,11 @@ def floor_of_differences(eps: float) -> float:
     return max(1e-6, 4 * eps ** (2 / 3))
 
 
-def differences(value: Array, error: Array, slack: Array, eps: float) -> Tolerance:
-    """What a derivative may be off from differences with this estimate of their error."""
+def differences(size: Array, error: Array, eps: float) -> Tolerance:
+    """What a derivative of this size may be off from differences with this estimate of their error."""
     floor = floor_of_differences(eps)
     why = f"{SAFETY:g} x the error estimate of the differences and {floor:.0e} of the value"
-    return Tolerance(SAFETY * error + slack + floor * np.abs(value), why)
+    return Tolerance(SAFETY * error + floor * np.abs(size), why)
 
 
 def compare(got: Array, expected: Array, tolerance: Tolerance, judged: Array | None = None) -> Comparison:

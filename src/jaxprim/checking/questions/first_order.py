@@ -38,7 +38,12 @@ def _jvp_at(case: Case) -> Answer:
     for direction, row in zip(directions, found, strict=True):
         yield from _notes(row, direction)
         for view in case.views("jvp"):
-            yield from _jvp_against(case, view, direction, row)
+            yield from _jvp_against(case, view, direction, row, sizes(found))
+
+
+def sizes(found: Sequence[Sequence[Derivative]]) -> list[Array]:
+    """The size of each element of a derivative: the largest along any direction, as along one it may cancel out."""
+    return [np.max([np.abs(row[k].value) for row in found], axis=0) for k in range(len(found[0]))]
 
 
 def _require_judged(judged: Sequence[Array]) -> None:
@@ -46,7 +51,9 @@ def _require_judged(judged: Sequence[Array]) -> None:
         raise NotAsked(CANNOT_TELL)
 
 
-def _jvp_against(case: Case, view: View, direction: Direction, found: Sequence[Derivative]) -> Answer:
+def _jvp_against(
+    case: Case, view: View, direction: Direction, found: Sequence[Derivative], size: Sequence[Array]
+) -> Answer:
     pushed, noise = case.pushed(view, direction)
     scale = case.tangent_scale(view, direction.tangents)
     for k, (name, d) in enumerate(zip(view.output_names, found, strict=True)):
@@ -54,7 +61,7 @@ def _jvp_against(case: Case, view: View, direction: Direction, found: Sequence[D
         result = view.results[view.outputs[k]]
         expected = case.fits(_between(got, d), result)
         own = compare.rounding(np.abs(expected) + scale, case.working_eps(view), view.tiny, noise[k])
-        tolerance = compare.differences(d.value, d.error, np.zeros(()), case.truth.eps) + own
+        tolerance = compare.differences(size[k], d.error, case.truth.eps) + own
         against = f"differences along {direction.label} ({view.label})"
         yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged)
 
@@ -91,7 +98,7 @@ def _vjp_at(case: Case) -> Answer:
         yield from _notes(row, direction)
     cotangents = [np.where(mask, ct, 0) for mask, ct in zip(judged, case.cotangents(0), strict=True)]
     for view in case.views("vjp"):
-        pull = _Pullback(case, view, cotangents, partial=not all(map(np.all, judged)))
+        pull = _Pullback(case, view, cotangents, sizes(found), partial=not all(map(np.all, judged)))
         sums = [item for direction, row in zip(directions, found, strict=True) for item in pull.against(direction, row)]
         yield from pull.worst_element()
         yield from sums
@@ -100,13 +107,15 @@ def _vjp_at(case: Case) -> Answer:
 class _Pullback:
     """The VJP rule at one cotangent, compared along directions: <x_bar, t> = <ct, J t>, bilinear, as JAX's VJP is."""
 
-    def __init__(self, case: Case, view: View, cotangents: list[Array], *, partial: bool) -> None:
-        self.case, self.view, self.cotangents, self.partial = case, view, cotangents, partial
+    def __init__(
+        self, case: Case, view: View, cotangents: list[Array], size: Sequence[Array], *, partial: bool
+    ) -> None:
+        self.case, self.view, self.cotangents, self.size, self.partial = case, view, cotangents, size, partial
         pulled, self.noise = case.pull(view, cotangents)
         self.cotangent = pulled.cotangent
         exact = np.zeros(())
         self.why = (
-            compare.differences(exact, exact, exact, case.truth.eps)
+            compare.differences(exact, exact, case.truth.eps)
             + compare.rounding(exact, case.working_eps(view), view.tiny)
         ).why
         self.off: list[Direction] = []
@@ -116,7 +125,7 @@ class _Pullback:
         against = f"differences along {direction.label} ({self.view.label})"
         if self.partial:
             direction, found = self._finite(direction, found)
-        got, expected, allowed = self._sides(direction.tangents, found)
+        got, expected, allowed = self._sides(direction.tangents, found, self.size)
         summed = self.case.evidence(
             "vjp", against, f"<x_bar, t> over {self._names(direction)}", np.asarray(got), np.asarray(expected),
             Tolerance(np.asarray(allowed), f"{self.why}; elements count as independent errors"),
@@ -136,17 +145,24 @@ class _Pullback:
     def _names(self, direction: Direction) -> str:
         return ", ".join(self.case.point.names[i] for i in direction.tangents)
 
-    def _sides(self, tangents: Tangents, found: Sequence[Derivative]) -> tuple[float, float, float]:
+    def _sides(
+        self, tangents: Tangents, found: Sequence[Derivative], size: Sequence[Array]
+    ) -> tuple[float, float, float]:
         """<x_bar, t>, <ct, J t>, and what they may differ by: each element's tolerance, as independent errors."""
         got = sum(float(np.sum(np.real(_times(self.cotangent[i], t)))) for i, t in tangents.items())
         expected = sum(float(np.sum(np.real(ct * d.value))) for ct, d in zip(self.cotangents, found, strict=True))
         mine = [_times(self._rounding(i), t) for i, t in tangents.items()]
         theirs = [
-            np.abs(ct) * compare.differences(d.value, d.error, np.zeros(()), self.case.truth.eps).size
-            for ct, d in zip(self.cotangents, found, strict=True)
+            np.abs(ct) * compare.differences(s, d.error, self.case.truth.eps).size
+            for ct, d, s in zip(self.cotangents, found, size, strict=True)
         ]
         kinks = sum(float(np.sum(np.abs(ct) * d.slack)) for ct, d in zip(self.cotangents, found, strict=True))
         return got, expected, root_sum_square(*mine, *theirs) + kinks
+
+    def _along(self, tangents: Tangents) -> tuple[float, float, float]:
+        """The two sides, and what they may differ by, along some tangents by themselves."""
+        found = self.case.differentiate(tangents)
+        return self._sides(tangents, found, [d.value for d in found])
 
     def _rounding(self, leaf: int) -> Array:
         scale = self.scale / typical(wide(self.case.point.leaves[leaf]))
@@ -161,7 +177,7 @@ class _Pullback:
         direction = self.off[0]
 
         def gap(tangents: Tangents) -> float:
-            got, expected, allowed = self._sides(tangents, self.case.differentiate(tangents))
+            got, expected, allowed = self._along(tangents)
             return abs(got - expected) / (allowed or 1.0)
 
         leaf, index = halve(direction.tangents, gap)
@@ -183,7 +199,7 @@ class _Pullback:
         allowed = 0.0
         for unit in (1.0, 1j) if np.iscomplexobj(self.cotangent[leaf]) else (1.0,):
             tangents = {leaf: np.where(_at(shape, index), unit * abs(size), 0.0)}
-            _, expected, tolerance = self._sides(tangents, self.case.differentiate(tangents))
+            _, expected, tolerance = self._along(tangents)
             total += expected / abs(size) * (1.0 if unit == 1.0 else -1j)
             allowed += tolerance / abs(size)
         return total, allowed

@@ -25,7 +25,7 @@ def jvp_zeros(case: Case) -> Answer:
     """The JVP with only some operands perturbed (the other tangents are symbolic zeros) = with arrays of zeros."""
     wrt, view = case.wrt("jvp"), case.native
     if len(wrt) < 2:
-        raise NotAsked("a single operand is differentiable, so no tangent can be a symbolic zero")
+        raise NotAsked("only one operand is differentiable")
     tangents = case.directions("jvp")[0].tangents
     _, noise = case.pushed(view, case.directions("jvp")[0])
     for some in subsets(wrt):
@@ -41,7 +41,7 @@ def vjp_zeros(case: Case) -> Answer:
     """The VJP for only some operands, and with only some results used, = that for all, with arrays of zeros."""
     wrt, results = case.wrt("vjp"), range(len(case.native.outputs))
     if len(wrt) < 2 and len(results) < 2:
-        raise NotAsked("a single operand and a single result are differentiable, so nothing can be a symbolic zero")
+        raise NotAsked("only one operand and one result are differentiable")
     full, noise = case.pulled(case.native, 0)
     for some in subsets(wrt):
         found = case.native.vjp(case.cotangents(0), some).cotangent
