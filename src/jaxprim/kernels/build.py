@@ -22,8 +22,9 @@ from jaxprim._errors import KernelError, shorten, text
 
 NATIVE = Path(__file__).parent / "native"
 CXX_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
-# `all-major` makes one library for every GPU that this nvcc knows; it compiles for longer, once.
-NVCC_FLAGS = ("-std=c++17", "-O3", "-shared", "--compiler-options=-fPIC", "-arch=all-major")
+NVCC_FLAGS = ("-std=c++17", "-O3", "-shared", "--compiler-options=-fPIC")
+# One library for every GPU that this nvcc knows. It takes longer to compile, once, than `-arch=sm_90` in the author's flags.
+ALL_GPUS = "-arch=all-major"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def key(source: Source) -> str:
         platform.machine(),
         source.text,
         (NATIVE / "jaxprim_kernel.h").read_text(),
-        json.dumps([source.language, source.flags, [str(p) for p in source.include], source.libraries]),
+        json.dumps([_flags(source), [str(p) for p in source.include], source.libraries]),
         *(_read(file) for file in source.files),
         *([platform.processor() + _cpu()] if any(f.startswith(("-march=native", "-mcpu=native")) for f in source.flags) else []),
     ]
@@ -144,7 +145,8 @@ def _read(file: Path) -> str:
 def library(source: Source) -> tuple[ctypes.CDLL, str]:
     """The loaded library of a source and its key; compiled if it is not in the cache."""
     found = key(source)
-    folder = cache_folder() / f"{re.sub(r'\W+', '_', source.name)}-{found}"
+    stem = re.sub(r"\W+", "_", source.name)
+    folder = cache_folder() / f"{stem}-{found}"
     if not _is_fresh(folder):
         _build_once(source, folder)
     return ctypes.CDLL(str(folder / "kernel.so")), found
@@ -203,13 +205,19 @@ def _command(source: Source, main: Path) -> list[str]:
     include = [jax.ffi.include_dir(), str(NATIVE), *map(str, source.include)]
     return [
         compiler(source.language),
-        *(NVCC_FLAGS if source.language == "cuda" else CXX_FLAGS),
-        *source.flags,
+        *_flags(source),
         *(f"-I{folder}" for folder in include),
         str(main),
         *(part for file in source.files for part in _file(file)),
         *(library if "/" in library else f"-l{library}" for library in source.libraries),
     ]
+
+
+def _flags(source: Source) -> list[str]:
+    if source.language != "cuda":
+        return [*CXX_FLAGS, *source.flags]
+    says_gpu = any(flag.startswith(("-arch", "--gpu-architecture", "-gencode", "--generate-code")) for flag in source.flags)
+    return [*NVCC_FLAGS, *([] if says_gpu else [ALL_GPUS]), *source.flags]
 
 
 def _file(file: Path) -> list[str]:

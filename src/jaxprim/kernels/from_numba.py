@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim._errors import KernelError, text
+from jaxprim._errors import KernelError, shorten, text
 from jaxprim.kernels import frames
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
@@ -147,7 +149,10 @@ class _Loader:
         by_pointer = _by_pointer(signature)
         scope: dict[str, Any] = {"fn": self._loop(signature), "carray": self.module.carray, "read_only": self._read_only()}
         exec(_source(signature, self.style), scope)
-        self.made.append(self.module.cfunc(_type(self.module, by_pointer))(scope["call"]))
+        try:
+            self.made.append(self.module.cfunc(_type(self.module, by_pointer))(scope["call"]))
+        except self.module.core.errors.NumbaError as error:
+            raise _not_compiled(self.call.name, signature, error) from None
         lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
         return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
 
@@ -176,6 +181,34 @@ class _Loader:
             return types.Array(array.dtype, array.ndim, array.layout, readonly=True)(array), is_same
 
         return read_only
+
+
+def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelError:
+    said = str(error)
+    if "Cannot modify readonly array" in said:
+        return KernelError(
+            text(
+                f"{name}: the Numba function writes its input.",
+                got=f"a write at {_place(said)}",
+                expected="inputs that are only read (JAX may share their memory)",
+                write="x = x.copy()  # before writing to it",
+            )
+        )
+    lines = [line for line in said.splitlines() if line.strip() and "nopython mode pipeline" not in line]
+    shown = "\n".join(f"    {line}" for line in lines[:20])
+    return KernelError(
+        text(
+            f"{name}: Numba can't compile it.",
+            got=f"Numba says:\n{shown}",
+            expected=f"a function that Numba compiles for {signature}",
+        )
+    )
+
+
+def _place(said: str) -> str:
+    """The author's line in a message of Numba."""
+    found = re.search(r'File "(?!<|numba/)(.+)", line (\d+)', said)
+    return f"{shorten(str(Path(found[1]).resolve()))}:{found[2]}" if found else "an unknown line"
 
 
 def _by_pointer(signature: Signature) -> Signature:

@@ -213,14 +213,14 @@ def _placed(source: str) -> str:
     return f'#line {line} "{file}"\n{source}'
 
 
-_FUNCTION = re.compile(r'extern\s+"C"\s+(?!\{)[^;{}()]*?(\w+)\s*\(')
+_DEFINED = re.compile(r'extern\s+"C"\s+(?!\{)[^;{}()]*?(\w+)\s*\([^;{}]*\)\s*(?:noexcept\s*)?\{')
 
 
 def _only_function(main: str) -> str:
     included = re.fullmatch(r'#include "(.+)"', main)
     source = Path(included[1]).read_text() if included and Path(included[1]).exists() else main
     source = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
-    names = list(dict.fromkeys(_FUNCTION.findall(source)))
+    names = list(dict.fromkeys(_DEFINED.findall(source)))
     if len(names) == 1:
         return names[0]
     raise KernelError(

@@ -118,7 +118,9 @@ class Signature:
     def __str__(self) -> str:
         operands = ", ".join(f"{array.name}: {array}" for array in self.operands)
         attributes = "; " * bool(self.attributes) + ", ".join(map(str, self.attributes))
-        results = ", ".join(map(str, self.results))
+        results = ", ".join(
+            str(array) if array.name.startswith("out") else f"{array.name}: {array}" for array in self.results
+        )
         return f"{self.function or ''}({operands}{attributes}) -> {f'({results})' if self.several else results}"
 
 
@@ -194,6 +196,8 @@ def _check_dtype(source: str, dtype: str) -> None:
 
 def _check(source: str, found: Signature) -> None:
     """What must hold of a signature as a whole."""
+    if not found.results:
+        raise _unreadable(source, "no result", "at least one result: a kernel is pure, and without a result it does nothing")
     names = [row.name for row in (*found.operands, *found.attributes, *found.results)]
     for name in names:
         if names.count(name) > 1 or name in set(found.sizes) - {attribute.name for attribute in found.attributes}:

@@ -1,0 +1,76 @@
+"""How a signature's operands, attributes, sizes and results reach a C function."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxprim import KernelError
+from jaxprim.kernels.arguments import Layout, arguments
+from jaxprim.kernels.handler import Function, handler, prototype
+from jaxprim.kernels.signature import parse
+
+SOLVE = parse("(a: f64[n, n], b: f64[n, k]; tol: f64, m: i32) -> (lu: f64[n, n], piv: i32[n], x: f64[n, k])")
+
+
+def types(spec, **layout):
+    return [argument.type for argument in arguments(SOLVE, spec, Layout(**layout))]
+
+
+def test_the_default_order():
+    assert types(None) == [
+        "const double*", "const double*", "double", "int32_t", "int64_t", "int64_t", "double*", "int32_t*", "double*",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("item", "type_"),
+    [
+        ("a", "const double*"),
+        ("x", "double*"),
+        ("n", "int64_t"),
+        ("n*k + 1", "int64_t"),
+        ("&n", "int64_t*"),
+        ("n:i32", "int32_t"),
+        ("&(n + 1):u8", "uint8_t*"),
+        ("tol", "double"),
+        ("tol:f32", "float"),
+        ("&tol", "double*"),
+        ("&m", "int32_t*"),
+        ("3", "int"),
+        ("3:i64", "int64_t"),
+        ("&1.5", "double*"),
+        ("'N'", "char"),
+        ("&'N'", "char*"),
+        ("lu=a", "double*"),
+        ("&status", "int64_t*"),
+        ("&status:i32", "int32_t*"),
+        ("scratch f32[4*n]", "float*"),
+    ],
+)
+def test_one_argument(item, type_):
+    assert types(item) == [type_]
+
+
+def test_sizes_of_another_type():
+    assert types("&n, k, &status", size="i32") == ["int32_t*", "int32_t", "int32_t*"]
+
+
+@pytest.mark.parametrize("item", ["y", "&a", "lu=b", "a=b", "x=lu", "status", "scratch f33[n]", "n:f99", "'NT'", "n ** 2", "*a"])
+def test_what_is_unknown_is_named(item):
+    with pytest.raises(KernelError, match="arguments=.* can't be read"):
+        types(item)
+
+
+def test_the_declaration_that_messages_show():
+    signature = parse("(x: f32[n, d], a: f32; eps: f32) -> f32[n, d]")
+    call = Function("scale", "here")
+    assert prototype(signature, call) == (
+        "void scale(const float* x, float a, float eps, int64_t n, int64_t d, float* out)"
+    )
+    assert prototype(parse("(f64, c128) -> f64"), Function("f", "linked")) == "double f(double x1, double _Complex x2)"
+
+
+def test_names_that_are_keywords_or_names_of_jaxprim_stay_apart():
+    source = handler(parse("(int: f32[at], call: f32[call_]; default: f32) -> f32[at]"), Function("f", "here"))
+    assert "v_int" in source
+    assert "int64_t v_at" in source

@@ -1,0 +1,38 @@
+"""Skips a test loudly where a tool that it needs is not on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+import jax
+from jaxprim import KernelError
+from jaxprim.kernels import build
+
+
+def _has(language: str) -> bool:
+    try:
+        build.compiler(language)
+    except KernelError:
+        return False
+    return True
+
+
+def _gpu() -> bool:
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:
+        return False
+
+
+cxx = pytest.mark.skipif(not _has("c++"), reason="NOT TESTED: no C++ compiler on this machine (apt install g++)")
+nvcc = pytest.mark.skipif(not _has("cuda"), reason="NOT TESTED: no nvcc on this machine (the CUDA toolkit)")
+gpu = pytest.mark.skipif(not _gpu(), reason="NOT TESTED: JAX sees no NVIDIA GPU on this machine; the kernel only compiles")
+no_gpu = pytest.mark.skipif(_gpu(), reason="there is a GPU")
+
+
+def needs(module: str) -> pytest.MarkDecorator:
+    """A mark for a test that needs an optional package."""
+    missing = importlib.util.find_spec(module) is None
+    return pytest.mark.skipif(missing, reason=f"NOT TESTED: {module} is not installed (pip install {module})")
