@@ -30,6 +30,7 @@ def _cells(kinds: tuple[str, ...], rows: tuple[str, ...], why: Excluded) -> dict
 
 
 EVERY_KIND = (BOTH, VJP, JVP, TRANSPOSE, IMPL, OPAQUE_BACKWARD, TRACEABLE, OPAQUE_RULES, COLLECTIVE, COMPLEX)
+ON_HOST = tuple(kind for kind in EVERY_KIND if kind not in (IMPL, TRACEABLE, COLLECTIVE))
 
 UNBOUNDED = Excluded(
     "Reverse mode needs the values of every step, and how many steps a `while` takes is not known.",
@@ -63,9 +64,20 @@ OPAQUE_PUSHFORWARD = Excluded(
     RuleMissing,
     "wave_(forward|backward): forward-mode differentiation .jvp. needs a rule that is missing",
 )
+HOST_CALLBACK = Excluded(
+    "A host function is Python in this process: no bytes can hold it.",
+    NotImplementedError,
+    "serialization of host_callbacks is not yet implemented",
+)
+COLLECTIVE_OF_SYMBOLIC_SIZE = Excluded(
+    "JAX cannot export a mean over a vmapped axis whose size is symbolic.",
+    Exception,
+    "Symbolic dimension 'b' used in a context that requires a constant",
+    of_jax=True,
+)
 
 # Rows that differentiate what reverse mode ran.
-OF_REVERSE = ("forward over reverse", "reverse over reverse", "hessian_vector", "third_order", "grad_of_vmap_of_grad")
+OF_REVERSE = ("forward over reverse", "reverse over reverse", "hessian_vector", "third_order", "grad_of_vmap_of_grad", "checkpoint_under_hessian")
 # Rows that differentiate what forward mode ran.
 OF_FORWARD = ("forward over forward", "reverse over forward", "third_forward", "third_order", "taylor_mode")
 
@@ -75,7 +87,10 @@ EXCLUDED: dict[tuple[str, str], Excluded] = {
     **_cells((OPAQUE_RULES,), OF_FORWARD, OPAQUE_PUSHFORWARD),
     **_cells((COLLECTIVE,), ("shard_map", "shard_map, gradient inside", "shard_map, psum"), COLLECTIVE_IN_SHARD_MAP),
     **_cells((COLLECTIVE,), ("explicit mesh",), COLLECTIVE_IN_EXPLICIT_MESH),
+    **_cells(ON_HOST, ("export", "export, symbolic shapes"), HOST_CALLBACK),
+    **_cells((COLLECTIVE,), ("export, symbolic shapes",), COLLECTIVE_OF_SYMBOLIC_SIZE),
     **_cells((COLLECTIVE,), ("taylor_mode",), COLLECTIVE_IN_JET),
     **_cells((COMPLEX,), ("checkpoint, everything_saveable",), SAVED_COMPLEX),
+    **_cells((COMPLEX,), ("remat3, saved",), SAVED_COMPLEX),
     **_cells((COMPLEX,), ("checkpoint, save_anything_except_these_names",), SAVED_COMPLEX),
 }

@@ -12,13 +12,22 @@ import pytest
 
 from excluded import EXCLUDED
 from rows.case import Case
-from rows.table import ROWS, Row
-from zoo import ZOO, Entry
+from rows.table import BATCHES, MODES, ROWS, Row
+from zoo import WAYS_TO_BATCH, ZOO, Entry
 
 
-def subsets(entry: Entry) -> Subsets:
-    """Every set of perturbed operands, all of them first."""
-    return tuple(s for n in range(len(entry.diff), 0, -1) for s in combinations(entry.diff, n))
+Subsets = tuple[tuple[int, ...], ...]
+
+
+def subsets(row: Row, entry: Entry) -> Subsets:
+    """Sets of perturbed operands, all operands first: every set for the rows that differentiate and do no more.
+
+    Elsewhere all operands and each alone, which for one or two operands is every set too.
+    """
+    if not (row.jit or row.each):
+        return (entry.diff,)
+    sizes = range(len(entry.diff), 0, -1) if row in MODES else sorted({len(entry.diff), 1}, reverse=True)
+    return tuple(s for n in sizes for s in combinations(entry.diff, n))
 
 
 def close(got: Any, want: Any) -> None:
@@ -32,9 +41,6 @@ def close(got: Any, want: Any) -> None:
             np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance, err_msg=where)
 
 
-Subsets = tuple[tuple[int, ...], ...]
-
-
 def jitted(run: Any, f: Any, args: Any, chosen: Subsets) -> Any:
     """The row under jit, for these sets of perturbed operands in one program."""
     return jax.jit(lambda args: [run(Case(f, args, argnums)) for argnums in chosen])(args)
@@ -44,21 +50,24 @@ def eagerly(run: Any, f: Any, args: Any, chosen: Subsets) -> Any:
     return [run(Case(f, args, argnums)) for argnums in chosen]
 
 
-@cache
-def truth(row: Row, reference: Any, args: Any, chosen: Subsets) -> Any:
+def truth(row: Row, entry: Entry, chosen: Subsets) -> Any:
     """The reference under the row, or the better truth that the row names."""
-    apply = jitted if row.jit or row.truth else eagerly
-    return apply(row.truth or row.run, reference, args(), chosen)
+    return _truth(row.truth or row.run, row.jit or row.truth is not None, entry.reference, entry.args, chosen)
+
+
+@cache
+def _truth(run: Any, jit: bool, reference: Any, args: Any, chosen: Subsets) -> Any:
+    return (jitted if jit else eagerly)(run, reference, args(), chosen)
 
 
 def run(row: Row, entry: Entry, f: Any) -> Any:
     """The row, without comparing."""
-    return (jitted if row.jit else eagerly)(row.run, f, entry.args(), subsets(entry)[:1])
+    return (jitted if row.jit else eagerly)(row.run, f, entry.args(), (entry.diff,))
 
 
 def compare(row: Row, entry: Entry) -> None:
-    chosen = subsets(entry) if row.jit or row.each else subsets(entry)[:1]
-    want = truth(row, entry.reference, entry.args, chosen)
+    chosen = subsets(row, entry)
+    want = truth(row, entry, chosen)
     if row.eager or row.each:
         some = chosen if row.each else chosen[:1]
         close(eagerly(row.run, entry.f, entry.args(), some), want[: len(some)])
@@ -78,6 +87,12 @@ def test_matrix(row: Row, entry: Entry) -> None:
     if excluded.of_jax:
         with pytest.raises(excluded.error, match=excluded.message):
             run(row, entry, entry.reference)
+
+
+@pytest.mark.parametrize("entry", WAYS_TO_BATCH, ids=repr)
+@pytest.mark.parametrize("row", [*MODES[:6], *BATCHES], ids=repr)
+def test_ways_to_batch(row: Row, entry: Entry) -> None:
+    compare(row, entry)
 
 
 def test_every_excluded_cell_is_in_the_matrix() -> None:

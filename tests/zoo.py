@@ -378,10 +378,14 @@ ZOO: tuple[Entry, ...] = (
     Entry("peak", BOTH, peak, peak_reference, lambda: (numbers(3), jnp.asarray(2, "int32")), (0,)),
     Entry("turn", COMPLEX, turn, turn_reference, lambda: (complex_numbers(3), numbers(3, seed=2)), (0, 1)),
     Entry("power", BOTH, power, power_reference, lambda: (numbers(3),), (0,)),
+    Entry("centred", COLLECTIVE, centred, centred_reference, lambda: (numbers(2, 3), numbers(seed=1)), (0, 1)),
+)
+
+# Given a batching word or rule. They differ from the others under vmap alone.
+WAYS_TO_BATCH: tuple[Entry, ...] = (
     Entry("rows_expand", BOTH, partial(rows, "expand"), rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)),
     Entry("rows_elementwise", BOTH, partial(rows, "elementwise"), rows_reference, lambda: (numbers(3), numbers(seed=1)), (0, 1)),
     Entry("rows_by_rule", BOTH, rows_by_rule, rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)),
-    Entry("centred", COLLECTIVE, centred, centred_reference, lambda: (numbers(2, 3), numbers(seed=1)), (0, 1)),
 )
 
 

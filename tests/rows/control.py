@@ -77,15 +77,12 @@ def fori(case: Case) -> Any:
 
 
 def cond(case: Case) -> Any:
-    def run(pred: Any) -> Any:
-        return lambda *xs: jax.lax.cond(pred, lambda c: _step(case, c), lambda c: c, xs)
-
-    return [_both_modes(case, run(jnp.asarray(pred))) for pred in (True, False)]
+    return _both_modes(case, lambda *xs: jax.lax.cond(jnp.asarray(True), lambda c: _step(case, c), lambda c: c, xs))
 
 
 def switch(case: Case) -> Any:
-    branches = [lambda c: c, lambda c: _step(case, c), lambda c: _step(case, _step(case, c))]
-    return _both_modes(case, lambda *xs: jax.lax.switch(jnp.asarray(2), branches, xs))
+    branches = [lambda c: c, lambda c: _step(case, c), lambda c: jax.tree.map(jnp.negative, c)]
+    return _both_modes(case, lambda *xs: jax.lax.switch(jnp.asarray(1), branches, xs))
 
 
 def cond_vmapped(case: Case) -> Any:

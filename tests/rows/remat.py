@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -43,16 +44,21 @@ def _remat(case: Case, policy: Any = None, **options: Any) -> Case:
 
 def _policy(policy: Any, case: Case) -> Any:
     c = _remat(case, policy)
-    return c.g(*c.xs), jax.jvp(c.loss, c.xs, tangents(c.xs)), c.grad()(*c.xs)
+    return c.g(*c.xs), c.grad()(*c.xs)
 
 
 def plain(case: Case) -> Any:
     """What every policy must give."""
-    return case.g(*case.xs), jax.jvp(case.loss, case.xs, tangents(case.xs)), case.grad()(*case.xs)
+    return case.g(*case.xs), case.grad()(*case.xs)
 
 
 def policy_rows() -> list[tuple[str, Callable[[Case], Any]]]:
     return [(f"checkpoint, {name}", partial(_policy, policy)) for name, policy in POLICIES.items()]
+
+
+def checkpoint_forward(case: Case) -> Any:
+    c = _remat(case)
+    return jax.jvp(c.loss, c.xs, tangents(c.xs))
 
 
 def checkpoint_around_loss(case: Case) -> Any:
@@ -95,3 +101,33 @@ def checkpoint_under_hessian(case: Case) -> Any:
     c = realified(_remat(case))
     every = tuple(range(len(c.xs)))
     return jax.hessian(c.loss, argnums=every)(*c.xs)
+
+
+# -------------------------------------------------------------------------- JAX's other implementation of checkpoint
+@contextmanager
+def other_remat(on: bool = True) -> Iterator[None]:
+    """As under JAX_REMAT3=1."""
+    before = jax.config.jax_remat3
+    jax.config.update("jax_remat3", on)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_remat3", before)
+
+
+def remat3(case: Case) -> Any:
+    with other_remat():
+        return _policy(None, case), checkpoint_in_scan(case)
+
+
+def remat3_truth(case: Case) -> Any:
+    return plain(case), checkpoint_in_scan(case)
+
+
+def remat3_saved(case: Case) -> Any:
+    with other_remat():
+        return _policy(POLICIES["save_only_these_names"], case), _policy(POLICIES["everything_saveable"], case)
+
+
+def remat3_saved_truth(case: Case) -> Any:
+    return plain(case), plain(case)

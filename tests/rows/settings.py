@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from rows.case import Case, batch, tangents
-from rows.control import scan_carry
 
 
 def several(case: Case) -> Any:
@@ -43,28 +42,31 @@ def debug_nans(case: Case) -> Any:
 
 def x64_toggled(case: Case) -> Any:
     """64 bits off, on and off again: the same function, of operands of the same types and of wider ones."""
-    out = []
-    for on in (False, True, False):
-        with jax.enable_x64(on):
-            out.append(_wider(case, on))
-            out.append(jax.jit(case.grad())(*case.xs))
-    return out
+    before = _value_and_gradient(case)
+    with jax.enable_x64(True):
+        wide = _value_and_gradient(case), _value_and_gradient(_wide(case))
+    return before, wide, _value_and_gradient(case)
 
 
-def _wider(case: Case, on: bool) -> Any:
+def _value_and_gradient(case: Case) -> Any:
+    def run(args: Any) -> Any:
+        c = Case(case.f, args, case.argnums)
+        return c.f(*args), c.grad()(*c.xs)
+
+    return jax.jit(run)(case.args), case.f(*case.args)
+
+
+def _wide(case: Case) -> Case:
     wide = {"float32": "float64", "complex64": "complex128"}
-    cast = lambda x: x.astype(wide.get(x.dtype.name, x.dtype.name)) if on else x  # noqa: E731
-    c = Case(case.f, jax.tree.map(cast, case.args), case.argnums)
-    return several(c)
+    return Case(case.f, jax.tree.map(lambda x: x.astype(wide.get(x.dtype.name, x.dtype.name)), case.args), case.argnums)
 
 
 def threads(case: Case) -> Any:
-    """Eight threads trace, compile and run it at once."""
+    """Six threads trace, compile and run it at once."""
 
     def work(index: int) -> Any:
-        if index % 2:
-            return case.grad()(*case.xs)
-        return jax.jit(lambda args: scan_carry(Case(case.f, args, case.argnums)))(case.args)
+        gradient = case.grad()
+        return (jax.jit(gradient) if index % 2 else gradient)(*case.xs)
 
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(work, range(8)))
+    with ThreadPoolExecutor(6) as pool:
+        return list(pool.map(work, range(6)))

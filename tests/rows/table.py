@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rows import batches, control, devices, modes, remat, settings, wrapping
+from rows import batches, control, devices, libraries, modes, remat, settings, wrapping
 from rows.case import Case
 
 
@@ -42,7 +42,7 @@ MODES: tuple[Row, ...] = (
     Row("eager and jit", modes.apply, eager=True),
     *rows_of(modes.jvp, modes.vjp, modes.grad, modes.value_and_grad, modes.has_aux, eager=True),
     *rows_of(modes.linearize, modes.linear_transpose, modes.jacfwd, modes.jacrev, eager=True),
-    Row("forward over reverse", modes.forward_over_reverse, eager=True),
+    Row("forward over reverse", modes.forward_over_reverse),
     Row("forward over forward", modes.forward_over_forward),
     Row("reverse over reverse", modes.reverse_over_reverse),
     Row("reverse over forward", modes.reverse_over_forward),
@@ -52,8 +52,9 @@ MODES: tuple[Row, ...] = (
 
 BATCHES: tuple[Row, ...] = (
     Row("vmap patterns", batches.vmap_patterns, truth=batches.loop_patterns),
-    *rows_of(batches.vmap_nothing, batches.vmap_leaves, batches.vjp_of_vmap, batches.vmap_of_grad, eager=True),
+    *rows_of(batches.vmap_nothing, batches.vmap_leaves, batches.vmap_of_grad, eager=True),
     *rows_of(batches.nested_vmap, batches.crossed_vmap, batches.vmap_in_jit, batches.jvp_of_vmap),
+    *rows_of(batches.vjp_of_vmap),
     *rows_of(batches.linearize_of_vmap, batches.vmap_of_jvp, batches.vmap_of_vjp, batches.vmap_of_linearize),
     *rows_of(batches.grad_of_vmap_of_grad, batches.named_axis),
 )
@@ -66,9 +67,11 @@ CONTROL: tuple[Row, ...] = (
 
 REMAT: tuple[Row, ...] = (
     *(Row(name, run, truth=remat.plain) for name, run in remat.policy_rows()),
-    *rows_of(remat.checkpoint_around_loss, remat.checkpoint_without_cse_guard, remat.checkpoint_nested),
+    *rows_of(remat.checkpoint_forward, remat.checkpoint_around_loss, remat.checkpoint_without_cse_guard, remat.checkpoint_nested),
     *rows_of(remat.checkpoint_linearized, remat.checkpoint_in_scan, remat.checkpoint_of_scan),
     *rows_of(remat.checkpoint_under_vmap, remat.checkpoint_under_hessian),
+    Row("remat3", remat.remat3, truth=remat.remat3_truth),
+    Row("remat3, saved", remat.remat3_saved, truth=remat.remat3_saved_truth),
 )
 
 WRAPPING: tuple[Row, ...] = (
@@ -89,7 +92,19 @@ DEVICES: tuple[Row, ...] = (
     Row("shard_map", devices.shard_map, truth=devices.shard_map_truth),
     Row("shard_map, gradient inside", devices.shard_map_grad_inside, truth=devices.shard_map_grad_inside_truth),
     Row("shard_map, psum", devices.shard_map_summed, truth=devices.shard_map_summed_truth),
-    Row("explicit mesh", devices.explicit_mesh, truth=devices.shard_map_truth, jit=False, each=True),
+    Row("explicit mesh", devices.explicit_mesh, truth=devices.shard_map_truth, jit=False, eager=True),
 )
 
-ROWS: tuple[Row, ...] = (*MODES, *BATCHES, *CONTROL, *REMAT, *WRAPPING, *SETTINGS, *DEVICES)
+LIBRARIES: tuple[Row, ...] = (
+    *rows_of(libraries.equinox_module, libraries.flax_module, libraries.optax_steps, jit=False, eager=True),
+    Row("export", libraries.exported, truth=libraries.directly, jit=False, eager=True),
+    Row(
+        "export, symbolic shapes",
+        libraries.exported_with_symbolic_shapes,
+        truth=libraries.batched_directly,
+        jit=False,
+        eager=True,
+    ),
+)
+
+ROWS: tuple[Row, ...] = (*MODES, *BATCHES, *CONTROL, *REMAT, *WRAPPING, *SETTINGS, *DEVICES, *LIBRARIES)
