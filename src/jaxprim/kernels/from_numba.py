@@ -194,7 +194,7 @@ def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelEr
                 write="x = x.copy()  # before writing to it",
             )
         )
-    lines = [line for line in said.splitlines() if line.strip() and "nopython mode pipeline" not in line]
+    lines = [line for line in said.splitlines() if line.strip() and not _OURS.search(line)]
     shown = "\n".join(f"    {line}" for line in lines[:20])
     return KernelError(
         text(
@@ -203,6 +203,10 @@ def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelEr
             expected=f"a function that Numba compiles for {signature}",
         )
     )
+
+
+# What Numba says of the function around the author's.
+_OURS = re.compile(r"nopython mode pipeline|^During: |<string>|<source missing")
 
 
 def _place(said: str) -> str:

@@ -1,0 +1,111 @@
+"""`from_numpy`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxprim
+from jaxprim import BadCall, HostError, RuleMissing, from_numpy
+
+FINITE = "finite differences"
+
+
+def test_one_line():
+    sinc = from_numpy(np.sinc)
+    assert sinc.name == "sinc"
+    x = jnp.linspace(-1, 1, 5, dtype=jnp.float32)
+    np.testing.assert_allclose(jax.jit(jax.vmap(sinc))(x), np.sinc(x), rtol=1e-6)
+    with pytest.raises(RuleMissing):
+        jax.grad(sinc)(1.0)
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        "b",
+        "(f32[n, n], f32[n]) -> f32[n]",
+        jax.ShapeDtypeStruct((3,), np.float32),
+        np.zeros(3, np.float32),
+        lambda a, b: b,
+    ],
+    ids=["operand", "signature", "type", "array", "function"],
+)
+def test_the_type_of_the_result(like):
+    solve = from_numpy(lambda a, b: np.linalg.solve(a, b), like=like, name="solve")
+    a, b = np.eye(3, dtype=np.float32) * 2, np.ones(3, np.float32)
+    np.testing.assert_allclose(jax.jit(solve)(a, b), b / 2)
+
+
+def test_several_results():
+    both = from_numpy(lambda x: (x + 1, {"k": x.sum()}), like=lambda x: (x, {"k": jax.ShapeDtypeStruct((), x.dtype)}))
+    first, second = jax.jit(both)(np.ones(3, np.float32))
+    assert (first.tolist(), float(second["k"])) == ([2, 2, 2], 3)
+
+
+def test_operands_broadcast_by_default():
+    assert from_numpy(np.hypot)(np.ones((3, 1), np.float32), np.ones(2, np.float32)).shape == (3, 2)
+
+
+def test_keyword_only_arguments_are_static():
+    def power(x, *, exponent=2):
+        return x**exponent
+
+    p = from_numpy(power, derivative=FINITE)
+    assert float(p(3.0)) == 9
+    np.testing.assert_allclose(jax.grad(lambda x: p(x, exponent=3))(2.0), 12, rtol=1e-4)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("function", ["sinc", "exp", "tanh", "arctan"])
+def test_finite_differences_pass_the_check(function, x64):
+    p = from_numpy(getattr(np, function), derivative=FINITE)
+    with jax.enable_x64(x64):
+        x = jnp.linspace(-2.0, 2.0, 5)
+        assert jaxprim.check(p, x).ok
+        expected = jax.vmap(jax.grad(getattr(jnp, function)))(x)
+        np.testing.assert_allclose(jax.vmap(jax.grad(p))(x), expected, atol=1e-11 if x64 else 5e-5)
+
+
+def test_several_operands_integers_and_several_results():
+    def solve(a, b, k):
+        return np.linalg.solve(a, b) * k, np.int32(3)
+
+    like = lambda a, b, k: (b, jax.ShapeDtypeStruct((), np.int32))
+    p = from_numpy(solve, like=like, derivative=FINITE)
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        a, b = jnp.asarray(rng.standard_normal((3, 3)) + 3 * np.eye(3)), jnp.arange(3.0)
+        got = jax.grad(lambda a, b: p(a, b, 2)[0].sum(), (0, 1))(a, b)
+        expected = jax.grad(lambda a, b: 2 * jnp.linalg.solve(a, b).sum(), (0, 1))(a, b)
+        for g, e in zip(got, expected, strict=True):
+            np.testing.assert_allclose(g, e, atol=1e-9)
+
+
+def test_complex_functions_that_are_not_holomorphic():
+    p = from_numpy(lambda z: np.conj(z) * z * z, like="z", derivative=FINITE, name="p")
+    with jax.enable_x64(True):
+        z = jnp.array([1 + 2j, 3 - 1j])
+        assert jaxprim.check(p, z).ok
+        got, expected = (jax.vjp(f, z)[1](1j * z)[0] for f in (p, lambda z: jnp.conj(z) * z * z))
+        np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_a_function_that_is_not_smooth_states_the_error():
+    stairs = from_numpy(lambda x: np.floor(x * 1e6) / 1e6, derivative=FINITE, name="stairs")
+    with jax.enable_x64(True), pytest.raises(HostError, match="stairs: its finite differences are not accurate here"):
+        jax.grad(stairs)(1.3)
+
+
+def test_explain_states_the_error():
+    text = from_numpy(np.sinc, derivative=FINITE).explain()
+    assert text.count("relative error about 1e-12 in float64 and 1e-5 in float32") == 2
+
+
+def test_what_cannot_be_read():
+    with pytest.raises(BadCall, match="like='y' is no operand"):
+        from_numpy(lambda x: x, like="y", name="p")
+    with pytest.raises(BadCall, match="unknown derivative"):
+        from_numpy(np.sinc, derivative="exact")

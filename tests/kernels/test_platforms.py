@@ -1,0 +1,158 @@
+"""CUDA, Pallas, Triton, and the choice among several kernels."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.experimental import pallas as pl
+from tools import cxx, gpu, needs, no_gpu, nvcc
+
+import jaxprim
+from jaxprim import KernelError, Primitive, RuleMissing, kernels
+
+CUDA = """
+__global__ void scale_each(const float* x, float a, int64_t n, float* out) {
+  const int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
+  if (i < n) out[i] = a * x[i];
+}
+
+void scale(const float* x, float a, int64_t n, float* out, cudaStream_t stream) {
+  scale_each<<<(n + 255) / 256, 256, 0, stream>>>(x, a, n, out);
+}
+"""
+on_cuda = kernels.cuda(CUDA, "scale(x: f32[n]; a: f32) -> f32[n]", flags=("-arch=sm_80",))
+on_cpu = kernels.cpp(
+    "void scale(const float* x, float a, int64_t n, float* out) { for (int64_t i = 0; i < n; ++i) out[i] = a * x[i]; }",
+    "scale(x: f32[n]; a: f32) -> f32[n]",
+)
+
+
+@pytest.fixture
+def scale():
+    p = Primitive("scale")
+    p.def_impl(lambda x, *, a: a * x)
+    p.def_kernel(on_cpu, platform="cpu")
+    p.def_kernel(on_cuda, platform="cuda")
+    return p
+
+
+def custom_calls(exported):
+    return re.findall(r"custom_call @(jaxprim\S*?)\.[0-9a-f]+\(", exported.mlir_module())
+
+
+# -------------------------------------------------------------------------------------------------------------- cuda
+@nvcc
+def test_cuda_compiles_without_a_gpu():
+    on_cuda.build()
+
+
+@nvcc
+def test_cudas_compile_errors_are_told():
+    with pytest.raises(KernelError, match="broken: it does not compile"):
+        kernels.cuda("void broken(const float* x, float* out, cudaStream_t s) { x y }", "broken(f32[]) -> f32[]").build()
+
+
+@nvcc
+@gpu
+def test_cuda_runs_on_xlas_stream():
+    x = jnp.arange(1000, dtype=jnp.float32)
+    got = jax.jit(lambda x: on_cuda(on_cuda(x + 1, a=2) * 2, a=3))(jax.device_put(x, jax.devices("cuda")[0]))
+    np.testing.assert_allclose(got, (np.arange(1000) + 1) * 12)
+
+
+def test_cuda_passes_no_numbers_by_value():
+    with pytest.raises(KernelError, match="a CUDA kernel cannot pass 'a' by value"):
+        kernels.cuda(CUDA, "scale(x: f32[n], a: f32) -> f32[n]")
+
+
+@no_gpu
+def test_a_kernel_for_another_platform_is_named():
+    with pytest.raises(RuleMissing, match="scale: this kernel does not run on platform 'cpu'"):
+        on_cuda(np.ones(3, np.float32), a=2)
+
+
+# ------------------------------------------------------------------------------------------------------ several kernels
+@cxx
+def test_each_platform_gets_its_own(scale):
+    x = np.ones(3, np.float32)
+    assert scale(x, a=2.0).tolist() == [2, 2, 2]
+    lowered = jax.jit(partial(scale, a=2.0)).trace(x).lower(lowering_platforms=("cpu",)).as_text()
+    assert "jaxprim.scale" in lowered
+    on_tpu = jax.jit(partial(scale, a=2.0)).trace(x).lower(lowering_platforms=("tpu",)).as_text()
+    assert "jaxprim.scale" not in on_tpu
+
+
+@cxx
+@nvcc
+def test_export_for_several_platforms(scale):
+    allowed = [
+        export.DisabledSafetyCheck.custom_call(kernel.target(kernel.signature).name) for kernel in (on_cpu, on_cuda)
+    ]
+    exported = export.export(jax.jit(partial(scale, a=2.0)), platforms=("cpu", "cuda", "tpu"), disabled_checks=allowed)(
+        np.ones(3, np.float32)
+    )
+    assert len(custom_calls(exported)) == 2
+    assert exported.call(np.ones(3, np.float32)).tolist() == [2, 2, 2]
+
+
+# ------------------------------------------------------------------------------------------------------------- pallas
+def row_softmax(x_ref, out_ref):
+    x = x_ref[...]
+    shifted = jnp.exp(x - jnp.max(x, -1, keepdims=True))
+    out_ref[...] = shifted / jnp.sum(shifted, -1, keepdims=True)
+
+
+def softmax_kernel(x, *, interpret):
+    block = pl.BlockSpec((1, x.shape[-1]), lambda i: (i, 0))
+    return pl.pallas_call(
+        row_softmax,
+        out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
+        grid=(x.shape[0],),
+        in_specs=[block],
+        out_specs=block,
+        interpret=interpret,
+    )(x)
+
+
+@pytest.fixture
+def softmax():
+    p = Primitive("softmax")
+    p.def_kernel(lambda x: softmax_kernel(x, interpret=True), platform="cpu")
+    for platform in ("cuda", "tpu"):
+        p.def_kernel(lambda x: softmax_kernel(x, interpret=False), platform=platform)
+
+    @p.def_jvp
+    def _(primals, tangents):
+        y, x_dot = p(*primals), tangents[0]
+        return y, y * (x_dot - jnp.sum(y * x_dot, -1, keepdims=True))
+
+    return p
+
+
+@pytest.mark.usefixtures("jax_defaults")
+def test_pallas_in_interpret_mode(softmax):
+    x = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    np.testing.assert_allclose(softmax(x), jax.nn.softmax(x, -1), rtol=1e-5)
+    batched = jax.vmap(softmax, 1, 1)(np.stack([x, 2 * x], 1))
+    np.testing.assert_allclose(batched[:, 1], jax.nn.softmax(2 * x, -1), rtol=1e-5)
+    loss = lambda f: lambda x: (f(x) ** 2).sum()
+    expected = jax.hessian(loss(lambda x: jax.nn.softmax(x, -1)))(x)
+    np.testing.assert_allclose(jax.hessian(loss(softmax))(x), expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("jax_defaults")
+def test_pallas_passes_the_check(softmax):
+    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    assert jaxprim.check(softmax, x).ok
+
+
+@needs("jax_triton")
+@gpu
+def test_triton():
+    """A Triton kernel is a JAX-traceable function too; see docs/kernels/pallas.md."""
