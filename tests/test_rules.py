@@ -557,6 +557,24 @@ def test_a_type_error_inside_a_rule_is_not_taken_for_a_wrong_signature(call):
         call(lambda x: jax.jvp(lambda x: op(x, 2.0), (x,), (x,)))(X)
 
 
+@pytest.mark.parametrize(
+    "value", [2.0, np.float32(2.0), np.array(2.0), 2.0 + 0j], ids=["float", "numpy", "array", "complex"]
+)
+def test_rules_meet_arrays_whatever_was_passed(value, call):
+    op = Primitive("square")
+    op.def_impl(lambda x: x * x)
+    op.def_jvp(lambda primals, tangents: (op(*primals), 2 * primals[0].astype(tangents[0].dtype) * tangents[0]))
+
+    @op.def_vjp
+    def _(primals):
+        return op(*primals), lambda y_bar: 2 * primals[0].at[()].get().astype(y_bar.dtype) * y_bar
+
+    close(call(lambda x: jax.jvp(op, (x,), (x,))[1])(value), 8.0)
+    close(jax.jvp(op, (value,), (value,))[1], 8.0)
+    y, pullback = jax.vjp(op, value)
+    close(pullback(jnp.ones_like(y))[0], 4.0)
+
+
 def test_rules_may_branch_on_values_in_eager_mode():
     op = Primitive("op")
     op.def_impl(lambda x: jnp.abs(x))

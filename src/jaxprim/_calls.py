@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxprim import _trees, _use
 from jaxprim._levels import Level, Levels, element_avals
-from jaxprim._rules import RuleSet
+from jaxprim._rules import RuleSet, make_room
 
 
 class Call:
@@ -99,11 +99,16 @@ class EagerCall(Call):
         return found
 
 
+# Static params that never repeat, such as a step number, must not fill the memory. JAX's own caches are as large.
+MOST_CALLS = 4096
+
+
 def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any, cls: type[Call] = Call) -> Call:
     """The call of these params and this operand tree."""
     using = _use.choice(rules)
     key = (rules.signature.key(rules.name, params) if params else (), tree, cls, using)
     call = rules.calls.get(key)
     if call is None:
+        make_room(rules.calls, MOST_CALLS)
         call = rules.calls.setdefault(key, cls(rules, params, tree, using=using))
     return call

@@ -18,13 +18,15 @@ from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._errors import BadCall, JaxprimError, named, shorten, text
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
-from jaxprim._rules import Rule, RuleSet
+from jaxprim._rules import Rule, RuleSet, make_room
 from jaxprim._signature import typed
 from jaxprim._types import Example
 from jaxprim.derive import batching, implementation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# The eager calls of one primitive, each with other static params, whose compiled form is kept.
+MOST_COMPILED = 1024
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 # The primitives that were made at the top level of a module, so that making one of the same name there again (a
@@ -169,6 +171,7 @@ class Primitive:
         operands, params = self.rules.signature.bind(self.name, args, kwargs)
         compiled = self._eager(params)
         if len(operands) == len(args):
+            make_room(self._compiled, MOST_COMPILED)
             self._compiled[key if params else len(args)] = compiled
         return compiled(*operands)
 
@@ -180,6 +183,7 @@ class Primitive:
             apply = lambda *operands: self._apply(operands, params, EagerCall)
             apply.__name__ = apply.__qualname__ = self.name
             compiled = jax.jit(apply)
+            make_room(self._compiled, MOST_COMPILED)
             self._compiled[key] = self._on_host(params, compiled) if self._runs_on_host() else compiled
         return self._compiled[key]
 

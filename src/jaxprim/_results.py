@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxprim import _jax, _trees
 from jaxprim._avals import from_author, is_aval, same_type, short, short_value
@@ -249,14 +250,23 @@ def fit(value: Any, aval: Any) -> Any:
     return _jax.conform(value, aval)
 
 
+_NOT_YET_ARRAYS = (bool, int, float, complex, np.ndarray, np.generic, Zero)
+
+
+def as_arrays(leaves: Sequence[Any]) -> list[Any]:
+    """Operands as a rule meets them, eagerly as under jit: arrays, which keep their weak types."""
+    return [jax.numpy.asarray(leaf) if isinstance(leaf, _NOT_YET_ARRAYS) else leaf for leaf in leaves]
+
+
 def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> Any:
     """Run a rule on tangents or cotangents as it meets them; where that raises, on arrays of zeros.
 
     A symbolic zero, or the None of an integer, is refused by some functions that a rule may call: by what ``jax.vjp``
     returns, by ``jax.jvp``, or by code that was written for ``jax.custom_vjp``.
     """
+    leaves = [t if isinstance(t, _jax.JaxZero) else as_arrays([t])[0] for t in leaves]
     if not any(isinstance(t, _jax.JaxZero) for t in leaves):
-        return run(list(leaves))
+        return run(leaves)
     try:
         return run(tangents_for_rule(leaves))
     except JaxprimError:

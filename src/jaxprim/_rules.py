@@ -91,6 +91,13 @@ class Cache:
             self._entries.clear()
 
 
+def make_room(table: dict[Any, Any], most: int) -> None:
+    """Keep a table from growing for ever: when it is full, its oldest eighth goes."""
+    if len(table) >= most:
+        for key in list(table)[: most // 8 + 1]:
+            table.pop(key, None)
+
+
 class RuleSet:
     """All that is known of one primitive: its rules, its signature, and what was traced of them.
 

@@ -12,7 +12,7 @@ from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
-from jaxprim._results import fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
+from jaxprim._results import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
 
@@ -57,7 +57,7 @@ def run_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> tupl
     avals = [_jax.typeof(leaf) for leaf in leaves]
     results = implementation.results(call, avals)
     flags = _trees.unflatten(call.tree, [not isinstance(t, _jax.JaxZero) for t in tangents])
-    operands = call.operands(leaves)
+    operands = call.operands(as_arrays(leaves))
     run = lambda given: rule.fn(operands, _trees.unflatten(call.tree, given), flags, call.params)
     value = run_with_zeros(run, tangents)
     if not isinstance(value, tuple | list) or len(value) != 2:

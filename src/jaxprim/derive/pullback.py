@@ -11,7 +11,7 @@ import jax
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._masks import Mask, expand, select
-from jaxprim._results import Results, fit, read_linear, read_outputs, run_with_zeros, wanted_cotangents
+from jaxprim._results import Results, as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_cotangents
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
 
@@ -60,7 +60,7 @@ def run_rule(call: Call, leaves: Sequence[Any], perturbed: Mask) -> tuple[list[A
     avals = [_jax.typeof(leaf) for leaf in leaves]
     results = implementation.results(call, avals)
     flags = _trees.unflatten(call.tree, perturbed)
-    out, pullback = rule.fn(call.operands(leaves), flags, call.params)
+    out, pullback = rule.fn(call.operands(as_arrays(leaves)), flags, call.params)
     outs = read_outputs(call.rules.name, "VJP rule", rule.author, out, results)
     outs = [fit(out, aval) for out, aval in zip(outs, results.avals, strict=True)]
     return outs, Pullback(call, rule, results, avals, perturbed, pullback)
