@@ -435,6 +435,13 @@ def batch_rule_that_takes_every_operand_for_batched():
     return made, (numbers(4), numbers(4, seed=1))
 
 
+@fault("implementations")
+def kernel_that_computes_something_else():
+    made = unary(jnp.cos)
+    made.def_kernel(lambda x: jnp.sin(x) * (1 + 1e-4), platform=jax.default_backend())
+    return made, VECTOR
+
+
 @fault("vmap")
 def elementwise_by_word_alone():
     return unary(impl=lambda x: jnp.cumsum(x, axis=0), batching="elementwise"), (numbers(4),)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer
 
-from . import batching, fidelity, first_order, linearity, values, zeros
+from . import batching, fidelity, first_order, kernels, linearity, values, zeros
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ QUESTIONS = (
         values.abstract_eval,
     ),
     Question("jit", "Do the implementation and both rules give under jax.jit what they give eagerly?", values.jit),
+    Question(
+        "implementations",
+        "Do the impl, the host function and every kernel that can run here give the same?",
+        kernels.implementations,
+    ),
     Question("primal", "Do both rules return the implementation's value beside the derivative?", values.primal),
     Question(
         "jvp-differences",
