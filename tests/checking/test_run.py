@@ -116,6 +116,26 @@ def test_an_implementation_that_fails_is_reported_once():
     assert len(report.text().splitlines()) < 12
 
 
+def test_an_implementation_that_fails_is_bad_whatever_is_asked():
+    def broken(x):
+        raise ValueError("broken kernel")
+
+    made = Primitive("no_types")
+    made.def_host(lambda x: x)  # its abstract eval is missing: no refusal, as nothing at all can be asked
+    for fn in (broken, made):
+        (finding,) = ask(Subject.of(fn), [((X,), {})], questions=[named("vmap")])
+        assert finding.status == "fail"
+
+
+def test_a_surrogate_that_raises_is_no_departure():
+    made = Primitive("surrogate")
+    made.def_impl(lambda x: jnp.round(x))
+    made.def_vjp(surrogate="straight-through")(lambda primals: (made(*primals), lambda y_bar: (y_bar[:1],)))
+    findings = {finding.question: finding for finding in check(made, X).findings}
+    assert findings["vjp-linear"].status == "fail"
+    assert "RuleWrong" in findings["vjp-linear"].evidence[0].message
+
+
 def test_an_error_that_makes_several_answers_bad_is_told_once():
     made = Primitive("scale")
     made.def_impl(lambda x: 2 * x)

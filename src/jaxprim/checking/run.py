@@ -12,7 +12,7 @@ from .case import Case
 from .questions import QUESTIONS, Question
 from .report import Evidence, Finding, Report
 from .setting import NotAsked, Note
-from .subject import Subject, refusal
+from .subject import Subject, first_line, refusal
 
 SEED = 0
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands.
@@ -50,8 +50,10 @@ def ask(
     questions = tuple(questions)
     for index, (operands, params) in enumerate(examples, start=1):
         case = Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
-        for question in questions:
-            yield find(question, case)
+        with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
+            broken = case.failure()
+        for position, question in enumerate(questions):
+            yield find(question, case) if broken is None else _not_run(question, case, broken, first=position == 0)
 
 
 def find(question: Question, case: Case) -> Finding:
@@ -60,8 +62,7 @@ def find(question: Question, case: Case) -> Finding:
     items: list[Evidence | Note] = []
     unasked = ""
     try:
-        with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
-            case.require_value(first=question is QUESTIONS[0])
+        with np.errstate(all="ignore"):
             items.extend(question.ask(case))
     except NotAsked as error:
         unasked = str(error)
@@ -70,6 +71,12 @@ def find(question: Question, case: Case) -> Finding:
         if not unasked:
             items.append(_exception(question, case, error))
     return _finding(question, case, items, unasked, time.perf_counter() - start)
+
+
+def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -> Finding:
+    """The answer of an implementation that fails: the first question reports how, no other can be asked."""
+    reason = f"the implementation does not run: {first_line(error)}"
+    return _finding(question, case, [_exception(question, case, error)] if first else [], reason, 0.0)
 
 
 def _exception(question: Question, case: Case, error: Exception) -> Evidence:
@@ -83,7 +90,8 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
     status, reason = "pass", ""
     if bad:
         status = "fail"
-        if question.departs is not None and case.subject.departs(question.departs):
+        departs = question.departs is not None and case.subject.departs(question.departs)
+        if departs and not any(item.message for item in bad):
             status, reason = "departure", f"declared surrogate: {case.subject.surrogate}"
     elif not evidence:
         status, reason = "not asked", unasked or (notes[0] if notes else "there is nothing to compare")

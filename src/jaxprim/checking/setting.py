@@ -10,7 +10,7 @@ from typing import Any
 
 from . import probes
 from .report import Evidence
-from .subject import Subject, first_line, refusal
+from .subject import Subject, refusal
 from .values import Array, describe, is_scalar, wide
 from .view import Point, Tangents, View
 
@@ -59,14 +59,13 @@ class Setting:
     number: str = ""
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
-    def require_value(self, *, first: bool) -> None:
-        """Run the implementation; if it fails, the first question reports how, and no other can be asked."""
+    def failure(self) -> Exception | None:
+        """What the implementation raises at this point, or None: if it does not run, nothing can be asked."""
         try:
             _ = self.native
-        except Exception as error:
-            if first:
-                raise
-            raise NotAsked(f"the implementation does not run: {first_line(error)}") from error
+        except Exception as error:  # noqa: BLE001 - an implementation may raise anything
+            return error
+        return None
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """The value of ``make()``, or the exception that it raised, the first time."""
