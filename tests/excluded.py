@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxprim import RuleMissing
 from zoo import BOTH, COLLECTIVE, COMPLEX, IMPL, JVP, OPAQUE_BACKWARD, OPAQUE_RULES, TRACEABLE, TRANSPOSE, VJP
+
+from jaxprim import RuleMissing
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ UNBOUNDED = Excluded(
     of_jax=True,
 )
 COLLECTIVE_IN_SHARD_MAP = Excluded(
-    "JAX refuses a collective over a vmapped axis inside `shard_map` with `check_vma`.", AssertionError, r"^\s", of_jax=True
+    "JAX refuses a collective over a vmapped axis inside `shard_map` with `check_vma`.",
+    AssertionError,
+    r"^\s",
+    of_jax=True,
 )
 COLLECTIVE_IN_EXPLICIT_MESH = Excluded(
     "JAX cannot lower a collective over a vmapped axis of an array that is sharded explicitly.",
@@ -77,7 +81,14 @@ COLLECTIVE_OF_SYMBOLIC_SIZE = Excluded(
 )
 
 # Rows that differentiate what reverse mode ran.
-OF_REVERSE = ("forward over reverse", "reverse over reverse", "hessian_vector", "third_order", "grad_of_vmap_of_grad", "checkpoint_under_hessian")
+OF_REVERSE = (
+    "forward over reverse",
+    "reverse over reverse",
+    "hessian_vector",
+    "third_order",
+    "grad_of_vmap_of_grad",
+    "checkpoint_under_hessian",
+)
 # Rows that differentiate what forward mode ran.
 OF_FORWARD = ("forward over forward", "reverse over forward", "third_forward", "third_order", "taylor_mode")
 

@@ -6,7 +6,7 @@ The numbers stand in docs/design/kernel-calls.md. ``python tests/test_call_count
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rows.remat import other_remat
 
 from jaxprim import Primitive
-from rows.remat import other_remat
 
 PAGE = Path(__file__).parent.parent / "docs" / "design" / "kernel-calls.md"
 KERNELS = ("value", "jvp", "vjp forward", "vjp backward")
@@ -71,7 +71,7 @@ class Counted:
 
     def _callback(self, name: str) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
-            run = lambda *xs: self._run(name, *map(np.asarray, xs))  # noqa: E731
+            run = lambda *xs: self._run(name, *map(np.asarray, xs))
             return jax.pure_callback(run, self._results(name, args[0]), *args, vmap_method="sequential")
 
         return call
@@ -258,7 +258,7 @@ NEWEST = "0.12"
 
 def table_of(page: str, kind: str) -> dict[str, Row]:
     """A table of the page. A row that ends in ", JAX 0.10" stands for that version alone."""
-    lines = page.split(f"<!-- {kind} -->")[1].split("<!-- end -->")[0].strip().splitlines()[2:]
+    lines = page.split(f"<!-- {kind} -->")[1].split("<!-- end -->", maxsplit=1)[0].strip().splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {context: (context, ours, custom) for context, ours, custom in cells}
 

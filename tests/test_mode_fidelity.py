@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from jax.extend.core import Primitive as JaxPrimitive
 from jax.interpreters import ad, batching, mlir
-
-from jaxprim import Primitive
 from rows.case import Case, tangents
 from rows.table import ROWS, Row
 from test_zoo import close, eagerly, jitted
 from zoo import host, numbers, wave_args, wave_kernel
+
+from jaxprim import Primitive
 
 FACTOR = 3.0
 
@@ -78,7 +78,10 @@ def test_each_mode_runs_its_own_rule(row: Row) -> None:
     apply = jitted if row.jit else eagerly
     close(apply(row.run, RIGGED, wave_args(), chosen), apply(row.truth or row.run, reference, wave_args(), chosen))
     if row.eager:
-        close(eagerly(row.run, RIGGED, wave_args(), chosen[:1]), eagerly(row.truth or row.run, reference, wave_args(), chosen[:1]))
+        close(
+            eagerly(row.run, RIGGED, wave_args(), chosen[:1]),
+            eagerly(row.truth or row.run, reference, wave_args(), chosen[:1]),
+        )
 
 
 def test_the_reference_is_rigged() -> None:
@@ -102,7 +105,9 @@ def test_the_transpose_of_a_pullback_is_that_of_its_code(wrap: Callable[..., Any
     case = Case(wrap(RIGGED), wave_args(), (0,))
     out, pull = jax.vjp(case.g, *case.xs)
     transposed = jax.linear_transpose(pull, out)(tangents(case.xs))
-    np.testing.assert_allclose(transposed[0], FACTOR * case.args[1] * np.cos(case.args[0]) * tangents(case.xs)[0], rtol=1e-6)
+    np.testing.assert_allclose(
+        transposed[0], FACTOR * case.args[1] * np.cos(case.args[0]) * tangents(case.xs)[0], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint], ids=["eager", "jit", "checkpoint"])

@@ -40,7 +40,7 @@ def test_calling_and_bind_are_the_same(call):
     scale = Primitive("scale")
     scale.def_impl(lambda x, factor, *, power=1: x * factor**power)
     for fn in (scale, scale.bind):
-        np.testing.assert_allclose(call(lambda x: fn(x, factor=2.0, power=2))(X), 4 * X)
+        np.testing.assert_allclose(call(lambda x, fn=fn: fn(x, factor=2.0, power=2))(X), 4 * X)
 
 
 def test_primitive_on_a_function(call):

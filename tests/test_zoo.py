@@ -7,14 +7,15 @@ from itertools import combinations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from excluded import EXCLUDED
-from rows.case import Case
+from rows.case import Case, batch, loss
 from rows.table import BATCHES, MODES, ROWS, Row
-from zoo import WAYS_TO_BATCH, ZOO, Entry
+from zoo import INSIDE, TRANSPOSE, ZOO, Entry, numbers
 
+from jaxprim import Primitive
 
 Subsets = tuple[tuple[int, ...], ...]
 
@@ -89,12 +90,39 @@ def test_matrix(row: Row, entry: Entry) -> None:
             run(row, entry, entry.reference)
 
 
-@pytest.mark.parametrize("entry", WAYS_TO_BATCH, ids=repr)
-@pytest.mark.parametrize("row", [*MODES[:6], *BATCHES], ids=repr)
-def test_ways_to_batch(row: Row, entry: Entry) -> None:
+SOME_ROWS = [row for row in (*MODES, *BATCHES) if not row.name.startswith(("third", "value", "has_aux"))]
+
+
+@pytest.mark.parametrize("entry", INSIDE, ids=repr)
+@pytest.mark.parametrize("row", SOME_ROWS, ids=repr)
+def test_what_is_inside(row: Row, entry: Entry) -> None:
     compare(row, entry)
 
 
 def test_every_excluded_cell_is_in_the_matrix() -> None:
     kinds, names = {entry.kind for entry in ZOO}, {row.name for row in ROWS}
     assert all(kind in kinds and row in names for kind, row in EXCLUDED)
+
+
+# --------------------------------------------------------------------------------------------- for some ops alone
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.vmap], ids=["eager", "jit", "vmap"])
+def test_linear_transpose_of_the_op(wrap: Any) -> None:
+    """An op that was declared linear is transposed without being linearized."""
+    entry = next(entry for entry in ZOO if entry.kind == TRANSPOSE)
+    x, n = batch(entry.args()) if wrap is jax.vmap else entry.args()
+    apply = lambda f: wrap(lambda x: jax.linear_transpose(lambda x: f(x, n[()] if n.ndim == 0 else n[0]), x)(x))(x)
+    close(apply(entry.f), apply(entry.reference))
+
+
+def test_out_axes_none_of_a_result_that_no_batched_operand_reaches() -> None:
+    op = Primitive("two_results")
+    op.def_impl(lambda x, y: (jnp.sin(x), jnp.cos(y)))
+    x, ys = numbers(3), numbers(2, 3)
+    for f in (op, jax.jit(op)):
+        sin, cos = jax.vmap(f, in_axes=(None, 0), out_axes=(None, 0))(x, ys)
+        close((sin, cos), (jnp.sin(x), jnp.cos(ys)))
+        batched = lambda x, ys, f=f: jax.vmap(f, in_axes=(None, 0), out_axes=(None, 0))(x, ys)
+        gradient = jax.grad(lambda x, ys, batched=batched: loss(batched(x, ys)), argnums=(0, 1))(x, ys)
+        close(gradient, jax.grad(lambda x, ys: loss((jnp.sin(x), jnp.cos(ys))), argnums=(0, 1))(x, ys))
+    with pytest.raises(ValueError, match="vmap has mapped output"):
+        jax.vmap(op, in_axes=(None, 0), out_axes=(None, None))(x, ys)

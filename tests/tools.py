@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 
+import jax
 import pytest
 
-import jax
 from jaxprim import KernelError
 from jaxprim.kernels import build
 
@@ -28,7 +28,9 @@ def _gpu() -> bool:
 
 cxx = pytest.mark.skipif(not _has("c++"), reason="NOT TESTED: no C++ compiler on this machine (apt install g++)")
 nvcc = pytest.mark.skipif(not _has("cuda"), reason="NOT TESTED: no nvcc on this machine (the CUDA toolkit)")
-gpu = pytest.mark.skipif(not _gpu(), reason="NOT TESTED: JAX sees no NVIDIA GPU on this machine; the kernel only compiles")
+gpu = pytest.mark.skipif(
+    not _gpu(), reason="NOT TESTED: JAX sees no NVIDIA GPU on this machine; the kernel only compiles"
+)
 no_gpu = pytest.mark.skipif(_gpu(), reason="there is a GPU")
 
 

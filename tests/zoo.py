@@ -218,7 +218,9 @@ def fma_reference(x: Any, y: Any, z: Any) -> Any:
 def fma() -> Primitive:
     """One rule per operand, in both modes."""
     op = host("fma", lambda x, y, z: x * y + z)
-    op.def_jvp(x=lambda x_dot, _, x, y, z: x_dot * y, y=lambda y_dot, _, x, y, z: x * y_dot, z=lambda z_dot, _, x, y, z: z_dot)
+    op.def_jvp(
+        x=lambda x_dot, _, x, y, z: x_dot * y, y=lambda y_dot, _, x, y, z: x * y_dot, z=lambda z_dot, _, x, y, z: z_dot
+    )
     op.def_vjp(x=lambda ct, _, x, y, z: ct * y, y=lambda ct, _, x, y, z: x * ct, z=lambda ct, _, x, y, z: ct)
     return op
 
@@ -346,6 +348,50 @@ def rows_by_rule() -> Primitive:
     return wave
 
 
+# ------------------------------------------------------------------------------- JAX's custom functions inside an op
+@jax.custom_jvp
+def custom_sin(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+@custom_sin.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return custom_sin(*primals), jnp.cos(*primals) * tangents[0]
+
+
+@jax.custom_vjp
+def custom_cos(x: Any) -> Any:
+    return jnp.cos(x)
+
+
+custom_cos.defvjp(lambda x: (jnp.cos(x), x), lambda x, ct: (-jnp.sin(x) * ct,))
+
+
+@jax.custom_batching.custom_vmap
+def custom_double(x: Any) -> Any:
+    return x + x
+
+
+@custom_double.def_vmap
+def _(size: int, batched: Any, x: Any) -> Any:
+    return x + x, batched[0]
+
+
+def around_custom_functions() -> Primitive:
+    """In the impl: custom_jvp."""
+    op = Primitive("around_custom_functions")
+    op.def_impl(lambda x, a: a * custom_sin(x))
+    return op
+
+
+def rules_with_custom_functions() -> Primitive:
+    """In the impl custom_vjp and custom_vmap; in the VJP rule custom_jvp."""
+    op = Primitive("rules_with_custom_functions")
+    op.def_impl(lambda x, a: custom_double(a) * 0.5 * custom_cos(x - np.float32(np.pi / 2)))
+    op.def_vjp(wave_vjp(op, custom_sin, jnp.cos))
+    return op
+
+
 # ------------------------------------------------------------------------------------------- a collective in the impl
 def centred_impl(x: Any, a: Any) -> Any:
     return a * jnp.sin(x - jax.lax.pmean(x, "i"))
@@ -374,17 +420,30 @@ ZOO: tuple[Entry, ...] = (
     Entry("shift", TRANSPOSE, shift, shift_reference, lambda: (numbers(3), jnp.asarray(1, "int32")), (0,)),
     Entry("polar", VJP, polar, polar_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)),
     Entry("fma", BOTH, fma, fma_reference, lambda: (numbers(2), numbers(2, seed=1), numbers(2, seed=2)), (0, 1, 2)),
-    Entry("layer", JVP, layer, layer_reference, lambda: ({"w": numbers(3), "b": numbers()}, numbers(3, seed=1)), (0, 1)),
+    Entry(
+        "layer", JVP, layer, layer_reference, lambda: ({"w": numbers(3), "b": numbers()}, numbers(3, seed=1)), (0, 1)
+    ),
     Entry("peak", BOTH, peak, peak_reference, lambda: (numbers(3), jnp.asarray(2, "int32")), (0,)),
     Entry("turn", COMPLEX, turn, turn_reference, lambda: (complex_numbers(3), numbers(3, seed=2)), (0, 1)),
     Entry("power", BOTH, power, power_reference, lambda: (numbers(3),), (0,)),
     Entry("centred", COLLECTIVE, centred, centred_reference, lambda: (numbers(2, 3), numbers(seed=1)), (0, 1)),
 )
 
-# Given a batching word or rule. They differ from the others under vmap alone.
-WAYS_TO_BATCH: tuple[Entry, ...] = (
-    Entry("rows_expand", BOTH, partial(rows, "expand"), rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)),
-    Entry("rows_elementwise", BOTH, partial(rows, "elementwise"), rows_reference, lambda: (numbers(3), numbers(seed=1)), (0, 1)),
+# With a batching word or rule, or JAX's custom functions inside: under the rows where that makes a difference.
+INSIDE: tuple[Entry, ...] = (
+    Entry("around_custom_functions", IMPL, around_custom_functions, wave_reference, wave_args, (0, 1)),
+    Entry("rules_with_custom_functions", VJP, rules_with_custom_functions, wave_reference, wave_args, (0, 1)),
+    Entry(
+        "rows_expand", BOTH, partial(rows, "expand"), rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)
+    ),
+    Entry(
+        "rows_elementwise",
+        BOTH,
+        partial(rows, "elementwise"),
+        rows_reference,
+        lambda: (numbers(3), numbers(seed=1)),
+        (0, 1),
+    ),
     Entry("rows_by_rule", BOTH, rows_by_rule, rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)),
 )
 

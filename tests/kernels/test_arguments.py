@@ -55,9 +55,11 @@ def test_sizes_of_another_type():
     assert types("&n, k, &status", size="i32") == ["int32_t*", "int32_t", "int32_t*"]
 
 
-@pytest.mark.parametrize("item", ["y", "&a", "lu=b", "a=b", "x=lu", "status", "scratch f33[n]", "n:f99", "'NT'", "n ** 2", "*a"])
+@pytest.mark.parametrize(
+    "item", ["y", "&a", "lu=b", "a=b", "x=lu", "status", "scratch f33[n]", "n:f99", "'NT'", "n ** 2", "*a"]
+)
 def test_what_is_unknown_is_named(item):
-    with pytest.raises(KernelError, match="arguments=.* can't be read"):
+    with pytest.raises(KernelError, match=r"arguments=.* can't be read"):
         types(item)
 
 

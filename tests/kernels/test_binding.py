@@ -55,7 +55,9 @@ def test_attributes_of_every_kind(value, dtype):
     assert found == value
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(2.5, "i32"), (300, "u8"), (-1, "u64"), ("a", "f32"), ([1.0], "f32"), (2, "bool")])
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(2.5, "i32"), (300, "u8"), (-1, "u64"), ("a", "f32"), ([1.0], "f32"), (2, "bool")]
+)
 def test_attributes_that_do_not_fit(value, dtype):
     with pytest.raises(BadCall, match="the attribute 'a' has a value that does not fit"):
         of(f"(x: f32[n]; a: {dtype}) -> f32[n]", jnp.ones(3), a=value)

@@ -44,7 +44,11 @@ def test_a_source_is_compiled_once(cache, compiled):
     assert build.library(Source("one", ONE))[0].one() == 1
     assert build.library(Source("one", ONE))[0].one() == 1
     assert compiled == ["one"]
-    assert sorted(path.name for path in next(cache.glob("one-*/")).iterdir()) == ["headers.json", "kernel.cpp", "kernel.so"]
+    assert sorted(path.name for path in next(cache.glob("one-*/")).iterdir()) == [
+        "headers.json",
+        "kernel.cpp",
+        "kernel.so",
+    ]
 
 
 @cxx

@@ -10,11 +10,16 @@ from jaxprim.kernels.differences import InaccurateError
 
 
 def along(fn, x, v, dtype=np.float64):
-    return differences.pushforward(lambda xs: [np.asarray(fn(xs[0]))], [np.asarray(x, dtype)], [np.asarray(v, dtype)])[0]
+    return differences.pushforward(lambda xs: [np.asarray(fn(xs[0]))], [np.asarray(x, dtype)], [np.asarray(v, dtype)])[
+        0
+    ]
 
 
 @pytest.mark.parametrize("x", [1e-8, 1e-3, 1.0, 30.0, 1e6])
-@pytest.mark.parametrize(("fn", "slope"), [(np.sin, np.cos), (lambda x: x**3, lambda x: 3 * x**2), (np.tanh, lambda x: np.cosh(min(x, 300.0)) ** -2)])
+@pytest.mark.parametrize(
+    ("fn", "slope"),
+    [(np.sin, np.cos), (lambda x: x**3, lambda x: 3 * x**2), (np.tanh, lambda x: np.cosh(min(x, 300.0)) ** -2)],
+)
 def test_smooth_functions_at_any_scale(fn, slope, x):
     np.testing.assert_allclose(along(fn, x, 1.0), slope(x), rtol=1e-7, atol=1e-7)
 

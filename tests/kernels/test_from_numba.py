@@ -93,7 +93,9 @@ def test_a_function_that_returns_its_results():
 
 def test_a_result_of_another_shape_is_an_error():
     shorter = kernels.numba(lambda x: x[1:], "(x: T[n]) -> T[n]", name="shorter")
-    with pytest.raises((RuntimeError, ValueError), match="shorter: the Numba function returned an array of another shape"):
+    with pytest.raises(
+        (RuntimeError, ValueError), match="shorter: the Numba function returned an array of another shape"
+    ):
         shorter(random(3)).block_until_ready()
 
 

@@ -216,7 +216,9 @@ def test_a_status_is_an_error_with_its_meaning():
 
 def test_several_results_and_fortran_order():
     source = "void split(const float* a, int64_t m, int64_t n, float* first, float* all) {"
-    source += "  for (int64_t j = 0; j < n; ++j) first[j] = a[j * m]; for (int64_t i = 0; i < m * n; ++i) all[i] = a[i]; }"
+    source += (
+        "  for (int64_t j = 0; j < n; ++j) first[j] = a[j * m]; for (int64_t i = 0; i < m * n; ++i) all[i] = a[i]; }"
+    )
     split = kernels.cpp(source, "split(a: f32[m, n]) -> (first: f32[n], all: f32[m, n])", order="F")
     a = random(4, 3)
     first, everything = split(a)
@@ -301,7 +303,12 @@ def test_differentiation_says_what_to_write():
 
 def test_what_does_not_fit_is_told_before_the_call():
     x, w = random(4, 3), random(3)
-    for bad in (lambda: rms_norm(x, w[:2]), lambda: rms_norm(x, w, eps=[1]), lambda: rms_norm(x, "w"), lambda: rms_norm(x)):
+    for bad in (
+        lambda: rms_norm(x, w[:2]),
+        lambda: rms_norm(x, w, eps=[1]),
+        lambda: rms_norm(x, "w"),
+        lambda: rms_norm(x),
+    ):
         with pytest.raises(BadCall):
             bad()
         with pytest.raises(BadCall):

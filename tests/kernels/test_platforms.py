@@ -55,7 +55,9 @@ def test_cuda_compiles_without_a_gpu():
 @nvcc
 def test_cudas_compile_errors_are_told():
     with pytest.raises(KernelError, match="broken: it does not compile"):
-        kernels.cuda("void broken(const float* x, float* out, cudaStream_t s) { x y }", "broken(f32[]) -> f32[]").build()
+        kernels.cuda(
+            "void broken(const float* x, float* out, cudaStream_t s) { x y }", "broken(f32[]) -> f32[]"
+        ).build()
 
 
 @nvcc

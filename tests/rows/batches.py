@@ -104,7 +104,7 @@ def linearize_of_vmap(case: Case) -> Any:
 
 def vmap_of_jvp(case: Case) -> Any:
     """Over the operands, and over the tangents alone."""
-    push = lambda xs, dots: jax.jvp(case.g, xs, dots)  # noqa: E731
+    push = lambda xs, dots: jax.jvp(case.g, xs, dots)
     dots = tangents(batch(case.xs), 3.0)
     return jax.vmap(push)(batch(case.xs), dots), jax.vmap(push, in_axes=(None, 0))(case.xs, dots)
 
@@ -114,7 +114,9 @@ def vmap_of_vjp(case: Case) -> Any:
 
     def pull(xs: Any, scale: Any) -> Any:
         out, pullback = jax.vjp(case.g, *xs)
-        return pullback(jax.tree.map(lambda ct: ct if ct.dtype == jax.dtypes.float0 else ct * scale.astype(ct.dtype), tangents(out)))
+        return pullback(
+            jax.tree.map(lambda ct: ct if ct.dtype == jax.dtypes.float0 else ct * scale.astype(ct.dtype), tangents(out))
+        )
 
     scales = jnp.arange(1, 3)
     return jax.vmap(pull)(batch(case.xs), scales), jax.vmap(pull, in_axes=(None, 0))(case.xs, scales)

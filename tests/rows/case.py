@@ -97,7 +97,11 @@ def realified(case: Case) -> Case:
 # ------------------------------------------------------------------------------------------------------------ batches
 def varied(args: Any, count: int) -> list[Any]:
     """Several different values of the operands."""
-    return [jax.tree.map(lambda x: (x * (1 + 0.1 * i)).astype(x.dtype) if is_float(x) else x, args) for i in range(count)]
+
+    def scaled(factor: float) -> Any:
+        return jax.tree.map(lambda x: (x * factor).astype(x.dtype) if is_float(x) else x, args)
+
+    return [scaled(1 + 0.1 * i) for i in range(count)]
 
 
 def batch(args: Any, count: int = 2, axis: int = 0) -> Any:

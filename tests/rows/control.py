@@ -65,6 +65,16 @@ def while_loop(case: Case) -> Any:
     return jax.jvp(run, case.xs, tangents(case.xs))
 
 
+def while_vmapped(case: Case) -> Any:
+    """Each element takes another number of steps."""
+
+    def run(steps: Any, *xs: Any) -> Any:
+        return jax.lax.while_loop(lambda c: c[0] < steps, lambda c: (c[0] + 1, _step(case, c[1])), (0, xs))[1]
+
+    whole = lambda *xs: jax.vmap(run)(jnp.arange(2), *xs)
+    return jax.jvp(whole, batch(case.xs), tangents(batch(case.xs)))
+
+
 def while_reverse(case: Case) -> Any:
     def run(*xs: Any) -> Any:
         return loss(jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, _step(case, c[1])), (0, xs))[1])
@@ -88,6 +98,6 @@ def switch(case: Case) -> Any:
 def cond_vmapped(case: Case) -> Any:
     """A batched predicate turns the branches into a select."""
     branches = [lambda c: c, lambda c: _step(case, c)]
-    one = lambda index, *xs: jax.lax.switch(index, branches, xs)  # noqa: E731
+    one = lambda index, *xs: jax.lax.switch(index, branches, xs)
     c = Case(lambda *xs: jax.vmap(one)(jnp.arange(2), *xs), batch(case.xs), tuple(range(len(case.xs))))
     return _both_modes(c, c.g)

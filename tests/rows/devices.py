@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from rows.case import Case, batch, loss, tangents
@@ -51,7 +50,9 @@ def shard_map_grad_inside(case: Case) -> Any:
         first, *rest = args
         c = Case(case.f, (jax.tree.map(lambda x: x[0], first), *rest), case.argnums)
         gradients = c.grad()(*c.xs)
-        return tuple(jax.tree.map(lambda g: g[None], g) if i == 0 else g for i, g in zip(c.argnums, gradients, strict=True))
+        return tuple(
+            jax.tree.map(lambda g: g[None], g) if i == 0 else g for i, g in zip(c.argnums, gradients, strict=True)
+        )
 
     split, same = PartitionSpec("d"), PartitionSpec()
     mapped = jax.shard_map(
@@ -95,7 +96,7 @@ def explicit_mesh(case: Case) -> Any:
     """Explicit sharding: the batch axis of the first operand is split, in its type."""
     explicit = mesh(AxisType.Explicit)
     with jax.set_mesh(explicit):
-        put = lambda tree, spec: jax.device_put(tree, NamedSharding(explicit, spec))  # noqa: E731
+        put = lambda tree, spec: jax.device_put(tree, NamedSharding(explicit, spec))
         specs = [PartitionSpec("d"), *(PartitionSpec() for _ in case.args[1:])]
         batched = _split_by_vmap(case)
         c = Case(batched.f, tuple(map(put, batched.args, specs)), case.argnums)

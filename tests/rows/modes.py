@@ -32,7 +32,9 @@ def value_and_grad(case: Case) -> Any:
 
 
 def has_aux(case: Case) -> Any:
-    return case.grad(lambda *xs: case.loss(*xs) * 2)(*case.xs), jax.vjp(lambda *xs: (case.g(*xs), xs), *case.xs, has_aux=True)[2]
+    return case.grad(lambda *xs: case.loss(*xs) * 2)(*case.xs), jax.vjp(
+        lambda *xs: (case.g(*xs), xs), *case.xs, has_aux=True
+    )[2]
 
 
 def linearize(case: Case) -> Any:

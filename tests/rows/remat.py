@@ -28,7 +28,10 @@ POLICIES: dict[str, Any] = {
     "save_any_names_but_these": _known.save_any_names_but_these("other"),
     "save_only_these_names": _known.save_only_these_names("value"),
     "save_and_offload_only_these_names": _known.save_and_offload_only_these_names(
-        names_which_can_be_saved=["value"], names_which_can_be_offloaded=[], offload_src="device", offload_dst="pinned_host"
+        names_which_can_be_saved=["value"],
+        names_which_can_be_offloaded=[],
+        offload_src="device",
+        offload_dst="pinned_host",
     ),
     "save_from_both_policies": _known.save_from_both_policies(
         _known.dots_saveable, _known.save_only_these_names("value")
@@ -38,7 +41,7 @@ POLICIES: dict[str, Any] = {
 
 def _remat(case: Case, policy: Any = None, **options: Any) -> Case:
     """The op inside ``jax.checkpoint``, its value named."""
-    named = lambda *args: checkpoint_name(case.f(*args), "value")  # noqa: E731
+    named = lambda *args: checkpoint_name(case.f(*args), "value")
     return case.with_f(jax.checkpoint(named, policy=policy, **options))
 
 
@@ -83,12 +86,12 @@ def checkpoint_linearized(case: Case) -> Any:
 
 def checkpoint_in_scan(case: Case) -> Any:
     step = jax.checkpoint(partial(_step, case))
-    run = lambda *xs: jax.lax.scan(lambda c, _: (step(c), None), xs, None, length=3)[0]  # noqa: E731
+    run = lambda *xs: jax.lax.scan(lambda c, _: (step(c), None), xs, None, length=3)[0]
     return case.grad(lambda *xs: loss(run(*xs)))(*case.xs)
 
 
 def checkpoint_of_scan(case: Case) -> Any:
-    run = lambda *xs: jax.lax.scan(lambda c, _: (_step(case, c), None), xs, None, length=2)[0]  # noqa: E731
+    run = lambda *xs: jax.lax.scan(lambda c, _: (_step(case, c), None), xs, None, length=2)[0]
     return case.grad(jax.checkpoint(lambda *xs: loss(run(*xs))))(*case.xs)
 
 

@@ -13,7 +13,12 @@ from rows.case import Case, batch, tangents
 def several(case: Case) -> Any:
     """The value, both modes, a batch."""
     value = case.f(*case.args)
-    return value, jax.jvp(case.g, case.xs, tangents(case.xs)), case.grad()(*case.xs), jax.vmap(case.grad())(*batch(case.xs))
+    return (
+        value,
+        jax.jvp(case.g, case.xs, tangents(case.xs)),
+        case.grad()(*case.xs),
+        jax.vmap(case.grad())(*batch(case.xs)),
+    )
 
 
 def twice(case: Case) -> Any:

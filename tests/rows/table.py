@@ -61,13 +61,18 @@ BATCHES: tuple[Row, ...] = (
 
 CONTROL: tuple[Row, ...] = (
     *rows_of(control.scan_carry, control.scan_ys, control.scan_const, control.scan_under_vmap, control.lax_map),
-    *rows_of(control.while_loop, control.while_reverse, control.fori),
+    *rows_of(control.while_loop, control.while_vmapped, control.while_reverse, control.fori),
     *rows_of(control.cond, control.switch, control.cond_vmapped),
 )
 
 REMAT: tuple[Row, ...] = (
     *(Row(name, run, truth=remat.plain) for name, run in remat.policy_rows()),
-    *rows_of(remat.checkpoint_forward, remat.checkpoint_around_loss, remat.checkpoint_without_cse_guard, remat.checkpoint_nested),
+    *rows_of(
+        remat.checkpoint_forward,
+        remat.checkpoint_around_loss,
+        remat.checkpoint_without_cse_guard,
+        remat.checkpoint_nested,
+    ),
     *rows_of(remat.checkpoint_linearized, remat.checkpoint_in_scan, remat.checkpoint_of_scan),
     *rows_of(remat.checkpoint_under_vmap, remat.checkpoint_under_hessian),
     Row("remat3", remat.remat3, truth=remat.remat3_truth),

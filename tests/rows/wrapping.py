@@ -65,7 +65,7 @@ def eval_shape(case: Case) -> Any:
 
 def make_jaxpr(case: Case) -> Any:
     """The jaxpr, evaluated."""
-    flat = lambda *xs: jax.tree.leaves(case.grad()(*xs))  # noqa: E731
+    flat = lambda *xs: jax.tree.leaves(case.grad()(*xs))
     jaxpr = jax.make_jaxpr(flat)(*case.xs)
     return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *jax.tree.leaves(case.xs))
 

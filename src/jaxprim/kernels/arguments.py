@@ -144,9 +144,7 @@ def _constant(source: str, as_type: Callable[[str], str]) -> tuple[str, str] | N
     return (kind, f"static_cast<{kind}>({value!r})") if isinstance(value, float) else None
 
 
-def _size(
-    signature: Signature, source: str, dtype: str | None, layout: Layout, exact: bool
-) -> tuple[str, str] | None:
+def _size(signature: Signature, source: str, dtype: str | None, layout: Layout, exact: bool) -> tuple[str, str] | None:
     node = sizes.parse(source)
     integers = {row.name for row in signature.attributes if row.type.numpy.kind in "iu"}
     if node is None or not set(sizes.names(node)) <= {*signature.sizes, *integers}:

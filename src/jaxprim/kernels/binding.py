@@ -204,6 +204,7 @@ def _attributes(name: str, signature: Signature, given: Mapping[str, Any]) -> tu
         raise BadCall(
             text(
                 f"{name}: unknown attribute '{unknown[0]}'.",
+                got=f"{unknown[0]}=...",
                 expected=f"attributes {', '.join(sorted(known)) or 'none'}: {signature}",
             )
         )
@@ -230,7 +231,9 @@ def _attribute(name: str, row: Attribute, value: Any) -> Any:
     fits = number.shape == () and number.dtype.kind in "biuf" and (number.dtype.kind != "f" or wanted.kind == "f")
     if not fits or (wanted.kind in "iub" and int(number) != int(_cast(number, wanted))):
         raise BadCall(
-            text(f"{name}: the attribute '{row.name}' has a value that does not fit.", got=repr(value), expected=str(row))
+            text(
+                f"{name}: the attribute '{row.name}' has a value that does not fit.", got=repr(value), expected=str(row)
+            )
         )
     return _cast(number, wanted)
 

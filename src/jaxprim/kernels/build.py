@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -97,7 +98,7 @@ def cache_folder() -> Path:
     return Path(_extra("platformdirs").user_cache_dir("jaxprim")) / "kernels"
 
 
-def _extra(module: str) -> object:
+def _extra(module: str) -> Any:
     try:
         return __import__(module)
     except ImportError:
@@ -120,8 +121,12 @@ def key(source: Source) -> str:
         source.text,
         (NATIVE / "jaxprim_kernel.h").read_text(),
         json.dumps([_flags(source), [str(p) for p in source.include], source.libraries]),
-        *(_read(file) for file in source.files),
-        *([platform.processor() + _cpu()] if any(f.startswith(("-march=native", "-mcpu=native")) for f in source.flags) else []),
+        *(read(file) for file in source.files),
+        *(
+            [platform.processor() + _cpu()]
+            if any(f.startswith(("-march=native", "-mcpu=native")) for f in source.flags)
+            else []
+        ),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
@@ -133,12 +138,17 @@ def _cpu() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
+    """A source file with its name."""
     try:
         return f"{file}\0{file.read_text()}"
     except OSError as error:
         raise KernelError(
-            text("a kernel's source file can't be read.", got=f"{shorten(str(file))}: {error.strerror}", expected="a file")
+            text(
+                "a kernel's source file can't be read.",
+                got=f"{shorten(str(file))}: {error.strerror}",
+                expected="a file",
+            )
         ) from None
 
 
@@ -156,7 +166,9 @@ def _is_fresh(folder: Path) -> bool:
     """Whether a folder holds a library, and the headers that it was made with are what they were."""
     if not (folder / "kernel.so").exists():
         return False
-    return all(_digest(Path(name)) == digest for name, digest in json.loads((folder / "headers.json").read_text()).items())
+    return all(
+        _digest(Path(name)) == digest for name, digest in json.loads((folder / "headers.json").read_text()).items()
+    )
 
 
 def _digest(path: Path) -> str:
@@ -177,7 +189,7 @@ def _publish(work: Path, folder: Path) -> None:
     """Put finished files in place: the library last, by a rename, so that none is ever seen half written."""
     folder.mkdir(exist_ok=True)
     for name in ("headers.json", source_name(work), "kernel.so"):
-        os.replace(work / name, folder / name)
+        (work / name).replace(folder / name)
 
 
 def source_name(work: Path) -> str:
@@ -216,7 +228,9 @@ def _command(source: Source, main: Path) -> list[str]:
 def _flags(source: Source) -> list[str]:
     if source.language != "cuda":
         return [*CXX_FLAGS, *source.flags]
-    says_gpu = any(flag.startswith(("-arch", "--gpu-architecture", "-gencode", "--generate-code")) for flag in source.flags)
+    says_gpu = any(
+        flag.startswith(("-arch", "--gpu-architecture", "-gencode", "--generate-code")) for flag in source.flags
+    )
     return [*NVCC_FLAGS, *([] if says_gpu else [ALL_GPUS]), *source.flags]
 
 

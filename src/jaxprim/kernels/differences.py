@@ -22,16 +22,11 @@ _SHRINK = (1.0, 0.3, 0.1, 0.03, 1e-2, 1e-4, 1e-6, 1e-8)
 
 
 class InaccurateError(ValueError):
-    """No step gives an accurate derivative; ``error`` is the best bound, ``scale`` what it must be compared with."""
+    """No step gives an accurate derivative: the best bound of its error, its size, and the error that is allowed."""
 
-    def __init__(self, error: float, scale: float) -> None:
-        super().__init__(error, scale)
-        self.error, self.scale = error, scale
-
-
-def tolerance(arrays: Sequence[np.ndarray]) -> float:
-    """The relative error that is accepted: the cube root of the coarsest dtype's epsilon."""
-    return _epsilon(arrays) ** (1 / 3)
+    def __init__(self, error: float, scale: float, allowed: float) -> None:
+        super().__init__(error, scale, allowed)
+        self.error, self.scale, self.allowed = error, scale, allowed
 
 
 def _epsilon(arrays: Sequence[np.ndarray]) -> float:
@@ -55,8 +50,9 @@ def pushforward(fn: Function, point: Arrays, direction: Sequence[np.ndarray | No
             return found
         tried.append((error, scale, found))
     error, scale, found = min(tried, key=lambda row: row[0])
-    if error > epsilon ** (1 / 3) * scale:
-        raise InaccurateError(error, scale)
+    allowed = epsilon ** (1 / 3) * scale
+    if error > allowed:
+        raise InaccurateError(error, scale, allowed)
     return found
 
 
@@ -98,9 +94,7 @@ def _cotangent(fn: Function, point: Arrays, index: int, cotangents: Arrays) -> n
     return out
 
 
-def _along(
-    fn: Function, point: Arrays, index: int, place: tuple[int, ...], unit: complex, cotangents: Arrays
-) -> float:
+def _along(fn: Function, point: Arrays, index: int, place: tuple[int, ...], unit: complex, cotangents: Arrays) -> float:
     axis = np.zeros_like(point[index])
     axis[place] = unit
     direction = [axis if i == index else None for i in range(len(point))]

@@ -60,7 +60,7 @@ def numba(
     """
     module = _numba()
     plain = getattr(fn, "py_func", fn)
-    name = name or getattr(plain, "__name__", "kernel")
+    name = name or str(getattr(plain, "__name__", "kernel"))
     count = len(inspect.signature(plain).parameters)
     found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
     compiled = fn if hasattr(fn, "py_func") else module.njit(fn)
@@ -147,7 +147,11 @@ class _Loader:
 
     def __call__(self, signature: Signature) -> Target:
         by_pointer = _by_pointer(signature)
-        scope: dict[str, Any] = {"fn": self._loop(signature), "carray": self.module.carray, "read_only": self._read_only()}
+        scope: dict[str, Any] = {
+            "fn": self._loop(signature),
+            "carray": self.module.carray,
+            "read_only": self._read_only(),
+        }
         exec(_source(signature, self.style), scope)
         try:
             self.made.append(self.module.cfunc(_type(self.module, by_pointer))(scope["call"]))

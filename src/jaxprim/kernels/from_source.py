@@ -12,7 +12,8 @@ import jax
 from jaxprim._errors import KernelError, text
 from jaxprim.kernels import build, frames
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.handler import SYMBOL, Function, handler as handler_source, prototype
+from jaxprim.kernels.handler import SYMBOL, Function, prototype
+from jaxprim.kernels.handler import handler as handler_source
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.signature import Signature, parse
 
@@ -168,9 +169,7 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, opti
     )
 
 
-def _register(
-    whole: str, files: tuple[Path, ...], name: str, declared: str, symbol: str, options: Options
-) -> Target:
+def _register(whole: str, files: tuple[Path, ...], name: str, declared: str, symbol: str, options: Options) -> Target:
     source = Source(name, whole, options.language, files, options.flags, options.include, options.libraries, declared)
     library, key = build.library(source)
     return register(library, symbol, f"jaxprim.{name}.{key}", options.platform)
@@ -191,7 +190,9 @@ def register(library: Any, symbol: str, target: str, platform: str) -> Target:
                     expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
                 )
             ) from None
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(address), platform=platform.upper() if platform == "cuda" else platform)
+        jax.ffi.register_ffi_target(
+            target, jax.ffi.pycapsule(address), platform=platform.upper() if platform == "cuda" else platform
+        )
         _registered.add(target)
     return Target(target)
 
@@ -203,6 +204,8 @@ def _texts(source: Sources) -> tuple[str, tuple[Path, ...]]:
         return _placed(source), ()
     first, *more = [source] if isinstance(source, str | Path) else list(source)
     paths = [Path(file).absolute() for file in (first, *more)]
+    for path in paths:
+        build.read(path)  # a file that is not there is told at once
     return f'#include "{paths[0]}"', tuple(paths[1:])
 
 

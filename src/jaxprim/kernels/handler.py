@@ -84,7 +84,7 @@ def prototype(signature: Signature, function: Function) -> str:
 
 
 def _plain_name(value: str, index: int) -> str:
-    name = value.split("{")[-1].split("(")[-1].strip("})").removeprefix("v_")
+    name = value.rsplit("{", maxsplit=1)[-1].rsplit("(", maxsplit=1)[-1].strip("})").removeprefix("v_")
     return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
 
 
@@ -159,7 +159,7 @@ def _sizes(signature: Signature) -> list[str]:
 
 def _attributes(signature: Signature, names: Sequence[str]) -> list[str]:
     return [
-        f'[[maybe_unused]] const {row.type.c} {local(row.name)} = call.attribute<{row.type.c}>({names.index(row.name)}, '
+        f"[[maybe_unused]] const {row.type.c} {local(row.name)} = call.attribute<{row.type.c}>({names.index(row.name)}, "
         f'"{row.name}", {row.type.xla});'
         for row in signature.attributes
     ]

@@ -176,7 +176,7 @@ class _FiniteDifferences:
                 text(
                     f"{self.name}: its finite differences are not accurate here.",
                     got=f"an error of about {inaccurate.error:.1e}, for a derivative of about {inaccurate.scale:.1e}",
-                    expected="a relative error below the cube root of the dtype's epsilon",
+                    expected=f"an error of at most {inaccurate.allowed:.1e}",
                     why="the function is not smooth nearby, or its values are noisy",
                     rule=self.fn,
                     write=f"@{self.name}.def_jvp  # or def_vjp: the derivative itself",

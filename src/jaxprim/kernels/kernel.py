@@ -99,9 +99,7 @@ class Kernel:
 
     def _avals(self, operands: Sequence[Any]) -> list[Any]:
         names = [array.name for array in self.signature.operands]
-        return [
-            _aval(self.name, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)
-        ]
+        return [_aval(self.name, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)]
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes)

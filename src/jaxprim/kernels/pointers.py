@@ -45,7 +45,9 @@ def _capsule(pointer: Any) -> int | None:
     if not _is_capsule(pointer):
         return None
     # ctypes.PYFUNCTYPE makes functions of their own, so that nobody else's settings of ctypes.pythonapi are touched.
-    read = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+    read = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
     return read(pointer, _capsule_name(pointer))
 
 
@@ -87,7 +89,14 @@ _C_NAMES = {
     "std::complex<double>": "double _Complex",
     "std::complex<float>": "float _Complex",
 }
-_KNOWN = {"double", "float", "char", "bool", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64)), *_C_NAMES.values()}
+_KNOWN = {
+    "double",
+    "float",
+    "char",
+    "bool",
+    *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64)),
+    *_C_NAMES.values(),
+}
 
 
 def declared(pointer: Any) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -111,9 +111,7 @@ class Signature:
         if not types:
             return self
         swap = lambda rows: tuple(replace(row, dtype=types.get(row.dtype, row.dtype)) for row in rows)
-        return replace(
-            self, operands=swap(self.operands), attributes=swap(self.attributes), results=swap(self.results)
-        )
+        return replace(self, operands=swap(self.operands), attributes=swap(self.attributes), results=swap(self.results))
 
     def __str__(self) -> str:
         operands = ", ".join(f"{array.name}: {array}" for array in self.operands)
@@ -159,7 +157,9 @@ def _split(part: str) -> Iterator[str]:
 
 def _arrays(source: str, part: str, stem: str) -> tuple[Array, ...]:
     pieces = list(_split(part))
-    return tuple(_array(source, piece, stem if len(pieces) == 1 else f"{stem}{i + 1}") for i, piece in enumerate(pieces))
+    return tuple(
+        _array(source, piece, stem if len(pieces) == 1 else f"{stem}{i + 1}") for i, piece in enumerate(pieces)
+    )
 
 
 def _array(source: str, piece: str, default_name: str) -> Array:
@@ -197,7 +197,9 @@ def _check_dtype(source: str, dtype: str) -> None:
 def _check(source: str, found: Signature) -> None:
     """What must hold of a signature as a whole."""
     if not found.results:
-        raise _unreadable(source, "no result", "at least one result: a kernel is pure, and without a result it does nothing")
+        raise _unreadable(
+            source, "no result", "at least one result: a kernel is pure, and without a result it does nothing"
+        )
     names = [row.name for row in (*found.operands, *found.attributes, *found.results)]
     for name in names:
         if names.count(name) > 1 or name in set(found.sizes) - {attribute.name for attribute in found.attributes}:

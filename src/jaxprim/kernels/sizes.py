@@ -38,14 +38,14 @@ def evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
     if isinstance(node, ast.BinOp):
         _, operation = _OPERATIONS[type(node.op)]
         return operation(evaluate(node.left, sizes), evaluate(node.right, sizes))
-    return sizes[node.id] if isinstance(node, ast.Name) else int(node.value)  # pyright: ignore
+    return sizes[node.id] if isinstance(node, ast.Name) else int(ast.unparse(node))
 
 
 def to_c(node: ast.expr) -> str:
     """The expression in C, where all sizes are 64-bit integers and are called `local` of their names."""
     if isinstance(node, ast.BinOp):
         return f"({to_c(node.left)} {_OPERATIONS[type(node.op)][0]} {to_c(node.right)})"
-    return local(node.id) if isinstance(node, ast.Name) else f"INT64_C({node.value})"  # pyright: ignore
+    return local(node.id) if isinstance(node, ast.Name) else f"INT64_C({ast.unparse(node)})"
 
 
 def to_python(node: ast.expr) -> str:

@@ -18,11 +18,11 @@ def asked(target, *operands):
     return list(implementations(Case.of(Subject.of(target), operands, {}, 0)))
 
 
-def three(kernel=np.float32(1.0), host=np.float32(1.0)):
+def three(kernel=1.0, host=1.0):
     p = Primitive("p")
     p.def_impl(lambda x: x)
-    p.def_host(lambda x: x * host)
-    p.def_kernel(lambda x: x * kernel, platform="cpu")
+    p.def_host(lambda x: x * np.float32(host))
+    p.def_kernel(lambda x: x * np.float32(kernel), platform="cpu")
     p.def_kernel(lambda x: x * 0, platform="tpu")
     return p
 
@@ -37,9 +37,9 @@ def test_all_that_can_run_here_are_compared_with_the_impl():
 
 
 def test_which_one_differs():
-    bad = [e for e in asked(three(kernel=np.float32(1.0001)), X) if isinstance(e, Evidence) and not e.ok]
+    bad = [e for e in asked(three(kernel=1.0001), X) if isinstance(e, Evidence) and not e.ok]
     assert [(e.rule, e.leaf) for e in bad] == [("kernel[cpu]", "result")]
-    bad = [e for e in asked(three(host=np.float32(2)), X) if isinstance(e, Evidence) and not e.ok]
+    bad = [e for e in asked(three(host=2), X) if isinstance(e, Evidence) and not e.ok]
     assert [e.rule for e in bad] == ["host"]
 
 

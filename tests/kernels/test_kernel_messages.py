@@ -1,0 +1,552 @@
+"""Every message about kernels that a user can see, whole."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tools import cxx, needs
+
+import jaxprim
+from jaxprim import JaxprimError, Primitive, from_numpy, kernels
+from jaxprim.kernels import build, pointers
+
+X, W = np.ones((4, 3), np.float32), np.ones(3, np.float32)
+LOOP = "void rms_norm(const float* x, const float* w, float eps, int64_t n, int64_t d, float* out) {}"
+rms_norm = kernels.cpp(LOOP, "rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-6) -> f32[n, d]")
+add = kernels.cpp(
+    "void add(const float* x, const float* y, float* out) {}", "add(x: f32[...], y: f32[...]) -> f32[...]"
+)
+
+Case = tuple[str, Callable[[], Any], str]
+CASES: list[Case] = []
+
+
+def case(message: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    def keep(run: Callable[[], Any]) -> Callable[[], Any]:
+        CASES.append((run.__name__, run, message))
+        return run
+
+    return keep
+
+
+def said(run: Callable[[], Any]) -> str:
+    """What is raised, without line numbers and folders."""
+    with pytest.raises(JaxprimError) as caught:
+        run()
+    return re.sub(r"\S*test_kernel_messages\.py:\d+", "test_kernel_messages.py:N", str(caught.value))
+
+
+# --------------------------------------------------------------------------------------------------------- operands
+@case(
+    """rms_norm: operand 'x' has another dtype than the signature says.
+  got:      int32[4,3]
+  expected: f32[n, d]
+  write:    x.astype('float32')  # or i32 in the signature"""
+)
+def another_dtype():
+    rms_norm(X.astype(np.int32), W)
+
+
+@case(
+    """f: operand 'x' has another dtype than the signature says.
+  got:      float32[3]
+  expected: f64[n]
+  why:      JAX has no 64-bit types unless they are switched on
+  write:    jax.config.update("jax_enable_x64", True)"""
+)
+def a_dtype_that_must_be_switched_on():
+    kernels.cpp("", "f(x: f64[n]) -> f64[n]")(W)
+
+
+@case(
+    """rms_norm: operand 'x' has the wrong rank.
+  got:      float32[1,4,3], rank 3
+  expected: f32[n, d], 2 axes
+  write:    jax.vmap(rms_norm)  # or f32[..., n, d] in the signature: batch axes before its own"""
+)
+def a_rank_that_is_too_high():
+    rms_norm(X[None], W)
+
+
+@case(
+    """rms_norm: operand 'x' has the wrong rank.
+  got:      float32[3], rank 1
+  expected: f32[n, d], 2 axes"""
+)
+def a_rank_that_is_too_low():
+    rms_norm(W, W)
+
+
+@case(
+    """rms_norm: operand 'w' has a size that does not fit the signature.
+  got:      float32[2]
+  expected: f32[d] with d = 3, as operand 'x' says"""
+)
+def a_size():
+    rms_norm(X, W[:2])
+
+
+@case(
+    """f: operand 'x' has a size that does not fit the signature.
+  got:      float32[3]
+  expected: f32[4]"""
+)
+def a_size_that_is_a_number():
+    kernels.cpp("", "f(x: f32[4]) -> f32[4]")(W)
+
+
+@case(
+    """add: the batch axes of its operands do not fit each other.
+  got:      x: [4, 3], y: [2]
+  expected: axes of the same size, or of size 1, counted from the last"""
+)
+def batch_axes():
+    add(X, W[:2])
+
+
+@case(
+    """rms_norm: operand 'w' is no array.
+  got:      a str
+  expected: an array or a number"""
+)
+def no_array():
+    rms_norm(X, "w")
+
+
+@case(
+    """rms_norm: wrong number of operands.
+  got:      1
+  expected: 2: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]"""
+)
+def too_few_operands():
+    rms_norm(X)
+
+
+@case(
+    """f: the result 'out' would have a negative size.
+  got:      f32[n - 4] = f32[-1]
+  expected: sizes of 0 or more"""
+)
+def a_negative_size():
+    kernels.cpp("", "f(x: f32[n]) -> f32[n - 4]")(W)
+
+
+@case(
+    """f: operand 'x' has a dtype that kernels don't know.
+  got:      float8_e4m3fn[3]
+  expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool"""
+)
+def an_unknown_dtype():
+    kernels.cpp("", "f(x: T[n]) -> T[n]")(W.astype(jnp.float8_e4m3fn))
+
+
+# ------------------------------------------------------------------------------------------------------- attributes
+@case(
+    """rms_norm: the attribute 'eps' has a value that does not fit.
+  got:      'small'
+  expected: eps: f32 = 1e-06"""
+)
+def an_attribute_of_another_type():
+    rms_norm(X, W, eps="small")
+
+
+@case(
+    """rms_norm: the attribute 'eps' is a traced value.
+  got:      float32[] (traced)
+  expected: a number that is known while tracing, for eps: f32 = 1e-06
+  why:      attributes are part of the compiled program; a traced value must be an operand
+  write:    (..., eps: f32) -> ...  # before the `;`, so that it is an operand"""
+)
+def a_traced_attribute():
+    jax.jit(lambda eps: rms_norm(X, W, eps=eps))(1.0)
+
+
+@case(
+    """rms_norm: unknown attribute 'epsilon'.
+  got:      epsilon=...
+  expected: attributes eps: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]"""
+)
+def an_unknown_attribute():
+    rms_norm(X, W, epsilon=1.0)
+
+
+@case(
+    """f: the attribute 'eps' is missing.
+  expected: eps: f32
+  write:    eps=..."""
+)
+def a_missing_attribute():
+    kernels.cpp("", "f(x: f32[n]; eps: f32) -> f32[n]")(W)
+
+
+# ------------------------------------------------------------------------------------------- signatures and arguments
+@case(
+    """this signature can't be read: 'f(x: f32[n])'
+  got:      f(x: f32[n])
+  expected: (operands; attributes) -> results
+  write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
+)
+def a_signature_without_an_arrow():
+    kernels.cpp("", "f(x: f32[n])")
+
+
+@case(
+    """this signature can't be read: 'f(x: float[n]) -> float[n]'
+  got:      float
+  expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool, or a capital letter for any of them
+  write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
+)
+def a_signature_with_an_unknown_type():
+    kernels.cpp("", "f(x: float[n]) -> float[n]")
+
+
+@case(
+    """this signature can't be read: 'f(x: f32[n]) -> f32[m]'
+  got:      m
+  expected: an integer, a size of an operand or an integer attribute, or + - * // of them; known here: n
+  write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
+)
+def a_signature_with_an_unknown_size():
+    kernels.cpp("", "f(x: f32[n]) -> f32[m]")
+
+
+@case(
+    """arguments='x, &m, out' can't be read.
+  got:      &m
+  expected: one of x, out, n; with & a pointer to a number; a constant; result=operand of the same type; &status; scratch f64[n]
+  why:      the signature is f(x: f32[n]) -> f32[n]"""
+)
+def arguments_that_are_unknown():
+    kernels.cpp("", "f(x: f32[n]) -> f32[n]", arguments="x, &m, out")
+
+
+@case(
+    """which function of the source is the kernel?
+  got:      extern "C" functions a, b
+  expected: its name before the signature
+  write:    "a(x: f32[n]) -> f32[n]\""""
+)
+def which_function():
+    kernels.cpp('extern "C" void a() {}  extern "C" void b() {}', "(x: f32[n]) -> f32[n]")
+
+
+@case(
+    """which function of the source is the kernel?
+  got:      no extern "C" function
+  expected: its name before the signature
+  write:    "my_function(x: f32[n]) -> f32[n]\""""
+)
+def which_function_of_none():
+    kernels.cpp("void a() {}", "(x: f32[n]) -> f32[n]")
+
+
+@case(
+    """a CUDA kernel cannot pass 'a' by value: it lies in the device's memory.
+  got:      a: f32
+  expected: a pointer, a: f32[], or an attribute, after the `;`"""
+)
+def a_number_by_value_on_a_gpu():
+    kernels.cuda("", "f(x: f32[n], a: f32) -> f32[n]")
+
+
+# --------------------------------------------------------------------------------------------------------- pointers
+@case(
+    """c_function got something that is no C function.
+  got:      a builtins.str
+  expected: a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a numba cfunc, or an address that is not 0"""
+)
+def no_c_function():
+    kernels.c_function("cos", "(f64) -> f64")
+
+
+@case(
+    """jv: the function takes other arguments than the signature says.
+  got:      (double)
+  expected: double (double, double, int __pyx_skip_dispatch)
+  write:    c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments"""
+)
+def another_prototype():
+    pointers.check_prototype("jv", "double (double, double, int __pyx_skip_dispatch)", ["double"])
+
+
+# ---------------------------------------------------------------------------------------------------------- compiling
+@case(
+    """a kernel's source file can't be read.
+  got:      no_such_file.cpp: No such file or directory
+  expected: a file"""
+)
+def a_file_that_is_not_there():
+    kernels.cpp(["no_such_file.cpp"], "f(x: f32[n]) -> f32[n]")
+
+
+# -------------------------------------------------------------------------------------------------- use of the kernel
+@case(
+    """rms_norm: a kernel has no derivative of its own.
+  got:      a kernel under differentiation
+  expected: a Primitive with a JVP or VJP rule, whose implementation the kernel is
+  write:    p = Primitive('rms_norm'); p.def_impl(rms_norm); @p.def_vjp"""
+)
+def a_derivative():
+    jax.grad(lambda x: rms_norm(x, W).sum())(X)
+
+
+@case(
+    """rms_norm: this kernel does not run on platform 'cuda'.
+  got:      a program for cuda
+  expected: a program for cpu, which the kernel is for
+  write:    p.def_kernel(rms_norm, platform='cpu')  # beside an impl for other platforms"""
+)
+def another_platform():
+    jax.jit(rms_norm).trace(X, W).lower(lowering_platforms=("cuda",))
+
+
+@case(
+    """p: it has no host that could be used.
+  got:      use('host')
+  expected: one of impl, kernel
+  write:    @p.def_host"""
+)
+def an_implementation_that_is_not_there():
+    p = Primitive("p")
+    p.def_impl(lambda x: x)
+    p.use("host")
+
+
+@case(
+    """use got an unknown implementation.
+  got:      'numpy'
+  expected: 'impl' | 'host' | 'kernel'
+  write:    with jaxprim.use('impl'):"""
+)
+def an_implementation_that_is_unknown():
+    with jaxprim.use("numpy"):
+        pass
+
+
+# ----------------------------------------------------------------------------------------------------------- from_numpy
+@case(
+    """stairs: its finite differences are not accurate here.
+  got:      an error of about 4.3e-04, for a derivative of about 2.0e+00
+  expected: an error of at most 1.2e-05
+  why:      the function is not smooth nearby, or its values are noisy
+  rule:     test_kernel_messages.py:N
+  write:    @stairs.def_jvp  # or def_vjp: the derivative itself"""
+)
+def finite_differences_of_a_step():
+    with jax.enable_x64(True):
+        jax.grad(from_numpy(lambda x: np.floor(x * 1e6) / 1e6, derivative="finite differences", name="stairs"))(1.3)
+
+
+@case(
+    """hypot: like='x' is no operand.
+  got:      x
+  expected: one of x1, x2; a signature such as '(f64[n]) -> f64[n]'; or a jax.ShapeDtypeStruct"""
+)
+def like_what():
+    from_numpy(np.hypot, like="x")
+
+
+@case(
+    """sinc: from_numpy got an unknown derivative.
+  got:      derivative='exact'
+  expected: derivative='finite differences', or none
+  write:    @sinc.def_vjp  # for a rule of your own"""
+)
+def another_derivative():
+    from_numpy(np.sinc, derivative="exact")
+
+
+@pytest.mark.parametrize(("run", "message"), [row[1:] for row in CASES], ids=[row[0] for row in CASES])
+def test_message(run, message):
+    assert said(run) == message
+
+
+# ------------------------------------------------------------------------------------------- what the machine must give
+@pytest.fixture
+def compiler(monkeypatch, tmp_path):
+    """A compiler that always says the same."""
+    script = tmp_path / "c++"
+    script.write_text('#!/bin/sh\n[ "$1" = --version ] && echo 1.0 && exit\necho "$MESSAGE" >&2\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path / "cache"))
+    return lambda message: monkeypatch.setenv("MESSAGE", message)
+
+
+def test_a_compile_error(compiler):
+    compiler("kernel.py:3:7: error: expected ';'\n    3 |   x y\n      |     ^")
+    assert (
+        said(lambda: rms_norm.build())
+        == """rms_norm: it does not compile.
+  got:      c++ says:
+    kernel.py:3:7: error: expected ';'
+        3 |   x y
+          |     ^"""
+    )
+
+
+def test_another_declaration(compiler):
+    compiler("jaxprim's handler:9:5: error: cannot convert 'const float*' to 'double*'")
+    assert (
+        said(lambda: rms_norm.build())
+        == """rms_norm: it does not compile.
+  got:      c++ says:
+    jaxprim's handler:9:5: error: cannot convert 'const float*' to 'double*'
+  expected: a function declared as void rms_norm(const float* x, const float* w, float eps, int64_t n, int64_t d, float* out)"""
+    )
+
+
+def test_no_cxx_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(build.platform, "system", lambda: "Linux")
+    assert (
+        said(lambda: build.compiler("c++"))
+        == """no C++ compiler was found.
+  got:      none of g++, clang++ on the PATH
+  expected: g++ or clang++, or its path in CXX
+  write:    apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler"""
+    )
+
+
+def test_no_cuda_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("NVCC", raising=False)
+    assert (
+        said(lambda: build.compiler("cuda"))
+        == """no CUDA compiler was found.
+  got:      none of nvcc on the PATH
+  expected: nvcc, or its path in NVCC
+  write:    install the CUDA toolkit: conda install -c nvidia cuda-nvcc, or developer.nvidia.com/cuda-downloads"""
+    )
+
+
+def test_a_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    assert (
+        said(lambda: build._extra("filelock"))
+        == """compiling a kernel needs filelock, which is not installed.
+  why:      jaxprim itself needs JAX and NumPy alone; what kernels need is an extra
+  write:    pip install 'jaxprim[kernels]'"""
+    )
+
+
+def test_numba_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert (
+        said(lambda: kernels.numba(lambda x: x))
+        == """kernels.numba needs Numba, which is not installed.
+  why:      Numba is an extra of jaxprim
+  write:    pip install 'jaxprim[numba]'"""
+    )
+
+
+@cxx
+def test_a_handler_that_is_not_in_the_source():
+    assert (
+        said(lambda: kernels.cpp("", "f(x: f32[n]) -> f32[n]", handler="F").build())
+        == """the library has no symbol 'F'.
+  expected: a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL(F, ...)"""
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- numba
+@needs("numba")
+@cxx
+def test_numba_writes_its_input():
+    def spoil(x, out):
+        x[0] = 0
+        out[0] = x[0]
+
+    assert (
+        said(lambda: kernels.numba(spoil, "(x: T[n]) -> T[n]")(W))
+        == """spoil: the Numba function writes its input.
+  got:      a write at test_kernel_messages.py:N
+  expected: inputs that are only read (JAX may share their memory)
+  write:    x = x.copy()  # before writing to it"""
+    )
+
+
+@needs("numba")
+@cxx
+def test_numba_cannot_compile():
+    def unknown(x, out):
+        out[0] = no_such_name(x)  # noqa: F821
+
+    assert (
+        said(lambda: kernels.numba(unknown, "(x: T[n]) -> T[n]")(W))
+        == """unknown: Numba can't compile it.
+  got:      Numba says:
+    NameError: name 'no_such_name' is not defined
+  expected: a function that Numba compiles for (x: f32[n]) -> f32[n]"""
+    )
+
+
+@needs("numba")
+def test_numba_takes_another_number_of_arguments():
+    assert (
+        said(lambda: kernels.numba(lambda x, y, z, t: x, "(x: T[n]) -> T[n]", name="four"))
+        == """four: the function's arguments do not fit the signature.
+  got:      4 arguments
+  expected: 1, if it returns its results, or 2, if it writes them: (x: T[n]) -> T[n]"""
+    )
+
+
+@needs("numba")
+@cxx
+def test_numba_has_no_half_precision():
+    half = jnp.ones(2, jnp.bfloat16)
+    assert (
+        said(lambda: kernels.numba(lambda x: x, "(x: T[n]) -> T[n]", name="same")(half))
+        == """Numba has no bf16 on CPUs.
+  got:      x: bf16[n]
+  expected: f32, f64, c64, c128, an integer or bool
+  write:    x.astype('float32')"""
+    )
+
+
+# ------------------------------------------------------------------------------------- errors of a kernel that is running
+def raised(run: Callable[[], Any]) -> str:
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        jax.block_until_ready(run())
+    return str(caught.value).splitlines()[0]
+
+
+@cxx
+def test_a_kernel_that_throws_or_returns_a_status():
+    source = '#include <stdexcept>\nint f(int64_t k, double* out) { if (k == 9) throw std::domain_error("k is 9"); return k; }'
+    with jax.enable_x64(True):
+        f = kernels.cpp(source, "f(; k: i64) -> f64[]", status={1: "k is 1"})
+        assert raised(lambda: f(k=9)) == "UNKNOWN: f: k is 9"
+        assert raised(lambda: f(k=1)) == "UNKNOWN: f: k is 1"
+        assert raised(lambda: f(k=2)) == "UNKNOWN: f: the kernel returned status 2"
+
+
+@cxx
+def test_a_size_that_the_function_cannot_take():
+    with jax.enable_x64(True):
+        f = kernels.cpp("void f(const double* x, int8_t n, double* out) {}", "f(x: f64[n]) -> f64[]")
+        expected = "INVALID_ARGUMENT: a size of 300 does not fit the integer type of the kernel's argument"
+        assert raised(lambda: f(np.ones(300))) == expected
+
+
+@needs("numba")
+@cxx
+def test_a_numba_function_that_raises_or_returns_another_shape():
+    def checked(x):
+        if x.sum() < 0:
+            raise ValueError("negative")
+        return x[1:]
+
+    f = kernels.numba(checked, "(x: T[n]) -> T[n]")
+    raises = "UNKNOWN: checked: the Numba function raised an exception; checked.py_func(...) shows which"
+    shape = "UNKNOWN: checked: the Numba function returned an array of another shape than its signature says: (x: T[n]) -> T[n]"
+    assert raised(lambda: f(-W)) == raises
+    assert raised(lambda: f(W)) == shape
