@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -159,7 +160,13 @@ def library(source: Source) -> tuple[ctypes.CDLL, str]:
     folder = cache_folder() / f"{stem}-{found}"
     if not _is_fresh(folder):
         _build_once(source, folder)
-    return ctypes.CDLL(str(folder / "kernel.so")), found
+    # The loader knows a library by its path: one that replaces an older one, after a header changed, needs another.
+    mark = _digest(folder / "headers.json")[:8]
+    alias = folder / f"kernel-{mark}.so"
+    if not alias.exists():
+        with contextlib.suppress(FileExistsError):  # another process made it
+            alias.hardlink_to(folder / "kernel.so")
+    return ctypes.CDLL(str(alias)), f"{found}.{mark}"
 
 
 def _is_fresh(folder: Path) -> bool:
