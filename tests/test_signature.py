@@ -115,9 +115,11 @@ def test_one_nan_is_like_another():
     count = []
     p = Primitive("p")
     p.def_impl(lambda x, *, a: count.append(1) or x)
+    p(1.0, a=float("nan"))
+    first = len(count)  # JAX 0.10 traces in two contexts
     for _ in range(3):
         p(1.0, a=float("nan"))
-    assert len(count) == 1
+    assert len(count) == first
 
 
 def test_equal_params_do_not_trace_again():

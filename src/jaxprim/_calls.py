@@ -62,8 +62,10 @@ class Call:
 
     def note_result_tree(self, tree: Any) -> None:
         """Keep the tree of the results, as long as it is the same for all operand types."""
-        self.result_tree = tree if not self._has_results or self.result_tree == tree else None
-        self._has_results = True
+        if not self._has_results:
+            self.result_tree, self._has_results = tree, True
+        elif self.result_tree is not None and self.result_tree != tree:
+            self.result_tree = None
 
     def operands(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
         """The operands as the author's rules take them."""

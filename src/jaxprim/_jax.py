@@ -88,12 +88,20 @@ class ForbiddenTrace(core.Trace):
     def process_custom_jvp_call(self, primitive: Any, *args: Any, **params: Any) -> Any:
         raise self.refuse(primitive.name)
 
-    process_custom_vjp_call = process_custom_jvp_call
+    process_custom_vjp_call = process_call = process_custom_jvp_call
+
+    def stage_value(self, val: Any) -> Any:
+        raise self.refuse("asarray")
 
 
 def without_jax(refuse: Callable[[str], Exception]) -> Any:
     """A context in which JAX cannot be used in this thread."""
     return core.set_current_trace(ForbiddenTrace(refuse))
+
+
+def at_once() -> Any:
+    """A context in which operations run at once. JAX asks for result types in one where none can run."""
+    return core.set_current_trace(core.eval_trace)
 
 
 # ---------------------------------------------------------------------------------------------------------- avals

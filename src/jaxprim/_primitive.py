@@ -203,7 +203,8 @@ class Primitive:
             results = implementation.results(call, _avals(call, leaves))
             host = _host.callback(call, self.rules.given["host"], results)
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
-            return _trees.unflatten(results.tree, jax.device_put(outs))
+            # Copied: the function may keep and write the memory that it returned.
+            return _trees.unflatten(results.tree, jax.device_put([np.array(out) for out in outs]))
 
         return run
 
@@ -214,10 +215,10 @@ class Primitive:
         call = call_of(self.rules, params, tree, cls)
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
-        tree = call.result_tree
-        if tree is None:  # not known yet, or not the same for all operand types
-            tree = implementation.results(call, _avals(call, leaves)).tree
         outs = self.rules.primitive.bind(*leaves, call=call)
+        tree = call.result_tree  # known by now
+        if tree is None:  # not the same for all operand types
+            tree = implementation.results(call, _avals(call, leaves)).tree
         return outs[0] if tree == _trees.LEAF else _trees.unflatten(tree, outs)
 
     def _refuse_non_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

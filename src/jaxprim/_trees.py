@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,8 @@ def _children_like(treedef: TreeDef, value: Any, where: str) -> list[tuple[str, 
     if isinstance(dummy, tuple | list) and alike and len(dummy) == len(value):
         return [(f"[{i}]", part) for i, part in enumerate(value)]
     if isinstance(dummy, dict) and isinstance(value, dict) and dummy.keys() == value.keys():
-        return [(f"[{key!r}]", value[key]) for key in sorted(dummy)]
+        keys = dummy if isinstance(dummy, OrderedDict) else sorted(dummy)  # as JAX orders them
+        return [(f"[{key!r}]", value[key]) for key in keys]
     if alike and [path for path, _ in wanted] == [path for path, _ in got]:
         return [(jax.tree_util.keystr(path), part) for path, part in got]
     raise TreeMismatch(where, describe(value), describe(dummy))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rows.case import Case, batch, loss, tangents, varied
+from rows.case import Case, batch, loss, tangents, transposed, varied
 
 
 def in_axes(args: tuple[Any, ...]) -> list[tuple[int | None, ...]]:
@@ -99,7 +99,7 @@ def vjp_of_vmap(case: Case) -> Any:
 def linearize_of_vmap(case: Case) -> Any:
     c = _batched(case)
     out, linear = jax.linearize(c.g, *c.xs)
-    return out, linear(*tangents(c.xs)), jax.linear_transpose(linear, *c.xs)(tangents(out))
+    return out, linear(*tangents(c.xs)), transposed(linear, c.xs, out)
 
 
 def vmap_of_jvp(case: Case) -> Any:

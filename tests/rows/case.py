@@ -68,6 +68,16 @@ def tangents(xs: Any, seed: float = 0.0) -> Any:
     return jax.tree.map(lambda x: weights(x, seed), xs)
 
 
+def transposed(linear: Callable[..., Any], xs: Any, out: Any, seed: float = 0.0) -> Any:
+    """``linear_transpose`` of the results that have tangents; JAX 0.10 refuses the others."""
+
+    def some(*ts: Any) -> list[Any]:
+        return [leaf for leaf in jax.tree.leaves(linear(*ts)) if leaf.dtype != jax.dtypes.float0]
+
+    cts = [ct for ct in jax.tree.leaves(tangents(out, seed)) if ct.dtype != jax.dtypes.float0]
+    return jax.linear_transpose(some, *xs)(cts)
+
+
 def loss(out: Any) -> Any:
     """Real, and not linear in the result."""
     total = jnp.zeros((), "float32")

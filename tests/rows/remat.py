@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from rows.case import Case, loss, realified, tangents
+from rows.case import Case, loss, realified, tangents, transposed
 from rows.control import _step
 
 _known = jax.checkpoint_policies
@@ -81,7 +81,7 @@ def checkpoint_nested(case: Case) -> Any:
 def checkpoint_linearized(case: Case) -> Any:
     c = _remat(case)
     out, linear = jax.linearize(c.g, *c.xs)
-    return out, linear(*tangents(c.xs)), jax.linear_transpose(linear, *c.xs)(tangents(out))
+    return out, linear(*tangents(c.xs)), transposed(linear, c.xs, out)
 
 
 def checkpoint_in_scan(case: Case) -> Any:

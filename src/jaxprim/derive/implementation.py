@@ -82,7 +82,8 @@ def _find_results(call: Call, avals: Sequence[Any]) -> Results:
 def _declared(call: Call, rule: Rule, avals: Sequence[Any]) -> Results:
     call.rules.record("abstract_eval")
     operands = call.operands([_jax.strip(aval) for aval in avals])
-    declared = call_author(call.rules, "abstract eval", rule.author, *operands, **call.params)
+    with _jax.at_once():
+        declared = call_author(call.rules, "abstract eval", rule.author, *operands, **call.params)
     found = read_avals(call.rules.name, rule.author, declared)
     return Results(complete(found.avals, avals), found.tree)
 
