@@ -147,7 +147,7 @@ def wanted_cotangents(
     tree: Any, names: Callable[[], Sequence[str]], avals: Sequence[Any], whose: str = "operands"
 ) -> Wanted:
     """What a pullback must return for operands of these types; ``tree`` is that of a tuple, or of a single one."""
-    cts = [_jax.cotangent_aval(aval) for aval in avals]
+    cts = [_jax.cotangent_aval(aval).update(weak_type=aval.weak_type) for aval in avals]
     return Wanted("cotangent", whose, tree, cts, lambda: (names(), _trees.identifiers(names(), "_bar")))
 
 
@@ -209,8 +209,13 @@ def _fits(value: Any, aval: Any) -> bool:
         return False
     if same_type(got, aval):
         return True
-    # A Python or weakly typed scalar takes the expected dtype, as in array code.
-    return bool(got.weak_type) and tuple(got.shape) == tuple(aval.shape) and _promotes(got.dtype, aval.dtype)
+    # A Python or weakly typed scalar takes the expected dtype, as in array code; so does the cotangent of one, which
+    # array code computes in the dtype of the arrays beside it.
+    return (
+        bool(got.weak_type or aval.weak_type)
+        and tuple(got.shape) == tuple(aval.shape)
+        and _promotes(got.dtype, aval.dtype)
+    )
 
 
 def _promotes(weak: Any, dtype: Any) -> bool:

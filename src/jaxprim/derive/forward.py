@@ -85,7 +85,7 @@ def forward(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:
 
 def _trace(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:
     nonzero: list[Mask] = []
-    tangents = [_jax.strip(_jax.tangent_aval(aval)) for aval in avals]
+    tangents = [_jax.tangent_aval(aval) for aval in avals]  # that of a Python number stays weakly typed
 
     def run(*args: Any) -> list[Any]:
         given = expand(args[len(avals) :], perturbed, lambda i: _jax.JaxZero(tangents[i]))
