@@ -35,7 +35,6 @@ STRUCTURED_RESIDUALS = VERSION >= (0, 11)
 
 ShapedArray = core.ShapedArray
 JaxZero = ad_util.Zero
-JaxPrimitive = core.Primitive
 Tracer = core.Tracer
 float0 = dtypes.float0
 typeof = core.typeof
@@ -420,7 +419,7 @@ def without_zero_inputs(
     return run, tuple(aval for aval, kept in zip(program.in_avals, keep, strict=True) if kept)
 
 
-_SUMS = frozenset({"add", "add_any", "sub"})
+_SUMS = frozenset({"add", "add_any"})
 
 
 def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
@@ -436,7 +435,7 @@ def _propagate_zeros(program: Program, args: Sequence[Any]) -> list[Any]:
         if any(is_zero) and _gives_zero(eqn, is_zero):
             env.update({var: JaxZero(strip(var.aval)) for var in eqn.outvars})
             continue
-        if any(is_zero) and eqn.primitive.name in _SUMS and eqn.primitive.name != "sub":
+        if any(is_zero) and eqn.primitive.name in _SUMS:
             (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
             if typeof(kept).shape == eqn.outvars[0].aval.shape:
                 env[eqn.outvars[0]] = kept
