@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 from zoo import BOTH, COLLECTIVE, COMPLEX, IMPL, JVP, OPAQUE_BACKWARD, OPAQUE_RULES, TRACEABLE, TRANSPOSE, VJP
 
 from jaxprim import RuleMissing
@@ -18,16 +19,18 @@ class Excluded:
         error: the type of the exception.
         message: a regular expression that its message matches.
         of_jax: whether it is JAX's own limit, so that the reference fails in the same way.
+        since: the JAX version that brought the limit.
     """
 
     reason: str
     error: type[Exception]
     message: str
     of_jax: bool = False
+    since: tuple[int, ...] = ()
 
 
 def _cells(kinds: tuple[str, ...], rows: tuple[str, ...], why: Excluded) -> dict[tuple[str, str], Excluded]:
-    return {(kind, row): why for kind in kinds for row in rows}
+    return {(kind, row): why for kind in kinds for row in rows if jax.__version_info__ >= why.since}
 
 
 EVERY_KIND = (BOTH, VJP, JVP, TRANSPOSE, IMPL, OPAQUE_BACKWARD, TRACEABLE, OPAQUE_RULES, COLLECTIVE, COMPLEX)
@@ -50,6 +53,7 @@ COLLECTIVE_IN_EXPLICIT_MESH = Excluded(
     ValueError,
     "Length of sharding.spec .3. must be equal to aval's ndim .2.",
     of_jax=True,
+    since=(0, 11),
 )
 COLLECTIVE_IN_JET = Excluded("JAX has no jet rule for collectives.", KeyError, "psum", of_jax=True)
 SAVED_COMPLEX = Excluded(

@@ -484,7 +484,7 @@ def test_a_thousand_primitives_made_and_dropped_leave_no_growing_tables():
     for _ in range(1000):
         make_and_use()
     gc.collect()
-    assert tables() == before
+    assert tables() <= before  # What other tests made may go meanwhile.
 
 
 @pytest.mark.parametrize(
