@@ -20,6 +20,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_checks", True)
+# Each test compiles many small programs and runs each once.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_report_header() -> str:

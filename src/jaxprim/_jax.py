@@ -331,6 +331,26 @@ def batch(program: Program, axis: Any, dims: Sequence[int | None]) -> tuple[Prog
     return batched, tuple(out_dims)
 
 
+def elementwise_dims(program: Program, dims: Sequence[int | None]) -> tuple[int | None, ...] | None:
+    """The batch dimensions of a program's outputs without vmapping it; None where only that tells.
+
+    Where each batched input has its batch in front, an elementwise operation keeps it there.
+    """
+    jaxpr = program.jaxpr
+    if any(dims) or jaxpr.effects:
+        return None
+    batched = {var for var, dim in zip(jaxpr.invars, dims, strict=True) if dim == 0}
+    for eqn in jaxpr.eqns:
+        if not batched.isdisjoint(atom for atom in eqn.invars if isinstance(atom, core.Var)):
+            if getattr(batching.fancy_primitive_batchers.get(eqn.primitive), "func", None) not in _ELEMENTWISE:
+                return None
+            batched.update(eqn.outvars)
+    return tuple(0 if isinstance(atom, core.Var) and atom in batched else None for atom in jaxpr.outvars)
+
+
+_ELEMENTWISE = (batching.broadcast_batcher, batching.vectorized_batcher)
+
+
 def move_dim(axis: Any, src: int | None, dst: int | None, value: Any, *, add: bool) -> Any:
     """Bring an output's batch dimension where it is wanted; with ``add``, a dimension not wanted is summed."""
     return batching.matchaxis(axis, src, batching.sum_axis if dst is None and add else dst, value)
@@ -549,6 +569,21 @@ def lower_fun(fun: Callable[..., Any]) -> Any:
     return mlir.lower_fun(fun, multiple_results=True)
 
 
+def lower_program(ctx: Any, program: Program, *args: Any) -> Any:
+    """Lower a program in place. `lower_fun` would trace it once more, which most of a lowering's time went into."""
+    jaxpr = program.jaxpr
+    if jaxpr.is_high or any(isinstance(effect, core.InternalMutableArrayEffect) for effect in jaxpr.effects):
+        return lower_fun(partial(evaluate, program))(ctx, *args)
+    module = ctx.module_context if ctx.platforms is None else ctx.module_context.replace(platforms=ctx.platforms)
+    consts = mlir.ir_consts(program.consts, [var.aval for var in jaxpr.constvars])
+    out, tokens = mlir.jaxpr_subcomp(
+        module, jaxpr, ctx.name_stack, ctx.tokens_in, consts, *args,
+        dim_var_values=ctx.dim_var_values, const_lowering=ctx.const_lowering, outer_traceback=None,
+    )  # fmt: skip
+    ctx.set_tokens_out(tokens)
+    return out
+
+
 def platform_of(ctx: Any) -> str:
     """The platform that a lowering rule lowers for."""
     return (ctx.platforms or ctx.module_context.platforms)[0]
@@ -625,7 +660,9 @@ HOOKS: tuple[tuple[str, Any, str], ...] = (
     ("backward pass", ad, "backward_pass"),
     ("batching, also of unbatched operands", batching, "fancy_primitive_batchers"),
     ("batching of a program", batching, "batch_jaxpr2"),
+    ("batching of elementwise operations", batching, "broadcast_batcher"),
     ("lowering", mlir, "register_lowering"),
+    ("lowering of a program", mlir, "jaxpr_subcomp"),
     ("tracing", pe, "trace_to_jaxpr_dynamic"),
     ("dead code", pe, "dce_jaxpr"),
     ("Taylor mode", jet, "jet_rules"),

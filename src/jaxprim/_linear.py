@@ -166,12 +166,6 @@ def abstract_eval(*avals: Any, map: LinearMap, levels: Levels) -> tuple[list[Any
     return list(batched_avals(levels, map.out_avals)), _jax.axis_effects(map.named_axes - own)
 
 
-def run(*args: Any, map: LinearMap, levels: Levels) -> list[Any]:  # noqa: A002
-    """Evaluate an application: what its lowering traces."""
-    map.owner.record_linear(map)
-    return _jax.evaluate(map.under(levels), *args)
-
-
 def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
     """Linear inputs: the map itself, on the tangents. Residuals: the derivative of the rule's program."""
     outs = _bind(map, primals, levels)

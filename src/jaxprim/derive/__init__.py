@@ -32,4 +32,4 @@ LINEAR = {
     "jet": _linear.jet,
 }
 ABSTRACT_EVAL = (lowering.abstract_eval, _linear.abstract_eval)
-LOWERING = (lowering.lower_anywhere, _jax.lower_fun(_linear.run))
+LOWERING = (lowering.lower_anywhere, lowering.lower_linear)

@@ -42,7 +42,7 @@ def axes(call: Call, args: Sequence[Any]) -> frozenset[Any]:
     """The named axes that the collectives of an implementation use."""
     if not call.rules.has("impl"):
         return frozenset()
-    return _jax.named_axes(implementation.program(call, [_jax.typeof(x) for x in args]))
+    return implementation.named_axes(call, [_jax.typeof(x) for x in args])
 
 
 def push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:

@@ -270,6 +270,15 @@ def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> An
         return call.rules.cache.get(key, lambda: _program(call, avals, platform))
 
 
+def named_axes(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
+    """The named axes that the collectives of an implementation use. A vmap binds its own, and its program is not made."""
+    if call.how != "vmap" or call.parent is None:
+        return _jax.named_axes(program(call, avals))
+    level = call.levels[-1]
+    with axes_of(call.levels):
+        return named_axes(call.parent, level.element(avals)) - {level.axis.name}
+
+
 def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
     if call.parent is None:
         return _base_program(call, avals, platform)

@@ -1,4 +1,4 @@
-"""Abstract evaluation and lowering of the main primitive."""
+"""Abstract evaluation of the main primitive, and lowering of all three."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
-from jaxprim._levels import batched_avals
+from jaxprim._levels import Levels, batched_avals
+from jaxprim._linear import LinearMap
 from jaxprim._rules import RuleSet
 from jaxprim.derive import implementation
 
@@ -17,16 +18,22 @@ def abstract_eval(*avals: Any, call: Call) -> tuple[list[Any], set[Any]]:
     found = implementation.results(call, call.element_avals(avals))
     effects: set[Any] = set()
     if call.rules.has("impl"):
-        effects = _jax.axis_effects(_jax.named_axes(implementation.program(call, avals)))
+        effects = _jax.axis_effects(implementation.named_axes(call, avals))
     return list(batched_avals(call.levels, found.avals)), effects
 
 
-def lower(*args: Any, call: Call, platform: str | None = None) -> list[Any]:
-    """Evaluate an application as its lowering traces it."""
+def lower(ctx: Any, *args: Any, call: Call, platform: str | None = None) -> Any:
+    """The lowering of an application: its implementation's program."""
     rule = implementation.implementation(call, platform)
     if rule.name != "host":  # a host function is counted when it runs
         call.rules.record(rule.name)
-    return _jax.evaluate(implementation.program(call, [_jax.typeof(x) for x in args], platform), *args)
+    return _jax.lower_program(ctx, implementation.program(call, ctx.avals_in, platform), *args)
+
+
+def lower_linear(ctx: Any, *args: Any, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
+    """The lowering of an application of a linear map."""
+    map.owner.record_linear(map)
+    return _jax.lower_program(ctx, map.under(levels), *args)
 
 
 def lower_anywhere(ctx: Any, *args: Any, call: Call) -> Any:
@@ -34,25 +41,21 @@ def lower_anywhere(ctx: Any, *args: Any, call: Call) -> Any:
     given = call.rules.given
     if "impl" not in given and "host" not in given:
         implementation.implementation(call, _jax.platform_of(ctx))  # raises, with the platform's name
-    return _jax.lower_fun(lower)(ctx, *args, call=call)
+    return lower(ctx, *args, call=call)
 
 
 def register(rules: RuleSet) -> None:
     """Write the lowerings of kernels and raw lowering rules into JAX's tables."""
     for platform in rules.kernels():
-        _jax.register_lowering(rules.primitive, _jax.lower_fun(partial(lower, platform=platform)), platform)
+        _jax.register_lowering(rules.primitive, partial(lower, platform=platform), platform)
     for platform, rule in rules.lowerings().items():
         _jax.register_lowering(rules.primitive, partial(_raw, rule.author, platform), platform)
 
 
 def _raw(author: Any, platform: str | None, ctx: Any, *args: Any, call: Call) -> Any:
     if call.using is not None:
-        return _jax.lower_fun(lower)(ctx, *args, call=call)
+        return lower(ctx, *args, call=call)
     if call.levels:  # a raw lowering knows one element only; its batch is a loop over the primitive
-        return _jax.lower_fun(_lower_batch)(ctx, *args, call=call)
+        return _jax.lower_program(ctx, implementation.program(call, ctx.avals_in), *args)
     call.rules.record(f"lowering[{platform or ''}]")
     return author(ctx, *args, **call.params)
-
-
-def _lower_batch(*args: Any, call: Call) -> list[Any]:
-    return _jax.evaluate(implementation.program(call, [_jax.typeof(x) for x in args]), *args)
