@@ -142,7 +142,7 @@ def test_an_error_that_makes_several_answers_bad_is_told_once():
     made.def_jvp(lambda primals, tangents: (made(*primals), tangents[0][:1]))
     text = check(made, X).text()
     assert text.count("error:     RuleWrong") == 1
-    assert "the same error: primal, jvp-differences" in text
+    assert "primal, jvp-differences" in text.partition("the same error: ")[2]
 
 
 def test_the_same_seed_gives_the_same_numbers():
