@@ -7,7 +7,7 @@ import pytest
 
 from jaxprim import BadCall, CheckFailed, Primitive, Report, check
 from jaxprim.checking.case import Case
-from jaxprim.checking.questions import QUESTIONS, Question, named
+from jaxprim.checking.questions import ORDINARY, Question, named
 from jaxprim.checking.run import ask, find
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
@@ -31,7 +31,7 @@ def test_a_report_of_every_question():
     report = check(scale(), X, 2.0)
     assert isinstance(report, Report)
     assert report.ok, report.text()
-    assert [finding.question for finding in report.findings] == [question.name for question in QUESTIONS]
+    assert [finding.question for finding in report.findings] == [question.name for question in ORDINARY]
     assert report.seed == 0
 
 

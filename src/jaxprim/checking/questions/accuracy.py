@@ -42,9 +42,7 @@ def _points(case: Case) -> Mapping[str, list[Any]]:
     found = {"the example's": list(case.point.leaves)}
     for k in range(1, POINTS):
         rng = case.rng("accuracy", k)
-        found["random" if POINTS == 2 else f"random ({k})"] = [
-            probes.nearby(rng, leaf, SPREAD) for leaf in case.point.leaves
-        ]
+        found[f"random ({k})"] = [probes.nearby(rng, leaf, SPREAD) for leaf in case.point.leaves]
     return found
 
 

@@ -55,7 +55,7 @@ def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
     if broken is not None:
         yield Note(f"the implementation does not take {real}: {first_line(broken)}")
         return
-    yield from _promised(other)
+    yield from _placed(other, values.abstract_eval(other))
     yield from _right_values(other)
     for mode in ("jvp", "vjp"):
         try:
@@ -71,10 +71,10 @@ def _cast(leaf: Any, real: str, imaginary: str | None) -> Any:
     return jnp.asarray(wide(leaf), wanted)
 
 
-def _promised(case: Case) -> Answer:
-    """Abstract eval against the implementation, where it runs."""
-    for evidence in values.abstract_eval(case):
-        yield replace(evidence, against=evidence.against + case.place)
+def _placed(case: Case, answer: Answer) -> Answer:
+    """Evidence about types says where it was asked, as that about numbers does."""
+    for item in answer:
+        yield item if isinstance(item, Note) else replace(item, against=item.against + case.place)
 
 
 def _right_values(case: Case) -> Answer:
@@ -117,7 +117,7 @@ def x64(case: Case) -> Answer:
         broken = other.failure()
         if broken is not None:
             raise broken
-        yield from _promised(other)
+        yield from _placed(other, values.abstract_eval(other))
         found = other.native
         for name, here, there in zip(found.names, case.native.results, found.results, strict=True):
             if describe(here) != describe(there):
@@ -146,9 +146,9 @@ def shapes(case: Case) -> Answer:
         raise NotAsked("the example has no elements itself")
     for place, cut in ways.items():
         smaller = case.elsewhere([_cut(leaf, cut) for leaf in case.point.leaves], place)
-        for ask in (_promised, _types_of_rules):
+        for ask in (values.abstract_eval, modes.tangent_types):
             try:
-                yield from ask(smaller)
+                yield from _placed(smaller, ask(smaller))
             except RuleWrong:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever takes no such operands may say so in any way it likes
@@ -158,8 +158,3 @@ def shapes(case: Case) -> Answer:
 
 def _cut(leaf: Any, cut: Callable[[Any], Any]) -> Any:
     return cut(leaf) if hasattr(leaf, "ndim") and leaf.ndim else leaf
-
-
-def _types_of_rules(case: Case) -> Answer:
-    for item in modes.tangent_types(case):
-        yield item if isinstance(item, Note) else replace(item, against=item.against + case.place)
