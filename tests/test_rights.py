@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 from rights import RIGHTS, Right
 
-from jaxprim import check
-from jaxprim.checking.questions import QUESTIONS, Question
+from jaxprim.checking.questions import QUESTIONS, Question, named
 from jaxprim.checking.run import ask
 from jaxprim.checking.subject import Subject
 
@@ -60,7 +59,8 @@ def test_what_does_not_apply_is_not_asked_and_says_why(name: str, not_asked: set
 @pytest.mark.usefixtures("jax_defaults")
 def test_a_surrogate_is_a_departure_with_its_reason():
     right = next(right for right in RIGHTS if right.name == "straight-through")
-    found = {f.question: f for f in check(right.fn, *right.operands).findings}
+    asked = [named("vjp-differences"), named("vjp-linear")]
+    found = {f.question: f for f in ask(Subject.of(right.fn), [(right.operands, {})], questions=asked)}
     assert found["vjp-differences"].status == found["vjp-linear"].status == "departure"
     assert "the gradient passes as if nothing was rounded" in found["vjp-differences"].reason
 
@@ -78,5 +78,5 @@ def test_a_surrogate_is_a_departure_with_its_reason():
 )
 def test_a_note_says_what_the_numbers_rest_on(name: str, note: str):
     right = next(right for right in RIGHTS if right.name == name)
-    found = {f.question: f for f in check(right.fn, *right.operands).findings}
-    assert any(note in text for text in found["jvp-differences"].notes), found["jvp-differences"].notes
+    (found,) = ask(Subject.of(right.fn), [(right.operands, {})], questions=[named("jvp-differences")])
+    assert any(note in text for text in found.notes), found.notes

@@ -46,7 +46,7 @@ def pure(case: Case) -> Answer:
         found = both(*pair)[0 if order == "first" else 1]
         for name, got, value, n in zip(view.names, map(wide, found), expected, noise, strict=True):
             against = f"bound twice in one jit, the {order} of them"
-            yield case.evidence("impl", against, name, got, value, case.closely(view, value, n))
+            yield case.evidence("impl", against, name, got, value, case.roughly(view, value, n))
 
 
 def _without_zeros(leaf: Any) -> Any:

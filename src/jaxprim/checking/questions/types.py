@@ -97,9 +97,12 @@ def _coarse(case: Case, size: Array, noise: Array, leaf: Any) -> Tolerance:
     """A few roundings, and what is known to be uncertain: 32 roundings of bfloat16 would excuse a quarter."""
     if not epsilon(leaf):
         return compare.exact(size.shape)
-    largest = np.max(np.abs(size), initial=0.0, where=np.isfinite(size))
-    allowed = (GROSS + FEW * case.native.eps) * (np.abs(size) + largest / 4) + FEW * (noise + case.native.tiny)
+    allowed = (GROSS + FEW * case.native.eps) * (np.abs(size) + _largest(size) / 4) + FEW * (noise + case.native.tiny)
     return Tolerance(allowed, f"{GROSS:g} of the value, and {FEW:g} roundings of {case.native.eps:.1e}")
+
+
+def _largest(numbers: Array) -> float:
+    return float(np.max(np.abs(numbers), initial=0.0, where=np.isfinite(numbers)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- x64
@@ -125,7 +128,8 @@ def x64(case: Case) -> Answer:
         for name, got, expected, n in zip(found.names, found.value(), values_here, noise, strict=True):
             against = f"jax_enable_x64 {word}, against the values without"
             # Not `case.roughly`: it allows for what the implementation is off in the other setting.
-            tolerance = compare.rounding(np.abs(expected), case.native.eps, case.native.tiny, n)
+            size = np.abs(expected) + _largest(expected)
+            tolerance = compare.rounding(size, case.native.eps, case.native.tiny, n)
             yield case.evidence("impl", against, name, got, expected, tolerance)
 
 

@@ -74,7 +74,7 @@ def same(case: Case, rule: str, against: str, found: Sequence[Any]) -> Answer:
     names, expected, noise = _usual(case, rule)
     for name, got, value, n in zip(names, map(wide, found), expected, noise, strict=True):
         judged = None if rule == "impl" else np.isfinite(value)
-        yield case.evidence(rule, against, name, got, value, case.closely(case.native, value, n), judged)
+        yield case.evidence(rule, against, name, got, value, case.roughly(case.native, value, n), judged)
 
 
 def _usual(case: Case, rule: str) -> tuple[Sequence[str], Sequence[Any], Sequence[Any]]:
