@@ -93,7 +93,7 @@ def _mapped(case: Case, batch: Batch, mesh: Mesh) -> Answer:
     against = f"shard_map against a loop, {batch.label}"
     for k, name in enumerate(view.names):
         expected = np.stack([row[k] for row in rows])
-        yield case.evidence("impl", against, name, wide(found[k]), expected, case.closely(view, expected, noise[k]))
+        yield case.evidence("impl", against, name, wide(found[k]), expected, case.roughly(view, expected, noise[k]))
     for mode, ask in (("jvp", _mapped_jvp), ("vjp", _mapped_vjp)):
         try:
             case.wrt(mode)
@@ -127,7 +127,7 @@ def _mapped_jvp(case: Case, batch: Batch, mesh: Mesh, against: str) -> Answer:
     rows = [view.jvp(t, leaves).tangent for t, leaves in zip(each, batch.members, strict=True)]
     for k, (i, name) in enumerate(zip(view.outputs, view.output_names, strict=True)):
         expected = np.stack([row[k] for row in rows])
-        tolerance = case.closely(view, expected, noise[k])
+        tolerance = case.roughly(view, expected, noise[k])
         yield case.evidence("jvp", f"jvp of {against}", f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
@@ -148,7 +148,7 @@ def _mapped_vjp(case: Case, batch: Batch, mesh: Mesh, against: str) -> Answer:
         each = np.stack([row[i] for row in rows])
         shared = batch.axes[i] is None
         expected, size = (np.sum(each, 0), np.sum(np.abs(each), 0)) if shared else (each, each)
-        tolerance = case.closely(view, size, noise[i])
+        tolerance = case.roughly(view, size, noise[i])
         yield case.evidence(
             "vjp", f"vjp of {against}", f"cotangent of {case.point.names[i]}", wide(got), expected, tolerance
         )

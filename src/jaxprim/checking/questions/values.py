@@ -46,7 +46,7 @@ def jit(case: Case) -> Answer:
     found = jax.jit(view.flat)(*leaves)
     values, noise = case.value(view)
     for name, got, expected, n in zip(view.names, map(wide, found), values, noise, strict=True):
-        yield case.evidence("impl", "jit against eager", name, got, expected, case.closely(view, expected, n))
+        yield case.evidence("impl", "jit against eager", name, got, expected, case.roughly(view, expected, n))
     for rule in (_jit_jvp, _jit_vjp):
         try:
             yield from rule(case)
@@ -59,7 +59,7 @@ def _jit_jvp(case: Case) -> Answer:
     _, found = jax.jit(view.raw_jvp)(view.point.leaves, view.cast(direction.tangents))
     pushed, noise = case.pushed(view, direction)
     for name, i, expected, n in zip(view.output_names, view.outputs, pushed.tangent, noise, strict=True):
-        tolerance = case.closely(view, expected, n)
+        tolerance = case.roughly(view, expected, n)
         yield case.evidence("jvp", "jit against eager", f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
@@ -72,7 +72,7 @@ def _jit_vjp(case: Case) -> Answer:
     for i, got in zip(wrt, map(wide, found), strict=True):
         expected = pulled.cotangent[i]
         name = f"cotangent of {case.point.names[i]}"
-        yield case.evidence("vjp", "jit against eager", name, got, expected, case.closely(view, expected, noise[i]))
+        yield case.evidence("vjp", "jit against eager", name, got, expected, case.roughly(view, expected, noise[i]))
 
 
 def primal(case: Case) -> Answer:
