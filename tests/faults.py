@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.custom_partitioning import custom_partitioning
 
 from jaxprim import Primitive, Zero
 
@@ -20,12 +23,14 @@ class Fault:
     Attributes:
         name: what is wrong with it.
         question: the question that must catch it.
-        build: makes the primitive and example operands.
+        build: makes the primitive, or the function, and example operands.
+        reference: a right function, for the questions that ask with one.
     """
 
     name: str
     question: str
-    build: Callable[[], tuple[Primitive, tuple[Any, ...]]]
+    build: Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
+    reference: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -34,9 +39,9 @@ class Fault:
 FAULTS: list[Fault] = []
 
 
-def fault(question: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+def fault(question: str, reference: Any = None) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     def add(build: Callable[[], Any]) -> Callable[[], Any]:
-        FAULTS.append(Fault(build.__name__, question, build))
+        FAULTS.append(Fault(build.__name__, question, build, reference))
         return build
 
     return add
@@ -470,3 +475,266 @@ def vjp_that_is_wrong_when_batched():
     made = unary(impl=lambda x: 2 * x)
     made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (inner(y_bar),)))
     return made, VECTOR
+
+
+# ----------------------------------------------------------------------------------------------------------- repetition
+def callback(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A host function as JAX users have it."""
+    return lambda x: jax.pure_callback(function, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+
+def right_until(condition: Callable[[Any], bool], factor: float = 1.01) -> Callable[[Any], Any]:
+    """The sine, but for a factor where a condition of the operand holds."""
+    return lambda x: jnp.sin(x) * jnp.asarray(factor if condition(x) else 1.0, x.dtype)
+
+
+def is_traced(x: Any) -> bool:
+    return isinstance(x, jax.core.Tracer)
+
+
+def tired() -> Callable[[Any], Any]:
+    """The sine the first time that it is traced after an eager call, something else the next times."""
+    traced: list[Any] = []
+
+    def function(x):
+        traced.append(x) if is_traced(x) else traced.clear()
+        return jnp.sin(x) * jnp.asarray(1.01 if len(traced) > 1 else 1.0, x.dtype)
+
+    return function
+
+
+@fault("deterministic")
+def a_counter_in_a_host_function():
+    calls: list[int] = []
+
+    def count(x):
+        calls.append(1)
+        return (np.sin(x) + 1e-3 * len(calls)).astype(x.dtype)
+
+    return callback(count), VECTOR
+
+
+@fault("deterministic")
+def noise_of_1e_4():
+    rng = np.random.default_rng(0)
+    return callback(lambda x: (np.sin(x) * (1 + 1e-4 * rng.normal(size=x.shape))).astype(x.dtype)), VECTOR
+
+
+@fault("pure")
+def kernel_that_writes_its_operand():
+    def kernel(x):
+        y = jnp.sin(x)
+        if not is_traced(x):
+            jax.block_until_ready(y)
+            ctypes.memset(x.unsafe_buffer_pointer(), 0, x.dtype.itemsize)
+        return y
+
+    return kernel, VECTOR
+
+
+@fault("pure")
+def the_last_operand_is_remembered():
+    last: list[Any] = [0.0]
+
+    def kernel(x):
+        before, last[0] = last[0], float(np.ravel(x)[0])
+        return (np.sin(x) + 1e-2 * (before != last[0])).astype(x.dtype)
+
+    return callback(kernel), VECTOR
+
+
+@fault("pure")
+def wrong_when_bound_twice_in_one_jit():
+    return tired(), VECTOR
+
+
+# -------------------------------------------------------------------------------------------------- higher derivatives
+def constant(x: Any) -> Any:
+    return jax.lax.stop_gradient(x)
+
+
+@fault("second-order")
+def jvp_that_cannot_be_differentiated():
+    return unary(lambda x: constant(jnp.cos(x))), VECTOR
+
+
+@fault("second-order")
+def vjp_that_cannot_be_differentiated():
+    return unary(None, lambda x: constant(jnp.cos(x))), VECTOR
+
+
+@fault("second-order")
+def second_derivative_off_by_1e_4():
+    def slope(x):
+        return jnp.cos(x) + 1e-4 * (constant(jnp.sin(x)) - jnp.sin(x)).astype(x.dtype)
+
+    return unary(slope), VECTOR
+
+
+@fault("second-order")
+def second_derivative_wrong_where_the_result_is_zero():
+    def slope(x):
+        return jnp.where(x == 0, constant(1 + 2 * x), 1 + 2 * x)
+
+    return unary(slope, impl=lambda x: x + x * x), (jnp.array([0.0, 1.0], np.float32),)
+
+
+@fault("mixes")
+def rules_that_agree_to_first_order_alone():
+    return unary(jnp.cos, lambda x: constant(jnp.cos(x))), VECTOR
+
+
+@fault("symmetry")
+def jvp_with_one_half_of_the_mixed_derivative():
+    return product(lambda x, f, x_dot, f_dot: x_dot * f + constant(x) * f_dot), PAIR
+
+
+@fault("third-order")
+def third_derivative_of_the_wrong_sign():
+    cosine = jax.custom_jvp(jnp.cos)
+    cosine.defjvp(lambda primals, tangents: (cosine(*primals), -constant(jnp.sin(*primals)) * tangents[0]))
+    return unary(lambda x: cosine(x)), VECTOR
+
+
+# ------------------------------------------------------------------------------------------------- values and settings
+@fault("reference", jnp.sin)
+def implementation_off_by_1e_3():
+    return unary(impl=lambda x: 1.001 * jnp.sin(x)), VECTOR
+
+
+@fault("reference", np.linalg.solve)
+def solver_with_the_operands_exchanged():
+    return lambda a, b: jnp.linalg.solve(jnp.swapaxes(a, -1, -2), b), (numbers(3, 3), numbers(3, seed=1))
+
+
+@fault("disable-jit")
+def wrong_with_jit_disabled():
+    return right_until(lambda x: jax.config.jax_disable_jit), VECTOR
+
+
+@fault("x64")
+def wrong_with_64_bit_types():
+    return right_until(lambda x: jax.config.jax_enable_x64), VECTOR
+
+
+@fault("dtypes")
+def bfloat16_takes_another_path():
+    return right_until(lambda x: x.dtype == jnp.bfloat16, 1.2), VECTOR
+
+
+@fault("shapes")
+def vjp_that_makes_an_array_of_a_number():
+    made = unary()
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (jnp.atleast_1d(y_bar * jnp.cos(*primals)),)))
+    return made, VECTOR
+
+
+@fault("accuracy", jnp.sin)
+def a_series_with_too_few_terms():
+    return lambda x: x - x**3 / 6 + x**5 / 120 - x**7 / 5040, VECTOR
+
+
+@fault("accuracy", jnp.sin)
+def a_nan_that_is_lost():
+    return lambda x: jnp.nan_to_num(jnp.sin(x)), VECTOR
+
+
+# ---------------------------------------------------------------------------------------------------- modes and types
+@fault("linearize")
+def jvp_that_is_wrong_for_a_tangent_that_is_not_known():
+    sine = jax.custom_jvp(jnp.sin)
+
+    def jvp(primals, tangents):
+        (x,), (x_dot,) = primals, tangents
+        return sine(x), x_dot * jnp.cos(x) * (1.01 if is_traced(x_dot) and not is_traced(x) else 1.0)
+
+    sine.defjvp(jvp)
+    return sine, VECTOR
+
+
+@fault("holomorphic")
+def jvp_of_the_conjugate_of_the_tangent():
+    square = jax.custom_jvp(lambda z: z * z)
+    square.defjvp(lambda primals, tangents: (square(*primals), 2 * primals[0] * jnp.conj(tangents[0])))
+    return square, (numbers(3, dtype=np.complex64),)
+
+
+@fault("tangent-types")
+def complex_cotangent_of_a_real_operand():
+    scale = jax.custom_vjp(lambda x, z: x * z)
+    scale.defvjp(lambda x, z: (x * z, (x, z)), lambda r, ct: (ct * r[1], ct * r[0]))
+    return scale, (numbers(3), numbers(3, dtype=np.complex64))
+
+
+# ------------------------------------------------------------------------------------------------------- control flow
+@fault("control-flow")
+def wrong_from_the_second_place_in_a_program():
+    return tired(), VECTOR
+
+
+@fault("checkpoint")
+def jvp_that_is_wrong_when_it_is_recomputed():
+    sine = jax.custom_jvp(jnp.sin)
+    sine.defjvp(lambda p, t: (sine(*p), t[0] * jnp.cos(*p) * (1.01 if is_traced(p[0]) else 1.0)))
+    return sine, VECTOR
+
+
+# ------------------------------------------------------------------------------------------------------------ batches
+@fault("vmap-sizes")
+def batch_rule_that_drops_an_axis_of_size_one():
+    made = unary()
+    made.def_batching(lambda axis, args, dims: (jnp.sin(args[0]) * (2.0 if axis.size == 1 else 1.0), dims[0]))
+    return made, VECTOR
+
+
+@fault("vmap-nested")
+def batch_rule_of_a_batch_rule():
+    inner = _inner()
+    made = unary(impl=lambda x: 2 * x)
+    made.def_batching(lambda axis, args, dims: (inner(args[0]), dims[0]))
+    return made, VECTOR
+
+
+@fault("vmap-patterns")
+def batch_rule_for_one_operand_at_the_end():
+    made = Primitive("wrong")
+    made.def_impl(lambda x, f: x * f)
+
+    def batch(axis, args, dims):
+        x, f = args
+        if dims == (None, 1):
+            return x[:, None] * f * 2, 1
+        x, f = (jnp.moveaxis(a, d, 0) if d is not None else a[None] for a, d in zip(args, dims, strict=True))
+        return x * f, 0
+
+    made.def_batching(batch)
+    return made, (numbers(4), numbers(4, seed=1))
+
+
+# -------------------------------------------------------------------------------------------------------------- scale
+@fault("sharded-jit")
+def partition_rule_of_another_function():
+    @partial(custom_partitioning)
+    def sine(x):
+        return jnp.sin(x)
+
+    def partition(mesh, operands, result):
+        sharding = operands[0].sharding
+        return mesh, lambda x: 1.01 * jnp.sin(x), sharding, (sharding,)
+
+    sine.def_partition(
+        partition,
+        infer_sharding_from_operands=lambda mesh, operands, result: operands[0].sharding,
+        sharding_rule="i -> i",
+    )
+    return sine, (numbers(4),)
+
+
+@fault("shard-map")
+def wrong_on_one_of_several_devices():
+    return right_until(lambda x: "{V:" in str(jax.typeof(x))), VECTOR
+
+
+@fault("export")
+def wrong_in_a_program_that_is_written():
+    return right_until(is_traced), VECTOR

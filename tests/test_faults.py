@@ -14,7 +14,7 @@ from jaxprim.checking.subject import Subject
 @pytest.mark.usefixtures("jax_defaults")
 def test_fault_is_caught_by_its_question(fault: Fault):
     primitive, operands = fault.build()
-    (finding,) = ask(Subject.of(primitive), [(operands, {})], questions=[named(fault.question)])
+    (finding,) = ask(Subject.of(primitive, fault.reference), [(operands, {})], questions=[named(fault.question)])
     assert finding.status == "fail", finding.text()
     assert finding.evidence[0].message or finding.evidence[0].leaf
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxprim import BadCall, CheckFailed, Primitive, Report, check
 from jaxprim.checking.case import Case
-from jaxprim.checking.questions import QUESTIONS, Question, named
+from jaxprim.checking.questions import ORDINARY, Question, named
 from jaxprim.checking.run import ask, find
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
@@ -31,7 +31,7 @@ def test_a_report_of_every_question():
     report = check(scale(), X, 2.0)
     assert isinstance(report, Report)
     assert report.ok, report.text()
-    assert [finding.question for finding in report.findings] == [question.name for question in QUESTIONS]
+    assert [finding.question for finding in report.findings] == [question.name for question in ORDINARY]
     assert report.seed == 0
 
 
@@ -142,7 +142,7 @@ def test_an_error_that_makes_several_answers_bad_is_told_once():
     made.def_jvp(lambda primals, tangents: (made(*primals), tangents[0][:1]))
     text = check(made, X).text()
     assert text.count("error:     RuleWrong") == 1
-    assert "the same error: primal, jvp-differences" in text
+    assert "primal, jvp-differences" in text.partition("the same error: ")[2]
 
 
 def test_the_same_seed_gives_the_same_numbers():

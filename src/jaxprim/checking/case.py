@@ -64,11 +64,10 @@ class Case(Setting):
             return False
         pairs = zip(native, double.value(), noise, self.native.results, strict=True)
         return all(
-            compare.compare(got, self.fits(truth, leaf), self._grossly(got, n, leaf)).ok
-            for got, truth, n, leaf in pairs
+            compare.compare(got, self.fits(truth, leaf), self.grossly(got, n, leaf)).ok for got, truth, n, leaf in pairs
         )
 
-    def _grossly(self, size: Array, noise: Array, leaf: Any) -> Tolerance:
+    def grossly(self, size: Array, noise: Array, leaf: Any) -> Tolerance:
         """What tells an inaccurate implementation from one that computes something else."""
         if not epsilon(leaf):
             return compare.exact(size.shape)
@@ -109,6 +108,12 @@ class Case(Setting):
         if refused is not None:
             yield Note(f"{refused}: it is asked in {self.native.label} alone")
 
+    def elsewhere(self, leaves: Sequence[Any], place: str) -> Case:
+        """The case of other operands; evidence says which."""
+        other = Case(self.subject, replace(self.point, leaves=tuple(leaves)), self.seed, self.number)
+        other.place = f", {place}"
+        return other
+
     def places(self) -> list[Case]:
         """This case; and if it lies on the real axis of a complex operand, also one beside it, where conj(z) is not z."""
         return self.once("places", lambda: [self, *self._turned()])
@@ -124,8 +129,7 @@ class Case(Setting):
             return []
         for i in real:
             leaves[i] = probes.moved(leaves[i], TURN * wide(leaves[i]))
-        turned = Case(self.subject, replace(self.point, leaves=tuple(leaves)), self.seed, self.number)
-        turned.place = ", turned off the real axis"
+        turned = self.elsewhere(leaves, "turned off the real axis")
         try:
             finite = all(np.all(np.isfinite(value)) for value in turned.value(turned.native)[0])
         except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
@@ -146,7 +150,7 @@ class Case(Setting):
 
         def make() -> tuple[list[Array], list[Array]]:
             found = view.value()
-            return found, self._noise(view, found, lambda leaves, _: view.value(leaves), of_rule=False)
+            return found, self.noise(view, found, lambda leaves, _: view.value(leaves), of_rule=False)
 
         return self.once(("value", view.double), make)
 
@@ -158,7 +162,7 @@ class Case(Setting):
                 return view.jvp(self._varied(direction.tangents, step), leaves).tangent
 
             pushed = view.jvp(direction.tangents)
-            return pushed, self._noise(view, pushed.tangent, again, of_rule=True)
+            return pushed, self.noise(view, pushed.tangent, again, of_rule=True)
 
         return self.once(("pushed", view.double, direction.key), make)
 
@@ -175,10 +179,10 @@ class Case(Setting):
             return list(view.vjp(list(varied.values()), wrt, leaves).cotangent.values())
 
         pulled = view.vjp(cotangents, wrt)
-        noise = self._noise(view, list(pulled.cotangent.values()), again, of_rule=True)
+        noise = self.noise(view, list(pulled.cotangent.values()), again, of_rule=True)
         return pulled, dict(zip(wrt, noise, strict=True))
 
-    def _noise(
+    def noise(
         self, view: View, base: list[Array], again: Callable[[Sequence[Any], float], list[Array]], *, of_rule: bool
     ) -> list[Array]:
         """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents)."""

@@ -78,6 +78,12 @@ def differences(size: Array, error: Array, eps: float) -> Tolerance:
     return Tolerance(SAFETY * error + floor * np.abs(size), why)
 
 
+def relative(size: Array, eps: float) -> Tolerance:
+    """What two right implementations may differ by: an iterative one stops short of the last digits."""
+    floor = floor_of_differences(eps)
+    return Tolerance(np.asarray(floor * np.abs(size)), f"{floor:.0e} of the value")
+
+
 def compare(got: Array, expected: Array, tolerance: Tolerance, judged: Array | None = None) -> Comparison:
     """Compare two arrays of one shape. Equal infinities and two NaNs agree; NaN against a number never does."""
     got, expected = np.asarray(got), np.asarray(expected)

@@ -71,6 +71,11 @@ def moved(leaf: Any, change: Array) -> Any:
         return jnp.asarray(total.astype(leaf.dtype))
 
 
+def fresh(leaf: Any) -> Any:
+    """The leaf in memory of its own."""
+    return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(np.array(leaf))
+
+
 def nearby(rng: Stream, leaf: Any, relative: float) -> Any:
     """The leaf with each element changed by at most ``relative`` of itself; keys are split, integers are kept."""
     if is_key(leaf):

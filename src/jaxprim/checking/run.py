@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .case import Case
-from .questions import QUESTIONS, Question
+from .questions import ORDINARY, Question
 from .report import Evidence, Finding, Report
 from .setting import NotAsked, Note
 from .subject import Subject, first_line, refusal
@@ -44,7 +44,7 @@ def check(target: Callable[..., Any], *operands: Any, **params: Any) -> Report:
 
 
 def ask(
-    subject: Subject, examples: Sequence[Inputs], seed: int = SEED, questions: Iterable[Question] = QUESTIONS
+    subject: Subject, examples: Sequence[Inputs], seed: int = SEED, questions: Iterable[Question] = ORDINARY
 ) -> Iterator[Finding]:
     """Put questions to a subject at each example; yields each finding as soon as it is there."""
     questions = tuple(questions)

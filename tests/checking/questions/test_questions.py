@@ -10,7 +10,7 @@ from jaxprim.checking.questions import QUESTIONS, named
 def test_names_are_unique_and_words():
     names = [question.name for question in QUESTIONS]
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in names)
+    assert all(re.fullmatch(r"[a-z]+[0-9]*(-[a-z]+)*", name) for name in names)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)

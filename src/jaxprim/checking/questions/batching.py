@@ -115,7 +115,7 @@ def vmap(case: Case) -> Answer:
         rows = [view.value(member) for member in batch.members]
         for k, name in enumerate(view.names):
             expected, got = np.stack([row[k] for row in rows]), wide(found[batch.axes][k])
-            tolerance = case.closely(view, expected, noise[k])
+            tolerance = case.roughly(view, expected, noise[k])
             yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, got, expected, tolerance)
 
 
@@ -137,7 +137,7 @@ def vmap_jvp(case: Case) -> Answer:
     for against, found in _together(evaluations).items():
         for k, name in enumerate(view.output_names):
             expected, got = np.stack([row[k] for row in rows[against]]), wide(found[view.outputs[k]])
-            tolerance = case.closely(view, expected, noise[k])
+            tolerance = case.roughly(view, expected, noise[k])
             yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance)
 
 
@@ -187,23 +187,23 @@ def vmap_vjp(case: Case) -> Answer:
         for i, one, two in zip(wrt, found[batch.axes, "vmap of vjp"], found[batch.axes, "vjp of vmap"], strict=True):
             each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
             against = f"vmap of vjp against a loop, {batch.label}"
-            yield case.evidence("vjp", against, name, wide(one), each, case.closely(view, each, noise[i]))
+            yield case.evidence("vjp", against, name, wide(one), each, case.roughly(view, each, noise[i]))
             against = f"vjp of vmap against a loop, {batch.label}"
             yield case.evidence("vjp", against, name, wide(two), *_as_vjp_of_vmap(case, batch, i, each, noise[i]))
     rows = [view.vjp(cts, wrt).cotangent for cts in drawn]
     for i, got in zip(wrt, found["alone"], strict=True):
         each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
         against = "vmap over cotangents alone against a loop"  # what jacrev does
-        yield case.evidence("vjp", against, name, wide(got), each, case.closely(view, each, noise[i]))
+        yield case.evidence("vjp", against, name, wide(got), each, case.roughly(view, each, noise[i]))
 
 
 def _as_vjp_of_vmap(case: Case, batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
     """The cotangents of the members as the VJP of ``vmap`` gives them: stacked, or summed for an unbatched operand."""
     axis = batch.axes[leaf]
     if axis is None:
-        return np.sum(each, 0), case.closely(case.native, np.sum(np.abs(each), 0), batch.size * noise)
+        return np.sum(each, 0), case.roughly(case.native, np.sum(np.abs(each), 0), batch.size * noise)
     total = np.moveaxis(each, 0, axis)
-    return total, case.closely(case.native, total, np.expand_dims(noise, axis))
+    return total, case.roughly(case.native, total, np.expand_dims(noise, axis))
 
 
 def _batched_vjps(case: Case, batch: Batch) -> dict[str, Evaluation]:

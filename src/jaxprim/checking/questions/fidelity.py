@@ -28,12 +28,21 @@ def _scanned(function: Function) -> Function:
     return lambda *some: jax.lax.scan(lambda carry, _: (carry, function(*some)), None, None, length=2)[1]
 
 
+def _behind_a_condition(function: Function) -> Function:
+    def call(*some: Any) -> Any:
+        return jax.lax.cond(jax.lax.optimization_barrier(jnp.array(True)), function, function, *some)
+
+    return call
+
+
 CONTEXTS: Mapping[str, Callable[[Function], Function]] = {
     "eager": lambda function: function,
     "jit": jax.jit,
     "vmap": _vmapped,
     "checkpoint": jax.checkpoint,
     "scan": _scanned,
+    "cond": _behind_a_condition,
+    "checkpoint inside scan": lambda function: _scanned(jax.checkpoint(function)),
 }
 
 

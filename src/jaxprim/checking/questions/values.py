@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
+from jaxprim.checking import compare
 from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
-from jaxprim.checking.values import describe, leaf_names, wide
+from jaxprim.checking.values import describe, is_key, is_scalar, leaf_names, wide
+
+from .usual import modes, same
 
 
 def abstract_eval(case: Case) -> Answer:
@@ -41,7 +46,7 @@ def jit(case: Case) -> Answer:
     found = jax.jit(view.flat)(*leaves)
     values, noise = case.value(view)
     for name, got, expected, n in zip(view.names, map(wide, found), values, noise, strict=True):
-        yield case.evidence("impl", "jit against eager", name, got, expected, case.closely(view, expected, n))
+        yield case.evidence("impl", "jit against eager", name, got, expected, case.roughly(view, expected, n))
     for rule in (_jit_jvp, _jit_vjp):
         try:
             yield from rule(case)
@@ -54,7 +59,7 @@ def _jit_jvp(case: Case) -> Answer:
     _, found = jax.jit(view.raw_jvp)(view.point.leaves, view.cast(direction.tangents))
     pushed, noise = case.pushed(view, direction)
     for name, i, expected, n in zip(view.output_names, view.outputs, pushed.tangent, noise, strict=True):
-        tolerance = case.closely(view, expected, n)
+        tolerance = case.roughly(view, expected, n)
         yield case.evidence("jvp", "jit against eager", f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
@@ -67,7 +72,7 @@ def _jit_vjp(case: Case) -> Answer:
     for i, got in zip(wrt, map(wide, found), strict=True):
         expected = pulled.cotangent[i]
         name = f"cotangent of {case.point.names[i]}"
-        yield case.evidence("vjp", "jit against eager", name, got, expected, case.closely(view, expected, noise[i]))
+        yield case.evidence("vjp", "jit against eager", name, got, expected, case.roughly(view, expected, noise[i]))
 
 
 def primal(case: Case) -> Answer:
@@ -92,3 +97,56 @@ def _primal(case: Case, mode: str) -> Answer:
         for name, got, expected, n in zip(view.names, found, values, noise, strict=True):
             against = f"its primal output against the implementation ({view.label})"
             yield case.evidence(mode, against, name, got, expected, case.roughly(view, expected, n))
+
+
+def disable_jit(case: Case) -> Answer:
+    """The implementation and both rules under ``jax.disable_jit()``, against the same as usual."""
+    for item in modes(case):
+        if isinstance(item, Note):
+            yield item
+            continue
+        rule, transform = item
+        with jax.disable_jit():
+            found = transform(case.native.flat)(*case.native.point.leaves)
+        yield from same(case, rule, "jit disabled, against jit as usual", found)
+
+
+def reference(case: Case) -> Answer:
+    """The implementation against another function of the same operands, which is believed."""
+    truth = [wide(leaf) for leaf in believed(case)]
+    for view in case.views():
+        values, noise = case.value(view)
+        if len(truth) != len(values):
+            message = f"{len(values)} results, and the reference gives {len(truth)}"
+            yield Evidence("impl", "the reference", "result", message=message, ok=False)
+            return
+        for name, got, expected, n, leaf in zip(view.names, values, truth, noise, view.results, strict=True):
+            tolerance = case.roughly(view, expected, n) + compare.relative(expected, view.eps)
+            yield case.evidence(
+                "impl", f"the reference ({view.label})", name, got, case.fits(expected, leaf), tolerance
+            )
+
+
+def believed(case: Case) -> list[Any]:
+    """The leaves of what the reference gives at the very numbers of the example, in double precision.
+
+    A function of numbers alone, such as one of mpmath, is applied to each element.
+    """
+    point, function = case.point, case.subject.reference
+    if function is None:
+        raise NotAsked("no reference is given")
+    operands = point.tree.unflatten([leaf if is_key(leaf) or is_scalar(leaf) else wide(leaf) for leaf in point.leaves])
+    with jax.enable_x64(True):
+        try:
+            found = function(*operands, **point.params)
+        except TypeError:
+            found = np.vectorize(partial(function, **point.params), otypes=[object])(*operands)
+        return [_number(leaf) for leaf in jax.tree_util.tree_leaves(found)]
+
+
+def _number(leaf: Any) -> Any:
+    """An array of numbers that NumPy knows; those of mpmath are objects to it."""
+    if is_key(leaf) or np.asarray(leaf).dtype != object:
+        return leaf
+    numbers = np.asarray(leaf)
+    return numbers.astype(complex if any(complex(x).imag for x in numbers.ravel()) else float)

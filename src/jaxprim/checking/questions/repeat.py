@@ -1,0 +1,104 @@
+"""Questions about repetition: an operation is a function of its operands alone, and leaves them as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim.checking import compare, probes
+from jaxprim.checking.case import Case
+from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.values import Array, has_tangents, is_scalar, wide
+
+# How far the other point lies from the example: far enough to give another value in any dtype.
+APART = 0.05
+
+
+def deterministic(case: Case) -> Answer:
+    """The implementation on the same operands again, eagerly and compiled, against its first values."""
+    view = case.native
+    first, compiled = case.value(view)[0], jax.jit(view.flat)
+    compiled_first = [wide(leaf) for leaf in compiled(*view.point.leaves)]
+    runs = {
+        "once more": (first, view.value()),
+        "compiled once, run twice": (compiled_first, [wide(leaf) for leaf in compiled(*view.point.leaves)]),
+    }
+    for against, (expected, again) in runs.items():
+        yield from _same(case, against, again, expected)
+
+
+def pure(case: Case) -> Answer:
+    """Operands after a call; values at one point after another; and both points in one compiled function."""
+    if not any(hasattr(leaf, "dtype") for leaf in case.point.leaves):
+        raise NotAsked("no operand is an array")
+    yield from _operands_kept(case)
+    view, here, there = case.native, list(case.native.point.leaves), _other(case)
+    first, other = case.value(view)[0], view.value(there)
+    yield from _same(case, "after a call with other operands", view.value(here), first)
+    yield from _same(case, "other operands, again", view.value(there), other)
+    both = jax.jit(lambda one, two: (view.flat(*one), view.flat(*two)))
+    noise = case.value(view)[1]
+    for order, pair, expected in (("first", (here, there), first), ("second", (there, here), first)):
+        found = both(*pair)[0 if order == "first" else 1]
+        for name, got, value, n in zip(view.names, map(wide, found), expected, noise, strict=True):
+            against = f"bound twice in one jit, the {order} of them"
+            yield case.evidence("impl", against, name, got, value, case.roughly(view, value, n))
+
+
+def _without_zeros(leaf: Any) -> Any:
+    """The leaf, with what is zero made small: the first run may already have written zeros into the example."""
+    if is_scalar(leaf) or not has_tangents(leaf):
+        return leaf
+    value = wide(leaf)
+    return probes.fresh(probes.moved(leaf, np.where(value == 0, 2.0**-10 * probes.typical(value), 0.0)))
+
+
+def _other(case: Case) -> list[Any]:
+    """Operands near the example, each in memory of its own."""
+    rng = case.rng("apart")
+    return [probes.fresh(probes.nearby(rng, leaf, APART)) for leaf in case.native.point.leaves]
+
+
+def _operands_kept(case: Case) -> Answer:
+    """What the implementation and both rules leave in their operands: what they got."""
+    view = case.native
+    runs = {"impl": lambda leaves: view.flat(*leaves)}
+    for mode, run in (
+        ("jvp", lambda leaves: view.raw_jvp(leaves, view.cast(case.directions("jvp")[0].tangents))),
+        ("vjp", lambda leaves: view.raw_vjp(leaves, case.wrt("vjp"), view.cast_out(case.cotangents(0)))),
+    ):
+        try:
+            case.wrt(mode)
+        except NotAsked as error:
+            yield Note(f"not asked of the {mode} rule: {error}")
+            continue
+        runs[mode] = run
+    for rule, run in runs.items():
+        leaves = [_without_zeros(leaf) for leaf in _other(case)]
+        before = [np.array(wide(leaf)) for leaf in leaves]
+        jax.block_until_ready(run(leaves))
+        for name, leaf, kept in zip(case.point.names, leaves, before, strict=True):
+            if not is_scalar(leaf):
+                against = "an operand after the call is what it was before"
+                yield case.evidence(rule, against, name, wide(leaf), kept, compare.exact(kept.shape))
+
+
+def _same(case: Case, against: str, found: Sequence[Array], expected: Sequence[Array]) -> Answer:
+    """The same bits; or, where threads add in an order of their own, the same up to the rounding of a sum."""
+    for name, got, value in zip(case.native.names, found, expected, strict=True):
+        evidence = case.evidence("impl", against, name, got, value, _of_a_sum(case, value))
+        if evidence.ok and evidence.error:
+            yield Note(f"{against}: {name} is not the same to the last bit (off by {evidence.error:.1e})")
+        yield evidence
+
+
+def _of_a_sum(case: Case, value: Array) -> Tolerance:
+    """Not the measured noise: an operation that is not deterministic would excuse itself by it."""
+    terms = max((np.size(leaf) for leaf in case.point.leaves), default=1)
+    view, finite = case.native, np.abs(value[np.isfinite(value)])
+    size = (np.abs(value) + np.max(finite, initial=0.0)) * np.sqrt(max(terms, 1))
+    return compare.rounding(size, view.eps, view.tiny)

@@ -1,0 +1,198 @@
+"""Questions about scale: on several devices, and in a program that is saved and loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxprim.checking.case import Case
+from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.subject import first_line
+from jaxprim.checking.values import Array, is_key, is_scalar, wide
+from jaxprim.checking.view import View
+
+from .batching import Batch
+from .usual import modes, same
+
+ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
+AXIS = "devices"
+# What export refuses by design, not by a fault of the operation.
+HOST_CALLS = ("cannot be serialized", "callback", "custom call")
+
+
+def _mesh() -> Mesh:
+    devices = jax.local_devices()
+    if len(devices) < 2:
+        raise NotAsked(ONE_DEVICE)
+    return Mesh(np.array(devices[:2]), (AXIS,))
+
+
+# -------------------------------------------------------------------------------------------------------- sharded jit
+def sharded_jit(case: Case) -> Answer:
+    """Value, JVP and VJP under jit, with operands spread over two devices, against one device."""
+    mesh = _mesh()
+    leaves = [_spread(leaf, mesh) for leaf in case.native.point.leaves]
+    if all(leaf is None for leaf in leaves):
+        raise NotAsked("no operand has an axis that two devices can share evenly")
+    spread = [leaf if other is None else other for leaf, other in zip(case.native.point.leaves, leaves, strict=True)]
+    for item in modes(case):
+        if isinstance(item, Note):
+            yield item
+            continue
+        rule, transform = item
+        found = jax.jit(transform(case.native.flat))(*spread)
+        yield from same(case, rule, "operands sharded over two devices, against one device", found)
+
+
+def _spread(leaf: Any, mesh: Mesh) -> Any | None:
+    """The leaf with its longest even axis shared by the devices, or on all of them; None for a Python number."""
+    if is_scalar(leaf):
+        return None
+    even = [axis for axis, size in enumerate(leaf.shape) if size and size % mesh.size == 0]
+    if not even:
+        return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+    axis = max(even, key=lambda axis: leaf.shape[axis])
+    return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS)))
+
+
+# ---------------------------------------------------------------------------------------------------------- shard_map
+def shard_map(case: Case) -> Answer:
+    """A batch of points, one per device, under ``jax.shard_map``, against a loop: value, JVP and VJP."""
+    mesh = _mesh()
+    leaves = case.native.point.leaves
+    axes = tuple(None if is_scalar(leaf) else 0 for leaf in leaves)
+    if all(axis is None for axis in axes):
+        raise NotAsked("no operand is an array")
+    batches = [_Pair(case, axes)]
+    arrays = [i for i, axis in enumerate(axes) if axis is not None]
+    if len(arrays) > 1:  # the others are the same on every device
+        batches.append(_Pair(case, tuple(0 if i == arrays[0] else None for i in range(len(axes)))))
+    for batch in batches:
+        yield from _mapped(case, batch, mesh)
+
+
+class _Pair(Batch):
+    """A batch of two, one member per device."""
+
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] - fixed here, worked out there
+        return 2
+
+
+def _mapped(case: Case, batch: Batch, mesh: Mesh) -> Answer:
+    view, noise = case.native, case.value(case.native)[1]
+    found = jax.jit(_per_device(view, batch, mesh))(*batch.stacked)
+    rows = [view.value(member) for member in batch.members]
+    against = f"shard_map against a loop, {batch.label}"
+    for k, name in enumerate(view.names):
+        expected = np.stack([row[k] for row in rows])
+        yield case.evidence("impl", against, name, wide(found[k]), expected, case.roughly(view, expected, noise[k]))
+    for mode, ask in (("jvp", _mapped_jvp), ("vjp", _mapped_vjp)):
+        try:
+            case.wrt(mode)
+        except NotAsked as error:
+            yield Note(f"not asked of the {mode} rule: {error}")
+            continue
+        yield from ask(case, batch, mesh, against)
+
+
+def _per_device(view: View, batch: Batch, mesh: Mesh) -> Any:
+    """The operation on each device's own member, as a function of all operands; results are stacked."""
+    specs = tuple(PartitionSpec(AXIS) if axis == 0 else PartitionSpec() for axis in batch.axes)
+
+    def local(*leaves: Any) -> list[Any]:
+        own = [leaf if axis is None else leaf[0] for leaf, axis in zip(leaves, batch.axes, strict=True)]
+        return [leaf[None] for leaf in view.flat(*own)]
+
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS))
+
+
+def _mapped_jvp(case: Case, batch: Batch, mesh: Mesh, against: str) -> Answer:
+    view, wrt = case.native, case.wrt("jvp")
+    noise = case.pushed(view, case.directions("jvp")[0])[1]
+    each = [batch.tangents(wrt, member) for member in range(batch.size)]
+    tangents = tuple(_stacked([t[i] for t in each], batch.axes[i], case.point.leaves[i]) for i in wrt)
+
+    def push(leaves: Sequence[Any]) -> Any:
+        return jax.jvp(_of_some(view, batch, mesh, leaves, wrt), tuple(leaves[i] for i in wrt), tangents)[1]
+
+    found = jax.jit(push)(batch.stacked)
+    rows = [view.jvp(t, leaves).tangent for t, leaves in zip(each, batch.members, strict=True)]
+    for k, (i, name) in enumerate(zip(view.outputs, view.output_names, strict=True)):
+        expected = np.stack([row[k] for row in rows])
+        tolerance = case.roughly(view, expected, noise[k])
+        yield case.evidence("jvp", f"jvp of {against}", f"tangent of {name}", wide(found[i]), expected, tolerance)
+
+
+def _mapped_vjp(case: Case, batch: Batch, mesh: Mesh, against: str) -> Answer:
+    """An operand that all devices share gets the sum of their cotangents."""
+    view, wrt = case.native, case.wrt("vjp")
+    noise = case.pulled(view, 0)[1]
+    drawn = [batch.cotangents(member) for member in range(batch.size)]
+    seeds = [_stacked([row[k] for row in drawn], 0, view.results[i]) for k, i in enumerate(view.outputs)]
+
+    def pull(leaves: Sequence[Any]) -> Any:
+        primal, back = jax.vjp(_of_some(view, batch, mesh, leaves, wrt), *[leaves[i] for i in wrt])
+        return back(list(view.seeds(primal, seeds)))
+
+    found = jax.jit(pull)(batch.stacked)
+    rows = [view.vjp(cts, wrt, leaves).cotangent for cts, leaves in zip(drawn, batch.members, strict=True)]
+    for i, got in zip(wrt, found, strict=True):
+        each = np.stack([row[i] for row in rows])
+        shared = batch.axes[i] is None
+        expected, size = (np.sum(each, 0), np.sum(np.abs(each), 0)) if shared else (each, each)
+        tolerance = case.roughly(view, size, noise[i])
+        yield case.evidence(
+            "vjp", f"vjp of {against}", f"cotangent of {case.point.names[i]}", wide(got), expected, tolerance
+        )
+
+
+def _of_some(view: View, batch: Batch, mesh: Mesh, leaves: Sequence[Any], wrt: Sequence[int]) -> Any:
+    mapped = _per_device(view, batch, mesh)
+
+    def function(*some: Any) -> Any:
+        given = dict(zip(wrt, some, strict=True))
+        return mapped(*[given.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return function
+
+
+def _stacked(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
+    if axis is None:
+        return jnp.asarray(type(like)(rows[0]) if is_scalar(like) else rows[0].astype(like.dtype))
+    return jnp.asarray(np.stack(rows).astype(like.dtype))
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+def export(case: Case) -> Answer:
+    """Value, JVP and VJP of a program that was exported, written to bytes and read again."""
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise NotAsked("jax.export writes with the package flatbuffers, which is not installed")
+    if any(map(is_key, (*case.point.leaves, *case.native.results))):
+        raise NotAsked("jax.export takes no typed keys")
+    for item in modes(case):
+        if isinstance(item, Note):
+            yield item
+            continue
+        rule, transform = item
+        try:
+            written = jax.export.export(jax.jit(transform(case.native.flat)))(*case.point.leaves).serialize()
+        except Exception as error:
+            if not _refused(error):
+                raise
+            yield Note(f"JAX does not export {rule}: {first_line(error)}")
+            continue
+        found = jax.export.deserialize(written).call(*case.point.leaves)
+        yield from same(case, rule, "exported, written and read again", list(found))
+
+
+def _refused(error: Exception) -> bool:
+    """Code that lives in this process, such as a host function, cannot be written down."""
+    return any(word in str(error).lower() for word in HOST_CALLS)

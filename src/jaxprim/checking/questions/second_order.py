@@ -1,0 +1,346 @@
+"""Questions about higher derivatives: each mix of modes against differences of the mode below it, and the mixes
+against each other.
+
+Along tangents s and t, with a cotangent c of the results, the second derivative is one number, in four ways:
+
+    fwd-fwd   <c, d/dt (J s)>                  JVP of the JVP
+    rev-fwd   <grad <c, J s>, t>               VJP of the JVP
+    fwd-rev   <d/dt (J^T c), s>                JVP of the VJP
+    rev-rev   <grad <J^T c, s>, t>             VJP of the VJP
+
+It is symmetric in s and t. All draws are random: a wrong second derivative never hides behind a cotangent that happens to
+be the result, as it is zero where the result is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim.checking import compare, numeric, probes
+from jaxprim.checking.case import Case
+from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.subject import refusal
+from jaxprim.checking.values import Array, wide
+from jaxprim.checking.view import Tangents, View
+
+CANNOT_TELL = "the differences of the first derivative do not converge at this point"
+
+Leaves = Sequence[Any]
+# A function of the differentiated operands alone, that returns a list.
+Function = Callable[..., list[Any]]
+
+
+@dataclass(frozen=True)
+class _Around:
+    """The two first derivatives as functions of the operands that both rules differentiate, or that one does."""
+
+    case: Case
+    modes: tuple[str, ...]
+
+    @cached_property
+    def wrt(self) -> tuple[int, ...]:
+        """The operands that all these modes differentiate."""
+        found = [self.case.wrt(mode) for mode in self.modes]
+        both = tuple(i for i in found[0] if all(i in other for other in found))
+        if not both:
+            raise NotAsked("the two rules differentiate different operands")
+        return both
+
+    @cached_property
+    def view(self) -> View:
+        """The most precise view in which the rules of these modes run."""
+        return self.case.views(*self.modes)[-1]
+
+    def tangents(self, draw: int) -> Tangents:
+        """Random tangents, of draws that no other question takes."""
+        return {i: self.case.relative(i, 20 + draw) for i in self.wrt}
+
+    @cached_property
+    def cotangents(self) -> list[Array]:
+        return self.case.cotangents(20)
+
+    def push(self, tangents: Mapping[int, Any]) -> Function:
+        """The JVP along fixed tangents."""
+
+        def function(*some: Any) -> list[Any]:
+            found = self.view.raw_jvp(self.with_(some), tangents)[1]
+            return [found[i] for i in self.view.outputs]
+
+        return function
+
+    def pull(self, cotangents: Sequence[Any]) -> Function:
+        """The VJP of fixed cotangents."""
+        return lambda *some: list(self.view.raw_vjp(self.with_(some), self.wrt, cotangents)[1])
+
+    def with_(self, some: Leaves) -> list[Any]:
+        """All operands, with these for those that are differentiated."""
+        leaves = list(self.view.point.leaves)
+        for i, leaf in zip(self.wrt, some, strict=True):
+            leaves[i] = leaf
+        return leaves
+
+    def some(self, tangents: Tangents | None = None, step: float = 0.0) -> tuple[Any, ...]:
+        """The operands that are differentiated, at a step along tangents."""
+        leaves = self.view.point.leaves
+        if tangents is None:
+            return tuple(leaves[i] for i in self.wrt)
+        return tuple(probes.moved(leaves[i], step * tangents[i]) for i in self.wrt)
+
+    def cast(self, tangents: Tangents) -> dict[int, Any]:
+        """Tangents as JAX values of this view."""
+        with self.view.precision():
+            return self.view.cast(tangents)
+
+    def seeds(self) -> list[Any]:
+        """The cotangents as JAX values of this view."""
+        with self.view.precision():
+            return self.view.cast_out(self.cotangents)
+
+    def scale(self, *tangents: Tangents) -> float:
+        """The size of this derivative if the operation is of degree one in each step."""
+        sizes = [self.case.tangent_scale(self.view, t) for t in tangents]
+        value = self.case.value_scale(self.view) or 1.0
+        return value * float(np.prod([size / value for size in sizes]))
+
+
+def second_order(case: Case) -> Answer:
+    """The derivative of each rule in a second random direction, against differences of that rule."""
+    yield from _each_mode(case, _second_of)
+
+
+def third_order(case: Case) -> Answer:
+    """The second derivative of each rule in two more random directions, against differences of its first derivative."""
+    yield from _each_mode(case, _third_of)
+
+
+def _each_mode(case: Case, ask: Callable[[_Around, str], Answer]) -> Answer:
+    asked, why = False, ""
+    for mode in ("jvp", "vjp"):
+        try:
+            yield from ask(_Around(case, (mode,)), mode)
+            asked = True
+        except Exception as error:
+            why = str(error) if isinstance(error, NotAsked) else refusal(error) or ""
+            if not why:
+                raise
+            yield Note(f"not asked of the {mode} rule: {why}")
+    if not asked:
+        raise NotAsked(why)
+
+
+def _first_derivative(around: _Around, mode: str) -> tuple[Function, list[str]]:
+    """A rule along fixed tangents or cotangents, and the names of what it gives."""
+    view, names = around.view, around.case.point.names
+    if mode == "jvp":
+        return around.push(around.cast(around.tangents(0))), [f"tangent of {name}" for name in view.output_names]
+    return around.pull(around.seeds()), [f"cotangent of {names[i]}" for i in around.wrt]
+
+
+def _second_of(around: _Around, mode: str) -> Answer:
+    function, names = _first_derivative(around, mode)
+    second = around.tangents(1)
+    firsts = (around.tangents(0),) if mode == "jvp" else ()
+    with around.view.precision():
+        got = [wide(leaf) for leaf in jax.jvp(jax.jit(function), around.some(), tuple(around.cast(second).values()))[1]]
+    yield from _against_differences(around, f"fwd-{_word(mode)}", mode, function, got, names, second, *firsts)
+
+
+def _third_of(around: _Around, mode: str) -> Answer:
+    function, names = _first_derivative(around, mode)
+    second, third = around.tangents(1), around.tangents(2)
+    firsts = (around.tangents(0),) if mode == "jvp" else ()
+    with around.view.precision():
+        along = tuple(around.cast(second).values())
+        lower = lambda *some: jax.jvp(function, some, along)[1]
+        got = [wide(leaf) for leaf in jax.jvp(jax.jit(lower), around.some(), tuple(around.cast(third).values()))[1]]
+    mix = f"fwd-fwd-{_word(mode)}"
+    yield from _against_differences(around, mix, mode, lower, got, names, third, second, *firsts)
+
+
+def _word(mode: str) -> str:
+    return "fwd" if mode == "jvp" else "rev"
+
+
+def _against_differences(
+    around: _Around,
+    mix: str,
+    mode: str,
+    function: Function,
+    got: list[Array],
+    names: Sequence[str],
+    along: Tangents,
+    *others: Tangents,
+) -> Answer:
+    """Forward mode over a lower derivative, element by element."""
+    case, view, compiled = around.case, around.view, jax.jit(function)
+
+    def at(step: float) -> list[Array]:
+        with view.precision():
+            return [wide(leaf) for leaf in compiled(*around.some(along, step))]
+
+    found = numeric.derivative(at, view.eps)
+    if not any(np.any(d.judged) for d in found) and any(d.judged.size for d in found):
+        raise NotAsked(CANNOT_TELL)
+    scale = around.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, around))
+    for name, value, d in zip(names, got, found, strict=True):
+        own = compare.rounding(np.abs(d.value) + scale, case.working_eps(view), view.tiny)
+        tolerance = compare.differences(d.value, d.error, view.eps) + own
+        tolerance = Tolerance(tolerance.size + d.slack, tolerance.why)
+        against = f"{mix} against differences of the {mode} rule ({view.label})"
+        yield case.evidence(mode, against, name, value, d.value, tolerance, d.judged)
+
+
+def _inverse_size(case: Case, around: _Around) -> float:
+    """A cotangent is of the size of a result over that of an operand."""
+    return 1.0 / min(probes.typical(wide(case.point.leaves[i])) for i in around.wrt)
+
+
+# ---------------------------------------------------------------------------------------------------------- the mixes
+def _fwd_fwd(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+    return list(jax.jvp(a.push(s), tuple(some), tuple(t.values()))[1])
+
+
+def _rev_fwd(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+    return list(jax.vjp(a.push(s), *some)[1](list(c)))
+
+
+def _fwd_rev(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+    return list(jax.jvp(a.pull(c), tuple(some), tuple(t.values()))[1])
+
+
+def _rev_rev(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+    return list(jax.vjp(a.pull(c), *some)[1](_like_results(a.pull(c), some, s.values())))
+
+
+def _like_results(function: Function, some: Leaves, tangents: Any) -> list[Any]:
+    """Cotangents of a VJP's own results: tangents, in the types of these results."""
+    shapes = jax.eval_shape(function, *some)
+    return [jax.numpy.asarray(t, shape.dtype) for t, shape in zip(tangents, shapes, strict=True)]
+
+
+# A mix, and with what its vector is paired to give the one number: the cotangents c, or the tangents s or t.
+MIXES: Mapping[str, tuple[Callable[..., list[Any]], str]] = {
+    "fwd-fwd": (_fwd_fwd, "c"),
+    "rev-fwd": (_rev_fwd, "t"),
+    "fwd-rev": (_fwd_rev, "s"),
+    "rev-rev": (_rev_rev, "t"),
+}
+
+
+@dataclass(frozen=True)
+class _Number:
+    """One second derivative as a number, how large the terms of its sum are, and its rounding errors."""
+
+    value: float
+    size: float
+    noise: float
+
+
+def _numbers(case: Case, *, swapped: bool = False) -> tuple[dict[str, _Number], list[str]]:
+    """The number that each mix gives, and why some give none."""
+    return case.once(("mixes", swapped), lambda: _evaluate(case, swapped=swapped))
+
+
+def _evaluate(case: Case, *, swapped: bool) -> tuple[dict[str, _Number], list[str]]:
+    compiled, around, refused = case.once("compiled mixes", lambda: _compile(case))
+    s, t = around.tangents(0), around.tangents(1)
+    if swapped:
+        s, t = t, s
+    factors = {"c": around.cotangents, "s": list(s.values()), "t": list(t.values())}
+
+    def numbers(some: Leaves) -> dict[str, tuple[Array, Array]]:
+        with around.view.precision():
+            found = compiled(some, around.cast(s), around.cast(t), around.seeds())
+            return {mix: _paired(list(map(wide, leaves)), factors[MIXES[mix][1]]) for mix, leaves in found.items()}
+
+    base = numbers(around.some())
+
+    def again(leaves: Sequence[Any], step: float) -> list[Array]:
+        return [value for value, _ in numbers([leaves[i] for i in around.wrt]).values()]
+
+    noise = case.noise(around.view, [value for value, _ in base.values()], again, of_rule=True)
+    rows = zip(base.items(), noise, strict=True)
+    return {mix: _Number(float(value), float(size), float(n)) for (mix, (value, size)), n in rows}, refused
+
+
+def _compile(case: Case) -> tuple[Callable[..., Any], _Around, list[str]]:
+    """One program for all mixes that JAX has for this subject: that is faster."""
+    modes = tuple(mode for mode in ("jvp", "vjp") if _has(case, mode))
+    if not modes:
+        raise NotAsked("there is neither a JVP nor a VJP rule")
+    around = _Around(case, modes)
+    arguments = [around.some(), around.cast(around.tangents(0)), around.cast(around.tangents(1)), around.seeds()]
+    with around.view.precision():
+        usable, refused = [], []
+        for mix, (function, _) in MIXES.items():
+            why = _refused(lambda *a, function=function: function(around, *a), arguments)
+            (refused.append(f"{mix}: {why}") if why else usable.append(mix))
+        compiled = jax.jit(lambda *a: {mix: MIXES[mix][0](around, *a) for mix in usable})
+    return compiled, around, refused
+
+
+def _has(case: Case, mode: str) -> bool:
+    try:
+        case.wrt(mode)
+    except NotAsked:
+        return False
+    return True
+
+
+def _refused(function: Callable[..., Any], arguments: Sequence[Any]) -> str | None:
+    try:
+        jax.eval_shape(function, *arguments)
+    except Exception as error:
+        why = refusal(error)
+        if why is None:
+            raise
+        return why
+    return None
+
+
+def _paired(vector: Sequence[Array], factors: Sequence[Array]) -> tuple[Array, Array]:
+    """The real part of the sum of products, without conjugation, and the sum of their sizes."""
+    products = [v * f for v, f in zip(vector, factors, strict=True)]
+    total, size = sum(np.sum(np.real(p)) for p in products), sum(np.sum(np.abs(p)) for p in products)
+    return np.asarray(total, float), np.asarray(size, float)
+
+
+def mixes(case: Case) -> Answer:
+    """The number that each mix gives, against the first of them."""
+    found, refused = _numbers(case)
+    yield from (Note(f"not asked: {why}") for why in refused)
+    if len(found) < 2:
+        raise NotAsked("there is one mix of modes alone" if found else refused[0])
+    (first, expected), *others = found.items()
+    for mix, number in others:
+        yield from _equal(case, mix, f"{mix} against {first}", number, expected)
+
+
+def symmetry(case: Case) -> Answer:
+    """The number that each mix gives, with the two tangents in the other order."""
+    found, swapped = _numbers(case)[0], _numbers(case, swapped=True)[0]
+    if not found:
+        raise NotAsked(_numbers(case)[1][0])
+    for mix, number in found.items():
+        yield from _equal(case, mix, f"{mix} with its two tangents exchanged", number, swapped[mix])
+
+
+def _equal(case: Case, mix: str, against: str, got: _Number, expected: _Number) -> Answer:
+    around: _Around = case.once("compiled mixes", lambda: None)[1]
+    if not (np.isfinite(got.value) and np.isfinite(expected.value)):
+        yield Note(f"{against}: not finite at this point")
+        return
+    view, noise = around.view, max(got.noise, expected.noise)
+    scale = around.scale(around.tangents(0), around.tangents(1)) * max(np.sqrt(c.size) for c in around.cotangents)
+    size = np.asarray(max(got.size, expected.size) + scale)
+    tolerance = compare.rounding(size, case.working_eps(view), view.tiny, noise)
+    rule = "jvp" if mix.endswith("fwd") else "vjp"
+    value, truth = np.asarray(got.value), np.asarray(expected.value)
+    yield case.evidence(rule, f"{against} ({view.label})", "<c, d2f(s, t)>", value, truth, tolerance)

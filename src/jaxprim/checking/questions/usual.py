@@ -1,0 +1,129 @@
+"""What many questions ask: the operation and its two derivatives somewhere else, against the same evaluated as usual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim.checking.case import Case
+from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.subject import refusal
+from jaxprim.checking.values import wide
+
+# A function of all operand leaves that returns a list of leaves; and what makes a derivative of it.
+Flat = Callable[..., Sequence[Any]]
+Transform = Callable[[Flat], Flat]
+
+
+def modes(case: Case) -> Iterator[tuple[str, Transform] | Note]:
+    """The function itself, its JVP along a random tangent and its VJP of a random cotangent, where there are any."""
+    yield "impl", lambda function: function
+    for mode, make in (("jvp", _pushing), ("vjp", _pulling)):
+        try:
+            yield mode, make(case, case.wrt(mode))
+        except NotAsked as error:
+            yield Note(f"not asked of the {mode} rule: {error}")
+
+
+def _pushing(case: Case, wrt: Sequence[int]) -> Transform:
+    view = case.native
+    # A Python number would be a constant of a compiled program that JAX's own checks refuse; an array of it stays weak.
+    tangents = {i: jnp.asarray(t) for i, t in view.cast(case.directions("jvp")[0].tangents).items()}
+
+    def transform(function: Flat) -> Flat:
+        def push(*leaves: Any) -> list[Any]:
+            primals, along = tuple(leaves[i] for i in wrt), tuple(tangents[i] for i in wrt)
+            found = jax.jvp(_of_some(function, leaves, wrt), primals, along)[1]
+            return [found[i] for i in view.outputs]
+
+        return push
+
+    return transform
+
+
+def _pulling(case: Case, wrt: Sequence[int]) -> Transform:
+    view, cotangents = case.native, case.native.cast_out(case.cotangents(0))
+
+    def transform(function: Flat) -> Flat:
+        def pull(*leaves: Any) -> list[Any]:
+            primal, back = jax.vjp(_of_some(function, leaves, wrt), *[leaves[i] for i in wrt])
+            return list(back(view.seeds(primal, cotangents)))
+
+        return pull
+
+    return transform
+
+
+def _of_some(function: Flat, leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., tuple[Any, ...]]:
+    def of_some(*some: Any) -> tuple[Any, ...]:
+        given = dict(zip(wrt, some, strict=True))
+        return tuple(function(*[given.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    return of_some
+
+
+def same(case: Case, rule: str, against: str, found: Sequence[Any]) -> Answer:
+    """What was found elsewhere, against the same as usual.
+
+    An infinite derivative is not compared: an element that a loop does not use gives 0 x inf = NaN.
+    """
+    names, expected, noise = _usual(case, rule)
+    for name, got, value, n in zip(names, map(wide, found), expected, noise, strict=True):
+        judged = None if rule == "impl" else np.isfinite(value)
+        yield case.evidence(rule, against, name, got, value, case.roughly(case.native, value, n), judged)
+
+
+def _usual(case: Case, rule: str) -> tuple[Sequence[str], Sequence[Any], Sequence[Any]]:
+    view = case.native
+    if rule == "impl":
+        return view.names, *case.value(view)
+    if rule == "jvp":
+        pushed, noise = case.pushed(view, case.directions("jvp")[0])
+        return [f"tangent of {name}" for name in view.output_names], pushed.tangent, noise
+    pulled, noises = case.pulled(view, 0)
+    names = [f"cotangent of {case.point.names[i]}" for i in noises]
+    return names, list(pulled.cotangent.values()), list(noises.values())
+
+
+def everywhere(case: Case, places: Mapping[str, Transform], rules: Mapping[str, Sequence[str]] | None = None) -> Answer:
+    """The operation and its derivatives in each of these places, such as the body of a loop.
+
+    Args:
+        case: the case.
+        places: by name, what puts a function into the place: it takes and returns what the function does.
+        rules: those that can be asked in a place, where not all can.
+    """
+    for item in modes(case):
+        if isinstance(item, Note):
+            yield item
+            continue
+        rule, transform = item
+        asked = {
+            n: transform(put(case.native.flat)) for n, put in places.items() if rule in (rules or {}).get(n, (rule,))
+        }
+        for name, found in _together(case, asked):
+            if isinstance(found, Note):
+                yield found
+            else:
+                yield from same(case, rule, f"{name}, against a plain call", found)
+
+
+def _together(case: Case, functions: Mapping[str, Flat]) -> Iterator[tuple[str, Sequence[Any] | Note]]:
+    """All of them in one program, as that is faster; one by one if JAX has no rule for some of them."""
+    leaves = case.native.point.leaves
+    try:
+        found = jax.jit(lambda *leaves: [function(*leaves) for function in functions.values()])(*leaves)
+        yield from zip(functions, found, strict=True)
+    except Exception as error:
+        why = refusal(error)
+        if why is None:
+            raise
+        if len(functions) == 1:
+            yield next(iter(functions)), Note(f"not asked in {next(iter(functions))}: {why}")
+            return
+        for name, function in functions.items():
+            yield from _together(case, {name: function})
