@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer
 
 from . import batching, fidelity, first_order, kernels, linearity, values, zeros
+
+Speed = Literal["fast", "normal", "thorough"]
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,16 @@ class Question:
         sentence: what it asks.
         ask: yields evidence; raises NotAsked with the reason if it does not apply.
         departs: the rule whose declared departure from the derivative (a surrogate VJP) answers it, or None.
+        speed: the least thorough check that asks it.
+        group: what kind of question it is; reports and pages list those of one group together.
     """
 
     name: str
     sentence: str
     ask: Callable[[Case], Answer]
     departs: str | None = None
+    speed: Speed = "normal"
+    group: str = ""
 
 
 QUESTIONS = (
