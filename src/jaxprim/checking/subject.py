@@ -38,18 +38,20 @@ class Subject:
         name: how reports call it.
         call: applies it to operands and static params.
         primitive: the primitive, or None for a function.
+        reference: the same function by other means, which it must agree with; or None.
     """
 
     name: str
     call: Callable[..., Any]
     primitive: Primitive | None = None
+    reference: Callable[..., Any] | None = None
 
     @staticmethod
-    def of(target: Callable[..., Any]) -> Subject:
+    def of(target: Callable[..., Any], reference: Callable[..., Any] | None = None) -> Subject:
         """The subject that a primitive or a function is."""
         if isinstance(target, Primitive):
-            return Subject(target.name, target, target)
-        return Subject(getattr(target, "__name__", None) or type(target).__name__, target)
+            return Subject(target.name, target, target, reference)
+        return Subject(getattr(target, "__name__", None) or type(target).__name__, target, None, reference)
 
     @property
     def surrogate(self) -> str | None:
