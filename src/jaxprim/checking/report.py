@@ -44,8 +44,8 @@ class Row:
     def operand(self, name: str) -> Status | None:
         """The answer for one operand alone, or None if no comparison was about it alone."""
         found = [(f.status, right) for f in self.findings for operand, right in f.operands if operand == name]
-        passes: Status = "pass"
-        return min((passes if right else status for status, right in found), key=WORST_FIRST.index, default=None)
+        statuses = {"pass" if right else status for status, right in found}
+        return next((status for status in WORST_FIRST if status in statuses), None)
 
     def cells(self) -> tuple[str, str]:
         """What the answer rests on: how many comparisons, and in a few words the worst of them."""
