@@ -32,6 +32,7 @@ LAYERS = (
     {"_primitive"},
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},
+    {"testing.*", "testing"},
     {"_terminal"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__.py.
@@ -43,7 +44,12 @@ UPWARD = {
 }
 # Beside the standard library and jaxprim itself, at a file's top level.
 REQUIRED = {"jax", "numpy"}
-EXTRA = {"_jax": {"jaxlib"}, "_terminal": {"rich"}, "cli": {"click", "rich"}}
+EXTRA = {
+    "_jax": {"jaxlib"},
+    "testing.strategies": {"hypothesis"},
+    "_terminal": {"rich"},
+    "cli": {"click", "rich"},
+}
 PRIVATE_JAX = ("jax._src", "jax.extend", "jax.interpreters")
 
 

@@ -6,6 +6,7 @@ is given by its author, derived from the rules that are given, or missing with a
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxprim import ad, mlir
@@ -17,7 +18,7 @@ from jaxprim._use import use
 from jaxprim._zeros import Zero
 
 if TYPE_CHECKING:
-    from jaxprim import kernels
+    from jaxprim import kernels, testing
     from jaxprim.checking import Finding, Report, check
     from jaxprim.kernels.host import from_numpy
 
@@ -43,6 +44,7 @@ __all__ = [
     "kernels",
     "mlir",
     "primitive",
+    "testing",
     "trace",
     "use",
 ]
@@ -58,8 +60,6 @@ def __getattr__(name: str) -> Any:
         from jaxprim.kernels.host import from_numpy
 
         return from_numpy
-    if name == "kernels":
-        import jaxprim.kernels
-
-        return jaxprim.kernels
+    if name in ("kernels", "testing"):
+        return importlib.import_module(f"jaxprim.{name}")
     raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")
