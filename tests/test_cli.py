@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -79,7 +80,7 @@ def test_what_the_file_prints_does_not_drown_the_report(write):
     found = run("check", name, "--only", "jvp-zeros")
     assert "prints" not in found.output
     assert "printed lines hidden; `jaxprim check --show-output` shows them" in found.output
-    shown = run("check", name, "--only", "jvp-zeros", "--show-output").output
+    shown = run("check", write("again.py", RIGHT + EXAMPLES), "--only", "jvp-zeros", "--show-output").output
     assert "the file prints" in shown
     assert "the rule prints" in shown
 
@@ -300,3 +301,37 @@ def test_several_processes_find_the_same(write):
         finding.pop("seconds")
     assert records[0] == records[1]
     assert "printed line" in two.stderr  # what the file and its rules print in another process is hidden too
+
+
+# --------------------------------------------------------------------------------------------------------------- fuzz
+REFERENCE = "\ndef plain(x, factor):\n    return x * factor\n"
+
+
+def test_fuzz_finds_a_wrong_rule_and_says_how_to_see_it_again(write):
+    found = run("fuzz", write("wrong.py", WRONG), "--examples", "15", "--depth", "1")
+    assert found.exit_code == 1, found.output
+    assert "fail: scale in the nest: " in found.output
+    again = found.output.partition("again:     jaxprim ")[2].splitlines()[0]
+    assert run(*shlex.split(again)).exit_code == 1
+
+
+def test_fuzz_of_a_right_rule(write):
+    name = write("right.py", RIGHT + EXAMPLES + REFERENCE)
+    found = run("fuzz", name, "--nest", "grad vmap:3", "--reference", "plain")
+    assert found.exit_code == 0, found.output
+    assert "scale: 1 nests agree, 0 cannot be asked (seed 0)" in found.output
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "code", "message"),
+    [
+        ("", [], 3, "no example to check it on"),
+        (EXAMPLES, ["--nest", "grad while_loop"], 3, "Reverse-mode differentiation does not work"),
+        (EXAMPLES, ["--reference", "plane"], 2, "no function 'plane' in it"),
+        (EXAMPLES, ["--nest", "gard"], 3, "'gard' is no layer"),
+    ],
+)
+def test_what_cannot_be_fuzzed(write, more: str, arguments: list[str], code: int, message: str):
+    found = run("fuzz", write("right.py", RIGHT + more), *arguments)
+    assert found.exit_code == code, found.output
+    assert message in found.output

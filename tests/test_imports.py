@@ -32,8 +32,9 @@ LAYERS = (
     {"_primitive"},
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},
-    {"testing.*", "testing"},
+    {"testing.*", "testing", "fuzzing.*", "fuzzing"},
     {"_terminal"},
+    {"_check_run"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__.py.
 )
@@ -48,6 +49,7 @@ EXTRA = {
     "_jax": {"jaxlib"},
     "testing.strategies": {"hypothesis"},
     "_terminal": {"rich"},
+    "_check_run": {"rich"},
     "cli": {"click", "rich"},
 }
 PRIVATE_JAX = ("jax._src", "jax.extend", "jax.interpreters")

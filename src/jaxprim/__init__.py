@@ -20,6 +20,7 @@ from jaxprim._zeros import Zero
 if TYPE_CHECKING:
     from jaxprim import kernels, testing
     from jaxprim.checking import Finding, Report, check
+    from jaxprim.fuzzing import fuzz
     from jaxprim.kernels.host import from_numpy
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "ad",
     "check",
     "from_numpy",
+    "fuzz",
     "kernels",
     "mlir",
     "primitive",
@@ -56,6 +58,10 @@ def __getattr__(name: str) -> Any:
         from jaxprim import checking
 
         return getattr(checking, name)
+    if name == "fuzz":
+        from jaxprim.fuzzing import fuzz
+
+        return fuzz
     if name == "from_numpy":
         from jaxprim.kernels.host import from_numpy
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from jaxprim._types import RuleInfo
+from jaxprim.checking import find
 from jaxprim.checking.questions import named
 from jaxprim.checking.report import WHAT_IT_RESTS_ON, Finding, Report, Row, Status, not_asked, operands, rows
+from jaxprim.fuzzing import Fuzzing
 
 STYLES = {
     "pass": "green", "fail": "bold red", "fixed": "bold red", "expected": "yellow", "departure": "yellow",
@@ -27,7 +32,9 @@ RULES = {"given": "green", "derived": "cyan", "missing": "yellow"}
 # The operands that get a column each; a table of more would not be read.
 COLUMNS = 6
 NAME_WIDTH = 9
-LABELS = {"got": "red", "expected": "green", "hint": "bold yellow", "again": "cyan", "error": "red"}
+# Of the reasons why nests could not be asked, as many are told.
+REASONS = 5
+LABELS = {"got": "red", "expected": "green", "hint": "bold yellow", "again": "cyan", "error": "red", "wrong": "red"}
 _LABELLED = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
 
 
@@ -124,6 +131,29 @@ def _line(line: str) -> Text:
 def verdict(report: Report, seconds: float) -> Text:
     """The last line of a report."""
     return Text.assemble((report.headline(), "bold green" if report.ok else "bold red"), f" in {seconds:.1f} s\n")
+
+
+def place(target: str, name: str) -> str:
+    """How the command line calls one primitive of a target."""
+    return target if find.split(target)[1] else f"{target}:{name}"
+
+
+@contextmanager
+def counting(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
+    """A bar that is drawn while nests are asked; it is gone when they are done."""
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with ProgressBar(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False,
+                     redirect_stderr=False, disable=not console.is_terminal) as bar:  # fmt: skip
+        task = bar.add_task(name, total=total)
+        yield lambda: bar.advance(task)
+
+
+def fuzzed(found: Fuzzing) -> Iterator[Text]:
+    """What fuzzing found, and why nests could not be asked."""
+    head, *body = found.text().splitlines()
+    yield Text(head, "bold green" if found.ok else "bold red" if found.failure else "yellow")
+    yield from map(_line, body)
+    yield from (Text(f"  {count} x {reason}", "dim") for reason, count in found.refused.most_common(REASONS))
 
 
 def legend(marks: Mapping[str, str] = MARKS) -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``jaxprim check``, ``explain``, ``questions``, ``doctor``. It reads reports; it decides nothing."""
+"""The command line: ``jaxprim check``, ``fuzz``, ``explain``, ``questions``, ``doctor``. It reads reports; it decides nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 try:
     import click
     from rich.console import Console
-    from rich.live import Live
     from rich.text import Text
 except ImportError as error:
     raise SystemExit(
@@ -28,16 +26,17 @@ except ImportError as error:
 import jax
 
 from jaxprim import _jax, _terminal
+from jaxprim._check_run import BAD, NOT_IMPORTED, OK, UNCHECKED, CheckRun
 from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
-from jaxprim.checking import Finding, Report, expected, find, measure, options, parallel
+from jaxprim.checking import Report, expected, find, options, parallel
 from jaxprim.checking.questions import QUESTIONS, Question
-from jaxprim.checking.report import FORMAT
-from jaxprim.checking.run import ask, first_case
-from jaxprim.checking.subject import NoExamples, Subject
+from jaxprim.checking.subject import Subject
 from jaxprim.derive import report as rules_report
+from jaxprim.fuzzing import Fuzzing
+from jaxprim.fuzzing import run as fuzzing
+from jaxprim.fuzzing.run import DEPTH
 
-OK, BAD, USAGE, UNCHECKED, NOT_IMPORTED = 0, 1, 2, 3, 4
 EXIT_CODES = """
 \b
 Exit codes:
@@ -45,6 +44,15 @@ Exit codes:
   1  a finding is bad, or a failure that pyproject.toml records is none any more
   2  the command line is wrong, or there is no such file, module or primitive
   3  nothing bad was found, but a primitive has no examples and was not checked
+  4  the file or module could not be imported
+"""
+FUZZ_EXIT_CODES = """
+\b
+Exit codes:
+  0  all nests that could be asked agree
+  1  a nest gives something else than the same nest around the reference
+  2  the command line is wrong, or there is no such file, module, primitive or reference
+  3  nothing was compared: no examples, or no reference, or no nest that could be asked
   4  the file or module could not be imported
 """
 MARKS = f"\b\nMarks in the table:\n{_terminal.legend()}\n"
@@ -99,7 +107,7 @@ def check(
     that are known are recorded in pyproject.toml, under [tool.jaxprim.expected-failures.NAME], as QUESTION = "reason".
     """
     console = _console(stderr=as_json)
-    run = _Run(console, target, seed, _questions(only, skip, speed), page is not None)
+    run = CheckRun(console, target, seed, _questions(only, skip, speed), page is not None)
     with ExitStack() as stack:
         output = stack.enter_context(_captured())
         found = _find(target)
@@ -107,7 +115,12 @@ def check(
         if jobs > 1:
             run.workers = stack.enter_context(parallel.workers(target, jobs))
         for position, primitive in enumerate(found):
-            run.check(position, primitive)
+            try:
+                run.check(position, primitive)
+            except BrokenProcessPool:
+                raise click.ClickException(
+                    f"{primitive.name}: a process died while it was checked, perhaps in a kernel; --jobs 1 shows where."
+                ) from None
     if page is not None:
         _write(console, run.reports, page)
     if as_json:
@@ -139,86 +152,54 @@ def _records(target: str) -> expected.Records:
         raise click.UsageError(str(error)) from error
 
 
-@dataclass
-class _Run:
-    """One run of `check`: what was asked for, and what was found so far."""
-
-    console: Console
-    target: str
-    seed: int
-    questions: tuple[Question, ...]
-    pictures: bool
-    records: expected.Records = field(default_factory=dict[str, dict[str, str]])
-    workers: parallel.Workers | None = None
-    reports: list[Report] = field(default_factory=list[Report])
-    unchecked: dict[str, str] = field(default_factory=dict[str, str])
-    failed: bool = False
-
-    def check(self, position: int, primitive: Primitive) -> None:
-        """Show the rules of a primitive, ask the questions, and show what is bad."""
-        self.console.print(_terminal.rules(primitive.name, rules_report(primitive.rules)))
-        subject = Subject.of(primitive)
+# --------------------------------------------------------------------------------------------------------------- fuzz
+@main.command(epilog=FUZZ_EXIT_CODES)
+@click.argument("target", metavar="FILE_OR_MODULE[:NAME]")
+@click.option("--examples", default=100, show_default=True, type=click.IntRange(1), help="How many nests.")
+@click.option("--seed", default=options.SEED, show_default=True, help="Seed of the nests.")
+@click.option("--depth", default=DEPTH, show_default=True, type=click.IntRange(1), help="Layers in a nest, at most.")
+@click.option(
+    "--reference", metavar="NAME", help="The same function in JAX: a name in that file, or FILE_OR_MODULE:NAME."
+)
+@click.option("--nest", metavar="LAYERS", help="This nest alone, as a failure spells it.")
+@click.option("--show-output", is_flag=True, help="Show what the file and its rules print.")
+def fuzz(
+    target: str, examples: int, seed: int, depth: int, reference: str | None, nest: str | None, show_output: bool
+) -> None:
+    """Put primitives into random nests of transformations and control flow, and compare with the same nests around a
+    reference: the traceable impl, if no other is given. The first nest that differs is made small.
+    """
+    console = _console()
+    with _captured() as output:
         try:
-            examples = [subject.split(*example) for example in subject.examples()]
-        except NoExamples as error:
-            self._leave(subject, str(error), "yellow")
-        except Exception as error:  # noqa: BLE001 - def_examples is the author's code
-            self.failed = True
-            self._leave(subject, f"{subject.name}: def_examples failed.\n{type(error).__name__}: {error}", "bold red")
-        else:
-            self._ask(position, subject, examples)
+            found = find.find(target)
+            believed = None if reference is None else find.function(reference, find.split(target)[0])
+        except find.NotFound as error:
+            raise click.UsageError(str(error)) from error
+        except find.ImportFailed as error:
+            raise _NotImported(str(error)) from error
+        results = [_fuzz(console, target, p, believed, examples, seed, depth, nest) for p in found]
+    _say_hidden(console, output, show_output)
+    sys.exit(max(results, key=(OK, UNCHECKED, BAD).index))
 
-    def _leave(self, subject: Subject, why: str, style: str) -> None:
-        self.unchecked[subject.name] = why
-        self.console.print(Text(why, style), soft_wrap=True)
-        self.console.print()
 
-    def _ask(self, position: int, subject: Subject, examples: Sequence[Any]) -> None:
-        where = self.target if find.split(self.target)[1] else f"{self.target}:{subject.name}"
-        report = Report(subject.name, self.seed, target=where)
-        progress = _terminal.Progress(
-            self.console, len(examples) * len(self.questions), [question.name for question in self.questions]
-        )
-        with Live(console=self.console, get_renderable=lambda: progress.render(report.findings), redirect_stdout=False,
-                  redirect_stderr=False, refresh_per_second=8) as live:  # fmt: skip
-            for finding in self._findings(position, subject, examples):
-                report = replace(report, findings=(*report.findings, finding))
-                live.refresh()
-            report = expected.applied(report, self.records)
-        if self.pictures:
-            drawn = measure.pictures(first_case(subject, examples, self.seed), report.findings)
-            report = replace(report, pictures=drawn)
-        self._show(report, progress.seconds())
-
-    def _findings(self, position: int, subject: Subject, examples: Sequence[Any]) -> Iterator[Finding]:
-        if self.workers is None:
-            yield from ask(subject, examples, self.seed, self.questions)
-            return
-        try:
-            for finding, printed in self.workers.ask(position, len(examples), self.seed, self.questions):
-                print(printed, end="")  # captured, as what is printed in this process
-                yield finding
-        except BrokenProcessPool:
-            message = f"{subject.name}: a process died while it was checked, perhaps in a kernel; --jobs 1 shows where."
-            raise click.ClickException(message) from None
-
-    def _show(self, report: Report, seconds: float) -> None:
-        self.reports.append(report)
-        self.console.print("" if self.console.is_terminal else "\n")  # what was live ends without one where it is not
-        for bad in _terminal.breadcrumbs(report):
-            self.console.print(bad, soft_wrap=True)
-        self.console.print(_terminal.verdict(report, seconds), soft_wrap=True)
-
-    def record(self) -> dict[str, Any]:
-        """Everything that was found, for `--json`."""
-        records = [report.record() for report in self.reports]
-        return {"format": FORMAT, "ok": self.code() == OK, "reports": records, "unchecked": self.unchecked}
-
-    def code(self) -> int:
-        """The exit code."""
-        if self.failed or not all(report.ok for report in self.reports):
-            return BAD
-        return UNCHECKED if self.unchecked else OK
+def _fuzz(
+    console: Console, target: str, primitive: Primitive, reference: Any, examples: int, seed: int, depth: int,
+    nest: str | None,
+) -> int:  # fmt: skip
+    """Fuzz one primitive; returns its exit code."""
+    subject = Subject.of(primitive, reference)
+    found = Fuzzing(subject.name, seed, _terminal.place(target, subject.name))
+    try:
+        given = subject.examples()
+        with _terminal.counting(console, subject.name, 1 if nest else examples) as tell:
+            fuzzing.run(found, subject, given, examples, depth, nest, tell)
+    except BadCall as error:
+        console.print(Text(str(error), "yellow"), soft_wrap=True)
+        return UNCHECKED
+    for line in _terminal.fuzzed(found):
+        console.print(line, soft_wrap=True)
+    return OK if found.ok else BAD if found.failure is not None else UNCHECKED
 
 
 # ---------------------------------------------------------------------------------------------------------- questions

@@ -6,8 +6,10 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 from jaxprim._errors import JaxprimError, text
 from jaxprim._primitive import Primitive
@@ -129,6 +131,18 @@ def primitives(module: ModuleType) -> list[Primitive]:
     """The primitives among the attributes of a module, in the order of their definition, each once."""
     found = {id(value): value for value in vars(module).values() if isinstance(value, Primitive)}
     return list(found.values())
+
+
+def function(target: str, where: str) -> Callable[..., Any]:
+    """The function that ``FILE_OR_MODULE:name`` names, or a bare name in another file or module."""
+    module, name = split(target)
+    module, name = (module, name) if name else (where, target)
+    value: Any = load(module)
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    if not callable(value):
+        raise NotFound(text(f"{module}: no function '{name}' in it.", got=type(value).__name__))
+    return value
 
 
 def imported(primitive: Primitive, path: Path) -> bool:

@@ -68,7 +68,7 @@ def check(
     subject = Subject.of(target, reference)
     given = {"reference": reference, "seed": seed, "only": only, "skip": skip, "speed": speed}
     options.refuse_ambiguous(subject, operands, {name for name, value in given.items() if value is not None})
-    examples = _examples(subject, operands, params)
+    examples = inputs(subject, operands, params)
     chosen = options.questions(only, skip, speed or "normal")
     seed = SEED if seed is None else seed
     found = tuple(ask(subject, examples, seed, chosen))
@@ -76,7 +76,8 @@ def check(
     return Report(subject.name, seed, found, pictures=drawn)
 
 
-def _examples(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Inputs]:
+def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Inputs]:
+    """The examples that a call gives: its own operands, `Example` objects, or those of the primitive."""
     if operands and all(isinstance(operand, Example) for operand in operands):
         options.refuse_params(subject, params)
         return [subject.split(example.operands, example.params) for example in operands]
