@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jaxprim import _jax
+from jaxprim import Report, _jax
+from jaxprim.checking import options
 from jaxprim.cli import main
 
 RIGHT = """
@@ -77,7 +80,7 @@ def test_what_the_file_prints_does_not_drown_the_report(write):
     found = run("check", name, "--only", "jvp-zeros")
     assert "prints" not in found.output
     assert "printed lines hidden; `jaxprim check --show-output` shows them" in found.output
-    shown = run("check", name, "--only", "jvp-zeros", "--show-output").output
+    shown = run("check", write("again.py", RIGHT + EXAMPLES), "--only", "jvp-zeros", "--show-output").output
     assert "the file prints" in shown
     assert "the rule prints" in shown
 
@@ -206,3 +209,129 @@ def test_without_the_extra_it_says_what_to_install(missing: str):
     assert done.returncode == 1
     assert "The jaxprim command line needs click and rich" in done.stderr
     assert "pip install 'jaxprim[cli]'" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------- options of `check`
+def names(output: str) -> list[str]:
+    return [finding["question"] for finding in json.loads(output)["reports"][0]["findings"]]
+
+
+def test_json_is_all_that_standard_output_gets(write):
+    found = CliRunner().invoke(main, ["check", write("wrong.py", WRONG), "--json", "--only", "jvp-differences"])
+    record = json.loads(found.stdout)
+    assert (found.exit_code, record["ok"], record["unchecked"]) == (1, False, {})
+    report = Report.from_record(record["reports"][0])
+    assert (report.subject, report.target, report.ok) == ("scale", "wrong.py:scale", False)
+    assert "fail: jvp-differences of scale" in found.stderr
+
+
+def test_json_of_what_is_not_checked(write):
+    found = CliRunner().invoke(main, ["check", write("right.py", RIGHT), "--json"])
+    record = json.loads(found.stdout)
+    assert (found.exit_code, record["ok"], record["reports"], list(record["unchecked"])) == (3, False, [], ["scale"])
+
+
+def test_skip_and_seed(write):
+    found = CliRunner().invoke(
+        main, ["check", write("right.py", RIGHT + EXAMPLES), "--json", "--seed", "4", "--skip", "vmap", "--skip", "jit"]
+    )
+    record = json.loads(found.stdout)
+    assert record["reports"][0]["seed"] == 4
+    assert names(found.stdout) == [q.name for q in options.questions(skip=["vmap", "jit"])]
+
+
+def test_html(write, tmp_path: Path):
+    found = run("check", write("wrong.py", WRONG), "--html", "report.html", "--only", "vjp-differences")
+    assert found.exit_code == 1
+    assert "written: report.html" in found.output
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Error against step size" in text
+    assert "factor 2" in text
+
+
+def test_a_failure_says_how_to_see_it_again_and_why(write):
+    found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences", "--seed", "3")
+    assert "  hint: factor: factor 2: every number is 2 times what is expected" in found.output
+    assert "  again: jaxprim check wrong.py:scale --only jvp-differences --seed 3" in found.output
+
+
+def test_the_matrix_has_a_column_for_each_operand(write):
+    found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences")
+    assert "question            x  factor  compared" in found.output
+    assert "jvp-differences  ✗  ✓    ✗" in found.output
+
+
+EXPECTED = '[tool.jaxprim.expected-failures.scale]\n{} = "wrong on purpose"\n'
+
+
+def test_an_expected_failure(write):
+    write("pyproject.toml", EXPECTED.format("jvp-differences"))
+    found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences")
+    assert found.exit_code == 0, found.output
+    assert "1 fail as recorded" in found.output
+    assert "recorded in pyproject.toml: wrong on purpose" in found.output
+
+
+def test_an_expected_failure_that_passes(write):
+    write("pyproject.toml", EXPECTED.format("jit"))
+    found = run("check", write("right.py", RIGHT + EXAMPLES), "--only", "jit")
+    assert found.exit_code == 1
+    assert 'nothing is wrong now; remove `jit = "wrong on purpose"` from pyproject.toml' in found.output
+
+
+def test_an_expected_failure_of_no_question_is_a_usage_error(write):
+    write("pyproject.toml", EXPECTED.format("jitt"))
+    found = run("check", write("right.py", RIGHT + EXAMPLES))
+    assert found.exit_code == 2
+    assert "jitt = 'wrong on purpose'" in found.output
+
+
+def test_nothing_left_to_ask_is_a_usage_error(write):
+    found = run("check", write("right.py", RIGHT), "--only", "jit", "--skip", "jit")
+    assert found.exit_code == 2
+    assert "no question is left to ask" in found.output
+
+
+def test_several_processes_find_the_same(write):
+    name = write("wrong.py", WRONG)
+    arguments = ["check", name, "--json", "--only", "jvp-differences", "--only", "abstract-eval"]
+    one, two = (CliRunner().invoke(main, [*arguments, "--jobs", jobs]) for jobs in ("1", "2"))
+    records = [json.loads(found.stdout)["reports"][0]["findings"] for found in (one, two)]
+    for finding in [*records[0], *records[1]]:
+        finding.pop("seconds")
+    assert records[0] == records[1]
+    assert "printed line" in two.stderr  # what the file and its rules print in another process is hidden too
+
+
+# --------------------------------------------------------------------------------------------------------------- fuzz
+REFERENCE = "\ndef plain(x, factor):\n    return x * factor\n"
+
+
+def test_fuzz_finds_a_wrong_rule_and_says_how_to_see_it_again(write):
+    found = run("fuzz", write("wrong.py", WRONG), "--examples", "15", "--depth", "1")
+    assert found.exit_code == 1, found.output
+    assert "fail: scale in the nest: " in found.output
+    again = found.output.partition("again:     jaxprim ")[2].splitlines()[0]
+    assert run(*shlex.split(again)).exit_code == 1
+
+
+def test_fuzz_of_a_right_rule(write):
+    name = write("right.py", RIGHT + EXAMPLES + REFERENCE)
+    found = run("fuzz", name, "--nest", "grad vmap:3", "--reference", "plain")
+    assert found.exit_code == 0, found.output
+    assert "scale: 1 nests agree, 0 cannot be asked (seed 0)" in found.output
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "code", "message"),
+    [
+        ("", [], 3, "no example to check it on"),
+        (EXAMPLES, ["--nest", "grad while_loop"], 3, "Reverse-mode differentiation does not work"),
+        (EXAMPLES, ["--reference", "plane"], 2, "no function 'plane' in it"),
+        (EXAMPLES, ["--nest", "gard"], 3, "'gard' is no layer"),
+    ],
+)
+def test_what_cannot_be_fuzzed(write, more: str, arguments: list[str], code: int, message: str):
+    found = run("fuzz", write("right.py", RIGHT + more), *arguments)
+    assert found.exit_code == code, found.output
+    assert message in found.output

@@ -6,6 +6,7 @@ is given by its author, derived from the rules that are given, or missing with a
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxprim import ad, mlir
@@ -17,8 +18,9 @@ from jaxprim._use import use
 from jaxprim._zeros import Zero
 
 if TYPE_CHECKING:
-    from jaxprim import kernels
+    from jaxprim import kernels, testing
     from jaxprim.checking import Finding, Report, check
+    from jaxprim.fuzzing import fuzz
     from jaxprim.kernels.host import from_numpy
 
 __version__ = "0.1.0"
@@ -40,9 +42,11 @@ __all__ = [
     "ad",
     "check",
     "from_numpy",
+    "fuzz",
     "kernels",
     "mlir",
     "primitive",
+    "testing",
     "trace",
     "use",
 ]
@@ -54,12 +58,14 @@ def __getattr__(name: str) -> Any:
         from jaxprim import checking
 
         return getattr(checking, name)
+    if name == "fuzz":
+        from jaxprim.fuzzing import fuzz
+
+        return fuzz
     if name == "from_numpy":
         from jaxprim.kernels.host import from_numpy
 
         return from_numpy
-    if name == "kernels":
-        import jaxprim.kernels
-
-        return jaxprim.kernels
+    if name in ("kernels", "testing"):
+        return importlib.import_module(f"jaxprim.{name}")
     raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")

@@ -589,6 +589,11 @@ class Primitive:
         """The example inputs that the author gave."""
         return tuple(map(_example, self._examples())) if self._examples is not None else ()
 
+    @property
+    def has_examples(self) -> bool:
+        """Whether the author gave examples."""
+        return self._examples is not None
+
     def derive(self, **choices: str) -> None:
         """Choose another derivation than the table's.
 
@@ -633,6 +638,10 @@ class Primitive:
 
     def check(self, /, *operands: Any, **params: Any) -> Any:
         """Check the primitive at these operands, or at its examples.
+
+        Args:
+            *operands: as for `jaxprim.check`.
+            **params: static params, operands that go by name, and the options of `jaxprim.check`.
 
         Returns:
             The report: ``report.ok``, ``report.findings``.

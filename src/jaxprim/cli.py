@@ -1,22 +1,22 @@
-"""The command line: ``jaxprim explain``, ``jaxprim check``, ``jaxprim doctor``. It reads reports; it decides nothing."""
+"""The command line: ``jaxprim check``, ``fuzz``, ``explain``, ``questions``, ``doctor``. It reads reports; it decides nothing."""
 
 from __future__ import annotations
 
 import io
+import json
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 try:
     import click
-    from rich.console import Console, Group, RenderableType
-    from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.table import Table
+    from rich.console import Console
     from rich.text import Text
 except ImportError as error:
     raise SystemExit(
@@ -25,31 +25,37 @@ except ImportError as error:
 
 import jax
 
-from jaxprim import _jax
+from jaxprim import _jax, _terminal
+from jaxprim._check_run import BAD, NOT_IMPORTED, OK, UNCHECKED, CheckRun
+from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
-from jaxprim._types import RuleInfo
-from jaxprim.checking import Finding, Report, find
-from jaxprim.checking.questions import QUESTIONS, Question, named
-from jaxprim.checking.report import WHAT_IT_RESTS_ON, Row, not_asked, rows
-from jaxprim.checking.run import SEED, ask
-from jaxprim.checking.subject import NoExamples, Subject
+from jaxprim.checking import Report, expected, find, options, parallel
+from jaxprim.checking.questions import QUESTIONS, Question
+from jaxprim.checking.subject import Subject
 from jaxprim.derive import report as rules_report
+from jaxprim.fuzzing import Fuzzing
+from jaxprim.fuzzing import run as fuzzing
+from jaxprim.fuzzing.run import DEPTH
 
-OK, BAD, USAGE, UNCHECKED, NOT_IMPORTED = 0, 1, 2, 3, 4
 EXIT_CODES = """
 \b
 Exit codes:
   0  nothing bad was found
-  1  a finding is bad
+  1  a finding is bad, or a failure that pyproject.toml records is none any more
   2  the command line is wrong, or there is no such file, module or primitive
   3  nothing bad was found, but a primitive has no examples and was not checked
   4  the file or module could not be imported
 """
-STYLES = {"pass": "green", "fail": "bold red", "departure": "yellow", "not asked": "dim"}
-MARKS = {"pass": "✓", "fail": "✗", "departure": "≠", "not asked": "-"}
-PLAIN_MARKS = {"pass": "+", "fail": "x", "departure": "!", "not asked": "-"}  # a terminal that is not UTF-8
-WORDS = {"pass": "dim", "fail": "red", "departure": "yellow"}
-STATUS = {"given": "green", "derived": "cyan", "missing": "yellow"}
+FUZZ_EXIT_CODES = """
+\b
+Exit codes:
+  0  all nests that could be asked agree
+  1  a nest gives something else than the same nest around the reference
+  2  the command line is wrong, or there is no such file, module, primitive or reference
+  3  nothing was compared: no examples, or no reference, or no nest that could be asked
+  4  the file or module could not be imported
+"""
+MARKS = f"\b\nMarks in the table:\n{_terminal.legend()}\n"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
@@ -67,139 +73,140 @@ def explain(target: str) -> None:
     with _captured() as output:
         found = _find(target)
     for primitive in found:
-        console.print(_rules(primitive))
+        console.print(_terminal.rules(primitive.name, rules_report(primitive.rules)))
     _say_hidden(console, output)
 
 
-def _rules(primitive: Primitive) -> RenderableType:
-    """The rules of a primitive as a table."""
-    table = Table(
-        title=f"[bold]{primitive.name}[/]", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
-    )
-    for heading in ("rule", "", "where it comes from"):
-        table.add_column(heading, header_style="dim", overflow="fold")
-    for info in rules_report(primitive.rules):
-        table.add_row(info.rule, Text(info.status, STATUS[info.status]), _origin(info))
-    return Group(table, "")
-
-
-def _origin(info: RuleInfo) -> Text:
-    first = {"given": info.origin, "derived": f"from {info.origin}: {info.why}", "missing": info.why}[info.status]
-    lines = [first, *info.notes, *([f"write: {info.write}"] if info.write else [])]
-    return Text("\n").join(Text(line, "" if i == 0 else "italic") for i, line in enumerate(lines))
-
-
 # -------------------------------------------------------------------------------------------------------------- check
-@main.command(epilog=EXIT_CODES)
+_QUESTION = click.Choice([question.name for question in QUESTIONS])
+
+
+@main.command(epilog=f"{MARKS}\n{EXIT_CODES}")
 @click.argument("target", metavar="FILE_OR_MODULE[:NAME]")
-@click.option("--seed", default=SEED, show_default=True, help="Seed of everything random.")
+@click.option("--seed", default=options.SEED, show_default=True, help="Seed of everything random.")
 @click.option(
-    "--only", multiple=True, type=click.Choice([q.name for q in QUESTIONS]), metavar="QUESTION",
+    "--only", multiple=True, type=_QUESTION, metavar="QUESTION",
     help="Ask only this question; may be given several times. `jaxprim questions` lists them.",
 )  # fmt: skip
+@click.option("--skip", multiple=True, type=_QUESTION, metavar="QUESTION", help="Do not ask this question.")
+@click.option("--fast", "speed", flag_value="fast", help="Ask the quick questions alone.")
+@click.option("--thorough", "speed", flag_value="thorough", help="Ask every question.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Ask in so many processes.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the reports as JSON, and nothing else, to standard output."
+)
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write an HTML page.")
 @click.option("--show-output", is_flag=True, help="Show what the file and its rules print.")
-def check(target: str, seed: int, only: tuple[str, ...], show_output: bool) -> None:
+def check(
+    target: str, seed: int, only: tuple[str, ...], skip: tuple[str, ...], speed: str | None, jobs: int, as_json: bool,
+    page: Path | None, show_output: bool,
+) -> None:  # fmt: skip
     """Check primitives on their examples (def_examples): every rule against the implementation, and against each other.
 
-    The file is imported under its own name, so what stands under `if __name__ == "__main__"` does not run.
+    The file is imported under its own name, so what stands under `if __name__ == "__main__"` does not run. Failures
+    that are known are recorded in pyproject.toml, under [tool.jaxprim.expected-failures.NAME], as QUESTION = "reason".
+    """
+    console = _console(stderr=as_json)
+    run = CheckRun(console, target, seed, _questions(only, skip, speed), page is not None)
+    with ExitStack() as stack:
+        output = stack.enter_context(_captured())
+        found = _find(target)
+        run.records = _records(target)
+        if jobs > 1:
+            run.workers = stack.enter_context(parallel.workers(target, jobs))
+        for position, primitive in enumerate(found):
+            try:
+                run.check(position, primitive)
+            except BrokenProcessPool:
+                raise click.ClickException(
+                    f"{primitive.name}: a process died while it was checked, perhaps in a kernel; --jobs 1 shows where."
+                ) from None
+    if page is not None:
+        _write(console, run.reports, page)
+    if as_json:
+        print(json.dumps(run.record(), indent=1, ensure_ascii=False))
+    _say_hidden(console, output, show_output)
+    sys.exit(run.code())
+
+
+def _write(console: Console, reports: Sequence[Report], path: Path) -> None:
+    from jaxprim.checking.page import page
+
+    path.write_text(page(reports), encoding="utf-8")
+    console.print(Text(f"written: {path}", "dim"))
+
+
+def _questions(only: Sequence[str], skip: Sequence[str], speed: Any) -> tuple[Question, ...]:
+    try:
+        return options.questions(only, skip, speed or "normal")
+    except BadCall as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _records(target: str) -> expected.Records:
+    """The expected failures of the project that a file belongs to, or of the current folder."""
+    path = Path(find.split(target)[0])
+    try:
+        return expected.read(path.parent if path.is_file() else Path(), [question.name for question in QUESTIONS])
+    except expected.BadRecord as error:
+        raise click.UsageError(str(error)) from error
+
+
+# --------------------------------------------------------------------------------------------------------------- fuzz
+@main.command(epilog=FUZZ_EXIT_CODES)
+@click.argument("target", metavar="FILE_OR_MODULE[:NAME]")
+@click.option("--examples", default=100, show_default=True, type=click.IntRange(1), help="How many nests.")
+@click.option("--seed", default=options.SEED, show_default=True, help="Seed of the nests.")
+@click.option("--depth", default=DEPTH, show_default=True, type=click.IntRange(1), help="Layers in a nest, at most.")
+@click.option(
+    "--reference", metavar="NAME", help="The same function in JAX: a name in that file, or FILE_OR_MODULE:NAME."
+)
+@click.option("--nest", metavar="LAYERS", help="This nest alone, as a failure spells it.")
+@click.option("--show-output", is_flag=True, help="Show what the file and its rules print.")
+def fuzz(
+    target: str, examples: int, seed: int, depth: int, reference: str | None, nest: str | None, show_output: bool
+) -> None:
+    """Put primitives into random nests of transformations and control flow, and compare with the same nests around a
+    reference: the traceable impl, if no other is given. The first nest that differs is made small.
     """
     console = _console()
-    questions = tuple(map(named, only)) or QUESTIONS
     with _captured() as output:
-        found = _find(target)
-        codes = [_check(console, target, primitive, seed, questions) for primitive in found]
+        try:
+            found = find.find(target)
+            believed = None if reference is None else find.function(reference, find.split(target)[0])
+        except find.NotFound as error:
+            raise click.UsageError(str(error)) from error
+        except find.ImportFailed as error:
+            raise _NotImported(str(error)) from error
+        results = [_fuzz(console, target, p, believed, examples, seed, depth, nest) for p in found]
     _say_hidden(console, output, show_output)
-    sys.exit(BAD if BAD in codes else max(codes))
+    sys.exit(max(results, key=(OK, UNCHECKED, BAD).index))
 
 
-def _check(console: Console, target: str, primitive: Primitive, seed: int, questions: Sequence[Question]) -> int:
-    """Explain and check one primitive; returns its exit code."""
-    console.print(_rules(primitive))
-    subject = Subject.of(primitive)
+def _fuzz(
+    console: Console, target: str, primitive: Primitive, reference: Any, examples: int, seed: int, depth: int,
+    nest: str | None,
+) -> int:  # fmt: skip
+    """Fuzz one primitive; returns its exit code."""
+    subject = Subject.of(primitive, reference)
+    found = Fuzzing(subject.name, seed, _terminal.place(target, subject.name))
     try:
-        examples = [(subject.split(*example)) for example in subject.examples()]
-    except NoExamples as error:
-        return _say(console, str(error), "yellow", UNCHECKED)
-    except Exception as error:  # noqa: BLE001 - def_examples is the author's code
-        return _say(
-            console, f"{primitive.name}: def_examples failed.\n{type(error).__name__}: {error}", "bold red", BAD
-        )
-    findings: list[Finding] = []
-    view = Progress(console, len(examples) * len(questions), [question.name for question in questions])
-    with Live(console=console, get_renderable=lambda: view.render(findings), redirect_stdout=False, redirect_stderr=False,
-              refresh_per_second=8) as live:  # fmt: skip
-        for finding in ask(subject, examples, seed, questions):
-            findings.append(finding)
-            live.refresh()
-    console.print()
-    report = Report(subject.name, seed, tuple(findings))
-    for finding, text in report.breadcrumbs().items():
-        console.print(_bad(finding, text, target, seed), soft_wrap=True)
-    style = "bold green" if report.ok else "bold red"
-    console.print(Text(report.headline(), style), f"in {view.seconds():.1f} s\n", soft_wrap=True)
-    return OK if report.ok else BAD
-
-
-def _say(console: Console, message: str, style: str, code: int) -> int:
-    console.print(Text(message, style), soft_wrap=True)
-    console.print()
-    return code
-
-
-class Progress:
-    """The table of a check that is under way; its last state is what remains on the screen."""
-
-    def __init__(self, console: Console, total: int, questions: Sequence[str]) -> None:
-        self.total, self.questions = total, questions
-        self.start = time.perf_counter()
-        unicode = console.encoding.startswith("utf")
-        self.marks, self.spinner = (MARKS, Spinner("dots")) if unicode else (PLAIN_MARKS, Spinner("line"))
-
-    def seconds(self) -> float:
-        """How long the check has taken so far."""
-        return time.perf_counter() - self.start
-
-    def render(self, findings: Sequence[Finding]) -> RenderableType:
-        """Every question with a mark for each example."""
-        examples = list(dict.fromkeys(finding.example for finding in findings))
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-        table.add_column("question", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        table.add_column("compared", justify="right", no_wrap=True, style="dim")
-        table.add_column(WHAT_IT_RESTS_ON, overflow="fold")
-        done = rows(findings)
-        for row in done:
-            if row.status != "not asked":
-                compared, words = row.cells()
-                table.add_row(row.question, _marks(row, self.marks), compared, Text(words, WORDS[row.status]))
-        skipped = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in not_asked(findings).items()]
-        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *skipped]
-        if len(findings) < self.total:
-            asking = self.questions[len(findings) % len(self.questions)]
-            self.spinner.update(text=f"{asking}  {len(findings)}/{self.total}  {self.seconds():.0f} s")
-            parts.append(self.spinner)
-        return Group(*parts)
-
-
-def _marks(row: Row, marks: Mapping[str, str]) -> Text:
-    return Text(" ").join(Text(marks[finding.status], STYLES[finding.status]) for finding in row.findings)
-
-
-def _bad(finding: Finding, text: str, target: str, seed: int) -> RenderableType:
-    """A bad finding: the question in words, the breadcrumb, and the line that reproduces it."""
-    head, *body = text.splitlines()
-    where = target if ":" in target else f"{target}:{finding.subject}"
-    again = f"  again:     jaxprim check {where} --only {finding.question} --seed {seed}"
-    return Group(
-        Text(head, "bold red"), Text(f"  {named(finding.question).sentence}", "italic"), *body, Text(again), ""
-    )
+        given = subject.examples()
+        with _terminal.counting(console, subject.name, 1 if nest else examples) as tell:
+            fuzzing.run(found, subject, given, examples, depth, nest, tell)
+    except BadCall as error:
+        console.print(Text(str(error), "yellow"), soft_wrap=True)
+        return UNCHECKED
+    for line in _terminal.fuzzed(found):
+        console.print(line, soft_wrap=True)
+    return OK if found.ok else BAD if found.failure is not None else UNCHECKED
 
 
 # ---------------------------------------------------------------------------------------------------------- questions
 @main.command()
 def questions() -> None:
     """List the questions that `check` asks."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table = _terminal.plain_table(heading=False)
     for question in QUESTIONS:
         table.add_row(Text(question.name, "bold"), question.sentence)
     _console().print(table)
@@ -209,7 +216,7 @@ def questions() -> None:
 @main.command()
 def doctor() -> None:
     """Say which JAX this is, whether it has the hooks that jaxprim needs, which platforms, and which compilers."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table = _terminal.plain_table(heading=False)
     for label, value, ok in _facts():
         table.add_row(Text(label, "bold"), Text(value, "" if ok else "red"))
     console = _console()
@@ -246,9 +253,9 @@ def _version(package: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- shared
-def _console() -> Console:
+def _console(*, stderr: bool = False) -> Console:
     """A console that keeps writing to the terminal while the checked file's own output is captured."""
-    return Console(file=sys.stdout, highlight=False)
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
 
 
 class _NotImported(click.ClickException):

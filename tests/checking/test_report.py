@@ -1,21 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
+from reports import BAD, GOOD, RAISED, everything, finding
 
-from jaxprim import CheckFailed
-from jaxprim.checking.report import Evidence, Finding, Report, not_asked, number, rows
-
-GOOD = Evidence("impl", "jit against eager", "result", (1,), 1.0, 1.0, 1e-8, 1e-6, "because", 0, judged=3)
-BAD = Evidence(
-    "vjp", "differences along x", "cotangent of x", (2, 0), 4.0, 2.0, 2.0, 1e-6, "because", 7, judged=6, bad=2, ok=False
-)
-RAISED = Evidence("vjp", "raised", message="ValueError: no\nsecond line", seed=7, ok=False)
-
-
-def finding(status="pass", evidence=(GOOD,), question="jit", example="x=float32[3]", **more):
-    return Finding(question, "op", example, status, tuple(evidence), compared=len(evidence), **more)
+from jaxprim import BadCall, CheckFailed
+from jaxprim.checking.report import Report, not_asked, number, rows
 
 
 def test_ok():
@@ -31,6 +23,7 @@ def test_a_failure_carries_its_breadcrumb():
         "    expected:  2\n"
         "    off by:    2, allowed 1e-06: because\n"
         "    seed:      7\n"
+        "  hint: factor 2: every number is 2 times what is expected\n"
         "  note: one element lies on a kink"
     )
 
@@ -114,3 +107,43 @@ def test_a_good_report_raises_nothing():
 )
 def test_number(value, text):
     assert number(value) == text
+
+
+def test_json_and_back():
+    report = everything()
+    assert Report.from_json(report.to_json()) == report
+    record = json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (record["format"], record["ok"], record["subject"]) == (1, False, "op")
+    assert record["findings"][0]["evidence"][0]["got"] == {"complex": [1.0, -2.0]}
+
+
+def test_json_of_another_format():
+    with pytest.raises(BadCall, match="another format"):
+        Report.from_json('{"format": 99}')
+
+
+def test_error_in_ulp():
+    one = dataclasses.replace(GOOD, got=1.0, expected=1.5, error=0.5, eps=2.0**-4)
+    assert one.ulp == 8.0  # numbers between 1 and 2 are 1/16 apart
+    assert dataclasses.replace(one, expected=0.4, error=0.1).ulp == pytest.approx(6.4)  # between 1/4 and 1/2: 1/64
+    assert dataclasses.replace(one, expected=0.0).ulp is None
+    assert dataclasses.replace(one, eps=0.0).ulp is None
+    assert (
+        "    off by:    0.5 (8 ulp), allowed 1e-06: because"
+        in finding("fail", [dataclasses.replace(one, ok=False)]).text()
+    )
+
+
+def test_the_line_to_run_again():
+    found = finding("fail", [BAD], "vjp-differences")
+    assert Report("op", 7, (found,), "ops.py:op").again(found) == (
+        "jaxprim check ops.py:op --only vjp-differences --seed 7"
+    )
+    assert Report("op", 7, (found,)).again(found) == 'jaxprim.check(op, ..., only="vjp-differences", seed=7)'
+
+
+def test_answers_by_operand():
+    (row,) = rows(
+        [finding(operands=(("x", True), ("f", True))), finding("fail", [BAD], operands=(("x", False),), example="y")]
+    )
+    assert [row.operand(name) for name in ("x", "f", "z")] == ["fail", "pass", None]

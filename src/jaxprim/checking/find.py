@@ -6,8 +6,10 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 from jaxprim._errors import JaxprimError, text
 from jaxprim._primitive import Primitive
@@ -88,7 +90,10 @@ def _load_file(path: Path) -> ModuleType:
         sys.path.insert(0, str(root))
     if len(parts) > 1:
         return _load_module(".".join(parts))
-    return _execute(path, parts[0] if parts[0] not in sys.modules else f"{parts[0]}_checked")
+    loaded = sys.modules.get(parts[0])
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):  # it is that file already
+        return loaded
+    return _execute(path, parts[0] if loaded is None else f"{parts[0]}_checked")
 
 
 def _execute(path: Path, name: str) -> ModuleType:
@@ -126,6 +131,29 @@ def primitives(module: ModuleType) -> list[Primitive]:
     """The primitives among the attributes of a module, in the order of their definition, each once."""
     found = {id(value): value for value in vars(module).values() if isinstance(value, Primitive)}
     return list(found.values())
+
+
+def function(target: str, where: str) -> Callable[..., Any]:
+    """The function that ``FILE_OR_MODULE:name`` names, or a bare name in another file or module."""
+    module, name = split(target)
+    module, name = (module, name) if name else (where, target)
+    value: Any = load(module)
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    if not callable(value):
+        raise NotFound(text(f"{module}: no function '{name}' in it.", got=type(value).__name__))
+    return value
+
+
+def imported(primitive: Primitive, path: Path) -> bool:
+    """Whether a file has a primitive from another file, where it is an attribute too: that file is its home."""
+    home = Path(primitive.rules.made.rpartition(":")[0]).resolve()
+    return home != path.resolve() and any(
+        value is primitive
+        for module in list(sys.modules.values())
+        if getattr(module, "__file__", None) == str(home)
+        for value in vars(module).values()
+    )
 
 
 def _named(module: ModuleType, found: list[Primitive], name: str, where: str) -> Primitive:

@@ -4,43 +4,95 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from jaxprim._types import Example
+
+from . import measure, options
 from .case import Case
-from .questions import ORDINARY, Question
+from .options import SEED
+from .questions import ORDINARY, Question, Speed
 from .report import Evidence, Finding, Report
 from .setting import NotAsked, Note
 from .subject import Subject, first_line, refusal
 
-SEED = 0
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands.
 KEPT = 12
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
-def check(target: Callable[..., Any], *operands: Any, **params: Any) -> Report:
+def check(
+    target: Callable[..., Any],
+    /,
+    *operands: Any,
+    reference: Callable[..., Any] | None = None,
+    seed: int | None = None,
+    only: str | Iterable[str] | None = None,
+    skip: str | Iterable[str] | None = None,
+    speed: Speed | None = None,
+    pictures: bool = False,
+    **params: Any,
+) -> Report:
     """Check a primitive, or any function that JAX can trace, and report what was found.
 
     Args:
         target: a ``Primitive``, a ``jax.custom_jvp`` or ``jax.custom_vjp`` function, or a plain function.
-        *operands: an example of its operands (pytrees of arrays and Python numbers). Without any, a primitive is
-            checked on the examples that ``def_examples`` gave it.
-        **params: its static params, and operands that go by name.
+        *operands: an example of its operands (pytrees of arrays and Python numbers), or any number of
+            ``jaxprim.Example`` objects. Without any, a primitive is checked on what ``def_examples`` gave it.
+        reference: the same function in JAX or NumPy, which the implementation must agree with.
+        seed: the seed of everything random, 0 by default.
+        only: the questions to ask, by name; ``jaxprim questions`` lists them.
+        skip: questions not to ask.
+        speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``: how many questions are asked.
+        pictures: measure what ``report.html()`` draws, which takes a few seconds more.
+        **params: the target's static params, and operands that go by name. If it has one of the names above, give an
+            ``Example``, which holds operands and params apart.
 
     Returns:
-        A report: ``report.ok``, ``report.findings``, ``report.text()``, ``report.raise_if_bad()``.
+        A report: ``report.ok``, ``report.findings``, ``report.text()``, ``report.to_json()``, ``report.html()``.
+
+    Raises:
+        BadCall: there is no example, or no such question, or a keyword could be meant for the target as well.
 
     Example:
         >>> import jax.numpy as jnp, jaxprim
         >>> jaxprim.check(jnp.sin, jnp.array([1.0, 2.0])).ok
         True
+        >>> [finding.question for finding in jaxprim.check(jnp.sin, 1.0, only=["jit", "vmap"]).findings]
+        ['jit', 'vmap']
     """
-    subject = Subject.of(target)
-    examples = [(operands, params)] if operands or params else subject.examples()
-    return Report(subject.name, SEED, tuple(ask(subject, examples)))
+    subject = Subject.of(target, reference)
+    given = {"reference": reference, "seed": seed, "only": only, "skip": skip, "speed": speed}
+    options.refuse_ambiguous(subject, operands, {name for name, value in given.items() if value is not None})
+    examples = inputs(subject, operands, params)
+    chosen = options.questions(only, skip, speed or "normal")
+    seed = SEED if seed is None else seed
+    found = tuple(ask(subject, examples, seed, chosen))
+    drawn = measure.pictures(first_case(subject, examples, seed), found) if pictures else ()
+    return Report(subject.name, seed, found, pictures=drawn)
+
+
+def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Inputs]:
+    """The examples that a call gives: its own operands, `Example` objects, or those of the primitive."""
+    if operands and all(isinstance(operand, Example) for operand in operands):
+        options.refuse_params(subject, params)
+        return [subject.split(example.operands, example.params) for example in operands]
+    return [(operands, params)] if operands or params else subject.examples()
+
+
+def cases(subject: Subject, examples: Sequence[Inputs], seed: int) -> Iterator[Case]:
+    """The case of each example; each says which one it is if there are several."""
+    for index, (operands, params) in enumerate(examples, start=1):
+        yield Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
+
+
+def first_case(subject: Subject, examples: Sequence[Inputs], seed: int) -> Case:
+    """The case of the first example."""
+    return next(cases(subject, examples, seed))
 
 
 def ask(
@@ -48,12 +100,16 @@ def ask(
 ) -> Iterator[Finding]:
     """Put questions to a subject at each example; yields each finding as soon as it is there."""
     questions = tuple(questions)
-    for index, (operands, params) in enumerate(examples, start=1):
-        case = Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
-        with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
-            broken = case.failure()
+    for case in cases(subject, examples, seed):
         for position, question in enumerate(questions):
-            yield find(question, case) if broken is None else _not_run(question, case, broken, first=position == 0)
+            yield answer(question, case, first=position == 0)
+
+
+def answer(question: Question, case: Case, *, first: bool) -> Finding:
+    """Put one question to one case. If its implementation fails, the first question says how; no other can be asked."""
+    with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
+        broken = case.once("failure", case.failure)
+    return find(question, case) if broken is None else _not_run(question, case, broken, first=first)
 
 
 def find(question: Question, case: Case) -> Finding:
@@ -95,14 +151,34 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
             status, reason = "departure", f"declared surrogate: {case.subject.surrogate}"
     elif not evidence:
         status, reason = "not asked", unasked or (notes[0] if notes else "there is nothing to compare")
+    kept = evidence[: max(KEPT, len(bad))]
     return Finding(
         question=question.name,
         subject=case.subject.name,
         example=case.label,
         status=status,
-        evidence=tuple(evidence[: max(KEPT, len(bad))]),
+        evidence=tuple(_with_spacing(item, case) for item in kept),
         reason=reason,
         notes=notes,
         compared=len(evidence),
         seconds=seconds,
+        operands=_by_operand(evidence, case.point.names),
     )
+
+
+def _with_spacing(item: Evidence, case: Case) -> Evidence:
+    """The evidence with the spacing of numbers in its precision, unless it says so itself, or is no such comparison."""
+    if item.eps or not isinstance(item.got, float | complex):
+        return item
+    in_double = case.truth.double and f"({case.truth.label})" in item.against
+    return replace(item, eps=(case.truth if in_double else case.native).eps)
+
+
+def _by_operand(evidence: Iterable[Evidence], names: Sequence[str]) -> tuple[tuple[str, bool], ...]:
+    """The operands that comparisons were about alone, and whether all of these are right."""
+    right: dict[str, bool] = {}
+    for item in evidence:
+        about = [name for name in names if item.is_about(name)]
+        if len(about) == 1 and not item.message:
+            right[about[0]] = right.get(about[0], True) and item.ok
+    return tuple((name, right[name]) for name in names if name in right)

@@ -1,0 +1,128 @@
+"""The pytest plugin: ``pytest --jaxprim`` makes a test of each question to each primitive that has examples.
+
+It stands outside of the package, as pytest loads it in every run: importing jaxprim would import JAX.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from jaxprim import Primitive
+    from jaxprim.testing import Asked
+
+SPEEDS = ("fast", "normal", "thorough")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the plugin."""
+    group = parser.getgroup("jaxprim", "checking jaxprim primitives")
+    group.addoption(
+        "--jaxprim", action="store_true", help="check the primitives with examples in all Python files given"
+    )
+    group.addoption("--jaxprim-seed", type=int, default=0, metavar="N", help="seed of everything random (0)")
+    group.addoption("--jaxprim-speed", choices=SPEEDS, default="normal", help="how many questions to ask (normal)")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Files that mention jaxprim; no other is imported."""
+    if not parent.config.getoption("--jaxprim") or file_path.suffix != ".py":
+        return None
+    if "jaxprim" not in file_path.read_text(encoding="utf-8", errors="replace"):
+        return None
+    return PrimitivesOfFile.from_parent(parent, path=file_path)
+
+
+class PrimitivesOfFile(pytest.File):
+    """A file, and the primitives in it; those that it imports are checked in the file that makes them."""
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """The primitives that have examples."""
+        from jaxprim.checking import find
+
+        try:
+            found = find.primitives(find.load(str(self.path)))
+        except find.ImportFailed as error:
+            raise self.CollectError(str(error)) from None
+        for primitive in found:
+            if primitive.has_examples and not find.imported(primitive, self.path):
+                yield QuestionsOfPrimitive.of(self, primitive)
+
+
+class QuestionsOfPrimitive(pytest.Collector):
+    """A primitive, and the questions that are asked of it."""
+
+    primitive: Primitive
+
+    @classmethod
+    def of(cls, parent: pytest.Collector, primitive: Primitive) -> QuestionsOfPrimitive:
+        """The node of a primitive."""
+        node: QuestionsOfPrimitive = cls.from_parent(parent, name=primitive.name)
+        node.primitive = primitive
+        return node
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One test per question."""
+        from jaxprim import testing
+
+        seed, speed = _choices(self.config)
+        where = f"{os.path.relpath(self.path)}:{self.name}"
+        for asked in testing.questions_to(self.primitive, seed=seed, speed=speed, where=where):
+            yield QuestionItem.of(self, asked, testing.expected_failures(self.config.rootpath))
+
+
+class QuestionItem(pytest.Item):
+    """One question to one primitive, at all its examples."""
+
+    asked: Asked
+
+    @classmethod
+    def of(cls, parent: pytest.Collector, asked: Asked, records: Any) -> QuestionItem:
+        """The test of a question; where a failure is recorded, it is expected."""
+        item: QuestionItem = cls.from_parent(parent, name=asked.name)
+        item.asked = asked
+        for mark in asked.marks(records):
+            item.add_marker(mark)
+        return item
+
+    def runtest(self) -> None:
+        """Ask."""
+        self.asked()
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """A bad answer is told by its breadcrumb, without a traceback through the checker."""
+        from jaxprim import CheckFailed
+
+        return str(excinfo.value) if isinstance(excinfo.value, CheckFailed) else super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """How pytest calls the test."""
+        return self.path, None, f"{self.asked.subject}: {self.asked.name}"
+
+
+def _choices(config: pytest.Config) -> tuple[int, Any]:
+    """The seed and the speed that the command line asks for."""
+    return int(config.getoption("--jaxprim-seed") or 0), config.getoption("--jaxprim-speed")
+
+
+@pytest.fixture
+def jaxprim_check(pytestconfig: pytest.Config) -> Callable[..., Any]:
+    """``jaxprim_check(f, *operands, **params)`` checks a primitive or a function, and fails with the breadcrumb.
+
+    It takes what ``jaxprim.check`` takes; the seed and the speed are those of the command line.
+    """
+    from jaxprim import check
+
+    def run(target: Callable[..., Any], /, *operands: Any, **options: Any) -> Any:
+        seed, speed = _choices(pytestconfig)
+        choices: dict[str, Any] = {"seed": seed, "speed": speed, **options}
+        report = check(target, *operands, **choices)
+        report.raise_if_bad()
+        return report
+
+    return run

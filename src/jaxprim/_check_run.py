@@ -1,0 +1,101 @@
+"""One run of ``jaxprim check``: shows what is found while it is found, and keeps it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from jaxprim import _terminal
+from jaxprim._primitive import Primitive
+from jaxprim.checking import Finding, Report, expected, measure, parallel
+from jaxprim.checking.questions import Question
+from jaxprim.checking.report import FORMAT
+from jaxprim.checking.run import ask, first_case
+from jaxprim.checking.subject import NoExamples, Subject
+from jaxprim.derive import report as rules_report
+
+# Exit codes of the command line; 2 is click's, for a wrong one.
+OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
+
+
+@dataclass
+class CheckRun:
+    """One run of `check`: what was asked for, and what was found so far."""
+
+    console: Console
+    target: str
+    seed: int
+    questions: tuple[Question, ...]
+    pictures: bool
+    records: expected.Records = field(default_factory=dict[str, dict[str, str]])
+    workers: parallel.Workers | None = None
+    reports: list[Report] = field(default_factory=list[Report])
+    unchecked: dict[str, str] = field(default_factory=dict[str, str])
+    failed: bool = False
+
+    def check(self, position: int, primitive: Primitive) -> None:
+        """Show the rules of a primitive, ask the questions, and show what is bad."""
+        self.console.print(_terminal.rules(primitive.name, rules_report(primitive.rules)))
+        subject = Subject.of(primitive)
+        try:
+            examples = [subject.split(*example) for example in subject.examples()]
+        except NoExamples as error:
+            self._leave(subject, str(error), "yellow")
+        except Exception as error:  # noqa: BLE001 - def_examples is the author's code
+            self.failed = True
+            self._leave(subject, f"{subject.name}: def_examples failed.\n{type(error).__name__}: {error}", "bold red")
+        else:
+            self._ask(position, subject, examples)
+
+    def _leave(self, subject: Subject, why: str, style: str) -> None:
+        self.unchecked[subject.name] = why
+        self.console.print(Text(why, style), soft_wrap=True)
+        self.console.print()
+
+    def _ask(self, position: int, subject: Subject, examples: Sequence[Any]) -> None:
+        report = Report(subject.name, self.seed, target=_terminal.place(self.target, subject.name))
+        progress = _terminal.Progress(
+            self.console, len(examples) * len(self.questions), [question.name for question in self.questions]
+        )
+        with Live(console=self.console, get_renderable=lambda: progress.render(report.findings), redirect_stdout=False,
+                  redirect_stderr=False, refresh_per_second=8) as live:  # fmt: skip
+            for finding in self._findings(position, subject, examples):
+                report = replace(report, findings=(*report.findings, finding))
+                live.refresh()
+            report = expected.applied(report, self.records)
+        if self.pictures:
+            drawn = measure.pictures(first_case(subject, examples, self.seed), report.findings)
+            report = replace(report, pictures=drawn)
+        self._show(report, progress.seconds())
+
+    def _findings(self, position: int, subject: Subject, examples: Sequence[Any]) -> Iterator[Finding]:
+        if self.workers is None:
+            yield from ask(subject, examples, self.seed, self.questions)
+            return
+        for finding, printed in self.workers.ask(position, len(examples), self.seed, self.questions):
+            sys.stdout.write(printed)  # captured, as what is printed in this process
+            yield finding
+
+    def _show(self, report: Report, seconds: float) -> None:
+        self.reports.append(report)
+        self.console.print("" if self.console.is_terminal else "\n")  # what was live ends without one where it is not
+        for bad in _terminal.breadcrumbs(report):
+            self.console.print(bad, soft_wrap=True)
+        self.console.print(_terminal.verdict(report, seconds), soft_wrap=True)
+
+    def record(self) -> dict[str, Any]:
+        """Everything that was found, for `--json`."""
+        records = [report.record() for report in self.reports]
+        return {"format": FORMAT, "ok": self.code() == OK, "reports": records, "unchecked": self.unchecked}
+
+    def code(self) -> int:
+        """The exit code."""
+        if self.failed or not all(report.ok for report in self.reports):
+            return BAD
+        return UNCHECKED if self.unchecked else OK

@@ -1,0 +1,165 @@
+"""What the command line shows: tables that grow while a check runs, and breadcrumbs. It decides nothing."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from jaxprim._types import RuleInfo
+from jaxprim.checking import find
+from jaxprim.checking.questions import named
+from jaxprim.checking.report import WHAT_IT_RESTS_ON, Finding, Report, Row, Status, not_asked, operands, rows
+from jaxprim.fuzzing import Fuzzing
+
+STYLES = {
+    "pass": "green", "fail": "bold red", "fixed": "bold red", "expected": "yellow", "departure": "yellow",
+    "not asked": "dim",
+}  # fmt: skip
+MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
+# For a terminal that is not UTF-8.
+PLAIN_MARKS = {"pass": "+", "fail": "x", "fixed": "!", "expected": "~", "departure": "#", "not asked": "-"}
+WORDS = {"pass": "dim", "fail": "red", "fixed": "red", "expected": "yellow", "departure": "yellow"}
+RULES = {"given": "green", "derived": "cyan", "missing": "yellow"}
+# The operands that get a column each; a table of more would not be read.
+COLUMNS = 6
+NAME_WIDTH = 9
+# Of the reasons why nests could not be asked, as many are told.
+REASONS = 5
+LABELS = {"got": "red", "expected": "green", "hint": "bold yellow", "again": "cyan", "error": "red", "wrong": "red"}
+_LABELLED = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
+
+
+def plain_table(*, heading: bool = True) -> Table:
+    """A table without lines."""
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=heading, header_style="dim")
+
+
+def rules(name: str, infos: Sequence[RuleInfo]) -> RenderableType:
+    """The rules of a primitive as a table."""
+    table = plain_table()
+    table.title, table.title_justify = f"[bold]{name}[/]", "left"
+    for heading in ("rule", "", "where it comes from"):
+        table.add_column(heading, overflow="fold")
+    for info in infos:
+        table.add_row(info.rule, Text(info.status, RULES[info.status]), _origin(info))
+    return Group(table, "")
+
+
+def _origin(info: RuleInfo) -> Text:
+    first = {"given": info.origin, "derived": f"from {info.origin}: {info.why}", "missing": info.why}[info.status]
+    lines = [first, *info.notes, *([f"write: {info.write}"] if info.write else [])]
+    return Text("\n").join(Text(line, "" if i == 0 else "italic") for i, line in enumerate(lines))
+
+
+class Progress:
+    """The table of a check that is under way; its last state is what remains on the screen."""
+
+    def __init__(self, console: Console, total: int, questions: Sequence[str]) -> None:
+        self.total, self.questions = total, questions
+        self.start = time.perf_counter()
+        unicode = console.encoding.startswith("utf")
+        self.marks, self.spinner = (MARKS, Spinner("dots")) if unicode else (PLAIN_MARKS, Spinner("line"))
+
+    def seconds(self) -> float:
+        """How long the check has taken so far."""
+        return time.perf_counter() - self.start
+
+    def render(self, findings: Sequence[Finding]) -> RenderableType:
+        """Every question with a mark for each example, and for each operand that it was answered for alone."""
+        examples = list(dict.fromkeys(finding.example for finding in findings))
+        names = operands(findings)
+        columns = names[:COLUMNS] if len(names) > 1 else []
+        table = self._table(columns)
+        for row in rows(findings):
+            if row.status != "not asked":
+                table.add_row(*self._row(row, columns))
+        skipped = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in not_asked(findings).items()]
+        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *skipped]
+        if len(findings) < self.total:
+            asking = self.questions[len(findings) % len(self.questions)]
+            self.spinner.update(text=f"{asking}  {len(findings)}/{self.total}  {self.seconds():.0f} s")
+            parts.append(self.spinner)
+        return Group(*parts)
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        table = plain_table()
+        table.add_column("question", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for name in columns:
+            table.add_column(Text(name), max_width=NAME_WIDTH, justify="center", no_wrap=True, overflow="ellipsis")
+        table.add_column("compared", justify="right", no_wrap=True, style="dim")
+        table.add_column(WHAT_IT_RESTS_ON, overflow="fold")
+        return table
+
+    def _row(self, row: Row, columns: Sequence[str]) -> Iterator[RenderableType]:
+        yield row.question
+        yield Text(" ").join(self._mark(finding.status) for finding in row.findings)
+        yield from (self._mark(row.operand(name)) for name in columns)
+        compared, words = row.cells()
+        yield compared
+        yield Text(words, WORDS[row.status])
+
+    def _mark(self, status: Status | None) -> Text:
+        return Text(self.marks[status], STYLES[status]) if status is not None else Text()
+
+
+def breadcrumbs(report: Report) -> Iterator[RenderableType]:
+    """Each bad finding: what was asked, the numbers, the likely cause, and the line that asks again."""
+    for finding, said in report.breadcrumbs().items():
+        head, *body = said.splitlines()
+        lines = [Text(head, "bold red"), Text(f"  {named(finding.question).sentence}", "italic"), *map(_line, body)]
+        yield Group(*lines, "")
+
+
+def _line(line: str) -> Text:
+    found = _LABELLED.match(line)
+    if found is None:
+        return Text(line)
+    style = LABELS.get(found["label"], "")
+    return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (found["rest"], style))
+
+
+def verdict(report: Report, seconds: float) -> Text:
+    """The last line of a report."""
+    return Text.assemble((report.headline(), "bold green" if report.ok else "bold red"), f" in {seconds:.1f} s\n")
+
+
+def place(target: str, name: str) -> str:
+    """How the command line calls one primitive of a target."""
+    return target if find.split(target)[1] else f"{target}:{name}"
+
+
+@contextmanager
+def counting(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
+    """A bar that is drawn while nests are asked; it is gone when they are done."""
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with ProgressBar(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False,
+                     redirect_stderr=False, disable=not console.is_terminal) as bar:  # fmt: skip
+        task = bar.add_task(name, total=total)
+        yield lambda: bar.advance(task)
+
+
+def fuzzed(found: Fuzzing) -> Iterator[Text]:
+    """What fuzzing found, and why nests could not be asked."""
+    head, *body = found.text().splitlines()
+    yield Text(head, "bold green" if found.ok else "bold red" if found.failure else "yellow")
+    yield from map(_line, body)
+    yield from (Text(f"  {count} x {reason}", "dim") for reason, count in found.refused.most_common(REASONS))
+
+
+def legend(marks: Mapping[str, str] = MARKS) -> str:
+    """What the marks of a table mean."""
+    words = {
+        "pass": "passes", "fail": "fails", "expected": "fails as recorded in pyproject.toml",
+        "fixed": "passes against that record", "departure": "departs as its author declared", "not asked": "not asked",
+    }  # fmt: skip
+    return "\n".join(f"  {marks[status]}  {word}" for status, word in words.items())

@@ -1,0 +1,87 @@
+"""Failures that a project knows of: recorded in its pyproject.toml with a reason, and reported as such.
+
+[tool.jaxprim.expected-failures.soft_max]
+vjp-differences = "clipped on purpose, see issue 12"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxprim._errors import JaxprimError, text
+
+from .findings import Finding
+from .report import Report, rows
+
+TABLE = "[tool.jaxprim.expected-failures.NAME]"
+
+# For each subject, the questions that fail, and why.
+Records = Mapping[str, Mapping[str, str]]
+
+
+class BadRecord(JaxprimError, ValueError):
+    """The table of expected failures is not what it should be."""
+
+
+def read(start: Path, questions: Collection[str]) -> Records:
+    """The records of the nearest pyproject.toml in a folder or above it.
+
+    Raises:
+        BadRecord: a record is not of the form, or names a question that there is not.
+    """
+    for folder in (start.resolve(), *start.resolve().parents):
+        path = folder / "pyproject.toml"
+        if path.is_file():
+            return _records(path, questions)
+    return {}
+
+
+def _records(path: Path, questions: Collection[str]) -> Records:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BadRecord(f"{path}: {error}") from error
+    found: Any = content.get("tool", {}).get("jaxprim", {}).get("expected-failures", {})
+    for subject, reasons in found.items():
+        for question, reason in (reasons if isinstance(reasons, dict) else {"": reasons}).items():
+            _require(path, subject, question, reason, questions)
+    return found
+
+
+def _require(path: Path, subject: str, question: str, reason: object, questions: Collection[str]) -> None:
+    if question in questions and isinstance(reason, str) and reason:
+        return
+    raise BadRecord(
+        text(
+            f"{path.name}: not an expected failure.",
+            got=f"{subject}: {question + ' = ' if question else ''}{reason!r}",
+            expected="the name of a question (`jaxprim questions` lists them), and the reason as text",
+            write=f'{TABLE.replace("NAME", subject)}\n            vjp-differences = "why"',
+        )
+    )
+
+
+def applied(report: Report, records: Records) -> Report:
+    """The report with its failures told as expected where they are recorded, and as fixed where they are no more.
+
+    A record stands for a question at every example: it is fixed when no example fails.
+    """
+    reasons = records.get(report.subject, {})
+    failing = {row.question for row in rows(report.findings) if row.status == "fail"}
+    return replace(report, findings=tuple(_applied(f, reasons, failing) for f in report.findings))
+
+
+def _applied(finding: Finding, reasons: Mapping[str, str], failing: set[str]) -> Finding:
+    reason = reasons.get(finding.question)
+    if reason is None:
+        return finding
+    if finding.status == "fail":
+        return replace(finding, status="expected", reason=f"recorded in pyproject.toml: {reason}")
+    if finding.status == "pass" and finding.question not in failing:
+        why = f'nothing is wrong now; remove `{finding.question} = "{reason}"` from pyproject.toml'
+        return replace(finding, status="fixed", reason=why)
+    return finding

@@ -1,0 +1,217 @@
+"""What a check finds, as data: the comparisons that were made, and the answer to one question that they give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from . import compare, hints
+
+# Bad comparisons that the text of a finding shows in full, each at another place.
+SHOWN = 2
+
+Status = Literal["fail", "fixed", "expected", "departure", "pass", "not asked"]
+WORST_FIRST: tuple[Status, ...] = get_args(Status)
+BAD = ("fail", "fixed")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison, shown at the element that is worst in units of its tolerance.
+
+    Attributes:
+        rule: what was compared, such as ``"jvp"`` or ``"impl"``.
+        against: what it was compared with and how: the direction, the precision, the transformation.
+        leaf: the operand or result that was compared, such as ``"x"`` or ``"result[1]"``.
+        index: the worst element in that leaf.
+        got: what the rule gave there.
+        expected: what the truth is there.
+        error: the distance between the two.
+        tolerance: what that distance may be.
+        why: the reason of the tolerance.
+        seed: the seed of everything random in this comparison.
+        judged: how many elements were compared.
+        bad: how many of them were off by more than their tolerance.
+        message: what happened instead of a comparison: an exception, or a difference that is not a number.
+        eps: the spacing of numbers near 1 in the precision of this comparison; 0 where it is exact, or unknown.
+    """
+
+    rule: str
+    against: str
+    leaf: str = ""
+    index: tuple[int, ...] = ()
+    got: complex | str | None = None
+    expected: complex | str | None = None
+    error: float = 0.0
+    tolerance: float = 0.0
+    why: str = ""
+    seed: int | None = None
+    judged: int = 1
+    bad: int = 0
+    message: str = ""
+    ok: bool = True
+    eps: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The error in units of the tolerance."""
+        if self.error == 0:
+            return 0.0 if self.ok else math.inf
+        return self.error / self.tolerance if self.tolerance else math.inf
+
+    @property
+    def ulp(self) -> float | None:
+        """The error in units in the last place of the expected number; None where that means nothing."""
+        if not self.eps or isinstance(self.expected, str | None) or not math.isfinite(abs(self.expected)):
+            return None
+        return self.error / (self.eps * 2.0 ** math.floor(math.log2(abs(self.expected)))) if self.expected else None
+
+    @property
+    def quotient(self) -> complex | None:
+        """``got / expected``, or None where that is no finite number."""
+        if isinstance(self.got, str | None) or isinstance(self.expected, str | None) or not self.expected:
+            return None
+        found = self.got / self.expected
+        return found if math.isfinite(abs(found)) else None
+
+    def is_about(self, operand: str) -> bool:
+        """Whether this comparison is about one operand: its cotangent, or a derivative along it alone."""
+        return (
+            self.leaf == f"cotangent of {operand}"
+            or self.leaf.endswith(f"> over {operand}")
+            or f"along {operand} alone" in self.against
+        )
+
+    @property
+    def where(self) -> str:
+        """The worst element, such as ``x[2,0]``."""
+        return self.leaf + (f"[{','.join(map(str, self.index))}]" if self.index else "")
+
+    def brief(self) -> str:
+        """The comparison in a few words."""
+        if self.message:
+            return self.message.splitlines()[0]
+        if not self.why or self.why == compare.EXACT:
+            return "as expected" if self.ok else f"got {self.got}, expected {self.expected}"
+        return f"{self.error:.1e} of {self.tolerance:.1e}, {self.where}"
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """The breadcrumb: labelled facts, the first of which says what was compared with what."""
+        yield self.rule, self.against
+        if self.message:
+            yield "error", self.message
+        if self.leaf:
+            yield "at", self.where + (f" ({self.bad} of {self.judged} elements are off)" if self.judged > 1 else "")
+        if self.got is not None:
+            yield "got", number(self.got) + self._times()
+        if self.expected is not None:
+            yield "expected", number(self.expected)
+        if self.why:
+            yield "off by", f"{self._distance()}, allowed {self.tolerance:.2g}: {self.why}"
+        if self.seed is not None:
+            yield "seed", str(self.seed)
+
+    def lines(self) -> Iterator[str]:
+        """The breadcrumb as text: one labelled fact per line."""
+        (rule, against), *facts = self.facts()
+        yield f"{rule}: {against}"
+        for label, fact in facts:
+            yield from labelled(label, fact)
+
+    def _distance(self) -> str:
+        ulp = self.ulp
+        return f"{self.error:.3g}" + (f" ({ulp:.2g} ulp)" if ulp is not None and math.isfinite(ulp) else "")
+
+    def _times(self) -> str:
+        """``got / expected``: a factor of exactly 2 or -1 says a lot."""
+        return f"  (got / expected = {number(self.quotient, 6)})" if self.quotient is not None else ""
+
+
+def labelled(label: str, fact: str) -> Iterator[str]:
+    """A labelled fact, its further lines aligned with the first."""
+    first, *rest = fact.splitlines() or [""]
+    yield f"  {label + ':':<11}{first}"
+    yield from (" " * 13 + line for line in rest)
+
+
+def number(value: complex | str, digits: int = 9) -> str:
+    """A number as short as its digits allow."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, complex):
+        return f"{value.real:.{digits}g}{value.imag:+.{digits}g}j"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question about one example.
+
+    Attributes:
+        question: the question's stable name.
+        subject: the name of the primitive or function.
+        example: which example, such as ``"x=float32[3], factor=float"``.
+        status: ``"pass"``; ``"fail"``; ``"not asked"``, with the reason; ``"departure"``: wrong as its author declared,
+            with the reason; ``"expected"``: wrong as it is recorded to be; ``"fixed"``: right, against the record.
+        evidence: the comparisons: those that are bad, in the order of asking, then the others, the worst first.
+        reason: why it was not asked, or why the rule departs.
+        notes: what a reader should know beside the numbers.
+        compared: how many comparisons were made; ``evidence`` keeps the worst.
+        seconds: how long the answer took.
+        operands: the operands that comparisons were about, one at a time, and whether all of these are right.
+    """
+
+    question: str
+    subject: str
+    example: str
+    status: Status
+    evidence: tuple[Evidence, ...] = ()
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    compared: int = 0
+    seconds: float = 0.0
+    operands: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing bad was found; also true when the question was not asked."""
+        return self.status not in BAD
+
+    @property
+    def worst(self) -> Evidence | None:
+        """The evidence that is worst in units of its tolerance."""
+        return max(self.evidence, key=lambda item: (not item.ok, item.ratio), default=None)
+
+    @property
+    def shown(self) -> tuple[Evidence, ...]:
+        """The bad evidence that a reader needs: each place once."""
+        bad = [item for item in self.evidence if not item.ok]
+        return tuple(list({item.where: item for item in reversed(bad)}.values())[::-1][:SHOWN])
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Likely causes, by what the wrong numbers have in common: all of them, or else those of one operand."""
+        bad = [item for item in self.evidence if not item.ok and not item.message]
+        found = self._causes(bad)
+        if found:
+            return found
+        wrong = [name for name, right in self.operands if not right]
+        told = {name: self._causes([item for item in bad if item.is_about(name)]) for name in wrong}
+        return tuple(f"{name}: {cause}" for name, causes in told.items() for cause in causes)
+
+    def _causes(self, evidence: Sequence[Evidence]) -> tuple[str, ...]:
+        return tuple(hints.causes([(item.got, item.expected) for item in evidence], self.example))
+
+    def text(self) -> str:
+        """The finding with the breadcrumb of everything that is bad."""
+        head = f"{self.status}: {self.question} of {self.subject} at {self.example}"
+        reason = [f"  reason: {self.reason}"] if self.reason else []
+        if self.status == "fixed":
+            return "\n".join([head, *reason])
+        bad = sum(not item.ok for item in self.evidence)
+        body = [f"  {line}" for item in self.shown for line in item.lines()]
+        more = [f"  and {bad - len(self.shown)} more comparisons that are off"] if bad > len(self.shown) else []
+        said = [f"  hint: {hint}" for hint in self.hints] + [f"  note: {note}" for note in self.notes]
+        return "\n".join([head, *reason, *body, *more, *said])

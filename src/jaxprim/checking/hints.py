@@ -1,0 +1,109 @@
+"""The likely cause of wrong numbers, from what they have in common. A hint is a guess, and is told as one."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+# Numbers of a wrong rule agree with a pattern to this relative accuracy: differences have errors of their own.
+CLOSE = 2e-3
+# Factors that a rule is likely to be off by: small fractions, and what formulas are made of.
+LARGEST_FRACTION = 12
+CONSTANTS = {"pi": math.pi, "2 pi": 2 * math.pi, "sqrt(2)": math.sqrt(2), "sqrt(pi)": math.sqrt(math.pi),
+             "ln 2": math.log(2)}  # fmt: skip
+_SHAPE = re.compile(r"([\w\[\]'\.]+)=\w+\[([\d,]+)\]")
+
+Number = complex | str | None
+Pair = tuple[complex, complex]
+
+
+def causes(pairs: Sequence[tuple[Number, Number]], example: str) -> Iterator[str]:
+    """What explains all these pairs of a wrong and a right number, the most telling cause first.
+
+    Args:
+        pairs: got and expected, of each comparison that is off.
+        example: the example in words, such as ``"x=float32[3]"``: a factor may be the size of an operand.
+    """
+    numbers = [(g, e) for g, e in pairs if not isinstance(g, str | None) and not isinstance(e, str | None)]
+    if not numbers:
+        return
+    if any(cmath.isnan(g) and not cmath.isnan(e) for g, e in numbers):
+        yield "a nan: 0/0, inf - inf or 0 * inf in the rule; choose a safe operand with `where` before dividing"
+        return
+    for cause in (_factor, _conjugate, _constant):
+        said = cause(numbers, example)
+        if said is not None:
+            yield said
+            return
+
+
+def _factor(pairs: Sequence[Pair], example: str) -> str | None:
+    """All numbers are off by one factor."""
+    quotients = [g / e for g, e in pairs if e]
+    if len(quotients) < len(pairs):
+        return None
+    first = quotients[0]
+    if not all(_close(q, first) for q in quotients):
+        return None
+    if _close(first, 1):
+        return None
+    if not abs(first):
+        return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
+    return _named_factor(first, example)
+
+
+def _named_factor(factor: complex, example: str) -> str:
+    if _close(factor, -1):
+        return "the sign is wrong: every number is minus what is expected"
+    if abs(factor.imag) > CLOSE * abs(factor):
+        return _turned(factor)
+    real = factor.real
+    for name, shape in _SHAPE.findall(example):
+        size = math.prod(int(n) for n in shape.split(",") if n)
+        if size > 1 and (_close(real, size) or _close(real, 1 / size)):
+            off = f"{size}" if real > 1 else f"1/{size}"
+            return f"factor {off}, and {name} has {size} elements: a sum taken for a mean, or a sum over a broadcast operand"
+    fraction = Fraction(real).limit_denominator(LARGEST_FRACTION)
+    if fraction and abs(fraction.numerator) <= LARGEST_FRACTION and _close(real, float(fraction)):
+        return f"factor {fraction}: every number is {fraction} times what is expected"
+    for name, constant in CONSTANTS.items():
+        if _close(abs(real), constant) or _close(abs(real), 1 / constant):
+            return f"factor {'-' * (real < 0)}{name if _close(abs(real), constant) else f'1/({name})'}"
+    return f"one factor, {real:.6g}, in all that is off: look for a wrong scalar in the rule"
+
+
+def _turned(factor: complex) -> str:
+    name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), f"{factor:.4g}")
+    return f"factor {name}: every number is {name} times what is expected"
+
+
+def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
+    """Complex numbers whose imaginary part is wrong in a way that people get wrong."""
+    if not any(isinstance(e, complex) and e.imag for _, e in pairs):
+        return None
+    patterns: dict[str, Callable[[complex], complex]] = {
+        "the complex conjugate of what is expected: one conj() too many or too few (JAX's transpose does not conjugate)": (
+            lambda e: e.conjugate()
+        ),
+        "the imaginary part is missing": lambda e: e.real,
+        "the real part is missing": lambda e: 1j * e.imag,
+    }
+    for said, wrong in patterns.items():
+        if all(_close(g, wrong(complex(e))) for g, e in pairs):
+            return said
+    return None
+
+
+def _constant(pairs: Sequence[Pair], _: str) -> str | None:
+    """All numbers are off by one term: the rule is affine."""
+    terms = [g - e for g, e in pairs]
+    if len(pairs) < 2 or not all(_close(t, terms[0]) for t in terms):
+        return None
+    return f"every number is off by the same {terms[0]:.3g}: a term is added that does not depend on the input"
+
+
+def _close(one: complex, other: complex) -> bool:
+    return abs(one - other) <= CLOSE * abs(other)

@@ -1,0 +1,101 @@
+"""What a check may be told: which questions, and how keywords for it and for its target are kept apart."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Collection, Iterable, Mapping, Set
+from typing import Any, get_args
+
+from jaxprim._errors import BadCall, text
+from jaxprim._types import Example
+
+from .questions import QUESTIONS, Question, Speed
+from .subject import Subject
+
+SEED = 0
+SPEEDS: tuple[Speed, ...] = get_args(Speed)
+
+
+def questions(
+    only: str | Iterable[str] | None = None, skip: str | Iterable[str] | None = None, speed: Speed = "normal"
+) -> tuple[Question, ...]:
+    """The questions to ask. A question that is named is asked, however fast the check.
+
+    Raises:
+        BadCall: there is no such question, or none is left.
+    """
+    kept, left = _named(only), _named(skip)
+    if speed not in SPEEDS:
+        raise BadCall(text("check: no such speed.", got=repr(speed), expected=" | ".join(map(repr, SPEEDS))))
+    asked = SPEEDS[: SPEEDS.index(speed) + 1]
+    chosen = tuple(q for q in QUESTIONS if (q.name in kept if kept else q.speed in asked) and q.name not in left)
+    if not chosen:
+        raise BadCall(text("check: no question is left to ask.", got=f"only={only!r}, skip={skip!r}, speed={speed!r}"))
+    return chosen
+
+
+def _named(names: str | Iterable[str] | None) -> frozenset[str]:
+    names = [names] if isinstance(names, str) else list(names or ())
+    known = [question.name for question in QUESTIONS]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise BadCall(
+                text(
+                    "check: no such question.",
+                    got=repr(name),
+                    expected=", ".join(known),
+                    write=f'only="{close[0]}"' if close else None,
+                )
+            )
+    return frozenset(names)
+
+
+def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str]) -> None:
+    """Refuse a keyword that could be meant for the check and for its target."""
+    if any(isinstance(operand, Example) for operand in operands):
+        if not all(isinstance(operand, Example) for operand in operands):
+            raise BadCall(
+                text(
+                    f"{subject.name}: check got examples and operands.",
+                    got=", ".join(type(operand).__name__ for operand in operands),
+                    expected="the operands of one example, or Example objects alone",
+                    write=f"jaxprim.check({subject.name}, Example((x, ...)), Example((y, ...)))",
+                )
+            )
+        return
+    for name in sorted(given & _keywords(subject)):
+        raise BadCall(
+            text(
+                f"{subject.name}: check cannot tell whom {name}= is meant for.",
+                got=f"{name}=, which is an option of check, and an argument of {subject.name}",
+                expected=f"operands and params of {subject.name} in an Example, options of check beside it",
+                write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',
+            )
+        )
+
+
+def _keywords(subject: Subject) -> set[str]:
+    """What a subject takes by keyword."""
+    if subject.primitive is not None:
+        signature = subject.primitive.rules.signature
+        return {*signature.operands, *signature.params}
+    try:
+        parameters = inspect.signature(subject.call).parameters.values()
+    except (TypeError, ValueError):  # a builtin does not say
+        return set()
+    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
+    """Refuse params beside examples, which hold their own."""
+    for name in params:
+        raise BadCall(
+            text(
+                f"{subject.name}: check got examples, and a param beside them.",
+                got=f"{name}=",
+                expected="each example with its own params",
+                write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',
+            )
+        )

@@ -1,0 +1,82 @@
+"""Reports as one HTML page: everything is inside, so that it opens offline and travels as an attachment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxprim._errors import BadCall, text
+
+from . import svg
+from .findings import Finding
+from .picture import Heat, Lines
+from .questions import QUESTIONS
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from .report import Report
+
+MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
+WORDS = {
+    "pass": "pass", "fail": "fail", "fixed": "fixed", "expected": "fails as recorded", "departure": "departs as declared",
+    "not asked": "not asked",
+}  # fmt: skip
+
+
+class Drawing(NamedTuple):
+    """A picture, drawn: its SVG, and a sample of each curve with its name."""
+
+    picture: Lines | Heat
+    image: Any
+    legend: list[tuple[Any, str]]
+
+
+def page(reports: Sequence[Report]) -> str:
+    """Reports as the text of an HTML file. Raises BadCall, with the line to write, if jinja2 is not there."""
+    return _template().render(
+        reports=reports, marks=MARKS, words=WORDS, sentences=sentences(), drawings=drawings, ran=ran
+    )
+
+
+def _template() -> Template:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise BadCall(
+            text("an HTML report needs jinja2.", got=str(error), write="pip install 'jaxprim[cli]'")
+        ) from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("jaxprim.checking").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def sentences() -> dict[str, str]:
+    """What each question asks."""
+    return {question.name: question.sentence for question in QUESTIONS}
+
+
+def drawings(report: Report) -> Iterator[Drawing]:
+    """The pictures of a report, drawn. Their text is escaped by `svg`."""
+    from markupsafe import Markup
+
+    for picture in report.pictures:
+        curves = () if isinstance(picture, Heat) else picture.series
+        legend = [(Markup(svg.sample(number)), curve.name) for number, curve in enumerate(curves)]
+        yield Drawing(picture, Markup(svg.drawn(picture)), legend)
+
+
+def ran(report: Report) -> dict[str, dict[str, tuple[str, bool]]]:
+    """Which rule ran in each context, by mode: what was seen, and whether it is right."""
+    found: dict[str, dict[str, tuple[str, bool]]] = {}
+    for item in (e for f in report.findings if f.question == "which-rule" for e in _once(f)):
+        mode, _, context = item.against.partition(", ")
+        found.setdefault(context, {})[mode] = (str(item.got), item.ok)
+    return found
+
+
+def _once(finding: Finding) -> Iterator[Any]:
+    return (item for item in finding.evidence if ", " in item.against)

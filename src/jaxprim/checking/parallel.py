@@ -1,0 +1,69 @@
+"""The same check in several processes. Each imports the target for itself; findings come in the order of asking."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import NamedTuple
+
+from . import find, run
+from .case import Case
+from .questions import Question, named
+from .report import Finding
+from .subject import Subject
+
+# In a worker: the cases of each primitive that it was asked about, with what was worked out for them.
+_cases: dict[tuple[str, int, int], list[Case]] = {}
+
+
+class _Task(NamedTuple):
+    target: str
+    position: int  # of the primitive among those of the target: two may have one name
+    example: int
+    seed: int
+    question: str
+    first: bool
+
+
+class Workers:
+    """A pool of processes that answer questions about the primitives of a target."""
+
+    def __init__(self, pool: ProcessPoolExecutor, target: str) -> None:
+        self.pool, self.target = pool, target
+
+    def ask(
+        self, position: int, examples: int, seed: int, questions: Sequence[Question]
+    ) -> Iterator[tuple[Finding, str]]:
+        """The findings about a primitive at its examples, each with what was printed meanwhile."""
+        tasks = [
+            _Task(self.target, position, example, seed, question.name, number == 0)
+            for example in range(examples)
+            for number, question in enumerate(questions)
+        ]
+        return self.pool.map(_answer, tasks)
+
+
+@contextmanager
+def workers(target: str, jobs: int) -> Generator[Workers]:
+    """Processes that are started afresh: a fork of a process that runs JAX may hang."""
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield Workers(pool, target)
+
+
+def _answer(task: _Task) -> tuple[Finding, str]:
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        case = _cases_of(task.target, task.position, task.seed)[task.example]
+        found = run.answer(named(task.question), case, first=task.first)
+    return found, output.getvalue()
+
+
+def _cases_of(target: str, position: int, seed: int) -> list[Case]:
+    key = (target, position, seed)
+    if key not in _cases:
+        subject = Subject.of(find.find(target)[position])
+        _cases[key] = list(run.cases(subject, [subject.split(*example) for example in subject.examples()], seed))
+    return _cases[key]

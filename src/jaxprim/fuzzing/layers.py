@@ -1,0 +1,336 @@
+"""What a nest is made of. A layer makes of a function of arrays another one of the same operands, so that any nest is one.
+
+A function takes arrays of real or complex numbers and returns a list of such arrays. No layer knows what is inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+Function = Callable[..., list[Any]]
+# A layer is a function, and a number that it may read: which operands, which axis, which policy.
+Layer = Callable[[Function, int], Function]
+
+# Different numbers for different purposes, so that nothing cancels by chance.
+TANGENT, COTANGENT = 0.0, 1.0
+
+
+# ------------------------------------------------------------------------------------------------- fixed numbers
+def numbers(like: Any, seed: float) -> Any:
+    """A fixed array like another, all of its elements different."""
+    values = np.cos(np.arange(like.size, dtype=float).reshape(like.shape) + seed)
+    return jnp.asarray(values + 0.5j * values**2 if jnp.iscomplexobj(like) else values, like.dtype)
+
+
+def loss(outs: Sequence[Any]) -> Any:
+    """A real number that depends on everything, and not linearly."""
+    total = jnp.zeros((), "float32")
+    for out in outs:
+        part = jnp.sum((numbers(out, COTANGENT) * out + 0.5 * out * jnp.conj(out)).real)
+        total = total.astype(part.dtype) + part
+    return total
+
+
+def chosen(count: int, choice: int) -> tuple[int, ...]:
+    """Some of so many operands, at least one: the binary digits of a choice."""
+    some = tuple(i for i in range(count) if choice >> i & 1)
+    return some or tuple(range(count))
+
+
+def _of_some(function: Function, xs: Sequence[Any], some: Sequence[int]) -> Function:
+    """The function of some of its operands; the others are closed over."""
+
+    def of_some(*given: Any) -> list[Any]:
+        every = list(xs)
+        for i, x in zip(some, given, strict=True):
+            every[i] = x
+        return function(*every)
+
+    return of_some
+
+
+def _next(function: Function, xs: Sequence[Any]) -> tuple[Any, ...]:
+    """Other operands of the same types, which depend on what the function gives."""
+    value = jnp.tanh(loss(function(*xs)))
+    return tuple(x * 0.5 + 0.05 * value.astype(x.dtype) for x in xs)
+
+
+# ------------------------------------------------------------------------------------------------------ derivatives
+def jvp(function: Function, choice: int) -> Function:
+    """Value and tangent, with some operands perturbed."""
+
+    def run(*xs: Any) -> list[Any]:
+        some = chosen(len(xs), choice)
+        primals = tuple(xs[i] for i in some)
+        out, dots = jax.jvp(_of_some(function, xs, some), primals, tuple(numbers(x, TANGENT) for x in primals))
+        return [*out, *dots]
+
+    return run
+
+
+def vjp(function: Function, choice: int) -> Function:
+    """The cotangents of some operands."""
+
+    def run(*xs: Any) -> list[Any]:
+        some = chosen(len(xs), choice)
+        out, pull = jax.vjp(_of_some(function, xs, some), *[xs[i] for i in some])
+        return list(pull([numbers(leaf, COTANGENT) for leaf in out]))
+
+    return run
+
+
+def grad(function: Function, choice: int) -> Function:
+    """The gradient of a loss."""
+
+    def run(*xs: Any) -> list[Any]:
+        some = chosen(len(xs), choice)
+        of_some = _of_some(function, xs, some)
+        gradient = jax.grad(lambda *given: loss(of_some(*given)), argnums=tuple(range(len(some))))
+        return list(gradient(*[xs[i] for i in some]))
+
+    return run
+
+
+def linearize(function: Function, choice: int) -> Function:
+    """Linearize and push, twice with the same residuals."""
+
+    def run(*xs: Any) -> list[Any]:
+        _, push = jax.linearize(function, *xs)
+        return [*push(*[numbers(x, TANGENT) for x in xs]), *push(*[numbers(x, 2.0 + choice) for x in xs])]
+
+    return run
+
+
+def linear_transpose(function: Function, _: int) -> Function:
+    """The transpose of the linearized function."""
+
+    def run(*xs: Any) -> list[Any]:
+        out, push = jax.linearize(function, *xs)
+        return list(jax.linear_transpose(push, *xs)([numbers(leaf, COTANGENT) for leaf in out]))
+
+    return run
+
+
+def jacobian(function: Function, choice: int) -> Function:
+    """The Jacobian in one operand, forwards or in reverse."""
+
+    def run(*xs: Any) -> list[Any]:
+        one = (choice // 2) % len(xs)
+        if jnp.iscomplexobj(xs[one]):
+            return vjp(function, 1 << one)(*xs)
+        real = lambda x: [part for out in _of_some(function, xs, (one,))(x) for part in _parts(out)]
+        return (jax.jacrev if choice % 2 else jax.jacfwd)(real)(xs[one])
+
+    return run
+
+
+def _parts(out: Any) -> list[Any]:
+    return [out.real, out.imag] if jnp.iscomplexobj(out) else [out]
+
+
+def stop_gradient(function: Function, choice: int) -> Function:
+    """One operand is a constant to derivatives."""
+
+    def run(*xs: Any) -> list[Any]:
+        fixed = choice % len(xs)
+        return function(*[jax.lax.stop_gradient(x) if i == fixed else x for i, x in enumerate(xs)])
+
+    return run
+
+
+def custom_vjp(function: Function, _: int) -> Function:
+    """Inside of somebody's ``jax.custom_vjp``."""
+
+    @jax.custom_vjp
+    def around(*xs: Any) -> list[Any]:
+        return function(*xs)
+
+    around.defvjp(lambda *xs: jax.vjp(function, *xs), lambda pull, cts: pull(cts))
+    return around
+
+
+def custom_jvp(function: Function, _: int) -> Function:
+    """Inside of somebody's ``jax.custom_jvp``."""
+
+    @jax.custom_jvp
+    def around(*xs: Any) -> list[Any]:
+        return function(*xs)
+
+    @around.defjvp
+    def _rule(primals: Any, tangents: Any) -> Any:
+        return jax.jvp(function, primals, tangents)
+
+    return around
+
+
+# ---------------------------------------------------------------------------------------------- compiling and memory
+def jit(function: Function, _: int) -> Function:
+    """Compiled."""
+    return jax.jit(function)
+
+
+def checkpoint(function: Function, choice: int) -> Function:
+    """Recomputed, under a policy."""
+    policies = jax.checkpoint_policies
+    policy = (None, policies.dots_saveable, policies.everything_saveable, policies.nothing_saveable)[choice % 4]
+    return jax.checkpoint(function, policy=policy)
+
+
+def shard_map(function: Function, _: int) -> Function:
+    """On a mesh of one device."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("devices",))
+    spec = PartitionSpec()
+    return lambda *xs: jax.shard_map(function, mesh=mesh, in_specs=tuple(spec for _ in xs), out_specs=spec)(*xs)
+
+
+# ----------------------------------------------------------------------------------------------------------- batches
+def _rows(x: Any, axis: int) -> Any:
+    return jnp.stack([x, x * 1.1], axis)
+
+
+def vmap(function: Function, choice: int) -> Function:
+    """Over some operands, along their first or last axis."""
+
+    def run(*xs: Any) -> list[Any]:
+        some, axis = chosen(len(xs), choice // 2), -(choice % 2)
+        axes = tuple(axis if i in some else None for i in range(len(xs)))
+        rows = [_rows(x, axis) if i in some else x for i, x in enumerate(xs)]
+        return jax.vmap(function, in_axes=axes, out_axes=-1 if choice % 3 == 1 else 0)(*rows)
+
+    return run
+
+
+def lax_map(function: Function, _: int) -> Function:
+    """Over all operands, by ``jax.lax.map``."""
+    return lambda *xs: jax.lax.map(lambda row: function(*row), tuple(_rows(x, 0) for x in xs))
+
+
+# ------------------------------------------------------------------------------------------------------ control flow
+def scan(function: Function, choice: int) -> Function:
+    """In the carry of a scan, in what it stacks, or closed over."""
+
+    def run(*xs: Any) -> list[Any]:
+        if choice % 3 == 2:
+            body = lambda total, step: (total * 0.5 + step.astype(total.dtype) * loss(function(*xs)), None)
+            start = jax.eval_shape(lambda: loss(function(*xs)))
+            return [jax.lax.scan(body, jnp.zeros((), start.dtype), jnp.arange(3.0))[0]]
+        step = lambda carry, _: (_next(function, carry), function(*carry) if choice % 3 else None)
+        carry, stacked = jax.lax.scan(step, tuple(xs), None, length=2)
+        return [*carry, *(stacked or [])]
+
+    return run
+
+
+def while_loop(function: Function, choice: int) -> Function:
+    """In the body of a loop whose number of steps is not known to JAX."""
+
+    def run(*xs: Any) -> list[Any]:
+        steps = 1 + choice % 2
+        step = lambda state: (state[0] + 1, _next(function, state[1]))
+        return list(jax.lax.while_loop(lambda state: state[0] < steps, step, (0, tuple(xs)))[1])
+
+    return run
+
+
+def fori_loop(function: Function, choice: int) -> Function:
+    """In the body of a loop of a known number of steps."""
+    return lambda *xs: list(jax.lax.fori_loop(0, 1 + choice % 2, lambda _, state: _next(function, state), tuple(xs)))
+
+
+def cond(function: Function, choice: int) -> Function:
+    """In one or both branches; the predicate is traced."""
+
+    def run(*xs: Any) -> list[Any]:
+        predicate = (jnp.sum(xs[0].real) > -1e9) == bool(choice % 2)
+        other = lambda *xs: [2 * out for out in function(*xs)]
+        return jax.lax.cond(predicate, function, other, *xs)
+
+    return run
+
+
+def switch(function: Function, choice: int) -> Function:
+    """In one of three branches."""
+
+    def run(*xs: Any) -> list[Any]:
+        nothing = lambda *xs: [jnp.zeros(out.shape, out.dtype) for out in jax.eval_shape(function, *xs)]
+        branches = [function, nothing, lambda *xs: function(*[0.9 * x for x in xs])]
+        return jax.lax.switch(jnp.asarray(choice % 3), branches, *xs)
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------- composition
+def twice(function: Function, _: int) -> Function:
+    """Bound twice with other operands, and once with the same."""
+
+    def run(*xs: Any) -> list[Any]:
+        again = function(*[0.9 * x for x in xs])
+        return [a + b + c for a, b, c in zip(function(*xs), again, function(*xs), strict=True)]
+
+    return run
+
+
+def chain(function: Function, _: int) -> Function:
+    """Applied to what it gave."""
+    return lambda *xs: function(*_next(function, xs))
+
+
+# In the order in which a failure is made simpler: the first are the plainest.
+LAYERS: Mapping[str, Layer] = {
+    "jit": jit,
+    "jvp": jvp,
+    "vjp": vjp,
+    "vmap": vmap,
+    "grad": grad,
+    "twice": twice,
+    "chain": chain,
+    "stop_gradient": stop_gradient,
+    "linearize": linearize,
+    "linear_transpose": linear_transpose,
+    "checkpoint": checkpoint,
+    "cond": cond,
+    "switch": switch,
+    "scan": scan,
+    "fori_loop": fori_loop,
+    "while_loop": while_loop,
+    "lax_map": lax_map,
+    "jacobian": jacobian,
+    "custom_jvp": custom_jvp,
+    "custom_vjp": custom_vjp,
+    "shard_map": shard_map,
+}
+# A choice is below this; a layer reads of it what it needs.
+CHOICES = 12
+
+Nest = tuple[tuple[str, int], ...]
+
+
+def nested(nest: Nest, function: Function) -> Function:
+    """A nest around a function; the first layer is the outermost."""
+    for name, choice in reversed(nest):
+        function = LAYERS[name](function, choice)
+    return function
+
+
+def spelled(nest: Nest) -> str:
+    """A nest as text: ``grad:1 vmap:3 jit``."""
+    return " ".join(f"{name}:{choice}" if choice else name for name, choice in nest)
+
+
+def parsed(text: str) -> Nest:
+    """The nest that a text spells. Raises ValueError if a word is none of a layer."""
+    return tuple(_words(text))
+
+
+def _words(text: str) -> Iterator[tuple[str, int]]:
+    for word in text.split():
+        name, _, choice = word.partition(":")
+        if name not in LAYERS or not (choice or "0").isdigit():
+            raise ValueError(f"{word!r} is no layer; there are {', '.join(LAYERS)}, each with a number, as in vmap:3")
+        yield name, int(choice or 0)

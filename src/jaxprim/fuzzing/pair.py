@@ -1,0 +1,176 @@
+"""An operation and its reference at the same operands: what a nest gives around the one must be what it gives around the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim._errors import BadCall, text
+from jaxprim.checking.case import Case
+from jaxprim.checking.findings import number
+from jaxprim.checking.subject import Subject, first_line, refusal
+from jaxprim.checking.values import Array, wide
+from jaxprim.checking.view import View
+
+from .layers import Function, Nest, nested
+
+# Derivatives of derivatives amplify roundings: numbers may differ by this power of the spacing, in units of the largest.
+POWER = 0.6
+# Beyond it they may differ by so many times what a few roundings of the operands do to them.
+NOISE = 50.0
+
+
+class Refused(Exception):
+    """A nest that cannot be asked, as JAX refuses it for any function, or a rule is missing; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a nest.
+
+    Attributes:
+        nest: the layers, the outermost first.
+        example: the operands, such as ``"x=float32[3]"``.
+        number: which of several examples this is, from 1 on.
+        what: an exception, or the numbers that differ.
+    """
+
+    nest: Nest
+    example: str
+    number: int
+    what: str
+
+
+class Pair:
+    """An operation and a reference as functions of the same arrays, in double precision where both run there."""
+
+    def __init__(self, case: Case, number: int) -> None:
+        self.label, self.number = case.label, number
+        self.op, self.reference = _views(case)
+        point = self.op.point
+        self.wrt = point.differentiable
+        if not self.wrt or not self.op.outputs:
+            raise BadCall(
+                text(
+                    f"{case.subject.name}: no nest can be built around it.",
+                    got=f"operands {case.label}",
+                    expected="real or complex numbers as an operand, and as a result",
+                )
+            )
+
+    def ask(self, nest: Nest) -> Failure | None:
+        """Compare the two in a nest. Raises Refused where that is not possible."""
+        with self.op.precision():
+            xs = [jnp.asarray(self.op.point.leaves[i]) for i in self.wrt]
+            expected = self._expected(nest, xs)
+            try:
+                got = self._run(self.op, nest, xs)
+            except Exception as error:
+                why = refusal(error)
+                if why is not None:
+                    raise Refused(why) from error
+                return self._failure(nest, f"{type(error).__name__}: {error}")
+            what = self._difference(nest, xs, got, expected)
+        return None if what is None else self._failure(nest, what)
+
+    def _failure(self, nest: Nest, what: str) -> Failure:
+        return Failure(nest, self.label, self.number, what)
+
+    def _expected(self, nest: Nest, xs: Sequence[Any]) -> list[Any]:
+        try:
+            return self._run(self.reference, nest, xs)
+        except Exception as error:
+            raise Refused(f"JAX, of the reference: {first_line(error)}") from error
+
+    def _run(self, view: View, nest: Nest, xs: Sequence[Any]) -> list[Any]:
+        found = nested(nest, self._function(view))(*xs)
+        return jax.block_until_ready(jax.tree_util.tree_leaves(found))
+
+    def _function(self, view: View) -> Function:
+        of_some = view.of(view.point.leaves, self.wrt)
+
+        def function(*xs: Any) -> list[Any]:
+            results = of_some(*xs)
+            return [results[i] for i in view.outputs]
+
+        return function
+
+    def _difference(self, nest: Nest, xs: Sequence[Any], got: list[Any], expected: list[Any]) -> str | None:
+        """What differs, in words; None if nothing does."""
+        types = [[(str(leaf.dtype), leaf.shape) for leaf in leaves] for leaves in (got, expected)]
+        if types[0] != types[1]:
+            return f"types {_types(got)}, expected {_types(expected)}"
+        wrong = self._off(got, expected, [np.zeros(leaf.shape) for leaf in expected])
+        return wrong and self._off(got, expected, self._noise(nest, xs, got, expected))
+
+    def _off(self, got: list[Any], expected: list[Any], noise: list[Array]) -> str | None:
+        for position, (g, e, n) in enumerate(zip(map(wide, got), map(wide, expected), noise, strict=True)):
+            finite = np.isfinite(e)
+            largest = float(np.max(np.abs(e), initial=0.0, where=finite))
+            with np.errstate(all="ignore"):
+                off = ~(np.abs(g - e) <= self.op.eps**POWER * max(largest, 1e-30) + NOISE * n) & finite
+            if np.any(off):
+                index = tuple(int(i) for i in np.argwhere(off)[0])
+                where = f"result[{position}]" + (f"[{','.join(map(str, index))}]" if index else "")
+                count = f"{np.count_nonzero(off)} of {off.size} elements are off"
+                return f"at {where} ({count}): got {number(g[index].item())}, expected {number(e[index].item())}"
+        return None
+
+    def _noise(self, nest: Nest, xs: Sequence[Any], got: list[Any], expected: list[Any]) -> list[Array]:
+        """What a few roundings of the operands do to the numbers of either."""
+        found = [np.zeros(leaf.shape) for leaf in expected]
+        for sign in (1, -1):
+            moved = [(x * (1 + sign * 4 * self.op.eps)).astype(x.dtype) for x in xs]
+            for view, base in ((self.op, got), (self.reference, expected)):
+                other = self._run(view, nest, moved)
+                found = [np.maximum(f, np.abs(wide(o) - wide(b))) for f, o, b in zip(found, other, base, strict=True)]
+        return [np.nan_to_num(f, posinf=0.0) for f in found]
+
+
+def _types(leaves: Sequence[Any]) -> str:
+    return ", ".join(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in leaves)
+
+
+def _views(case: Case) -> tuple[View, View]:
+    """The operation and the reference at the case's operands: in double precision, if it is no other function there."""
+    reference = Subject(f"reference of {case.subject.name}", reference_of(case.subject))
+    views = [(case.truth, View.in_double(reference, case.point))] if case.truth.double else []
+    for op, other in [*views, (case.native, View.native(reference, case.point))]:
+        if op.names == other.names and all(_agree(op, other)):
+            return op, other
+    return case.native, View.native(reference, case.point)
+
+
+def _agree(op: View, other: View) -> list[bool]:
+    pairs = zip(map(wide, op.results), map(wide, other.results), strict=True)
+    return [g.shape == e.shape and np.allclose(g, e, rtol=1e-3, atol=1e-6, equal_nan=True) for g, e in pairs]
+
+
+def reference_of(subject: Subject) -> Callable[..., Any]:
+    """The function that an operation must agree with: the one given, or a primitive's own traceable implementation."""
+    if subject.surrogate is not None:
+        raise BadCall(
+            text(
+                f"{subject.name}: no reference can have its derivative.",
+                got=f"a VJP rule that departs from the derivative: {subject.surrogate}",
+                expected="an operation whose rules are its derivatives",
+            )
+        )
+    if subject.reference is not None:
+        return subject.reference
+    rules = subject.primitive.rules.given if subject.primitive is not None else {}
+    if "impl" not in rules:
+        raise BadCall(
+            text(
+                f"{subject.name}: there is nothing to compare it with.",
+                got="no traceable impl, and no reference",
+                expected="the same function in JAX, which JAX differentiates by itself",
+                write=f"jaxprim.fuzz({subject.name}, ..., reference=function)  # or: jaxprim fuzz FILE:{subject.name} --reference FUNCTION",
+            )
+        )
+    return rules["impl"].author

@@ -1,0 +1,144 @@
+"""One test per question, in pytest: ``@jaxprim.testing.parametrize(scale)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxprim._errors import CheckFailed
+from jaxprim._types import Example
+from jaxprim.checking import Report, expected, options, run
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions import QUESTIONS, Question, Speed
+from jaxprim.checking.subject import Subject
+
+__all__ = ["Asked", "expected_failures", "parametrize", "questions_to"]
+
+
+@dataclass
+class _Asking:
+    """A subject with its examples, shared by all questions: what several of them need is worked out once."""
+
+    subject: Subject
+    given: Sequence[Example]
+    seed: int
+    where: str
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        given = [(example.operands, example.params) for example in self.given] or self.subject.examples()
+        return list(run.cases(self.subject, [self.subject.split(*example) for example in given], self.seed))
+
+
+@dataclass(frozen=True, repr=False)
+class Asked:
+    """A question to a primitive or a function: call it, and it fails with the breadcrumb, or skips with the reason."""
+
+    asking: _Asking
+    question: Question
+
+    @property
+    def name(self) -> str:
+        """The name of the question."""
+        return self.question.name
+
+    @property
+    def subject(self) -> str:
+        """The name of what it is asked about."""
+        return self.asking.subject.name
+
+    def report(self) -> Report:
+        """The answer at every example."""
+        found = tuple(run.answer(self.question, case, first=True) for case in self.asking.cases)
+        return Report(self.subject, self.asking.seed, found, self.asking.where)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} of {self.subject}>"
+
+    def __call__(self) -> Report:
+        """Ask, and raise CheckFailed if the answer is bad; skip the test if the question does not apply."""
+        import pytest
+
+        __tracebackhide__ = True
+        report = self.report()
+        if not report.ok:
+            raise CheckFailed("\n\n".join(report.breadcrumbs().values()))
+        if all(finding.status == "not asked" for finding in report.findings):
+            pytest.skip(report.findings[0].reason)
+        return report
+
+    def marks(self, records: expected.Records) -> list[Any]:
+        """A strict xfail where a failure is recorded: pytest tells when it is none any more."""
+        import pytest
+
+        reason = records.get(self.subject, {}).get(self.name)
+        return [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailed)] if reason is not None else []
+
+
+def questions_to(
+    target: Callable[..., Any],
+    examples: Iterable[Example | tuple[Any, ...]] = (),
+    *,
+    reference: Callable[..., Any] | None = None,
+    seed: int = options.SEED,
+    only: str | Iterable[str] | None = None,
+    skip: str | Iterable[str] | None = None,
+    speed: Speed = "normal",
+    where: str = "",
+) -> Iterator[Asked]:
+    """The questions to one primitive or function, each to be called in a test of its own.
+
+    Args:
+        target: as for ``jaxprim.check``.
+        examples: tuples of operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
+        reference: as for ``jaxprim.check``; so are the others.
+        seed: the seed of everything random.
+        only: the questions to ask.
+        skip: questions not to ask.
+        speed: how many questions are asked.
+        where: what the command line calls the target, such as ``"ops.py:scale"``; a failure says how to see it again.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> [asked().ok for asked in questions_to(jnp.sin, [(1.0,)], only=["jit", "vjp-differences"])]
+        [True, True]
+    """
+    given = [example if isinstance(example, Example) else Example(example) for example in examples]
+    asking = _Asking(Subject.of(target, reference), given, seed, where)
+    for question in options.questions(only, skip, speed):
+        yield Asked(asking, question)
+
+
+def parametrize(*targets: Callable[..., Any], **choices: Any) -> Any:
+    """Make one test of each question: a decorator for a test function with an argument ``question``, which it calls.
+
+    Args:
+        *targets: primitives with examples; or one target, with ``examples=``.
+        **choices: as for `questions_to`.
+
+    Example:
+        >>> import jaxprim
+        >>> square = jaxprim.primitive(lambda x: x * x)
+        >>> @parametrize(square, examples=[(3.0,)], only=["jit"])
+        ... def test_square(question):
+        ...     question()
+    """
+    import pytest
+
+    records = expected_failures(Path())
+    return pytest.mark.parametrize(
+        "question",
+        [
+            pytest.param(asked, id=f"{asked.subject}-{asked.name}", marks=asked.marks(records))
+            for target in targets
+            for asked in questions_to(target, **choices)
+        ],
+    )
+
+
+def expected_failures(folder: Path) -> expected.Records:
+    """The failures that the pyproject.toml of a folder, or of one above it, records."""
+    return expected.read(folder, [question.name for question in QUESTIONS])
