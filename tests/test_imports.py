@@ -32,6 +32,7 @@ LAYERS = (
     {"_primitive"},
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},
+    {"new"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__.py.
 )

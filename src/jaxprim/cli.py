@@ -1,4 +1,4 @@
-"""The command line: ``jaxprim explain``, ``jaxprim check``, ``jaxprim doctor``. It reads reports; it decides nothing."""
+"""The command line: ``jaxprim explain``, ``jaxprim check``, ``jaxprim new``, ``jaxprim doctor``. It reads reports; it decides nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 try:
     import click
@@ -26,6 +27,7 @@ except ImportError as error:
 import jax
 
 from jaxprim import _jax
+from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
 from jaxprim._types import RuleInfo
 from jaxprim.checking import Finding, Report, find
@@ -34,6 +36,7 @@ from jaxprim.checking.report import WHAT_IT_RESTS_ON, Row, not_asked, rows
 from jaxprim.checking.run import SEED, ask
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.derive import report as rules_report
+from jaxprim.new import KINDS, create
 
 OK, BAD, USAGE, UNCHECKED, NOT_IMPORTED = 0, 1, 2, 3, 4
 EXIT_CODES = """
@@ -203,6 +206,21 @@ def questions() -> None:
     for question in QUESTIONS:
         table.add_row(Text(question.name, "bold"), question.sentence)
     _console().print(table)
+
+
+# ---------------------------------------------------------------------------------------------------------------- new
+@main.command(epilog=EXIT_CODES)
+@click.argument("name")
+@click.option("--kind", required=True, type=click.Choice(KINDS), help="Where the kernel comes from.")
+def new(name: str, kind: str) -> None:
+    """Write a small project into ./NAME: a kernel, its rules, examples, tests, a README. It passes its own check."""
+    try:
+        files = create(name, kind, Path.cwd())
+    except BadCall as error:
+        raise click.UsageError(str(error)) from error
+    console = _console()
+    console.print(Text(f"{name}: {', '.join(map(str, files))}"), soft_wrap=True)
+    console.print(Text(f"  cd {name}\n  jaxprim check {name}.py\n  pytest"))
 
 
 # ------------------------------------------------------------------------------------------------------------- doctor
