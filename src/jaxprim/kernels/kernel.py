@@ -69,7 +69,15 @@ class Kernel:
         self.__doc__ = f"{signature}, a kernel for {platform}"
 
     def __call__(self, *operands: Any, **attributes: Any) -> Any:
-        """Run it: eagerly, or as part of a trace."""
+        """Run it: eagerly, or as part of a trace.
+
+        Raises:
+            BadCall: an operand or attribute does not fit the signature. Nothing was run.
+            KernelError: it can't be compiled or loaded.
+            RuleMissing: the program is for a platform that the kernel is not for.
+            jax.errors.JaxRuntimeError: the kernel threw, or returned a status. Inside a function of your own that is
+                jitted, JAX raises it as `ValueError` if that function ran well before.
+        """
         try:
             if not _jax.trace_state_clean():
                 return self._apply(operands, attributes)
@@ -77,6 +85,10 @@ class Kernel:
         except TypeError as error:
             if not isinstance(error, BadCall):  # names the operand or attribute, if that is the reason
                 bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
+            raise
+        except ValueError as error:
+            if _jax.is_runtime_error(error):
+                raise jax.errors.JaxRuntimeError(str(error)) from None
             raise
 
     def build(self, **types: str) -> Kernel:
