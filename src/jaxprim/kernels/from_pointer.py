@@ -46,7 +46,7 @@ def c_function(
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the type of sizes, ``"i64"`` or ``"i32"``.
         status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
-            ``{1: "the matrix is singular"}``.
+            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments it is that one.
         threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
         order: ``"F"`` for arrays in Fortran order.
         name: what messages call it.
@@ -70,7 +70,7 @@ def c_function(
         "address",
         arguments,
         one_of("sizes", sizes, SIZES),
-        status is not False,
+        status is not False and "&status" not in (arguments or ""),
         meanings(status),
         threads_of(threads),
     )
