@@ -14,7 +14,6 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,36 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import ops
-from timing import Times, interleaved, ratio
+from timing import Line, Times, interleaved, line, show
 
 from jaxprim import Primitive
 
 LENGTH = 500
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measured ratio."""
-
-    what: str
-    peer: str
-    ratio: float
-    target: float | None
-    p50: float = 0.0
-    p95: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        return self.target is None or self.ratio <= self.target
-
-    def __str__(self) -> str:
-        target = "" if self.target is None else f"<= {self.target:<5} {'ok' if self.ok else 'MISSED'}"
-        spread = f"p95/p50 {self.p95 / self.p50:5.2f}" if self.p50 else ""
-        return f"{self.what:<58} vs {self.peer:<16} {self.ratio:6.2f}  {target:<16} {spread}"
-
-
-def _line(what: str, times: dict[str, Times], mine: str, peer: str, target: float | None) -> Line:
-    return Line(what, peer, ratio(times[mine], times[peer]), target, times[mine].p50, times[mine].p95)
 
 
 # ------------------------------------------------------------------------------------------------------------- eager
@@ -72,11 +46,11 @@ def eager() -> list[Line]:
     }
     times = interleaved({name: (lambda call=call: [call(x) for x in xs]) for name, call in calls.items()})
     lines = [
-        _line("eager call, fresh arrays", times, "jaxprim", "lax.mul", 0.7),
-        _line("eager call, pytree operand", times, "pytree", "lax.mul", 1.5),
-        _line("eager call, static param", times, "param", "lax.mul", 1.5),
+        line("eager call, fresh arrays", times, "jaxprim", "lax.mul", 0.7),
+        line("eager call, pytree operand", times, "pytree", "lax.mul", 1.5),
+        line("eager call, static param", times, "param", "lax.mul", 1.5),
     ]
-    return lines + [_line("eager call, fresh arrays", times, "jaxprim", peer, None) for peer in _others(times)]
+    return lines + [line("eager call, fresh arrays", times, "jaxprim", peer, None) for peer in _others(times)]
 
 
 def _by_param(x: Any, *, factor: float) -> Any:
@@ -135,10 +109,10 @@ def tracing() -> list[Line]:
             tasks = {name: (lambda fn=fn, run=run: run(_fresh(fn))) for name, fn in made.items()}
             tasks = {name: task for name, task in tasks.items() if _works(task)}
             times = interleaved(tasks, rounds=7, warm_up=1)
-            lines.append(_line(f"{stage}, {shape}", times, "jaxprim", "bare Primitive", target))
+            lines.append(line(f"{stage}, {shape}", times, "jaxprim", "bare Primitive", target))
             if stage == "grad":
-                lines.append(_line(f"{stage} by closure, {shape}", times, "jaxprim, closure", "custom_vjp", 1.0))
-            lines += [_line(f"{stage}, {shape}", times, "jaxprim", p, None) for p in _others(times)[1:]]
+                lines.append(line(f"{stage} by closure, {shape}", times, "jaxprim, closure", "custom_vjp", 1.0))
+            lines += [line(f"{stage}, {shape}", times, "jaxprim", p, None) for p in _others(times)[1:]]
     return lines
 
 
@@ -179,10 +153,10 @@ def cold() -> list[Line]:
                     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
                     found[name].append(json.loads(done.stdout) if done.returncode == 0 else float("nan"))
             times = {name: Times(tuple(seconds)) for name, seconds in found.items()}
-            lines.append(_line(f"cold process: {stage}, {shape}", times, "jaxprim", "bare Primitive", target))
+            lines.append(line(f"cold process: {stage}, {shape}", times, "jaxprim", "bare Primitive", target))
             if stage == "grad":
                 what = f"cold process: {stage} by closure, {shape}"
-                lines.append(_line(what, times, "jaxprim, closure", "custom_vjp", 1.0))
+                lines.append(line(what, times, "jaxprim, closure", "custom_vjp", 1.0))
     return lines
 
 
@@ -334,14 +308,8 @@ ALL = {"eager": eager, "tracing": tracing, "cold": cold, "memory": memory, "hlo"
 
 def main(names: list[str]) -> int:
     print(f"jax {jax.__version__}, python {sys.version.split()[0]}, {jax.default_backend()}")
-    lines = [line for name in names or list(ALL) for line in _show(ALL[name]())]
+    lines = [line for name in names or list(ALL) for line in show(ALL[name]())]
     return 0 if all(line.ok for line in lines) else 1
-
-
-def _show(lines: list[Line]) -> list[Line]:
-    for line in lines:
-        print(line, flush=True)
-    return lines
 
 
 if __name__ == "__main__":

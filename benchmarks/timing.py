@@ -44,3 +44,36 @@ def interleaved(tasks: Mapping[str, Callable[[], object]], rounds: int = 15, war
 def ratio(a: Times, b: Times) -> float:
     """The median over rounds of a / b, each pair measured in the same round."""
     return statistics.median(x / y for x, y in zip(a.rounds, b.rounds, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------- lines
+@dataclass(frozen=True)
+class Line:
+    """One measured ratio."""
+
+    what: str
+    peer: str
+    ratio: float
+    target: float | None
+    p50: float = 0.0
+    p95: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.target is None or self.ratio <= self.target
+
+    def __str__(self) -> str:
+        target = "" if self.target is None else f"<= {self.target:<5} {'ok' if self.ok else 'MISSED'}"
+        spread = f"p95/p50 {self.p95 / self.p50:5.2f}" if self.p50 else ""
+        return f"{self.what:<58} vs {self.peer:<16} {self.ratio:6.2f}  {target:<16} {spread}"
+
+
+def line(what: str, times: dict[str, Times], mine: str, peer: str, target: float | None) -> Line:
+    """The ratio of two of the peers that were timed together."""
+    return Line(what, peer, ratio(times[mine], times[peer]), target, times[mine].p50, times[mine].p95)
+
+
+def show(lines: list[Line]) -> list[Line]:
+    for each in lines:
+        print(each, flush=True)
+    return lines

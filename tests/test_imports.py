@@ -34,7 +34,7 @@ LAYERS = (
     {"checking.*", "checking"},
     {"testing.*", "testing", "fuzzing.*", "fuzzing"},
     {"_terminal"},
-    {"_check_run"},
+    {"_check_run", "new"},
     {"cli"},
     {"", "__main__"},  # "" is the package's own __init__.py.
 )

@@ -34,7 +34,7 @@ def test_every_rule_has_a_page():
     assert {"def_" + path.stem.replace("-", "_") for path in RULES} == methods
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=pages.relative)
 def test_a_page_is_in_the_list(path):
     listed = {(DOCS / target.partition("#")[0]).resolve() for target in pages.links((DOCS / "README.md").read_text())}
     assert path in listed | {DOCS / "README.md"}

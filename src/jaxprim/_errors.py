@@ -46,6 +46,8 @@ def source_of(fn: Callable[..., Any]) -> str:
     while hasattr(target, "func"):  # functools.partial
         target = target.func
     code = getattr(target, "__code__", None)
+    if code is None and isinstance(origin := getattr(target, "origin", None), str):  # a kernel
+        return origin
     if code is None:
         return f"<{getattr(target, '__name__', type(target).__name__)}>"
     return f"{shorten(code.co_filename)}:{code.co_firstlineno}"

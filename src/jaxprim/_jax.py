@@ -584,6 +584,33 @@ def lower_program(ctx: Any, program: Program, *args: Any) -> Any:
     return out
 
 
+_STATUS = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+]
+
+
+def is_runtime_error(error: ValueError) -> bool:
+    """Whether it is an error of a program that ran. A function that JAX jitted raises `JaxRuntimeError` for those the first
+    time, and `ValueError`, by another way through its dispatch, once it has run (all JAX versions so far).
+    """
+    return str(error).partition(":")[0] in _STATUS
+
+
 def platform_of(ctx: Any) -> str:
     """The platform that a lowering rule lowers for."""
     return (ctx.platforms or ctx.module_context.platforms)[0]

@@ -114,6 +114,10 @@ class Primitive:
             if not isinstance(error, JaxprimError):
                 self._refuse_non_arrays(operands, params)  # names the operand, if that is the reason
             raise
+        except ValueError as error:
+            if _jax.is_runtime_error(error):
+                raise jax.errors.JaxRuntimeError(str(error)) from None
+            raise
 
     def bind(self, /, *operands: Any, **params: Any) -> Any:
         """Apply the primitive: the same as calling it.

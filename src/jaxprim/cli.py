@@ -1,4 +1,4 @@
-"""The command line: ``jaxprim check``, ``fuzz``, ``explain``, ``questions``, ``doctor``. It reads reports; it decides nothing."""
+"""The command line: ``jaxprim check``, ``fuzz``, ``explain``, ``new``, ``questions``, ``doctor``. It reads reports; it decides nothing."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from jaxprim.derive import report as rules_report
 from jaxprim.fuzzing import Fuzzing
 from jaxprim.fuzzing import run as fuzzing
 from jaxprim.fuzzing.run import DEPTH
+from jaxprim.new import KINDS, create
 
 EXIT_CODES = """
 \b
@@ -210,6 +211,21 @@ def questions() -> None:
     for question in QUESTIONS:
         table.add_row(Text(question.name, "bold"), question.sentence)
     _console().print(table)
+
+
+# ---------------------------------------------------------------------------------------------------------------- new
+@main.command(epilog=EXIT_CODES)
+@click.argument("name")
+@click.option("--kind", required=True, type=click.Choice(KINDS), help="Where the kernel comes from.")
+def new(name: str, kind: str) -> None:
+    """Write a small project into ./NAME: a kernel, its rules, examples, tests, a README. It passes its own check."""
+    try:
+        files = create(name, kind, Path.cwd())
+    except BadCall as error:
+        raise click.UsageError(str(error)) from error
+    console = _console()
+    console.print(Text(f"{name}: {', '.join(map(str, files))}"), soft_wrap=True)
+    console.print(Text(f"  cd {name}\n  jaxprim check {name}.py\n  pytest"))
 
 
 # ------------------------------------------------------------------------------------------------------------- doctor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -48,6 +49,7 @@ def said(run: Callable[[], Any]) -> str:
     """rms_norm: operand 'x' has another dtype than the signature says.
   got:      int32[4,3]
   expected: f32[n, d]
+  made:     test_kernel_messages.py:N
   write:    x.astype('float32')  # or i32 in the signature"""
 )
 def another_dtype():
@@ -59,6 +61,7 @@ def another_dtype():
   got:      float32[3]
   expected: f64[n]
   why:      JAX has no 64-bit types unless they are switched on
+  made:     test_kernel_messages.py:N
   write:    jax.config.update("jax_enable_x64", True)"""
 )
 def a_dtype_that_must_be_switched_on():
@@ -69,6 +72,7 @@ def a_dtype_that_must_be_switched_on():
     """rms_norm: operand 'x' has the wrong rank.
   got:      float32[1,4,3], rank 3
   expected: f32[n, d], 2 axes
+  made:     test_kernel_messages.py:N
   write:    jax.vmap(rms_norm)  # or f32[..., n, d] in the signature: batch axes before its own"""
 )
 def a_rank_that_is_too_high():
@@ -78,7 +82,8 @@ def a_rank_that_is_too_high():
 @case(
     """rms_norm: operand 'x' has the wrong rank.
   got:      float32[3], rank 1
-  expected: f32[n, d], 2 axes"""
+  expected: f32[n, d], 2 axes
+  made:     test_kernel_messages.py:N"""
 )
 def a_rank_that_is_too_low():
     rms_norm(W, W)
@@ -87,7 +92,8 @@ def a_rank_that_is_too_low():
 @case(
     """rms_norm: operand 'w' has a size that does not fit the signature.
   got:      float32[2]
-  expected: f32[d] with d = 3, as operand 'x' says"""
+  expected: f32[d] with d = 3, as operand 'x' says
+  made:     test_kernel_messages.py:N"""
 )
 def a_size():
     rms_norm(X, W[:2])
@@ -96,7 +102,8 @@ def a_size():
 @case(
     """f: operand 'x' has a size that does not fit the signature.
   got:      float32[3]
-  expected: f32[4]"""
+  expected: f32[4]
+  made:     test_kernel_messages.py:N"""
 )
 def a_size_that_is_a_number():
     kernels.cpp("", "f(x: f32[4]) -> f32[4]")(W)
@@ -105,7 +112,8 @@ def a_size_that_is_a_number():
 @case(
     """add: the batch axes of its operands do not fit each other.
   got:      x: [4, 3], y: [2]
-  expected: axes of the same size, or of size 1, counted from the last"""
+  expected: axes of the same size, or of size 1, counted from the last
+  made:     test_kernel_messages.py:N"""
 )
 def batch_axes():
     add(X, W[:2])
@@ -114,7 +122,8 @@ def batch_axes():
 @case(
     """rms_norm: operand 'w' is no array.
   got:      a str
-  expected: an array or a number"""
+  expected: an array or a number
+  made:     test_kernel_messages.py:N"""
 )
 def no_array():
     rms_norm(X, "w")
@@ -123,7 +132,8 @@ def no_array():
 @case(
     """rms_norm: wrong number of operands.
   got:      1
-  expected: 2: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]"""
+  expected: 2: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]
+  made:     test_kernel_messages.py:N"""
 )
 def too_few_operands():
     rms_norm(X)
@@ -132,7 +142,8 @@ def too_few_operands():
 @case(
     """f: the result 'out' would have a negative size.
   got:      f32[n - 4] = f32[-1]
-  expected: sizes of 0 or more"""
+  expected: sizes of 0 or more
+  made:     test_kernel_messages.py:N"""
 )
 def a_negative_size():
     kernels.cpp("", "f(x: f32[n]) -> f32[n - 4]")(W)
@@ -141,7 +152,8 @@ def a_negative_size():
 @case(
     """f: operand 'x' has a dtype that kernels don't know.
   got:      float8_e4m3fn[3]
-  expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool"""
+  expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool
+  made:     test_kernel_messages.py:N"""
 )
 def an_unknown_dtype():
     kernels.cpp("", "f(x: T[n]) -> T[n]")(W.astype(jnp.float8_e4m3fn))
@@ -151,7 +163,8 @@ def an_unknown_dtype():
 @case(
     """rms_norm: the attribute 'eps' has a value that does not fit.
   got:      'small'
-  expected: eps: f32 = 1e-06"""
+  expected: eps: f32 = 1e-06
+  made:     test_kernel_messages.py:N"""
 )
 def an_attribute_of_another_type():
     rms_norm(X, W, eps="small")
@@ -162,6 +175,7 @@ def an_attribute_of_another_type():
   got:      float32[] (traced)
   expected: a number that is known while tracing, for eps: f32 = 1e-06
   why:      attributes are part of the compiled program; a traced value must be an operand
+  made:     test_kernel_messages.py:N
   write:    (..., eps: f32) -> ...  # before the `;`, so that it is an operand"""
 )
 def a_traced_attribute():
@@ -171,7 +185,8 @@ def a_traced_attribute():
 @case(
     """rms_norm: unknown attribute 'epsilon'.
   got:      epsilon=...
-  expected: attributes eps: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]"""
+  expected: attributes eps: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]
+  made:     test_kernel_messages.py:N"""
 )
 def an_unknown_attribute():
     rms_norm(X, W, epsilon=1.0)
@@ -180,10 +195,78 @@ def an_unknown_attribute():
 @case(
     """f: the attribute 'eps' is missing.
   expected: eps: f32
+  made:     test_kernel_messages.py:N
   write:    eps=..."""
 )
 def a_missing_attribute():
     kernels.cpp("", "f(x: f32[n]; eps: f32) -> f32[n]")(W)
+
+
+@case(
+    """rms_norm: operand 'w' is given by keyword.
+  got:      w=...
+  expected: operands by position, attributes by keyword: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]
+  made:     test_kernel_messages.py:N
+  write:    rms_norm(x, w)"""
+)
+def an_operand_by_keyword():
+    rms_norm(X, w=W)
+
+
+@case(
+    """rms_norm: operand 'x' is a PRNG key.
+  got:      key<fry>[]
+  expected: f32[n, d]
+  made:     test_kernel_messages.py:N
+  write:    jax.random.key_data(x)  # u32[..., 2] in the signature"""
+)
+def a_key():
+    rms_norm(jax.random.key(0), W)
+
+
+# ----------------------------------------------------------------------------------------------------------- options
+@case(
+    """a kernel got threads that it can't have.
+  got:      threads=0
+  expected: an integer of 1 or more, or None for as many as XLA has
+  made:     test_kernel_messages.py:N
+  write:    threads=None"""
+)
+def no_threads():
+    kernels.cpp(LOOP, "rms_norm(x: f32[n]) -> f32[n]", threads=0)
+
+
+@case(
+    """a kernel got flags that it can't have.
+  got:      flags='-O2'
+  expected: a sequence of words
+  made:     test_kernel_messages.py:N
+  write:    flags=('-O2',)"""
+)
+def one_flag():
+    kernels.cpp(LOOP, "rms_norm(x: f32[n]) -> f32[n]", flags="-O2")
+
+
+@case(
+    """a kernel got order that it can't have.
+  got:      order='K'
+  expected: 'C' | 'F'
+  made:     test_kernel_messages.py:N
+  write:    order='C'"""
+)
+def an_unknown_order():
+    kernels.cpp(LOOP, "rms_norm(x: f32[n]) -> f32[n]", order="K")
+
+
+@case(
+    """f: its type variables must be given.
+  got:      none
+  expected: T, each one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool: f(x: T[n]) -> T[n]
+  made:     test_kernel_messages.py:N
+  write:    f.build(T='f32')"""
+)
+def a_type_variable_that_is_not_given():
+    kernels.cpp("", "f(x: T[n]) -> T[n]").build()
 
 
 # ------------------------------------------------------------------------------------------- signatures and arguments
@@ -191,6 +274,7 @@ def a_missing_attribute():
     """this signature can't be read: 'f(x: f32[n])'
   got:      f(x: f32[n])
   expected: (operands; attributes) -> results
+  made:     test_kernel_messages.py:N
   write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
 )
 def a_signature_without_an_arrow():
@@ -201,6 +285,7 @@ def a_signature_without_an_arrow():
     """this signature can't be read: 'f(x: float[n]) -> float[n]'
   got:      float
   expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool, or a capital letter for any of them
+  made:     test_kernel_messages.py:N
   write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
 )
 def a_signature_with_an_unknown_type():
@@ -211,6 +296,7 @@ def a_signature_with_an_unknown_type():
     """this signature can't be read: 'f(x: f32[n]) -> f32[m]'
   got:      m
   expected: an integer, a size of an operand or an integer attribute, or + - * // of them; known here: n
+  made:     test_kernel_messages.py:N
   write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
 )
 def a_signature_with_an_unknown_size():
@@ -221,7 +307,8 @@ def a_signature_with_an_unknown_size():
     """arguments='x, &m, out' can't be read.
   got:      &m
   expected: one of x, out, n; with & a pointer to a number; a constant; result=operand of the same type; &status; scratch f64[n]
-  why:      the signature is f(x: f32[n]) -> f32[n]"""
+  why:      the signature is f(x: f32[n]) -> f32[n]
+  made:     test_kernel_messages.py:N"""
 )
 def arguments_that_are_unknown():
     kernels.cpp("", "f(x: f32[n]) -> f32[n]", arguments="x, &m, out")
@@ -231,6 +318,7 @@ def arguments_that_are_unknown():
     """which function of the source is the kernel?
   got:      extern "C" functions a, b
   expected: its name before the signature
+  made:     test_kernel_messages.py:N
   write:    "a(x: f32[n]) -> f32[n]\""""
 )
 def which_function():
@@ -241,6 +329,7 @@ def which_function():
     """which function of the source is the kernel?
   got:      no extern "C" function
   expected: its name before the signature
+  made:     test_kernel_messages.py:N
   write:    "my_function(x: f32[n]) -> f32[n]\""""
 )
 def which_function_of_none():
@@ -250,7 +339,8 @@ def which_function_of_none():
 @case(
     """a CUDA kernel cannot pass 'a' by value: it lies in the device's memory.
   got:      a: f32
-  expected: a pointer, a: f32[], or an attribute, after the `;`"""
+  expected: a pointer, a: f32[], or an attribute, after the `;`
+  made:     test_kernel_messages.py:N"""
 )
 def a_number_by_value_on_a_gpu():
     kernels.cuda("", "f(x: f32[n], a: f32) -> f32[n]")
@@ -260,7 +350,8 @@ def a_number_by_value_on_a_gpu():
 @case(
     """c_function got something that is no C function.
   got:      a builtins.str
-  expected: a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a numba cfunc, or an address that is not 0"""
+  expected: a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a numba cfunc, or an address that is not 0
+  made:     test_kernel_messages.py:N"""
 )
 def no_c_function():
     kernels.c_function("cos", "(f64) -> f64")
@@ -270,6 +361,7 @@ def no_c_function():
     """jv: the function takes other arguments than the signature says.
   got:      (double)
   expected: double (double, double, int __pyx_skip_dispatch)
+  made:     test_kernel_messages.py:N
   write:    c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments"""
 )
 def another_prototype():
@@ -291,6 +383,7 @@ def a_file_that_is_not_there():
     """rms_norm: a kernel has no derivative of its own.
   got:      a kernel under differentiation
   expected: a Primitive with a JVP or VJP rule, whose implementation the kernel is
+  made:     test_kernel_messages.py:N
   write:    p = Primitive('rms_norm'); p.def_impl(rms_norm); @p.def_vjp"""
 )
 def a_derivative():
@@ -298,9 +391,10 @@ def a_derivative():
 
 
 @case(
-    """rms_norm: this kernel does not run on platform 'cuda'.
+    """rms_norm: not registered for cuda; registered: cpu.
   got:      a program for cuda
-  expected: a program for cpu, which the kernel is for
+  expected: a program for cpu, which this kernel is for
+  made:     test_kernel_messages.py:N
   write:    p.def_kernel(rms_norm, platform='cpu')  # beside an impl for other platforms"""
 )
 def another_platform():
@@ -457,6 +551,32 @@ def test_a_handler_that_is_not_in_the_source():
     )
 
 
+@cxx
+def test_a_symbol_that_is_nowhere():
+    source = 'extern "C" float nowhere(float);\nvoid f(const float* x, float* out) { *out = nowhere(*x); }'
+    assert (
+        said(lambda: kernels.cpp(source, "f(f32[]) -> f32[]").build())
+        == """f: its library cannot be loaded.
+  got:      undefined symbol: nowhere
+  expected: a library in which every symbol is defined, and which finds those that it is linked with
+  why:      a function is declared that no source defines, or its library is named nowhere
+  write:    libraries=['m']  # what the source needs: a name as after -l, or a path"""
+    )
+
+
+def test_a_cache_that_cannot_be_written(compiler, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path / "file" / "cache"))
+    assert (
+        said(lambda: rms_norm.build())
+        == f"""compiled kernels cannot be kept.
+  got:      {Path("file/cache")}, which cannot be written to
+  expected: a folder that this user may write to
+  write:    JAXPRIM_CACHE=/path/to/a/folder  # in the environment"""
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- numba
 @needs("numba")
 @cxx
@@ -495,7 +615,8 @@ def test_numba_takes_another_number_of_arguments():
         said(lambda: kernels.numba(lambda x, y, z, t: x, "(x: T[n]) -> T[n]", name="four"))
         == """four: the function's arguments do not fit the signature.
   got:      4 arguments
-  expected: 1, if it returns its results, or 2, if it writes them: (x: T[n]) -> T[n]"""
+  expected: 1, if it returns its results, or 2, if it writes them: (x: T[n]) -> T[n]
+  made:     test_kernel_messages.py:N"""
     )
 
 
@@ -514,9 +635,14 @@ def test_numba_has_no_half_precision():
 
 # ------------------------------------------------------------------------------------- errors of a kernel that is running
 def raised(run: Callable[[], Any]) -> str:
-    with pytest.raises((RuntimeError, ValueError)) as caught:
-        jax.block_until_ready(run())
-    return str(caught.value).splitlines()[0]
+    messages = set()
+    for call in (run, run, jax.jit(run)):
+        with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+            jax.block_until_ready(call())
+        assert type(caught.value) is jax.errors.JaxRuntimeError
+        messages.add(str(caught.value).splitlines()[0])
+    (message,) = messages
+    return message
 
 
 @cxx
@@ -530,10 +656,27 @@ def test_a_kernel_that_throws_or_returns_a_status():
 
 
 @cxx
+@pytest.mark.parametrize("runs_well_first", [False, True])
+def test_the_type_of_the_exception(runs_well_first):
+    source = (
+        '#include <stdexcept>\nvoid f(const float* x, float* out) { if (*x < 0) throw std::domain_error("x < 0"); }'
+    )
+    kernel = kernels.cpp(source, "f(x: f32[]) -> f32[]")
+    p = Primitive("p")
+    p.def_impl(kernel)
+    for call in (kernel, p):
+        if runs_well_first:
+            jax.block_until_ready(call(1.0))
+        with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+            jax.block_until_ready(call(-1.0))
+        assert str(caught.value).splitlines()[0] == "UNKNOWN: f: x < 0"
+
+
+@cxx
 def test_a_size_that_the_function_cannot_take():
     with jax.enable_x64(True):
         f = kernels.cpp("void f(const double* x, int8_t n, double* out) {}", "f(x: f64[n]) -> f64[]")
-        expected = "INVALID_ARGUMENT: a size of 300 does not fit the integer type of the kernel's argument"
+        expected = "INVALID_ARGUMENT: f: a size of 300 does not fit the integer type of the kernel's argument"
         assert raised(lambda: f(np.ones(300))) == expected
 
 

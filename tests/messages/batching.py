@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxprim import Primitive, RuleWrong
+import jaxprim
+from jaxprim import Primitive, RuleMissing, RuleWrong
 from messages.case import case
 
 
@@ -289,3 +291,55 @@ def elementwise_over_axes_that_do_not_broadcast():
     outer = Primitive("outer", batching="vmap")
     outer.def_impl(impl)
     yield lambda x: jax.vmap(outer)(x[None], x[None]), [[[1, 2, 3], [2, 4, 6], [3, 6, 9]]]
+
+
+@case(
+    RuleMissing,
+    """
+    total: batching='vmap' needs an implementation that JAX can trace.
+      got:      the rules host, abstract_eval
+      expected: an impl, or a kernel and no host function; or another word
+      why:      'sequential' is one call per element, 'expand' one call with the batch axes in front of the operands
+      rule:     host at FILE:LINE
+      write:    total = Primitive('total', batching='sequential')
+    """,
+)
+def vmap_of_a_host_function():
+    def rules(total):
+        @total.def_host
+        def host(x):
+            return np.sum(x)
+
+        total.def_abstract_eval(lambda x: jax.ShapeDtypeStruct((), x.dtype))
+        return total
+
+    yield batched(rules(Primitive("total", batching="vmap")))
+
+    total = Primitive("total", batching="sequential")
+    yield batched(rules(total)), [6, 12]
+
+
+@case(
+    RuleMissing,
+    """
+    double: batching='vmap' needs an implementation that JAX can trace.
+      got:      the rules abstract_eval, lowering
+      expected: an impl, or a kernel and no host function; or another word
+      why:      'sequential' is one call per element, 'expand' one call with the batch axes in front of the operands
+      rule:     types at FILE:LINE
+      write:    double = Primitive('double', batching='sequential')
+    """,
+)
+def vmap_of_a_raw_lowering():
+    def rules(double):
+        @double.def_abstract_eval
+        def types(x):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype)
+
+        double.def_lowering(jaxprim.mlir.lower_fun(lambda x: [x + x], multiple_results=True))
+        return double
+
+    yield batched(rules(Primitive("double", batching="vmap")))
+
+    double = Primitive("double", batching="sequential")
+    yield batched(rules(double)), [[2, 4, 6], [4, 8, 12]]

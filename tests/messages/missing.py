@@ -369,7 +369,7 @@ def not_linear_in_that_operand():
 @case(
     RuleMissing,
     """
-    square: no implementation for platform 'cpu'.
+    square: not registered for cpu; registered: cuda.
       got:      the rule kernel[cuda]
       expected: a kernel for 'cpu', or an impl as fallback
       rule:     kernel at FILE:LINE
@@ -395,7 +395,7 @@ def no_implementation_for_platform():
 @case(
     RuleMissing,
     """
-    square: no implementation for platform 'cpu'.
+    square: not registered for cpu; registered: none.
       got:      the rule abstract_eval
       expected: a kernel for 'cpu', or an impl as fallback
       rule:     types at FILE:LINE

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
+from jaxprim._errors import RuleMissing, text
 from jaxprim._levels import Level, infer
 from jaxprim._rules import RuleSet
 from jaxprim.derive import implementation, vmapped
@@ -25,7 +26,12 @@ def word(rules: RuleSet) -> str:
         return "rule"
     if rules.batching_word is not None:
         return rules.batching_word
-    return "vmap" if rules.has("impl") or (rules.kernels() and not rules.has("host")) else "sequential"
+    return "vmap" if _is_traceable(rules) else "sequential"
+
+
+def _is_traceable(rules: RuleSet) -> bool:
+    """Whether JAX can look into the implementation on every platform that has one."""
+    return rules.has("impl") or (bool(rules.kernels()) and not rules.has("host"))
 
 
 def batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call) -> tuple[list[Any], list[Any]]:
@@ -53,11 +59,26 @@ def push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]
 
 def _push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
     how = word(call.rules)
+    if how == "vmap" and not _is_traceable(call.rules):
+        raise _no_vmap(call.rules)
     if how == "rule" and call.parent is not None:
         how = "vmap"  # of the program of the author's rule for the inner level
     if how == "vmap" and call.using == "host":
         how = "sequential"
     return call.push(_level(call, how, axis, avals, dims), how)
+
+
+def _no_vmap(rules: RuleSet) -> RuleMissing:
+    return RuleMissing(
+        text(
+            f"{rules.name}: batching='vmap' needs an implementation that JAX can trace.",
+            got=rules.listed,
+            expected="an impl, or a kernel and no host function; or another word",
+            why="'sequential' is one call per element, 'expand' one call with the batch axes in front of the operands",
+            rule=rules.implementation_author,
+            write=f"{rules.name} = Primitive('{rules.name}', batching='sequential')",
+        )
+    )
 
 
 def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Level:

@@ -19,7 +19,7 @@ from jaxprim._calls import Call
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, named, text
 from jaxprim._levels import axes_of, batch_program, batched_avals
 from jaxprim._results import Results, fit, read_avals, read_outputs, returned_avals
-from jaxprim._rules import Rule, call_author
+from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim.derive import vmapped
 
 # Host functions and foreign kernels lose the varying axes of their operands inside shard_map.
@@ -252,7 +252,7 @@ def implementation(call: Call, platform: str | None) -> Rule:
     if found is None:
         raise RuleMissing(
             text(
-                f"{rules.name}: no implementation for platform '{platform}'.",
+                f"{rules.name}: not registered for {platform}; registered: {', '.join(_platforms(rules)) or 'none'}.",
                 got=rules.listed,
                 expected=f"a kernel for '{platform}', or an impl as fallback",
                 rule=rules.implementation_author,
@@ -260,6 +260,10 @@ def implementation(call: Call, platform: str | None) -> Rule:
             )
         )
     return found
+
+
+def _platforms(rules: RuleSet) -> list[str]:
+    return sorted({*rules.kernels(), *(platform or "any" for platform in rules.lowerings())})
 
 
 # --------------------------------------------------------------------------------------------------------- programs

@@ -38,56 +38,85 @@ class Binding:
     results: tuple[Any, ...]
 
 
-def bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:
-    """Match operand types and attributes with a signature; raises `BadCall` with the name of what does not fit."""
-    if len(avals) != len(signature.operands):
-        raise BadCall(
-            text(
-                f"{name}: wrong number of operands.",
-                got=f"{len(avals)}",
-                expected=f"{len(signature.operands)}: {signature}",
-            )
+class _Misfit(Exception):
+    """What does not fit: a headline and facts, as `text` takes them."""
+
+    def __init__(self, headline: str, **facts: Any) -> None:
+        super().__init__(headline)
+        self.headline, self.facts = headline, facts
+
+
+def bind(
+    name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any], made: str | None = None
+) -> Binding:
+    """Match operand types and attributes with a signature; raises `BadCall` with the name of what does not fit.
+
+    Args:
+        name: what messages call the kernel.
+        signature: what it takes.
+        avals: the types of the operands.
+        given: the attributes.
+        made: where the kernel was made, for messages.
+    """
+    try:
+        return _bind(name, signature, avals, given)
+    except _Misfit as misfit:
+        raise BadCall(text(f"{name}: {misfit.headline}", made=made, **misfit.facts)) from None
+
+
+def _bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:
+    by_keyword = [array.name for array in signature.operands if array.name in given]
+    if by_keyword:
+        raise _Misfit(
+            f"operand '{by_keyword[0]}' is given by keyword.",
+            got=f"{by_keyword[0]}=...",
+            expected=f"operands by position, attributes by keyword: {signature}",
+            write=f"{name}({', '.join(array.name for array in signature.operands)})",
         )
-    resolved = signature.resolve(_types(name, signature, avals))
+    if len(avals) != len(signature.operands):
+        raise _Misfit(
+            "wrong number of operands.",
+            got=f"{len(avals)}",
+            expected=f"{len(signature.operands)}: {signature}",
+        )
+    resolved = signature.resolve(_types(signature, avals))
     for array, aval in zip(resolved.operands, avals, strict=True):
-        _check_dtype(name, array, aval)
+        _check_dtype(array, aval)
         _check_rank(name, array, aval)
-    found = _sizes(name, resolved, avals)
-    attributes = _attributes(name, resolved, given)
+    found = _sizes(resolved, avals)
+    attributes = _attributes(resolved, given)
     values = {**found, **{key: int(value) for key, value in attributes if value.dtype.kind in "iu"}}
-    batch = _batch(name, resolved, avals)
+    batch = _batch(resolved, avals)
     return Binding(
         resolved,
         values,
         batch,
         tuple(_spread(array, aval, len(batch)) for array, aval in zip(resolved.operands, avals, strict=True)),
         attributes,
-        tuple(_result(name, array, batch, values) for array in resolved.results),
+        tuple(_result(array, batch, values) for array in resolved.results),
     )
 
 
 # --------------------------------------------------------------------------------------------------------- operands
-def _types(name: str, signature: Signature, avals: Sequence[Any]) -> dict[str, str]:
+def _types(signature: Signature, avals: Sequence[Any]) -> dict[str, str]:
     """The dtype that each type variable stands for; the first operand that has it decides."""
     found: dict[str, str] = {}
     for array, aval in zip(signature.operands, avals, strict=True):
         if array.dtype in signature.variables and not aval.weak_type:
-            found.setdefault(array.dtype, _named(name, array, aval))
+            found.setdefault(array.dtype, _named(array, aval))
     for array, aval in zip(signature.operands, avals, strict=True):
         if array.dtype in signature.variables:
-            found.setdefault(array.dtype, _named(name, array, aval))
+            found.setdefault(array.dtype, _named(array, aval))
     return found
 
 
-def _named(name: str, array: Array, aval: Any) -> str:
+def _named(array: Array, aval: Any) -> str:
     dtype = name_of(aval.dtype)
     if dtype is None:
-        raise BadCall(
-            text(
-                f"{name}: operand '{array.name}' has a dtype that kernels don't know.",
-                got=short(aval),
-                expected=f"one of {' '.join(DTYPES)}",
-            )
+        raise _Misfit(
+            f"operand '{array.name}' has a dtype that kernels don't know.",
+            got=short(aval),
+            expected=f"one of {' '.join(DTYPES)}",
         )
     return dtype
 
@@ -104,21 +133,26 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return "f" if dtype.kind == "V" else dtype.kind  # bfloat16
 
 
-def _check_dtype(name: str, array: Array, aval: Any) -> None:
+def _check_dtype(array: Array, aval: Any) -> None:
     if accepts(array, aval):
         return
     wanted = array.type.numpy
     needs_x64 = wanted.itemsize // (2 if wanted.kind == "c" else 1) == 8 and not jax.config.read("jax_enable_x64")
-    raise BadCall(
-        text(
-            f"{name}: operand '{array.name}' has another dtype than the signature says.",
+    if _jax.is_key(aval):
+        raise _Misfit(
+            f"operand '{array.name}' is a PRNG key.",
             got=short(aval),
-            expected=str(array),
-            why="JAX has no 64-bit types unless they are switched on" if needs_x64 else None,
-            write='jax.config.update("jax_enable_x64", True)'
-            if needs_x64
-            else f"{array.name}.astype('{wanted.name}')  # or {name_of(aval.dtype) or aval.dtype} in the signature",
+            expected=f"{array}",
+            write=f"jax.random.key_data({array.name})  # u32[..., 2] in the signature",
         )
+    raise _Misfit(
+        f"operand '{array.name}' has another dtype than the signature says.",
+        got=short(aval),
+        expected=str(array),
+        why="JAX has no 64-bit types unless they are switched on" if needs_x64 else None,
+        write='jax.config.update("jax_enable_x64", True)'
+        if needs_x64
+        else f"{array.name}.astype('{wanted.name}')  # or {name_of(aval.dtype) or aval.dtype} in the signature",
     )
 
 
@@ -128,17 +162,15 @@ def _check_rank(name: str, array: Array, aval: Any) -> None:
         return
     axes = f"{len(array.dims)} axes" if len(array.dims) != 1 else "1 axis"
     more = f"{array.dtype}[{', '.join(['...', *array.dims])}]"
-    raise BadCall(
-        text(
-            f"{name}: operand '{array.name}' has the wrong rank.",
-            got=f"{short(aval)}, rank {len(aval.shape)}",
-            expected=f"{array}, {axes}" + (" or more" if array.batched else ""),
-            write=f"jax.vmap({name})  # or {more} in the signature: batch axes before its own" if extra > 0 else None,
-        )
+    raise _Misfit(
+        f"operand '{array.name}' has the wrong rank.",
+        got=f"{short(aval)}, rank {len(aval.shape)}",
+        expected=f"{array}, {axes}" + (" or more" if array.batched else ""),
+        write=f"jax.vmap({name})  # or {more} in the signature: batch axes before its own" if extra > 0 else None,
     )
 
 
-def _sizes(name: str, signature: Signature, avals: Sequence[Any]) -> dict[str, int]:
+def _sizes(signature: Signature, avals: Sequence[Any]) -> dict[str, int]:
     found: dict[str, int] = {}
     said_by: dict[str, str] = {}
     for array, aval in zip(signature.operands, avals, strict=True):
@@ -147,12 +179,10 @@ def _sizes(name: str, signature: Signature, avals: Sequence[Any]) -> dict[str, i
             known = int(dim) if dim.isdigit() else found.setdefault(dim, size)
             if known != size:
                 origin = "" if dim.isdigit() else f" with {dim} = {known}, as operand '{said_by[dim]}' says"
-                raise BadCall(
-                    text(
-                        f"{name}: operand '{array.name}' has a size that does not fit the signature.",
-                        got=short(aval),
-                        expected=f"{array}{origin}",
-                    )
+                raise _Misfit(
+                    f"operand '{array.name}' has a size that does not fit the signature.",
+                    got=short(aval),
+                    expected=f"{array}{origin}",
                 )
             said_by.setdefault(dim, array.name)
     return found
@@ -162,18 +192,16 @@ def _extra(array: Array, aval: Any) -> tuple[int, ...]:
     return tuple(aval.shape[: len(aval.shape) - len(array.dims)])
 
 
-def _batch(name: str, signature: Signature, avals: Sequence[Any]) -> tuple[int, ...]:
+def _batch(signature: Signature, avals: Sequence[Any]) -> tuple[int, ...]:
     """The batch axes that the operands' `...` stand for, broadcast as NumPy does."""
     extras = {a.name: _extra(a, v) for a, v in zip(signature.operands, avals, strict=True) if a.batched}
     try:
         return np.broadcast_shapes(*extras.values())
     except ValueError:
-        raise BadCall(
-            text(
-                f"{name}: the batch axes of its operands do not fit each other.",
-                got=", ".join(f"{key}: {list(shape)}" for key, shape in extras.items()),
-                expected="axes of the same size, or of size 1, counted from the last",
-            )
+        raise _Misfit(
+            "the batch axes of its operands do not fit each other.",
+            got=", ".join(f"{key}: {list(shape)}" for key, shape in extras.items()),
+            expected="axes of the same size, or of size 1, counted from the last",
         ) from None
 
 
@@ -183,58 +211,46 @@ def _spread(array: Array, aval: Any, rank: int) -> tuple[int, ...]:
     return (*[1] * (rank - len(extra)), *aval.shape)
 
 
-def _result(name: str, array: Array, batch: tuple[int, ...], values: Mapping[str, int]) -> Any:
+def _result(array: Array, batch: tuple[int, ...], values: Mapping[str, int]) -> Any:
     own = tuple(sizes.evaluate(node, values) for node in array.expressions)
     if any(size < 0 for size in own):
-        raise BadCall(
-            text(
-                f"{name}: the result '{array.name}' would have a negative size.",
-                got=f"{array} = {array.dtype}{list(own)}",
-                expected="sizes of 0 or more",
-            )
+        raise _Misfit(
+            f"the result '{array.name}' would have a negative size.",
+            got=f"{array} = {array.dtype}{list(own)}",
+            expected="sizes of 0 or more",
         )
     return _jax.ShapedArray((*batch, *own), array.type.numpy)
 
 
 # ------------------------------------------------------------------------------------------------------- attributes
-def _attributes(name: str, signature: Signature, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _attributes(signature: Signature, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     known = {attribute.name for attribute in signature.attributes}
     unknown = [key for key in given if key not in known]
     if unknown:
-        raise BadCall(
-            text(
-                f"{name}: unknown attribute '{unknown[0]}'.",
-                got=f"{unknown[0]}=...",
-                expected=f"attributes {', '.join(sorted(known)) or 'none'}: {signature}",
-            )
+        raise _Misfit(
+            f"unknown attribute '{unknown[0]}'.",
+            got=f"{unknown[0]}=...",
+            expected=f"attributes {', '.join(sorted(known)) or 'none'}: {signature}",
         )
-    return tuple((row.name, _attribute(name, row, given.get(row.name, row.default))) for row in signature.attributes)
+    return tuple((row.name, _attribute(row, given.get(row.name, row.default))) for row in signature.attributes)
 
 
-def _attribute(name: str, row: Attribute, value: Any) -> Any:
+def _attribute(row: Attribute, value: Any) -> Any:
     if value is None:
-        raise BadCall(
-            text(f"{name}: the attribute '{row.name}' is missing.", expected=str(row), write=f"{row.name}=...")
-        )
+        raise _Misfit(f"the attribute '{row.name}' is missing.", expected=str(row), write=f"{row.name}=...")
     if isinstance(value, _jax.Tracer):
-        raise BadCall(
-            text(
-                f"{name}: the attribute '{row.name}' is a traced value.",
-                got=f"{short(value.aval)} (traced)",
-                expected=f"a number that is known while tracing, for {row}",
-                why="attributes are part of the compiled program; a traced value must be an operand",
-                write=f"(..., {row.name}: {row.dtype}) -> ...  # before the `;`, so that it is an operand",
-            )
+        raise _Misfit(
+            f"the attribute '{row.name}' is a traced value.",
+            got=f"{short(value.aval)} (traced)",
+            expected=f"a number that is known while tracing, for {row}",
+            why="attributes are part of the compiled program; a traced value must be an operand",
+            write=f"(..., {row.name}: {row.dtype}) -> ...  # before the `;`, so that it is an operand",
         )
     number = np.asarray(value)
     wanted = row.type.numpy
     fits = number.shape == () and number.dtype.kind in "biuf" and (number.dtype.kind != "f" or wanted.kind == "f")
     if not fits or (wanted.kind in "iub" and int(number) != int(_cast(number, wanted))):
-        raise BadCall(
-            text(
-                f"{name}: the attribute '{row.name}' has a value that does not fit.", got=repr(value), expected=str(row)
-            )
-        )
+        raise _Misfit(f"the attribute '{row.name}' has a value that does not fit.", got=repr(value), expected=str(row))
     return _cast(number, wanted)
 
 

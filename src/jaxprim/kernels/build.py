@@ -166,7 +166,22 @@ def library(source: Source) -> tuple[ctypes.CDLL, str]:
     if not alias.exists():
         with contextlib.suppress(FileExistsError):  # another process made it
             alias.hardlink_to(folder / "kernel.so")
-    return ctypes.CDLL(str(alias)), f"{found}.{mark}"
+    return _loaded(source, alias), f"{found}.{mark}"
+
+
+def _loaded(source: Source, path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelError(
+            text(
+                f"{source.name}: its library cannot be loaded.",
+                got=str(error).rpartition(".so: ")[2],
+                expected="a library in which every symbol is defined, and which finds those that it is linked with",
+                why="a function is declared that no source defines, or its library is named nowhere",
+                write="libraries=['m']  # what the source needs: a name as after -l, or a path",
+            )
+        ) from None
 
 
 def _is_fresh(folder: Path) -> bool:
@@ -183,13 +198,30 @@ def _digest(path: Path) -> str:
 
 
 def _build_once(source: Source, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder.parent)
     with _extra("filelock").FileLock(f"{folder}.lock"):  # another process may be compiling the same
         if _is_fresh(folder):
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
             _compile(source, Path(work))
             _publish(Path(work), folder)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise KernelError(
+            text(
+                "compiled kernels cannot be kept.",
+                got=f"{shorten(str(folder))}, which cannot be written to",
+                expected="a folder that this user may write to",
+                write="JAXPRIM_CACHE=/path/to/a/folder  # in the environment",
+            )
+        )
 
 
 def _publish(work: Path, folder: Path) -> None:

@@ -24,6 +24,7 @@ from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target
 from jaxprim.kernels.handler import LOCK, Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
+from jaxprim.kernels.options import threads_of
 from jaxprim.kernels.signature import Array, Attribute, Signature, parse
 from jaxprim.kernels.sizes import local, to_python
 
@@ -74,7 +75,7 @@ def numba(
         "address",
         status=True,
         meanings=meanings,
-        threads=1 if is_parallel else 0 if threads is None else threads,
+        threads=1 if is_parallel else threads_of(threads),
         exclusive=is_parallel,
     )
     if found.elementwise:
@@ -109,6 +110,7 @@ def _style(name: str, signature: Signature, count: int) -> str:
             got=f"{count} arguments",
             expected=f"{inputs}, if it returns its results, or {inputs + len(signature.results)}, if it writes them: "
             f"{signature}",
+            made=frames.origin(),
         )
     )
 
@@ -125,7 +127,7 @@ class _Elementwise(Kernel):
         super().__init__(name, signature, self._flat.target, origin=frames.origin())
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        found = bind(self.name, self.signature, self._avals(operands), attributes)
+        found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
         flat = [
             jnp.broadcast_to(settle(operand, array.type.numpy, shape), found.batch).reshape(-1)
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)

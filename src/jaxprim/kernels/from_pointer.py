@@ -17,6 +17,7 @@ from jaxprim.kernels.build import Source
 from jaxprim.kernels.from_source import meanings, register
 from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler
 from jaxprim.kernels.kernel import Kernel, Target
+from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import Signature, parse
 
@@ -45,7 +46,7 @@ def c_function(
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the type of sizes, ``"i64"`` or ``"i32"``.
         status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
-            ``{1: "the matrix is singular"}``.
+            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments it is that one.
         threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
         order: ``"F"`` for arrays in Fortran order.
         name: what messages call it.
@@ -65,12 +66,22 @@ def c_function(
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
     call = Function(
-        name, "address", arguments, sizes, status is not False, meanings(status), 0 if threads is None else threads
+        name,
+        "address",
+        arguments,
+        one_of("sizes", sizes, SIZES),
+        status is not False and "&status" not in (arguments or ""),
+        meanings(status),
+        threads_of(threads),
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)
     return Kernel(
-        name, found, lambda resolved: pointer_target(resolved, call, pointer), origin=frames.origin(), order=order
+        name,
+        found,
+        lambda resolved: pointer_target(resolved, call, pointer),
+        origin=frames.origin(),
+        order=one_of("order", order, ORDERS),
     )
 
 

@@ -15,6 +15,7 @@ from jaxprim.kernels.build import Source
 from jaxprim.kernels.handler import SYMBOL, Function, prototype
 from jaxprim.kernels.handler import handler as handler_source
 from jaxprim.kernels.kernel import Kernel, Target
+from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of, words_of
 from jaxprim.kernels.signature import Signature, parse
 
 Sources = str | Path | Sequence[str | Path]
@@ -111,11 +112,12 @@ class Options:
         include: Sequence[str | Path],
         libraries: Sequence[str],
     ) -> None:
-        self.language, self.handler, self.arguments, self.sizes, self.order = language, handler, arguments, sizes, order
+        self.language, self.handler, self.arguments = language, handler, arguments
+        self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
         self.meanings = meanings(status or {})
-        self.threads = 0 if threads is None else threads
-        self.flags, self.libraries = tuple(flags), tuple(libraries)
-        self.include = tuple(Path(folder).absolute() for folder in include)
+        self.threads = threads_of(threads)
+        self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
+        self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     @property
     def platform(self) -> str:
@@ -231,6 +233,7 @@ def _only_function(main: str) -> str:
             "which function of the source is the kernel?",
             got=f'extern "C" functions {", ".join(names)}' if names else 'no extern "C" function',
             expected="its name before the signature",
+            made=frames.origin(),
             write=f'"{names[0] if names else "my_function"}(x: f32[n]) -> f32[n]"',
         )
     )
@@ -244,5 +247,6 @@ def _refuse_values_on_device(signature: Signature, options: Options) -> None:
                     f"a CUDA kernel cannot pass '{array.name}' by value: it lies in the device's memory.",
                     got=f"{array.name}: {array}",
                     expected=f"a pointer, {array.name}: {array.dtype}[], or an attribute, after the `;`",
+                    made=frames.origin(),
                 )
             )

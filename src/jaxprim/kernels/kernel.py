@@ -22,6 +22,7 @@ from jaxprim._avals import complete, equalize_varying
 from jaxprim._errors import BadCall, RuleMissing, text
 from jaxprim._signature import typed
 from jaxprim.kernels.binding import bind
+from jaxprim.kernels.dtypes import DTYPES
 from jaxprim.kernels.signature import Signature
 
 Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: 0.0 and -0.0 are two programs
@@ -68,20 +69,55 @@ class Kernel:
         self.__doc__ = f"{signature}, a kernel for {platform}"
 
     def __call__(self, *operands: Any, **attributes: Any) -> Any:
-        """Run it: eagerly, or as part of a trace."""
+        """Run it: eagerly, or as part of a trace.
+
+        Raises:
+            BadCall: an operand or attribute does not fit the signature. Nothing was run.
+            KernelError: it can't be compiled or loaded.
+            RuleMissing: the program is for a platform that the kernel is not for.
+            jax.errors.JaxRuntimeError: the kernel threw, or returned a status. Inside a function of your own that is
+                jitted, JAX raises it as `ValueError` if that function ran well before.
+        """
         try:
             if not _jax.trace_state_clean():
                 return self._apply(operands, attributes)
             return self._eager(attributes)(*operands)
         except TypeError as error:
             if not isinstance(error, BadCall):  # names the operand or attribute, if that is the reason
-                bind(self.name, self.signature, self._avals(operands), attributes)
+                bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
+            raise
+        except ValueError as error:
+            if _jax.is_runtime_error(error):
+                raise jax.errors.JaxRuntimeError(str(error)) from None
             raise
 
     def build(self, **types: str) -> Kernel:
         """Compile and load it now, not at its first use. Type variables by name: ``kernel.build(T="f32")``."""
-        self.target(self.signature.resolve(types))
+        self.target(self._resolved(types))
         return self
+
+    def export_checks(self, **types: str) -> tuple[Any, ...]:
+        """What ``jax.export.export(..., disabled_checks=...)`` needs for a program that has this kernel.
+
+        The exported program holds the kernel's name, not its code: the process that runs it must have made the same
+        kernel, and built it with `build`. A function that is known by its address alone (`c_function`, `numba`) has
+        another in each process, which refuses such a program.
+        """
+        return (jax.export.DisabledSafetyCheck.custom_call(self.target(self._resolved(types)).name),)
+
+    def _resolved(self, types: Mapping[str, str]) -> Signature:
+        variables = self.signature.variables
+        if set(types) == set(variables) and all(dtype in DTYPES for dtype in types.values()):
+            return self.signature.resolve(dict(types))
+        raise BadCall(
+            text(
+                f"{self.name}: its type variables must be given.",
+                got=", ".join(f"{name}={dtype!r}" for name, dtype in types.items()) or "none",
+                expected=f"{', '.join(variables) or 'none'}, each one of {' '.join(DTYPES)}: {self.signature}",
+                made=self.origin,
+                write=f"{self.name}.build({', '.join(name + '=' + repr('f32') for name in variables)})",
+            )
+        )
 
     def target(self, signature: Signature) -> Target:
         """What it is registered as for a signature without type variables; compiled if it is not yet."""
@@ -99,10 +135,10 @@ class Kernel:
 
     def _avals(self, operands: Sequence[Any]) -> list[Any]:
         names = [array.name for array in self.signature.operands]
-        return [_aval(self.name, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)]
+        return [_aval(self, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)]
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        found = bind(self.name, self.signature, self._avals(operands), attributes)
+        found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
         leaves = [
             settle(operand, array.type.numpy, shape)
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
@@ -133,15 +169,16 @@ def _python_signature(signature: Signature) -> inspect.Signature:
     return inspect.Signature([*operands, *attributes])
 
 
-def _aval(kernel: str, name: str, operand: Any) -> Any:
+def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
     try:
         return _jax.typeof(operand)
     except (TypeError, ValueError):
         raise BadCall(
             text(
-                f"{kernel}: operand '{name}' is no array.",
+                f"{kernel.name}: operand '{name}' is no array.",
                 got=f"a {type(operand).__name__}",
                 expected="an array or a number",
+                made=kernel.origin,
             )
         ) from None
 
@@ -216,9 +253,10 @@ def _layout(kernel: Kernel, array: Any, rank: int) -> tuple[int, ...]:
 def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
     return RuleMissing(
         text(
-            f"{kernel.name}: this kernel does not run on platform '{platform}'.",
+            f"{kernel.name}: not registered for {platform}; registered: {kernel.platform}.",
             got=f"a program for {platform}",
-            expected=f"a program for {kernel.platform}, which the kernel is for",
+            expected=f"a program for {kernel.platform}, which this kernel is for",
+            made=kernel.origin,
             write=f"p.def_kernel({kernel.name}, platform='{kernel.platform}')  # beside an impl for other platforms",
         )
     )
@@ -231,6 +269,7 @@ def _no_derivative(*_: Any, **params: Any) -> Any:
             f"{params['kernel'].name}: a kernel has no derivative of its own.",
             got="a kernel under differentiation",
             expected="a Primitive with a JVP or VJP rule, whose implementation the kernel is",
+            made=params["kernel"].origin,
             write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
         )
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxprim._errors import BadCall, KernelError, text
+from jaxprim.kernels import frames
 
 
 # ---------------------------------------------------------------------------------------------------------- addresses
@@ -24,6 +25,7 @@ def address_of(pointer: Any) -> int:
             got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
             expected="a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a "
             "numba cfunc, or an address that is not 0",
+            made=frames.origin(),
         )
     )
 
@@ -125,6 +127,7 @@ def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
             f"{name}: the function takes other arguments than the signature says.",
             got=f"({', '.join(passed)})",
             expected=prototype,
+            made=frames.origin(),
             write="c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments",
         )
     )

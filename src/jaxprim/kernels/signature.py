@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from jaxprim._errors import KernelError, text
-from jaxprim.kernels import sizes
+from jaxprim.kernels import frames, sizes
 from jaxprim.kernels.dtypes import DTYPES, DType
 
 _NAME = r"[A-Za-z_]\w*"
@@ -254,6 +254,7 @@ def _unreadable(source: str, got: str, expected: str) -> KernelError:
             f"this signature can't be read: {' '.join(source.split())!r}",
             got=got,
             expected=expected,
+            made=frames.origin(),
             write='"(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example',
         )
     )

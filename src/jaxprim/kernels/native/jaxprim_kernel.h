@@ -26,7 +26,7 @@ namespace jaxprim {
 
 constexpr int kMaxAxes = 32;
 
-// An error that reaches Python as an exception.
+// An error that reaches Python as an exception, with the kernel's name before it.
 struct Refused : std::runtime_error {
   explicit Refused(const std::string& message, XLA_FFI_Error_Code code = XLA_FFI_Error_Code_INVALID_ARGUMENT)
       : std::runtime_error(message), code(code) {}
@@ -70,7 +70,7 @@ using Meaning = const char* (*)(int64_t code);
 
 class Call {
  public:
-  Call(const char* name, Meaning meaning, XLA_FFI_CallFrame* frame) : name_(name), meaning_(meaning), frame_(frame) {}
+  Call(Meaning meaning, XLA_FFI_CallFrame* frame) : meaning_(meaning), frame_(frame) {}
 
   void expect(int64_t operands, int64_t results, int64_t attributes) const {
     if (frame_->args.size != operands || frame_->rets.size != results || frame_->attrs.size != attributes)
@@ -101,14 +101,13 @@ class Call {
     return *static_cast<const T*>(scalar->value);
   }
 
-  [[noreturn]] void refuse(const std::string& what) const { throw Refused(std::string(name_) + ": " + what); }
+  [[noreturn]] void refuse(const std::string& what) const { throw Refused(what); }
 
   // A status that is not 0 is an error.
   void status(int64_t code) const {
     if (code == 0) return;
     const char* meaning = meaning_(code);
-    throw Refused(std::string(name_) + ": " +
-                      (meaning != nullptr ? meaning : "the kernel returned status " + std::to_string(code)),
+    throw Refused(meaning != nullptr ? meaning : "the kernel returned status " + std::to_string(code),
                   XLA_FFI_Error_Code_UNKNOWN);
   }
 
@@ -156,7 +155,6 @@ class Call {
     return true;
   }
 
-  const char* name_;
   Meaning meaning_;
   XLA_FFI_CallFrame* frame_;
 };
@@ -323,10 +321,12 @@ void invoke(const Call& call, Function function) {
 }
 
 // ------------------------------------------------------------------------------------------------------- the handler
-inline XLA_FFI_Error* make_error(const XLA_FFI_Api* api, XLA_FFI_Error_Code code, const char* message) {
+inline XLA_FFI_Error* make_error(const XLA_FFI_Api* api, const char* name, const std::string& what,
+                                 XLA_FFI_Error_Code code = XLA_FFI_Error_Code_UNKNOWN) {
+  const std::string message = std::string(name) + ": " + what;
   XLA_FFI_Error_Create_Args args{};
   args.struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE;
-  args.message = message;
+  args.message = message.c_str();
   args.errc = code;
   return api->XLA_FFI_Error_Create(&args);
 }
@@ -348,14 +348,14 @@ template <class Body>
 XLA_FFI_Error* handle(const char* name, Meaning meaning, XLA_FFI_CallFrame* frame, Body body) {
   if (answer_metadata(frame)) return nullptr;
   try {
-    body(Call(name, meaning, frame));
+    body(Call(meaning, frame));
     return nullptr;
   } catch (const Refused& error) {
-    return make_error(frame->api, error.code, error.what());
+    return make_error(frame->api, name, error.what(), error.code);
   } catch (const std::exception& error) {
-    return make_error(frame->api, XLA_FFI_Error_Code_UNKNOWN, (std::string(name) + ": " + error.what()).c_str());
+    return make_error(frame->api, name, error.what());
   } catch (...) {
-    return make_error(frame->api, XLA_FFI_Error_Code_UNKNOWN, (std::string(name) + ": the kernel threw").c_str());
+    return make_error(frame->api, name, "the kernel threw");
   }
 }
 

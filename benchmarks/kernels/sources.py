@@ -1,0 +1,142 @@
+"""The same kernels twice: as jaxprim takes them, and as handlers for XLA's FFI that are written, compiled and registered by hand."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim import Primitive, kernels
+from jaxprim.kernels import build
+
+AXPY = """
+#include <cstdint>
+extern "C" void axpy(const float* x, float a, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = a * x[i] + 1;
+}
+"""
+RMS_NORM = """
+#include <cmath>
+#include <cstdint>
+static void rms_norm(const float* x, const float* w, float eps, int64_t d, float* y) {
+  float sum = 0;
+  for (int64_t j = 0; j < d; ++j) sum += x[j] * x[j];
+  const float r = 1 / std::sqrt(sum / d + eps);
+  for (int64_t j = 0; j < d; ++j) y[j] = x[j] * r * w[j];
+}
+static void rms_norm_back(const float* x, const float* w, const float* g, float eps, int64_t d, float* x_bar, float* w_bar) {
+  float squares = 0, dot = 0;
+  for (int64_t j = 0; j < d; ++j) squares += x[j] * x[j];
+  const float r = 1 / std::sqrt(squares / d + eps);
+  for (int64_t j = 0; j < d; ++j) dot += g[j] * w[j] * x[j] * r;
+  for (int64_t j = 0; j < d; ++j) {
+    x_bar[j] = r * (g[j] * w[j] - x[j] * r * dot / d);
+    w_bar[j] = g[j] * x[j] * r;
+  }
+}
+"""
+HANDLERS = """
+#include "xla/ffi/api/ffi.h"
+namespace ffi = xla::ffi;
+using In = ffi::Buffer<ffi::F32>;
+using Out = ffi::ResultBuffer<ffi::F32>;
+
+static ffi::Error Axpy(In x, float a, Out y) {
+  axpy(x.typed_data(), a, x.element_count(), y->typed_data());
+  return ffi::Error::Success();
+}
+XLA_FFI_DEFINE_HANDLER_SYMBOL(AxpyHandler, Axpy, ffi::Ffi::Bind().Arg<In>().Attr<float>("a").Ret<In>());
+
+static ffi::Error Forward(In x, In w, float eps, Out y) {
+  const int64_t d = w.element_count(), n = x.element_count() / d;
+  for (int64_t i = 0; i < n; ++i) rms_norm(x.typed_data() + i * d, w.typed_data(), eps, d, y->typed_data() + i * d);
+  return ffi::Error::Success();
+}
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    ForwardHandler, Forward, ffi::Ffi::Bind().Arg<In>().Arg<In>().Attr<float>("eps").Ret<In>());
+
+static ffi::Error Backward(In x, In w, In g, float eps, Out x_bar, Out w_bar) {
+  const int64_t d = w.element_count(), n = x.element_count() / d;
+  for (int64_t i = 0; i < n; ++i)
+    rms_norm_back(x.typed_data() + i * d, w.typed_data(), g.typed_data() + i * d, eps, d, x_bar->typed_data() + i * d,
+                  w_bar->typed_data() + i * d);
+  return ffi::Error::Success();
+}
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    BackwardHandler, Backward,
+    ffi::Ffi::Bind().Arg<In>().Arg<In>().Arg<In>().Attr<float>("eps").Ret<In>().Ret<In>());
+"""
+
+
+# --------------------------------------------------------------------------------------------------------- by hand
+def library() -> ctypes.CDLL:
+    """The handlers, registered by hand."""
+    made, _ = build.library(build.Source("by_hand", AXPY + RMS_NORM + HANDLERS))
+    for name in ("AxpyHandler", "ForwardHandler", "BackwardHandler"):
+        jax.ffi.register_ffi_target(f"by_hand.{name}", jax.ffi.pycapsule(getattr(made, name)), platform="cpu")
+    return made
+
+
+def axpy_by_hand(x: Any) -> Any:
+    return jax.ffi.ffi_call("by_hand.AxpyHandler", jax.ShapeDtypeStruct(x.shape, x.dtype))(x, a=np.float32(0.5))
+
+
+@jax.custom_vjp
+def rms_norm_by_hand(x: Any, w: Any) -> Any:
+    out = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.ffi.ffi_call("by_hand.ForwardHandler", out)(x, w, eps=np.float32(1e-6))
+
+
+def _backward_by_hand(residuals: Any, g: Any) -> Any:
+    x, w = residuals
+    out = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    x_bar, w_bar = jax.ffi.ffi_call("by_hand.BackwardHandler", (out, out))(x, w, g, eps=np.float32(1e-6))
+    return x_bar, jnp.sum(w_bar, 0)
+
+
+rms_norm_by_hand.defvjp(lambda x, w: (rms_norm_by_hand(x, w), (x, w)), _backward_by_hand)
+
+
+# --------------------------------------------------------------------------------------------------------- jaxprim
+def axpy_cpp() -> Any:
+    kernel = kernels.cpp(AXPY, "(x: f32[n]; a: f32) -> f32[n]")
+    return lambda x: kernel(x, a=0.5)
+
+
+def axpy_pointer(made: ctypes.CDLL) -> Any:
+    kernel = kernels.c_function(made.axpy, "(x: f32[n]; a: f32) -> f32[n]")
+    return lambda x: kernel(x, a=0.5)
+
+
+def axpy_numba() -> Any:
+    def axpy(x, a, y):
+        for i in range(len(x)):
+            y[i] = a * x[i] + 1
+
+    kernel = kernels.numba(axpy, "(x: T[n]; a: T) -> T[n]")
+    return lambda x: kernel(x, a=0.5)
+
+
+def rms_norm() -> Primitive:
+    forward = kernels.cpp(RMS_NORM, "rms_norm(x: f32[..., d], w: f32[d]; eps: f32) -> f32[..., d]")
+    backward = kernels.cpp(
+        RMS_NORM,
+        "rms_norm_back(x: f32[..., d], w: f32[d], g: f32[..., d]; eps: f32) -> (x_bar: f32[..., d], w_bar: f32[..., d])",
+    )
+    op = Primitive("rms_norm")
+    op.def_impl(lambda x, w: forward(x, w, eps=1e-6))
+
+    @op.def_vjp
+    def _(primals):
+        x, w = primals
+
+        def pullback(g):
+            x_bar, w_bar = backward(x, w, jnp.asarray(g), eps=1e-6)
+            return x_bar, jnp.sum(w_bar, 0)
+
+        return op(x, w), pullback
+
+    return op
