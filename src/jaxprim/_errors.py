@@ -46,8 +46,8 @@ def source_of(fn: Callable[..., Any]) -> str:
     while hasattr(target, "func"):  # functools.partial
         target = target.func
     code = getattr(target, "__code__", None)
-    if code is None:
-        return f"<{getattr(target, '__name__', type(target).__name__)}>"
+    if code is None:  # a kernel knows where it was made
+        return getattr(target, "origin", "") or f"<{getattr(target, '__name__', type(target).__name__)}>"
     return f"{shorten(code.co_filename)}:{code.co_firstlineno}"
 
 
