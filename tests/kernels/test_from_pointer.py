@@ -158,6 +158,19 @@ def test_the_signature_must_be_that_of_the_pointer():
             kernels.c_function(special["__pyx_fuse_1jv"], signature)
 
 
+def test_the_result_must_be_that_of_the_pointer():
+    special = pytest.importorskip("scipy.special.cython_special").__pyx_capi__
+    with pytest.raises(BadCall, match="the function returns another type than the signature says"):
+        kernels.c_function(special["j0"], "(x: f64) -> f32")
+
+
+def test_a_type_variable_is_no_way_around_the_prototype():
+    special = pytest.importorskip("scipy.special.cython_special").__pyx_capi__
+    bessel = kernels.c_function(special["j0"], "(x: T) -> T")
+    with pytest.raises(BadCall, match="the function takes other arguments than the signature says"):
+        bessel(np.ones(2, np.float32))
+
+
 @pytest.mark.parametrize("pointer", [None, 0, "cosine", np.cos, True])
 def test_what_is_no_c_function_is_refused(pointer):
     with pytest.raises(KernelError, match="something that is no C function"):

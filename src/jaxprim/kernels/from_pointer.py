@@ -15,7 +15,7 @@ from jaxprim.kernels.arguments import Layout, default_order
 from jaxprim.kernels.arguments import arguments as passed_arguments
 from jaxprim.kernels.build import Source
 from jaxprim.kernels.from_source import meanings, register
-from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler
+from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler, returned
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import Signature, parse
@@ -69,17 +69,21 @@ def c_function(
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)
-    return Kernel(
-        name, found, lambda resolved: pointer_target(resolved, call, pointer), origin=frames.origin(), order=order
-    )
+
+    def load(resolved: Signature) -> Target:
+        _check(resolved, call, prototype)
+        return pointer_target(resolved, call, pointer)
+
+    return Kernel(name, found, load, origin=frames.origin(), order=order)
 
 
 def _check(signature: Signature, call: Function, prototype: str | None) -> None:
-    """Tell at once what is wrong with a signature."""
+    """Tell what is wrong with a signature."""
     handler(signature, call)
     if prototype is not None:
         passed = [argument.type for argument in passed_arguments(signature, call.arguments, Layout(call.size))]
         pointers.check_prototype(call.name, prototype, passed)
+        pointers.check_returned(call.name, prototype, returned(signature, call))
 
 
 def pointer_target(signature: Signature, call: Function, pointer: Any, **attributes: Any) -> Target:
