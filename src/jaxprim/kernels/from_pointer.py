@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import secrets
 from collections.abc import Mapping
 from functools import cache
@@ -45,7 +46,7 @@ def c_function(
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the type of sizes, ``"i64"`` or ``"i32"``.
         status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
-            ``{1: "the matrix is singular"}``.
+            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments, the integer is that one.
         threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
         order: ``"F"`` for arrays in Fortran order.
         name: what messages call it.
@@ -64,8 +65,9 @@ def c_function(
     prototype = pointers.declared(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
+    returns_status = status is not False and not re.search(r"&\s*status\b", arguments or "")
     call = Function(
-        name, "address", arguments, sizes, status is not False, meanings(status), 0 if threads is None else threads
+        name, "address", arguments, sizes, returns_status, meanings(status), 0 if threads is None else threads
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)

@@ -132,7 +132,8 @@ def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
 
 def check_returned(name: str, prototype: str, kind: str) -> None:
     """Refuse a signature whose result is not what a function with this prototype returns; what it ignores may be any."""
-    if kind == "void" or _may_be_same(prototype.partition("(")[0], kind):
+    wanted = prototype.partition("(")[0].strip()
+    if kind == "void" or (wanted != "void" and _may_be_same(wanted, kind)):
         return
     raise BadCall(
         text(
