@@ -107,6 +107,11 @@ def fit(points, values, steps=12):
     return jnp.exp(parameters), jnp.linalg.norm(gradient(parameters))
 
 
+def milliseconds(fn, *operands):
+    jax.block_until_ready(fn(*operands))
+    return 1e3 * min(timeit.repeat(lambda: jax.block_until_ready(fn(*operands)), number=200, repeat=5)) / 200
+
+
 def main():
     jax.config.update("jax_enable_x64", True)
     points = jnp.linspace(0.0, 4.0, 60)
@@ -117,10 +122,8 @@ def main():
     print(f"  smoothness {smoothness:.3f}, length {length:.3f}, gradient {slope:.1e}")
     x = jnp.linspace(0.1, 2.0, 4)
     for name, op in {"by its address": jv, "through Python": jv.use("host")}.items():
-        call = jax.jit(lambda x, op=op: op(jnp.full_like(x, 0.5), x))
-        run = lambda call=call: jax.block_until_ready(call(x))
-        run()
-        print(f"  jv of 4 numbers {name}: {1e6 * min(timeit.repeat(run, number=200, repeat=5)) / 200:.0f} us")
+        time = milliseconds(jax.jit(lambda x, op=op: op(jnp.full_like(x, 0.5), x)), x)
+        print(f"  jv of 4 numbers {name}: {1e3 * time:.0f} us")
     for op in (jv, kv):
         print(op.explain())
         print(op.check())

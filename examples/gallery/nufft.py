@@ -175,6 +175,11 @@ def locate(data, points, strengths, steps=8):
     return points, jax.lax.complex(*parts)
 
 
+def milliseconds(fn, *operands):
+    jax.block_until_ready(fn(*operands))
+    return 1e3 * min(timeit.repeat(lambda: jax.block_until_ready(fn(*operands)), number=3, repeat=3)) / 3
+
+
 def main():
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
@@ -190,12 +195,8 @@ def main():
     many, weights = jnp.asarray(rng.uniform(-3, 3, (2000, 2))), jnp.ones(2000, complex)
     for name, op in {"nufft1": nufft1, "a matrix": direct}.items():
         energy = lambda x, c, op=op: jnp.sum(jnp.abs(op(x, c, modes=(48, 48))) ** 2)
-        gradient = jax.jit(jax.grad(energy, (0, 1)))
-        run = lambda gradient=gradient: jax.block_until_ready(gradient(many, weights))
-        run()
-        print(
-            f"  gradient in 2000 points and strengths, 48 x 48 frequencies, {name}: {1e3 * min(timeit.repeat(run, number=1, repeat=3)):.0f} ms"
-        )
+        time = milliseconds(jax.jit(jax.grad(energy, (0, 1))), many, weights)
+        print(f"  gradient in 2000 points and strengths, 48 x 48 frequencies, {name}: {time:.0f} ms")
     for op in (nufft1, nufft2):
         print(op.explain())
         print(op.check())
