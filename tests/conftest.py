@@ -5,6 +5,7 @@ Warnings are errors in pyproject.toml.
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 
@@ -48,3 +49,17 @@ def jax_defaults() -> Iterator[None]:
     """JAX as a user has it: for code that others wrote, which may promote and broadcast."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), jax.enable_checks(False):
         yield
+
+
+@pytest.fixture(scope="session")
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Kernels compile into a folder of the test run alone, which its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    # With pytest-xdist, each worker's base folder lies in the run's.
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    before = os.environ.get("JAXPRIM_CACHE")
+    os.environ["JAXPRIM_CACHE"] = str(shared / "kernels")
+    yield os.environ["JAXPRIM_CACHE"]
+    os.environ.pop("JAXPRIM_CACHE")
+    if before is not None:
+        os.environ["JAXPRIM_CACHE"] = before

@@ -12,6 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxprim import _jax
 
 Dim = int | None
@@ -91,13 +94,18 @@ def batch_program(program: Any, level: Level, linear_from: int | None = None) ->
     def fit(*args: Any) -> list[Any]:
         inputs = [first_only(level.axis, x) if i in shared else x for i, x in enumerate(args)]
         outs = _jax.evaluate(batched, *inputs)
-        return [
-            _jax.move_dim(level.axis, src, dst, out, add=level.add)
-            for src, dst, out in zip(out_dims, level.out_dims, outs, strict=True)
-        ]
+        return [_fit(level, src, dst, out) for src, dst, out in zip(out_dims, level.out_dims, outs, strict=True)]
 
     avals = [_jax.batched_aval(level.axis, d, a) for d, a in zip(level.in_dims, _jax.in_avals(program), strict=True)]
     return _jax.trace(fit, avals, "batched")
+
+
+def _fit(level: Level, src: Dim, dst: Dim, out: Any) -> Any:
+    """An output with its batch dimension where the level wants it."""
+    if src is not None and dst is None and not level.add:
+        # The impl, from which the level was inferred, shows that all elements are the same; a kernel batches them.
+        return jax.lax.index_in_dim(out, 0, src, keepdims=False)
+    return _jax.move_dim(level.axis, src, dst, out, add=level.add)
 
 
 def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> frozenset[int]:
@@ -113,8 +121,6 @@ def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> froze
 
 def first_only(axis: Any, x: Any) -> Any:
     """A batch whose first element is ``x`` and whose other elements are zero."""
-    import jax.numpy as jnp
-
     return jnp.concatenate([x[None], jnp.zeros((axis.size - 1, *x.shape), x.dtype)])
 
 

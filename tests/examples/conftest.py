@@ -16,10 +16,11 @@ FOLDER = Path(__file__).parents[2] / "examples"
 
 def load(name: str) -> tuple[ModuleType, str]:
     """An example as a module, and what it printed while it was imported."""
-    known = sys.modules.get(f"examples_{name}")
+    module_name = f"examples_{name.replace('/', '_')}"
+    known = sys.modules.get(module_name)
     if known is not None:
         return known, known.printed
-    spec = importlib.util.spec_from_file_location(f"examples_{name}", FOLDER / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(module_name, FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -33,4 +34,5 @@ def load(name: str) -> tuple[ModuleType, str]:
 @pytest.fixture
 def example(request: pytest.FixtureRequest, jax_defaults: None) -> ModuleType:
     """The example that a test file is named after: tests/examples/test_kepler.py is about examples/kepler.py."""
-    return load(request.path.stem.removeprefix("test_"))[0]
+    folder = request.path.parent.relative_to(Path(__file__).parent)
+    return load((folder / request.path.stem.removeprefix("test_")).as_posix())[0]

@@ -118,6 +118,11 @@ def library():
       scratch[n - 1] = *x;
       *out = c + i + scratch[n - 1];
     }
+    extern "C" int returns_seven(const double* x, const int* n, double* out, int* status) {
+      for (int i = 0; i < *n; ++i) out[i] = 2 * x[i];
+      *status = *n > 2;
+      return 7;
+    }
     """
     return build.library(build.Source("library", source))[0]
 
@@ -132,6 +137,20 @@ def test_fortran_style_and_a_status(library):
     np.testing.assert_allclose(scale(np.ones(3), a=2), [2, 2, 2])
     with pytest.raises(jax.errors.JaxRuntimeError, match="scale: a is negative"):
         scale(np.ones(3), a=-1).block_until_ready()
+
+
+def test_a_status_argument_is_the_status_and_what_the_function_returns_is_not(library):
+    """A Fortran subroutine returns nothing; what is left where a result would be means nothing."""
+    status = kernels.c_function(
+        library.returns_seven,
+        "(x: f64[n]) -> f64[n]",
+        arguments="x, &n, out, &status",
+        sizes="i32",
+        status={1: "too long"},
+    )
+    assert status(np.ones(2)).tolist() == [2, 2]
+    with pytest.raises((RuntimeError, ValueError), match="returns_seven: too long"):
+        status(np.ones(3)).block_until_ready()
 
 
 def test_a_returned_number(library):
@@ -156,6 +175,19 @@ def test_the_signature_must_be_that_of_the_pointer():
     for signature in ("(f64) -> f64", "(f64, f32) -> f64", "(f64, c128) -> f64", "(x: f64[n], f64) -> f64"):
         with pytest.raises(BadCall, match="the function takes other arguments than the signature says"):
             kernels.c_function(special["__pyx_fuse_1jv"], signature)
+
+
+def test_the_result_must_be_that_of_the_pointer():
+    special = pytest.importorskip("scipy.special.cython_special").__pyx_capi__
+    with pytest.raises(BadCall, match="the function returns another type than the signature says"):
+        kernels.c_function(special["j0"], "(x: f64) -> f32")
+
+
+def test_a_type_variable_is_no_way_around_the_prototype():
+    special = pytest.importorskip("scipy.special.cython_special").__pyx_capi__
+    bessel = kernels.c_function(special["j0"], "(x: T) -> T")
+    with pytest.raises(BadCall, match="the function takes other arguments than the signature says"):
+        bessel(np.ones(2, np.float32))
 
 
 @pytest.mark.parametrize("pointer", [None, 0, "cosine", np.cos, True])

@@ -368,6 +368,16 @@ def another_prototype():
     pointers.check_prototype("jv", "double (double, double, int __pyx_skip_dispatch)", ["double"])
 
 
+@case(
+    """j0: the function returns another type than the signature says.
+  got:      float
+  expected: double (double, int __pyx_skip_dispatch)
+  why:      a result by value is converted by nobody"""
+)
+def another_returned_type():
+    pointers.check_returned("j0", "double (double, int __pyx_skip_dispatch)", "float")
+
+
 # ---------------------------------------------------------------------------------------------------------- compiling
 @case(
     """a kernel's source file can't be read.

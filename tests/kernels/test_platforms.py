@@ -90,6 +90,23 @@ def test_each_platform_gets_its_own(scale):
     assert "jaxprim.scale" not in on_tpu
 
 
+def test_a_result_that_all_elements_share_though_the_kernel_batches_it():
+    pair = Primitive("pair")
+    pair.def_impl(lambda x, w: (x + 1, x * w))
+    pair.def_kernel(lambda x, w: (x + 0 * w + 1, x * w), platform="cpu")
+    shared, product = jax.vmap(pair, (None, 0), (None, 0))(jnp.float32(2), jnp.arange(3.0))
+    assert shared == 3
+    assert product.tolist() == [0, 2, 4]
+
+
+@cxx
+def test_explain_says_where_a_kernel_was_made():
+    twice = Primitive("twice")
+    twice.def_kernel(kernels.cpp("void twice(const float* x, float* y) { *y = 2 * *x; }", "twice(x: f32[]) -> f32[]"),
+                     platform="cpu")  # fmt: skip
+    assert re.search(r"kernel\[cpu\] +given +tests/kernels/test_platforms.py:\d+", str(twice.explain()))
+
+
 @cxx
 @nvcc
 def test_export_for_several_platforms(scale):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import secrets
 from collections.abc import Mapping
 from functools import cache
@@ -15,7 +16,7 @@ from jaxprim.kernels.arguments import Layout, default_order
 from jaxprim.kernels.arguments import arguments as passed_arguments
 from jaxprim.kernels.build import Source
 from jaxprim.kernels.from_source import meanings, register
-from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler
+from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler, returned
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of
 from jaxprim.kernels.pointers import address_of
@@ -46,7 +47,7 @@ def c_function(
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the type of sizes, ``"i64"`` or ``"i32"``.
         status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
-            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments it is that one.
+            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments, the integer is that one.
         threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
         order: ``"F"`` for arrays in Fortran order.
         name: what messages call it.
@@ -65,32 +66,33 @@ def c_function(
     prototype = pointers.declared(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
+    returns_status = status is not False and not re.search(r"&\s*status\b", arguments or "")
     call = Function(
         name,
         "address",
         arguments,
         one_of("sizes", sizes, SIZES),
-        status is not False and "&status" not in (arguments or ""),
+        returns_status,
         meanings(status),
         threads_of(threads),
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)
-    return Kernel(
-        name,
-        found,
-        lambda resolved: pointer_target(resolved, call, pointer),
-        origin=frames.origin(),
-        order=one_of("order", order, ORDERS),
-    )
+
+    def load(resolved: Signature) -> Target:
+        _check(resolved, call, prototype)
+        return pointer_target(resolved, call, pointer)
+
+    return Kernel(name, found, load, origin=frames.origin(), order=one_of("order", order, ORDERS))
 
 
 def _check(signature: Signature, call: Function, prototype: str | None) -> None:
-    """Tell at once what is wrong with a signature."""
+    """Tell what is wrong with a signature."""
     handler(signature, call)
     if prototype is not None:
         passed = [argument.type for argument in passed_arguments(signature, call.arguments, Layout(call.size))]
         pointers.check_prototype(call.name, prototype, passed)
+        pointers.check_returned(call.name, prototype, returned(signature, call))
 
 
 def pointer_target(signature: Signature, call: Function, pointer: Any, **attributes: Any) -> Target:

@@ -80,7 +80,7 @@ def prototype(signature: Signature, function: Function) -> str:
     if function.cuda:
         passed.append(Argument("cudaStream_t", "stream"))
     named = [f"{argument.type} {_plain_name(argument.value, index)}" for index, argument in enumerate(passed)]
-    return f"{_returned(signature, function)} {function.name}({', '.join(named)})"
+    return f"{returned(signature, function)} {function.name}({', '.join(named)})"
 
 
 def _plain_name(value: str, index: int) -> str:
@@ -88,7 +88,8 @@ def _plain_name(value: str, index: int) -> str:
     return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
 
 
-def _returned(signature: Signature, function: Function) -> str:
+def returned(signature: Signature, function: Function) -> str:
+    """The C type that the author's function returns."""
     if signature.results[0].by_value:
         return str(signature.results[0].type.c_value)
     return "int" if function.status else "void"
@@ -96,11 +97,11 @@ def _returned(signature: Signature, function: Function) -> str:
 
 def _declaration(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
     types = ", ".join(argument.type for argument in passed)
-    returned = _returned(signature, function)
+    kind = returned(signature, function)
     if function.how == "linked":
-        return [f'extern "C" {returned} {function.name}({types});']
+        return [f'extern "C" {kind} {function.name}({types});']
     if function.how == "address":
-        return [f"using Function = {returned} (*)({types});"]
+        return [f"using Function = {kind} (*)({types});"]
     return []
 
 

@@ -133,6 +133,21 @@ def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
     )
 
 
+def check_returned(name: str, prototype: str, kind: str) -> None:
+    """Refuse a signature whose result is not what a function with this prototype returns; what it ignores may be any."""
+    wanted = prototype.partition("(")[0].strip()
+    if kind == "void" or (wanted != "void" and _may_be_same(wanted, kind)):
+        return
+    raise BadCall(
+        text(
+            f"{name}: the function returns another type than the signature says.",
+            got=kind,
+            expected=prototype,
+            why="a result by value is converted by nobody",
+        )
+    )
+
+
 def _may_be_same(wanted: str, passed: str) -> bool:
     (a, a_is_pointer), (b, b_is_pointer) = _plain(wanted), _plain(passed)
     return a_is_pointer == b_is_pointer and (a not in _KNOWN or b not in _KNOWN or a == b)
