@@ -25,6 +25,8 @@ LAYERS = (
     {"_use"},
     {"_calls"},
     {"_host"},
+    {"forms.*"},
+    {"forms"},
     {"derive.*"},
     {"derive"},
     {"_install"},

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import jax
 import numpy as np
 
-from jaxprim import _host, _jax, _rules, _trees, _use, derive
+from jaxprim import _host, _jax, _trees, _use, derive, forms
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._errors import BadCall, JaxprimError, named, shorten, text
@@ -408,9 +408,7 @@ class Primitive:
         """
         self._refuse_both("def_jvp", rule, per_operand)
         given = per_operand if rule is None else None
-        self.rules.give(
-            _rules.jvp_rule(self.rules, rule) if given is None else _rules.jvp_per_operand(self.rules, given)
-        )
+        self.rules.give(forms.jvp_rule(self.rules, rule) if given is None else forms.jvp_per_operand(self.rules, given))
         return rule
 
     @overload
@@ -458,11 +456,11 @@ class Primitive:
         if rule is None and not per_operand:
             return lambda rule: self.def_vjp(rule, surrogate=surrogate)
         if rule is None:
-            self.rules.give(_rules.vjp_per_operand(self.rules, per_operand))
+            self.rules.give(forms.vjp_per_operand(self.rules, per_operand))
         elif bwd is not None:
-            self.rules.give(_rules.vjp_pair_rule(self.rules, rule, bwd, surrogate))
+            self.rules.give(forms.vjp_pair_rule(self.rules, rule, bwd, surrogate))
         else:
-            self.rules.give(_rules.vjp_rule(self.rules, rule, surrogate))
+            self.rules.give(forms.vjp_rule(self.rules, rule, surrogate))
         return rule
 
     def def_partials(self, fn: F) -> F:
@@ -485,7 +483,7 @@ class Primitive:
             >>> round(float(jax.grad(hypot)(3.0, 4.0)), 6)
             0.6
         """
-        for rule in _rules.partials_rules(self.rules, fn):
+        for rule in forms.partials_rules(self.rules, fn):
             self.rules.give(rule)
         return fn
 

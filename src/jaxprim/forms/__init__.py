@@ -1,0 +1,13 @@
+"""The forms in which authors may write a rule, each brought to one canonical form, so that what follows knows one.
+
+- JVP: ``fn(primals, tangents, perturbed, params) -> (primals_out, tangents_out)``
+- VJP: ``fn(primals, perturbed, params) -> (primals_out, pullback)`` with ``pullback(cotangents) -> cotangents``
+"""
+
+from __future__ import annotations
+
+from .partials import partials_rules
+from .per_operand import jvp_per_operand, vjp_per_operand
+from .whole import jvp_rule, vjp_pair_rule, vjp_rule
+
+__all__ = ["jvp_per_operand", "jvp_rule", "partials_rules", "vjp_pair_rule", "vjp_per_operand", "vjp_rule"]

@@ -1,0 +1,120 @@
+"""The partial derivatives of an elementwise operation, which give both rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprim import _jax
+from jaxprim._avals import short
+from jaxprim._errors import RuleWrong, text
+from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
+from jaxprim._zeros import Zero, is_zero
+
+
+def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
+    """``fn(y, *primals, **params) -> (dy/dx1, ...)`` of an elementwise operation: the JVP and the VJP."""
+
+    def jvp(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+        y = rules.apply(primals, params)
+        slopes = _partials(rules, author, y, primals, params)
+        y_dot: Any = Zero.zero_if_zero(y)
+        for partial, t in zip(slopes, tangents, strict=True):
+            if partial is not None and not is_zero(t):
+                y_dot = y_dot + _to(_times(partial, t), y)
+        return y, y_dot
+
+    def vjp(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+        y = rules.apply(primals, params)
+        slopes = _partials(rules, author, y, primals, params)
+
+        def pullback(y_bar: Any) -> tuple[Any, ...]:
+            return tuple(
+                None if partial is None or not p or is_zero(y_bar) else reduce_to(_times(partial, y_bar), x)
+                for partial, x, p in zip(slopes, primals, perturbed, strict=True)
+            )
+
+        return y, pullback
+
+    return Rule("jvp", author, jvp), Rule("vjp", author, vjp)
+
+
+def _partials(
+    rules: RuleSet, author: AuthorFn, y: Any, primals: Sequence[Any], params: Mapping[str, Any]
+) -> Sequence[Any]:
+    """The partial derivatives that an author's function returns, one per operand."""
+    names = rules.signature.names(len(primals))
+    if jax.tree.structure((y, primals)) != jax.tree.structure((0, (0,) * len(primals))):
+        raise _not_elementwise(rules, author, "operands or results that are pytrees", None)
+    result = call_author(rules, "function of partial derivatives", author, y, *primals, **params)
+    result = result if isinstance(result, tuple | list) else (result,)
+    line = f"return {', '.join(f'dy_d{name}' for name in names)}"
+    if len(result) != len(primals):
+        raise RuleWrong(
+            text(
+                f"{rules.name}: def_partials must return one partial derivative per operand.",
+                got=f"{len(result)}",
+                expected=f"{len(primals)}, for {', '.join(names)}",
+                why="None stands for a partial derivative that is zero",
+                rule=author,
+                write=line,
+            )
+        )
+    for name, x, partial in zip(names, primals, result, strict=True):
+        _check_partial(rules, author, name, _jax.typeof(x), partial, _jax.typeof(y))
+    return result
+
+
+def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial: Any, y: Any) -> None:
+    if partial is None:
+        return
+    aval = _jax.typeof(partial)
+    if jnp.broadcast_shapes(aval.shape, y.shape) != y.shape:
+        raise _not_elementwise(rules, author, f"{short(aval)} for {name}", short(y))
+    is_complex = [jnp.issubdtype(a.dtype, jnp.complexfloating) for a in (x, aval, y)]
+    if is_complex == [False, True, False]:
+        raise RuleWrong(
+            text(
+                f"{rules.name}: the partial derivative with respect to {name} is complex, and operand and result are real.",
+                got=short(aval),
+                expected=short(y),
+                rule=author,
+                write=f"dy_d{name} = dy_d{name}.real",
+            )
+        )
+
+
+def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str | None) -> RuleWrong:
+    return RuleWrong(
+        text(
+            f"{rules.name}: def_partials is for elementwise operations of arrays, with one result.",
+            got=got,
+            expected=expected,
+            rule=author,
+            write=f"@{rules.name}.def_jvp",
+        )
+    )
+
+
+def _times(partial: Any, t: Any) -> Any:
+    with jax.numpy_dtype_promotion("standard"):  # a real operand of a complex operation, and the like
+        return partial * t
+
+
+def _to(value: Any, like: Any) -> Any:
+    """A value in the dtype of another: the real part where that is real."""
+    is_real = not jnp.issubdtype(like.dtype, jnp.complexfloating)
+    return (value.real if is_real else value).astype(like.dtype)
+
+
+def reduce_to(ct: Any, operand: Any) -> Any:
+    """The cotangent of a broadcast operand: summed to its shape, and real if the operand is real."""
+    x = _jax.typeof(operand)
+    extra = len(ct.shape) - len(x.shape)
+    axes = tuple(range(extra)) + tuple(
+        i + extra for i, size in enumerate(x.shape) if size == 1 and ct.shape[i + extra] != 1
+    )
+    return _to(jnp.sum(ct, axis=axes).reshape(x.shape) if axes else ct, x)

@@ -1,0 +1,164 @@
+"""One rule for all operands: a JVP rule, a VJP rule in its three forms, and the two functions of ``jax.custom_vjp``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxprim._errors import RuleWrong, text
+from jaxprim._results import Results
+from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
+from jaxprim._trees import describe, written
+
+
+def takes_perturbed(fn: AuthorFn) -> bool:
+    """Whether a rule names the extra argument ``perturbed``."""
+    try:
+        parameter = inspect.signature(fn).parameters.get("perturbed")
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None
+
+
+def _extra(fn: AuthorFn, perturbed: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"perturbed": perturbed} if "perturbed" not in params and takes_perturbed(fn) else {}
+
+
+def jvp_rule(rules: RuleSet, author: Any) -> Rule:
+    """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
+
+    def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+        return call_author(rules, "JVP rule", author, primals, tangents, **_extra(author, perturbed, params), **params)
+
+    return Rule("jvp", author, fn)
+
+
+def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
+    """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
+
+    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+        result = call_author(rules, "VJP rule", author, primals, **_extra(author, perturbed, params), **params)
+        return read_vjp_result(rules, author, primals, params, result)
+
+    return Rule("vjp", author, fn, surrogate=surrogate)
+
+
+def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str | None) -> Rule:
+    """The two functions of ``jax.custom_vjp``."""
+
+    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+        extra = _extra(fwd, perturbed, params)
+        result = call_author(rules, "forward function of the VJP rule", fwd, *primals, **extra, **params)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise RuleWrong(
+                text(
+                    f"{rules.name}: the forward function of the VJP rule must return (output, residuals).",
+                    got=describe(result),
+                    expected="a tuple of 2",
+                    rule=fwd,
+                    write="return output, residuals",
+                )
+            )
+        out, residuals = result
+        return out, lambda cts: bwd(residuals, cts)
+
+    return Rule("vjp", fwd, fn, surrogate=surrogate)
+
+
+def read_vjp_result(
+    rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: Any
+) -> tuple[Any, Callable[[Any], Any]]:
+    """The output and the pullback in what a VJP rule returned."""
+    if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
+        out, pullback = result
+        if _required(rules.name, author, pullback) == 2:
+            return out, lambda cts: pullback(primals, cts)
+        return out, pullback
+    if isinstance(result, tuple) and len(result) > 2 and callable(result[-1]):
+        required = _required(rules.name, author, result[-1])
+        if len(result) > 3 or required != 2:
+            _refuse_flattened(rules, author, primals, params, result)
+        if len(result) == 3:
+            out, residuals, pullback = result
+            _require_two(rules.name, author, pullback, required)
+            return out, lambda cts: pullback(residuals, cts)
+    raise RuleWrong(
+        text(
+            f"{rules.name}: the VJP rule must return (output, pullback) or (output, residuals, pullback).",
+            got=_entries(result),
+            expected="a tuple of 2 or 3 whose last entry is a function",
+            rule=author,
+            write="return output, pullback",
+        )
+    )
+
+
+def _entries(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) <= 4:
+        return f"a tuple of {len(value)}: {'; '.join(describe(v).removeprefix('one array, ') for v in value)}"
+    return describe(value)
+
+
+def _refuse_flattened(
+    rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: tuple[Any, ...]
+) -> None:
+    """Say so where a rule returned ``y1, y2, pullback`` for ``(y1, y2), pullback``."""
+    tree = jax.tree.structure(jax.eval_shape(lambda: rules.apply(primals, params)))
+    if tree.num_leaves != len(result) - 1:
+        return
+    outputs = Results((), tree).variables()
+    raise RuleWrong(
+        text(
+            f"{rules.name}: the VJP rule returned its results one by one.",
+            got=_entries(result),
+            expected="a tuple of 2: the output and the pullback; the output has the structure of the operation's results",
+            rule=author,
+            write=f"return {written(tree, outputs)}, pullback",
+        )
+    )
+
+
+def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
+    """How many positional arguments a pullback requires: 1 (cotangents) or 2 (residuals, cotangents)."""
+    if type(pullback).__module__.startswith("jax."):  # what jax.vjp returns takes the cotangents
+        return 1
+    try:
+        parameters = list(inspect.signature(pullback).parameters.values())
+    except (TypeError, ValueError):
+        return 1
+    kinds = inspect.Parameter
+    required = [
+        p
+        for p in parameters
+        if p.default is kinds.empty and p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    ]
+    variadic = [p for p in parameters if p.kind is kinds.VAR_POSITIONAL]
+    if variadic or len(required) not in (1, 2):
+        raise RuleWrong(
+            text(
+                f"{name}: the pullback of the VJP rule must take (cotangents) or (residuals, cotangents).",
+                got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
+                expected="one or two required positional arguments, no *args",
+                rule=author,
+                why="the cotangents of several results come as one tuple",
+                write="def pullback(y_bar):" if len(required) < 2 else "def pullback(residuals, y_bar):",
+            )
+        )
+    return len(required)
+
+
+def _require_two(name: str, author: AuthorFn, pullback: AuthorFn, required: int) -> None:
+    if required != 2:
+        raise RuleWrong(
+            text(
+                f"{name}: the VJP rule returns residuals, but its pullback does not take them.",
+                got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
+                expected="two required positional arguments",
+                why="of (output, residuals, pullback), pullback(residuals, cotangents) is called",
+                rule=author,
+                write="def pullback(residuals, y_bar):",
+            )
+        )
