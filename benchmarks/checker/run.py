@@ -4,14 +4,15 @@
     python -m benchmarks.checker.run --quick             one seed, a fault of each kind, two sizes: minutes
     python -m benchmarks.checker.run --report            the tables again, of results that are there
 
-Each answer is appended to the results file as it comes, and a run goes on where the last one ended. A tool that crashes
-or does not end in time costs that entry alone; it is counted and listed.
+Each answer is appended to the results file as it comes, and a run goes on where the last one ended: start with a new file
+after a change of the code. A tool that crashes or does not end in time costs that entry alone; it is counted and listed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import queue
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from benchmarks.checker import corpus, tools
 from benchmarks.checker.corpus import Entry
@@ -64,7 +67,7 @@ class Worker:
 
     def __init__(self, command: list[str], timeout: float) -> None:
         self.command, self.timeout = command, timeout
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Any = None
         self.done = 0
 
     def ask(self, task: Task) -> Task:
@@ -82,24 +85,25 @@ class Worker:
         verdict, detail = ("timeout", f"{self.timeout:g} s") if expired.is_set() else ("crash", f"exit code {code}")
         return task | {"verdict": verdict, "questions": [], "seconds": 0.0, "first": None, "detail": detail}
 
-    def _ready(self) -> subprocess.Popen[str]:
+    def _ready(self) -> Any:
         if self.done >= TASKS_PER_PROCESS:
             self.close()
         if self.process is None:
             # What operations and tools print is dropped: 2 is where the worker sends it.
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self.process, self.done = subprocess.Popen(self.command, text=True, **pipes), 0
+            self.process.stdout.readline()  # until it is ready
         self.done += 1
         return self.process
 
     @staticmethod
-    def _exchange(process: subprocess.Popen[str], task: Task) -> str:
+    def _exchange(process: Any, task: Task) -> str:
         try:
-            process.stdin.write(json.dumps(task) + "\n")  # pyright: ignore[reportOptionalMemberAccess]
-            process.stdin.flush()  # pyright: ignore[reportOptionalMemberAccess]
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
         except BrokenPipeError:
             return ""
-        return process.stdout.readline()  # pyright: ignore[reportOptionalMemberAccess]
+        return process.stdout.readline()
 
     def close(self) -> int | None:
         process, self.process = self.process, None
@@ -155,6 +159,13 @@ def _key(task: Task) -> tuple[Any, ...]:
     return task["tool"], task["entry"], task["seed"]
 
 
+def versions() -> dict[str, str]:
+    """What was measured: the commit, with a mark if files differ from it, and what ran it."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    commit = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout.strip()
+    return {"commit": commit, "jax": jax.__version__, "python": platform.python_version()}
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.checker.run")
     parser.add_argument("--seeds", type=int, default=100, help="operands of each right operation (100)")
@@ -180,7 +191,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         known = {_key(result) for result in read(options.results)}
         run([t for t in plan(entries, list(made), options.seeds, options.quick) if _key(t) not in known], options)
     found = figures(read(options.results), entries)
-    options.results.with_suffix(".json").write_text(json.dumps({"missing": missing, "figures": found}, indent=1))
+    kept = {"versions": versions(), "missing": missing, "figures": found}
+    options.results.with_suffix(".json").write_text(json.dumps(kept, indent=1))
     print(text(found, missing))
     return found
 

@@ -268,27 +268,23 @@ def right(op: Op) -> str | None:
 def own_dtype(op: Op) -> float:
     """The error of the VJP rule in its own dtype, in hundreds of that dtype's rounding errors."""
     with jax.enable_x64(op.dtype == "float64"):
-        x = op.operands(op.dtype, 0)
-        f, y = call(op), None
-        y = f(*x)
-        ct = jax.tree.map(lambda y: jnp.ones_like(y), y)
-        got = jax.device_get(jax.vjp(f, *x)[1](_without_integers(ct)))
+        x, f = op.operands(op.dtype, 0), call(op)
+        ct = cotangents(0, f(*x))
+        got = jax.device_get(jax.vjp(f, *x)[1](ct))
     with jax.enable_x64(True):
-        wide = jax.tree.map(lambda a: jnp.asarray(np.asarray(a).astype(_wide(a))), x)
-        want = jax.vjp(truth(op), *wide)[1](_without_integers(jax.tree.map(jnp.ones_like, truth(op)(*wide))))
+        want = jax.vjp(truth(op), *_widened(x))[1](_widened(ct))
     return relative_error(got, want) / (100 * float(jnp.finfo(op.dtype).eps))
 
 
-def _wide(a: Any) -> Any:
-    if not jnp.issubdtype(a.dtype, jnp.inexact):
-        return a.dtype
-    return np.complex128 if jnp.iscomplexobj(a) else np.float64
+def _widened(tree: Any) -> Any:
+    """The same numbers in float64 or complex128."""
 
+    def widen(a: Any) -> Any:
+        if not jnp.issubdtype(a.dtype, jnp.inexact):
+            return a
+        return jnp.asarray(np.asarray(a).astype(np.complex128 if jnp.iscomplexobj(a) else np.float64))
 
-def _without_integers(tree: Any) -> Any:
-    return jax.tree.map(
-        lambda y: y if jnp.issubdtype(y.dtype, jnp.inexact) else np.zeros(y.shape, jax.dtypes.float0), tree
-    )
+    return jax.tree.map(widen, tree)
 
 
 def prove(entry: Entry) -> str | None:

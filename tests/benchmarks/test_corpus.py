@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import jax
 import pytest
 
 from benchmarks.checker.corpus import Entry, entries, operations
 from benchmarks.checker.makers import Fault
-from benchmarks.checker.power import CURVES, DTYPES, SIZES
+from benchmarks.checker.power import CURVES, DTYPES, dtypes_of, sizes
 from benchmarks.checker.witness import differences, prove, relative_error, right, wrong
 
 pytestmark = pytest.mark.usefixtures("jax_defaults")
@@ -46,8 +47,17 @@ def test_the_corpus_has_the_sizes_that_the_issue_asks_for() -> None:
     parts = Counter(entry.part for entry in ENTRIES.values())
     assert parts["right"] >= 60
     assert parts["fault"] >= 150
-    complex_curves = sum(kind == "towards conjugate" for kind, *_ in CURVES)
-    assert parts["power"] == len(SIZES) * (len(CURVES) * len(DTYPES) - 2 * complex_curves)
+    assert parts["power"] == sum(len(sizes(dtype)) for kind, *_ in CURVES for dtype in dtypes_of(kind))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_size_that_a_dtype_can_hold_changes_a_rule_in_that_dtype(dtype: str) -> None:
+    entry = ENTRIES[f"power/scale/jvp/sin/{min(sizes(dtype)):g}/{dtype}"]
+    with jax.enable_x64(entry.x64):
+        x = entry.operands(0)
+        wrong, right = (jax.jvp(op.assemble(), x, x)[1] for op in (entry.op, entry.fault.right))
+        assert wrong.dtype == dtype
+        assert (wrong != right).any()
 
 
 def test_names_are_the_same_each_time() -> None:
