@@ -52,9 +52,9 @@ def _of_tool(rows: list[tuple[Entry, Result]]) -> dict[str, Any]:
     part = {name: [row for row in rows if row[0].part == name] for name in ("right", "fault", "power")}
     return {
         "faults": _share(part["fault"]),
-        "kinds": _grouped(part["fault"], lambda e: f"{e.kind} ({e.fault.mode if e.fault else ''})", _share),
+        "kinds": _grouped(part["fault"], _kind, _share),
         "power": _power(part["power"]),
-        "questions": _grouped(part["fault"] + part["power"], lambda e: e.kind, _questions),
+        "questions": _grouped(part["fault"] + part["power"], _kind, _questions),
         "right": _rejections(part["right"]),
         "right by dtype": _grouped(part["right"], lambda e: e.op.dtype, _rejections),
         "seconds": _times(rows),
@@ -62,6 +62,10 @@ def _of_tool(rows: list[tuple[Entry, Result]]) -> dict[str, Any]:
             f"{r['entry']}, seed {r['seed']}: {r['verdict']}: {r['detail']}" for _, r in rows if r["verdict"] in BROKEN
         ],
     }
+
+
+def _kind(entry: Entry) -> str:
+    return f"{entry.kind} ({entry.fault.mode})" if entry.fault else entry.kind
 
 
 def _grouped(rows: Any, key: Callable[[Entry], Any], reduce: Callable[[Any], Any]) -> dict[Any, Any]:
@@ -169,7 +173,7 @@ def _details(tool: str, found: dict[str, Any]) -> list[str]:
     lines = ["", f"{tool}: which question caught what"] if any(found["questions"].values()) else []
     for kind, questions in found["questions"].items():
         if questions:
-            lines.append(f"  {kind:<26}" + ", ".join(f"{name} {count}" for name, count in questions.items()))
+            lines.append(f"  {kind:<34}" + ", ".join(f"{name} {count}" for name, count in questions.items()))
     for title, names in (("missed", found["faults"]["missed"]), ("broken", found["broken"])):
         lines += ["", f"{tool}: {title}", *(f"  {name}" for name in names)] if names else []
     rejected = found["right"]["names"]
