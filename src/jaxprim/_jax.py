@@ -238,6 +238,14 @@ _REF_EFFECTS = {
 }
 
 
+def asks_for_value(error: Exception) -> bool:
+    """Whether an error of JAX says that code needs the value of something that is traced."""
+    if isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerArrayConversionError):
+        return True
+    # A traced value where JAX's own functions take static arguments: "unhashable type: 'DynamicJaxprTracer'".
+    return isinstance(error, TypeError | ValueError) and "hash" in str(error) and "Tracer" in str(error)
+
+
 def is_array_type(aval: Aval) -> bool:
     """Whether an aval is of an array (and not of a mutable ref or of a hijax value)."""
     return isinstance(aval, core.ShapedArray)

@@ -7,8 +7,9 @@ import sys
 import types
 
 import jax
+import jax.numpy as jnp
 
-from jaxprim import BadCall, Primitive, RuleMissing, primitive
+from jaxprim import BadCall, Primitive, RuleMissing, RuleWrong, primitive
 from messages.case import case
 
 
@@ -263,3 +264,59 @@ def name_that_is_no_string():
         return 2 * x
 
     yield right, [2, 4, 6]
+
+
+@case(
+    RuleWrong,
+    """
+    sort: the impl asks for the value of an operand, but it is traced.
+      got:      operands a, axis
+      expected: operands that are data; what decides about code or shapes is a static param, after a `*`
+      why:      an operation is compiled for all values; a host function sees values, and may branch on them
+      rule:     sort at FILE:LINE
+      write:    def sort(a, *, axis=-1):
+    """,
+)
+def operand_that_decides_about_code():
+    sorting = Primitive("sort")
+
+    @sorting.def_impl
+    def sort(a, axis=-1):
+        return jnp.sort(a, axis)
+
+    yield sorting
+
+    @sorting.def_impl
+    def sort(a, *, axis=-1):
+        return jnp.sort(a, axis)
+
+    yield sorting, [1, 2, 3]
+
+
+@case(
+    RuleWrong,
+    """
+    halve: the impl asks for the value of an operand, but it is traced.
+      got:      operands x
+      expected: operands that are data; what decides about code or shapes is a static param, after a `*`
+      why:      an operation is compiled for all values; a host function sees values, and may branch on them
+      rule:     impl at FILE:LINE
+      write:    @halve.def_host
+    """,
+)
+def impl_that_branches_on_values():
+    halve = Primitive("halve")
+
+    @halve.def_impl
+    def impl(x):
+        return x / 2 if x[0] > 0 else x
+
+    yield halve
+    halve = Primitive("halve")
+    halve.def_abstract_eval(lambda x: x)
+
+    @halve.def_host
+    def on_host(x):
+        return x / 2 if x[0] > 0 else x
+
+    yield halve, [0.5, 1, 1.5]

@@ -7,6 +7,7 @@ under a vmap    vmap of the program, or as the primitive's batching word or rule
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,8 +158,7 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
     tree: list[Any] = []
 
     def run(*leaves: Any) -> list[Any]:
-        kind = "impl" if rule.name == "impl" else "kernel"
-        out = call_author(call.rules, kind, rule.author, *call.operands(leaves), **call.params)
+        out = _call(call, rule, call.operands(leaves))
         if out is None:
             raise _returned_nothing(call, rule)
         flat, out_tree = jax.tree.flatten(out)
@@ -175,6 +175,38 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
             lambda *xs: [_jax.cast_varying(x, axes) for x in _jax.evaluate(inner, *xs)], avals, "varying"
         )
     return Traced(program, Results(_jax.out_avals(program), tree[0]))
+
+
+def _call(call: Call, rule: Rule, operands: Sequence[Any]) -> Any:
+    kind = "impl" if rule.name == "impl" else "kernel"
+    try:
+        return call_author(call.rules, kind, rule.author, *operands, **call.params)
+    except Exception as error:
+        if not _jax.asks_for_value(error):
+            raise
+        raise _asks_for_value(call, rule, kind) from error
+
+
+def _asks_for_value(call: Call, rule: Rule, kind: str) -> RuleWrong:
+    rules = call.rules
+    required = [name for name, default in rules.signature.operands.items() if default is inspect.Parameter.empty]
+    defaulted = [f"{name}={value!r}" for name, value in rules.signature.operands.items() if name not in required]
+    name = getattr(rule.author, "__name__", "_")
+    wanted = ", ".join([*required, "*", *defaulted])
+    return RuleWrong(
+        text(
+            f"{rules.name}: the {kind} asks for the value of an operand, but it is traced.",
+            got=f"operands {', '.join(call.names())}",
+            expected="operands that are data; what decides about code or shapes is a static param, after a `*`",
+            why="an operation is compiled for all values; a host function sees values, and may branch on them",
+            rule=rule.author,
+            write=f"@{rules.name}.def_host"
+            if not defaulted
+            else f"lambda {wanted}:"
+            if name == "<lambda>"
+            else f"def {name}({wanted}):",
+        )
+    )
 
 
 def _returned_nothing(call: Call, rule: Rule) -> RuleWrong:
