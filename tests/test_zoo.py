@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from excluded import EXCLUDED
+from jax_versions import IS_OLDER_JAX
 from rows.case import Case, batch, loss
-from rows.table import BATCHES, LIBRARIES, MODES, ROWS, SETTINGS, Row
+from rows.table import BATCHES, DEVICES, LIBRARIES, MODES, ROWS, SETTINGS, Row
 from zoo import INSIDE, TRANSPOSE, ZOO, Entry, numbers
 
 from jaxprim import Primitive
@@ -76,14 +77,13 @@ def compare(row: Row, entry: Entry) -> None:
         close(jitted(row.run, entry.f, entry.args(), chosen), want)
 
 
-# What JAX's settings and other libraries do does not depend on the operands: one op of each kind is enough there.
+# One op of each kind, under every row. Others of a kind have operands of another form: they are under the rows that
+# treat operands one by one, on the newest JAX under all but those of JAX's settings and of other libraries.
 FIRST_OF_KIND = {entry.kind: entry for entry in reversed(ZOO)}
-CELLS = [
-    (row, entry)
-    for row in ROWS
-    for entry in ZOO
-    if row not in (*SETTINGS, *LIBRARIES) or entry is FIRST_OF_KIND[entry.kind]
-]
+ROWS_BY_OPERAND = (
+    (*MODES, *BATCHES, *DEVICES) if IS_OLDER_JAX else [r for r in ROWS if r not in (*SETTINGS, *LIBRARIES)]
+)
+CELLS = [(row, entry) for row in ROWS for entry in ZOO if entry is FIRST_OF_KIND[entry.kind] or row in ROWS_BY_OPERAND]
 
 
 @pytest.mark.parametrize(("row", "entry"), CELLS, ids=repr)
