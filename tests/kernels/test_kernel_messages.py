@@ -401,6 +401,18 @@ def a_derivative():
 
 
 @case(
+    """f: a kernel has no transpose of its own.
+  got:      a kernel under transposition
+  expected: a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is
+  made:     test_kernel_messages.py:N
+  write:    @p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel 'f' implements"""
+)
+def a_transpose():
+    one = kernels.cpp("void f(const float* x, float* y) { *y = *x; }", "f(x: f32[]) -> f32[]")
+    jax.linear_transpose(one, np.float32(1))(np.float32(1))
+
+
+@case(
     """rms_norm: not registered for cuda; registered: cpu.
   got:      a program for cuda
   expected: a program for cpu, which this kernel is for
