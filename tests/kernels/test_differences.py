@@ -51,6 +51,43 @@ def test_what_is_not_smooth_is_refused(fn, x):
         along(fn, x, 1.0)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("fn", "slope", "at"),
+    [
+        (lambda x: np.floor(30 * x) / x.dtype.type(30), lambda x: 0 * x, np.linspace(0.31, 2.5, 40)),
+        (lambda x: np.abs(x - 1), lambda x: np.sign(x - 1), 1 + np.geomspace(1e-8, 0.1, 40)),
+        (lambda x: np.maximum(x - 1, 0), lambda x: x > 1, 1 - np.geomspace(1e-8, 0.1, 40)),
+    ],
+    ids=["stairs", "a kink", "a corner"],
+)
+def test_what_is_not_smooth_is_refused_or_right(fn, slope, at, dtype):
+    """Each of these had looked smooth at -2, -1, 1 and 2 steps: a kink between equal values, or as many stairs to a step."""
+    found = 0
+    for x in at.astype(dtype):
+        if slope(x) != slope(np.nextafter(x, np.inf)) or slope(x) != slope(np.nextafter(x, -np.inf)):
+            continue  # on the kink itself
+        try:
+            dot = along(fn, x, 1.0, dtype)
+        except InaccurateError:
+            continue
+        np.testing.assert_allclose(dot, slope(x), atol=float(np.finfo(dtype).eps) ** (1 / 3))
+        found += 1
+    assert found > 10
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_on_a_kink_there_is_no_derivative(dtype):
+    with pytest.raises(InaccurateError):
+        along(np.abs, 0.0, 1.0, dtype)
+
+
+def test_how_often_the_function_runs():
+    runs = []
+    along(lambda x: runs.append(1) or np.sin(x), 1.0, 1.0)
+    assert len(runs) == 7
+
+
 def test_nan_is_passed_on():
     with np.errstate(invalid="ignore"):
         assert np.isnan(along(np.sqrt, -1.0, 1.0))

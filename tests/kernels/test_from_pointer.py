@@ -204,6 +204,30 @@ def test_a_prototype_is_read_word_by_word():
         pointers.check_prototype("f", "void (int *)", ["int32_t"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "result", "expected"),
+    [
+        ([ctypes.c_double, ctypes.c_int, ctypes.POINTER(ctypes.c_float)], None, "void (double, int32_t, float*)"),
+        ([ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint8], ctypes.c_bool, "bool (void*, int64_t, uint8_t)"),
+        ([np.ctypeslib.ndpointer(np.float64)], ctypes.c_long, "int64_t (void*)"),
+    ],
+)
+def test_what_ctypes_was_told_is_the_prototype(arguments, result, expected):
+    function = ctypes.CDLL(None).abs
+    function.argtypes, function.restype = arguments, result
+    assert pointers.declared(function) == expected
+
+
+def test_the_signature_must_be_that_of_cffi():
+    cffi = pytest.importorskip("cffi").FFI()
+    cffi.cdef("float cosf(float); double hypot(double, double); int isatty(int);")
+    library = cffi.dlopen(None)
+    kernels.c_function(library.cosf, "(f32) -> f32")
+    for function, signature in ((library.cosf, "(f32, f32) -> f32"), (library.hypot, "(f64, f64) -> f32")):
+        with pytest.raises(BadCall, match="than the signature says"):
+            kernels.c_function(function, signature)
+
+
 def test_in_a_primitive_with_exact_derivatives():
     special = pytest.importorskip("scipy.special.cython_special").__pyx_capi__
     erf = kernels.c_function(special["__pyx_fuse_1erf"], "(x: f64) -> f64", name="erf")

@@ -318,3 +318,9 @@ def test_what_does_not_fit_is_told_before_the_call():
 def test_which_function_is_meant():
     with pytest.raises(KernelError, match="which function of the source is the kernel"):
         kernels.cpp('extern "C" void f() {} extern "C" void g() {}', "(f32[]) -> f32[]")
+
+
+@pytest.mark.parametrize("name", ["call", "buffers", "at", "frame", "norm", "handle"])
+def test_a_function_may_be_called_as_anything_in_the_handler(name):
+    source = f"std::complex<float> {name}(std::complex<float> z) {{ return 2.0f * z; }}"
+    assert kernels.cpp(source, f"{name}(frame: c64) -> c64")(np.complex64(1j)) == 2j

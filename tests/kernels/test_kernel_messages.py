@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import re
 import sys
 from collections.abc import Callable
@@ -369,10 +371,24 @@ def another_prototype():
 
 
 @case(
+    """hypotf: the function takes other arguments than the signature says.
+  got:      (float)
+  expected: float (float, float)
+  made:     test_kernel_messages.py:N
+  write:    c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments"""
+)
+def another_prototype_of_ctypes():
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    libm.hypotf.argtypes, libm.hypotf.restype = [ctypes.c_float, ctypes.c_float], ctypes.c_float
+    kernels.c_function(libm.hypotf, "(f32) -> f32")
+
+
+@case(
     """j0: the function returns another type than the signature says.
   got:      float
   expected: double (double, int __pyx_skip_dispatch)
-  why:      a result by value is converted by nobody"""
+  why:      a result by value is converted by nobody
+  made:     test_kernel_messages.py:N"""
 )
 def another_returned_type():
     pointers.check_returned("j0", "double (double, int __pyx_skip_dispatch)", "float")
@@ -398,6 +414,18 @@ def a_file_that_is_not_there():
 )
 def a_derivative():
     jax.grad(lambda x: rms_norm(x, W).sum())(X)
+
+
+@case(
+    """f: a kernel has no transpose of its own.
+  got:      a kernel under transposition
+  expected: a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is
+  made:     test_kernel_messages.py:N
+  write:    @p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel 'f' implements"""
+)
+def a_transpose():
+    one = kernels.cpp("void f(const float* x, float* y) { *y = *x; }", "f(x: f32[]) -> f32[]")
+    jax.linear_transpose(one, np.float32(1))(np.float32(1))
 
 
 @case(
@@ -437,7 +465,7 @@ def an_implementation_that_is_unknown():
 # ----------------------------------------------------------------------------------------------------------- from_numpy
 @case(
     """stairs: its finite differences are not accurate here.
-  got:      an error of about 4.3e-04, for a derivative of about 2.0e+00
+  got:      an error of about 2.1e-03, for a derivative of about 2.0e+00
   expected: an error of at most 1.2e-05
   why:      the function is not smooth nearby, or its values are noisy
   rule:     test_kernel_messages.py:N
@@ -616,6 +644,19 @@ def test_numba_cannot_compile():
   got:      Numba says:
     NameError: name 'no_such_name' is not defined
   expected: a function that Numba compiles for (x: f32[n]) -> f32[n]"""
+    )
+
+
+@needs("numba")
+def test_numba_gets_no_function():
+    assert (
+        said(lambda: kernels.numba(np.sin))
+        == """kernels.numba got something that is no Python function.
+  got:      a numpy.ufunc
+  expected: a Python function, or one that numba.njit compiled
+  why:      ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to each element by kernels.numba itself
+  made:     test_kernel_messages.py:N
+  write:    kernels.numba(lambda x: np.sin(x))"""
     )
 
 

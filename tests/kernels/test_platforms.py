@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from jax import export
 from jax.experimental import pallas as pl
+from jax.extend.core import Primitive as JaxPrimitive
+from jax.interpreters import mlir
 from tools import cxx, gpu, needs, no_gpu, nvcc
 
 import jaxprim
@@ -169,7 +171,49 @@ def test_pallas_passes_the_check(softmax):
     assert jaxprim.check(softmax, x).ok
 
 
+# ------------------------------------------------------------------------------------------------------------- triton
+triton_call_p = JaxPrimitive("triton_kernel_call")
+triton_call_p.def_abstract_eval(lambda x, y: x)
+mlir.register_lowering(triton_call_p, mlir.lower_fun(lambda x, y: x + y, multiple_results=False))
+
+
+def test_a_call_like_that_of_triton():
+    """A stand-in for ``jax_triton.triton_call``: a JAX primitive without rules for batches and derivatives."""
+    add = Primitive("add", batching="broadcast")
+    add.def_kernel(lambda x, y: triton_call_p.bind(x, y), platform="cpu")
+    add.def_impl(lambda x, y: x + y)
+    add.def_jvp(lambda primals, tangents: (add(*primals), tangents[0] + tangents[1]))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(jax.vmap(add, (0, None))(x, x[0]), x + x[0])
+    np.testing.assert_array_equal(jax.grad(lambda x: (jax.vmap(add)(x, x) ** 2).sum())(x), 8 * x)
+    assert jaxprim.check(add, x, x).ok
+    mesh = jax.make_mesh((2,), ("i",), (jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("i")
+    on_each = jax.shard_map(lambda x: add(x, x), mesh=mesh, in_specs=spec, out_specs=spec)
+    np.testing.assert_array_equal(jax.jit(on_each)(x), 2 * x)
+
+
 @needs("jax_triton")
 @gpu
 def test_triton():
-    """A Triton kernel is a JAX-traceable function too; see docs/kernels/pallas.md."""
+    import jax_triton
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def add_kernel(x_ptr, y_ptr, out_ptr, n: tl.constexpr, block: tl.constexpr):
+        at = tl.program_id(0) * block + tl.arange(0, block)
+        inside = at < n
+        tl.store(out_ptr + at, tl.load(x_ptr + at, mask=inside) + tl.load(y_ptr + at, mask=inside), mask=inside)
+
+    add = Primitive("add", batching="broadcast")
+    add.def_impl(lambda x, y: x + y)
+
+    @add.def_kernel(platform="cuda")
+    def _(x, y):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        grid = (triton.cdiv(x.size, 256),)
+        return jax_triton.triton_call(x, y, kernel=add_kernel, out_shape=shape, grid=grid, n=x.size, block=256)
+
+    x = jax.device_put(jnp.arange(1000, dtype=jnp.float32), jax.devices("cuda")[0])
+    np.testing.assert_array_equal(jax.jit(add)(x, x), 2 * np.arange(1000))

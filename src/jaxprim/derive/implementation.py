@@ -24,7 +24,9 @@ from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim.derive import vmapped
 
 # Host functions and foreign kernels lose the varying axes of their operands inside shard_map.
-_OPAQUE = frozenset({"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call"})
+_OPAQUE = frozenset(
+    {"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call", "triton_kernel_call"}
+)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def numba(
     """
     module = _numba()
     plain = getattr(fn, "py_func", fn)
+    if not inspect.isfunction(plain):
+        raise _no_function(plain)
     name = name or str(getattr(plain, "__name__", "kernel"))
     count = len(inspect.signature(plain).parameters)
     found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
@@ -96,6 +98,20 @@ def _numba() -> Any:
             )
         ) from None
     return module
+
+
+def _no_function(got: Any) -> KernelError:
+    return KernelError(
+        text(
+            "kernels.numba got something that is no Python function.",
+            got=f"a {type(got).__module__}.{type(got).__qualname__}",
+            expected="a Python function, or one that numba.njit compiled",
+            why="ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to "
+            "each element by kernels.numba itself",
+            made=frames.origin(),
+            write="kernels.numba(lambda x: np.sin(x))",
+        )
+    )
 
 
 def _style(name: str, signature: Signature, count: int) -> str:

@@ -194,7 +194,8 @@ def _copier(function: Function, passed: Sequence[Argument]) -> list[str]:
 
 def _element(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
     pointers = [_at(signature, function, index) for index in range(len(signature.operands) + len(signature.results))]
-    target = "function" if function.how == "address" else function.name
+    # From the global namespace: its name may be that of a variable here, or of a function of std for its operands.
+    target = "function" if function.how == "address" else f"::{function.name}"
     call = f"{target}({', '.join(argument.value for argument in passed)})"
     return [
         *pointers,

@@ -32,8 +32,8 @@ def from_numpy(
             operand types that returns some. By default, the operands' types broadcast as in arithmetic.
         derivative: ``"finite differences"`` for derivatives of 4th order. They state their error: what is not accurate
             to the cube root of the dtype's epsilon (6e-6 in float64, 5e-3 in float32) raises `HostError` with the
-            estimate. On smooth functions they reach about 1e-12 in float64 and 1e-5 in float32. A JVP costs 5
-            evaluations, a VJP 5 for each number in the operands.
+            estimate. On smooth functions they reach about 1e-12 in float64 and 1e-5 in float32. A JVP costs 7
+            evaluations, a VJP 7 for each number in the operands.
         name: what jaxprs and messages call it; the function's name by default.
 
     Example:

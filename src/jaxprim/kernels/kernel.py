@@ -275,11 +275,24 @@ def _no_derivative(*_: Any, **params: Any) -> Any:
     )
 
 
+def _no_transpose(*_: Any, **params: Any) -> Any:
+    kernel: Kernel = params["kernel"]
+    raise RuleMissing(
+        text(
+            f"{kernel.name}: a kernel has no transpose of its own.",
+            got="a kernel under transposition",
+            expected="a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is",
+            made=kernel.origin,
+            write=f"@p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel '{kernel.name}' implements",
+        )
+    )
+
+
 _jax.register(
     kernel_call_p,
     abstract_eval=_abstract_eval,
     lowering=_lower,
     batching=_batch,
     jvp=_no_derivative,
-    transpose=_no_derivative,
+    transpose=_no_transpose,
 )

@@ -85,7 +85,9 @@ SKIP_DISPATCH = "__pyx_skip_dispatch"  # the last argument of a Cython `cpdef` f
 _C_NAMES = {
     "int": "int32_t",
     "long": "int64_t",
+    "long long": "int64_t",
     "size_t": "uint64_t",
+    "_Bool": "bool",
     "__pyx_t_double_complex": "double _Complex",
     "__pyx_t_float_complex": "float _Complex",
     "std::complex<double>": "double _Complex",
@@ -108,7 +110,34 @@ def declared(pointer: Any) -> str | None:
     if _is_capsule(pointer):
         name = (_capsule_name(pointer) or b"").decode()
         return name if "(" in name else None
+    if type(pointer).__module__ == "_cffi_backend":
+        return _cffi_prototype(pointer)
+    if getattr(pointer, "argtypes", None) is not None:  # else ctypes knows nothing, and says that the result is an int
+        return f"{_ctypes_name(pointer.restype)} ({', '.join(map(_ctypes_name, pointer.argtypes))})"
     return None
+
+
+def _cffi_prototype(pointer: Any) -> str | None:
+    import cffi
+
+    kind = cffi.FFI().typeof(pointer)
+    if kind.kind != "function":
+        return None
+    return f"{kind.result.cname} ({', '.join(argument.cname for argument in kind.args)})"
+
+
+def _ctypes_name(kind: Any) -> str:
+    """What a type of ctypes is called in C; a name that is not C's where it is neither number nor pointer."""
+    if kind is None:
+        return "void"
+    pointed = getattr(kind, "_type_", None)
+    if isinstance(pointed, type):
+        return f"{_ctypes_name(pointed)}*"
+    if issubclass(kind, ctypes.c_void_p | ctypes.c_char_p):  # NumPy's ndpointer is a c_void_p
+        return "void*"
+    words = {ctypes.c_double: "double", ctypes.c_float: "float", ctypes.c_bool: "bool", ctypes.c_char: "char"}
+    is_number = issubclass(kind, ctypes._SimpleCData)  # pyright: ignore[reportPrivateUsage]
+    return words.get(kind) or (f"{np.dtype(kind).name}_t" if is_number else kind.__name__)
 
 
 def argument_types(prototype: str) -> list[str]:
@@ -144,6 +173,7 @@ def check_returned(name: str, prototype: str, kind: str) -> None:
             got=kind,
             expected=prototype,
             why="a result by value is converted by nobody",
+            made=frames.origin(),
         )
     )
 
