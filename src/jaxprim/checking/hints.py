@@ -64,8 +64,9 @@ def _named_factor(factor: complex, example: str) -> str:
     for name, shape in _SHAPE.findall(example):
         size = math.prod(int(n) for n in shape.split(",") if n)
         if size > 1 and (_close(real, size) or _close(real, 1 / size)):
-            off = f"{size}" if real > 1 else f"1/{size}"
-            return f"factor {off}, and {name} has {size} elements: a sum taken for a mean, or a sum over a broadcast operand"
+            if real > 1:
+                return f"factor {size}, and {name} has {size} elements: a sum where a mean belongs, or a term counted once per element"
+            return f"factor 1/{size}, and {name} has {size} elements: a mean where a sum belongs"
     fraction = Fraction(real).limit_denominator(LARGEST_FRACTION)
     if fraction and abs(fraction.numerator) <= LARGEST_FRACTION and _close(real, float(fraction)):
         return f"factor {fraction}: every number is {fraction} times what is expected"
