@@ -43,8 +43,8 @@ def terminal(primitive: jaxprim.Primitive, report: Report) -> None:
         console.print(bad)
     console.print(_terminal.verdict(report, seconds))
     svg = console.export_svg(title="jaxprim check gaussian.py")
-    # Without the font that rich would load from the network.
-    Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+    # Without the font that rich would load from the network, and its signature.
+    Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL))
 
 
 def shoot(text: str) -> None:
