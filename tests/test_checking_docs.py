@@ -13,13 +13,22 @@ from jaxprim.checking.questions import QUESTIONS
 
 FOLDER = pages.ROOT / "docs" / "checking"
 README = (FOLDER / "README.md").read_text()
-# A heading with the name, then what the question asks.
-ENTRIES = dict(re.findall(r"^### (\S+)\n\n\*(.*?)\*\n", (FOLDER / "questions.md").read_text(), re.MULTILINE))
+QUESTIONS_PAGE = (FOLDER / "questions.md").read_text()
+# A heading with the name, then what the question asks, and how thorough a check must be to ask it.
+ENTRIES = re.findall(r"^### (\S+)\n\n\*(.*?)\*(?: (Fast|Thorough)\.)?\n\n\S", QUESTIONS_PAGE, re.MULTILINE)
 
 
 def test_every_question_has_its_entry_in_order():
-    assert {question.name: question.sentence for question in QUESTIONS} == ENTRIES
-    assert list(ENTRIES) == [question.name for question in QUESTIONS]
+    speeds = {"fast": "Fast", "normal": "", "thorough": "Thorough"}
+    assert [(question.name, question.sentence, speeds[question.speed]) for question in QUESTIONS] == ENTRIES
+
+
+def test_entries_stand_under_their_group():
+    headings = re.findall(r"^(##|###) (.*)$", QUESTIONS_PAGE, re.MULTILINE)
+    group, found = "", {}
+    for level, title in headings:
+        group, found = (title.lower(), found) if level == "##" else (group, {**found, title: group})
+    assert found == {question.name: question.group for question in QUESTIONS}
 
 
 @pytest.mark.parametrize("command", ["check", "fuzz"])
