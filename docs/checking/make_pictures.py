@@ -23,13 +23,13 @@ from jaxprim.derive import report as rules
 
 HERE = Path(__file__).parent
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-WIDTH, HEIGHT, SCALE = 1150, 2900, 0.75
+WIDTH, HEIGHT, SCALE = 1150, 3080, 0.75
 
 
 def main() -> None:
     os.chdir(HERE)
     (gaussian,) = find.find("gaussian.py")
-    report = replace(jaxprim.check(gaussian, pictures=True), target="gaussian.py:gaussian")
+    report = replace(jaxprim.check(gaussian, speed="fast", pictures=True), target="gaussian.py:gaussian")
     terminal(gaussian, report)
     shoot(report.html())
 
@@ -42,7 +42,7 @@ def terminal(primitive: jaxprim.Primitive, report: Report) -> None:
     for bad in _terminal.breadcrumbs(report):
         console.print(bad)
     console.print(_terminal.verdict(report, seconds))
-    svg = console.export_svg(title="jaxprim check gaussian.py")
+    svg = console.export_svg(title="jaxprim check gaussian.py --fast")
     # Without the font that rich would load from the network, and its signature.
     Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL))
 

@@ -50,6 +50,11 @@ def test_a_cause_of_complex_numbers(wrong, said):
     assert said in found
 
 
+def test_one_number_shows_no_pattern_but_a_plain_one():
+    assert hint(lambda e: 4.1965 * e, TRUTH[:1]) == []
+    assert "factor 2" in hint(lambda e: 2 * e, TRUTH[:1])[0]
+
+
 def test_no_hint_without_a_pattern():
     assert hint(lambda e: e * e) == []
     assert hint(lambda e: "float32[3]") == []

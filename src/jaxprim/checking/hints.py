@@ -52,10 +52,16 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
         return None
     if not abs(first):
         return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
-    return _named_factor(first, example)
+    return _named_factor(first, example) or (_scalar(first) if len(pairs) > 1 else None)
 
 
-def _named_factor(factor: complex, example: str) -> str:
+def _scalar(factor: complex) -> str:
+    """Any factor, which says something only where several numbers have it."""
+    shown = factor if factor.imag else factor.real
+    return f"one factor, {shown:.6g}, in all that is off: look for a wrong scalar in the rule"
+
+
+def _named_factor(factor: complex, example: str) -> str | None:
     if _close(factor, -1):
         return "the sign is wrong: every number is minus what is expected"
     if abs(factor.imag) > CLOSE * abs(factor):
@@ -73,12 +79,12 @@ def _named_factor(factor: complex, example: str) -> str:
     for name, constant in CONSTANTS.items():
         if _close(abs(real), constant) or _close(abs(real), 1 / constant):
             return f"factor {'-' * (real < 0)}{name if _close(abs(real), constant) else f'1/({name})'}"
-    return f"one factor, {real:.6g}, in all that is off: look for a wrong scalar in the rule"
+    return None
 
 
-def _turned(factor: complex) -> str:
-    name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), f"{factor:.4g}")
-    return f"factor {name}: every number is {name} times what is expected"
+def _turned(factor: complex) -> str | None:
+    name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), None)
+    return f"factor {name}: every number is {name} times what is expected" if name is not None else None
 
 
 def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
