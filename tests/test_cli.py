@@ -319,7 +319,7 @@ def test_fuzz_of_a_right_rule(write):
     name = write("right.py", RIGHT + EXAMPLES + REFERENCE)
     found = run("fuzz", name, "--nest", "grad vmap:3", "--reference", "plain")
     assert found.exit_code == 0, found.output
-    assert "scale: 1 nests agree, 0 cannot be asked (seed 0)" in found.output
+    assert "scale: 1 nest agrees, 0 cannot be asked (seed 0)" in found.output
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ class CheckRun:
     def _show(self, report: Report, seconds: float) -> None:
         self.reports.append(report)
         self.console.print("" if self.console.is_terminal else "\n")  # what was live ends without one where it is not
+        for note in _terminal.notes(report):
+            self.console.print(note, soft_wrap=True)
         for bad in _terminal.breadcrumbs(report):
             self.console.print(bad, soft_wrap=True)
         self.console.print(_terminal.verdict(report, seconds), soft_wrap=True)

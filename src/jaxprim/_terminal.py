@@ -32,6 +32,8 @@ RULES = {"given": "green", "derived": "cyan", "missing": "yellow"}
 # The operands that get a column each; a table of more would not be read.
 COLUMNS = 6
 NAME_WIDTH = 9
+# Up to so many questions their notes are shown too.
+FEW = 3
 # Of the reasons why nests could not be asked, as many are told.
 REASONS = 5
 LABELS = {"got": "red", "expected": "green", "hint": "bold yellow", "again": "cyan", "error": "red", "wrong": "red"}
@@ -126,6 +128,13 @@ def _line(line: str) -> Text:
         return Text(line)
     style = LABELS.get(found["label"], "")
     return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (found["rest"], style))
+
+
+def notes(report: Report) -> Iterator[Text]:
+    """What is to be known beside the numbers, where only a few questions were asked: else it would drown the rest."""
+    if len(report.rows) <= FEW:
+        for row in report.rows:
+            yield from (Text(f"  {row.question}: {note}", "dim") for note in row.notes if row.status == "pass")
 
 
 def verdict(report: Report, seconds: float) -> Text:

@@ -21,8 +21,8 @@ def hint(wrong, truth=TRUTH, example="x=float32[7], w=float32[2,4]"):
         (lambda e: -0.5 * e, "factor -1/2"),
         (lambda e: -e, "the sign is wrong"),
         (lambda e: 0 * e, "all is zero"),
-        (lambda e: 7 * e, "factor 7, and x has 7 elements"),
-        (lambda e: e / 8, "factor 1/8, and w has 8 elements"),
+        (lambda e: 7 * e, "factor 7, and x has 7 elements: a sum where"),
+        (lambda e: e / 8, "factor 1/8, and w has 8 elements: a mean where"),
         (lambda e: math.pi * e, "factor pi"),
         (lambda e: -e / math.sqrt(2), "factor -1/(sqrt(2))"),
         (lambda e: 4.1965 * e, "one factor, 4.1965"),
@@ -48,6 +48,11 @@ def test_a_cause_is_named(wrong, said):
 def test_a_cause_of_complex_numbers(wrong, said):
     (found,) = hint(wrong, COMPLEX)
     assert said in found
+
+
+def test_one_number_shows_no_pattern_but_a_plain_one():
+    assert hint(lambda e: 4.1965 * e, TRUTH[:1]) == []
+    assert "factor 2" in hint(lambda e: 2 * e, TRUTH[:1])[0]
 
 
 def test_no_hint_without_a_pattern():

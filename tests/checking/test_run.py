@@ -157,3 +157,14 @@ def test_64_bit_types_switched_on():
     with jax.enable_x64(True):
         assert check(scale(), jnp.asarray(X, jnp.float64), 2.0).ok
         assert check(scale(), X, jnp.float32(2.0)).ok
+
+
+def test_a_wrong_rule_that_is_derived_names_its_source():
+    made = Primitive("scale")
+    made.def_impl(lambda x: 2 * x)
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: 3 * y_bar))
+    findings = {
+        finding.question: finding for finding in check(made, X, only=["jvp-differences", "vjp-differences"]).findings
+    }
+    assert "the jvp rule is derived from the vjp rule" in findings["jvp-differences"].notes
+    assert not any("derived" in note for note in findings["vjp-differences"].notes)

@@ -147,3 +147,14 @@ def test_the_zoo_survives(entry, nest):
     assert found.failure is None, found.text()
     assert found.ok or "complex" in str(found.refused), found.refused
     assert parsed(nest)
+
+
+def test_an_operation_with_a_float32_constant_is_compared_in_float32():
+    shift = np.float32(np.pi / 2)
+    assert jaxprim.fuzz(lambda x: jnp.cos(x - shift), X, reference=jnp.sin, nest="grad vmap").ok
+    assert not jaxprim.fuzz(lambda x: 1.0001 * jnp.cos(x - shift), X, reference=jnp.sin, nest="jit").ok
+
+
+def test_a_reference_with_other_results_differs():
+    found = jaxprim.fuzz(lambda x: (x, x), X, reference=lambda x: x, nest="jit")
+    assert found.failure.what == "types float32[2], float32[2], expected float32[2]"

@@ -52,10 +52,16 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
         return None
     if not abs(first):
         return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
-    return _named_factor(first, example)
+    return _named_factor(first, example) or (_scalar(first) if len(pairs) > 1 else None)
 
 
-def _named_factor(factor: complex, example: str) -> str:
+def _scalar(factor: complex) -> str:
+    """Any factor, which says something only where several numbers have it."""
+    shown = factor if factor.imag else factor.real
+    return f"one factor, {shown:.6g}, in all that is off: look for a wrong scalar in the rule"
+
+
+def _named_factor(factor: complex, example: str) -> str | None:
     if _close(factor, -1):
         return "the sign is wrong: every number is minus what is expected"
     if abs(factor.imag) > CLOSE * abs(factor):
@@ -64,20 +70,21 @@ def _named_factor(factor: complex, example: str) -> str:
     for name, shape in _SHAPE.findall(example):
         size = math.prod(int(n) for n in shape.split(",") if n)
         if size > 1 and (_close(real, size) or _close(real, 1 / size)):
-            off = f"{size}" if real > 1 else f"1/{size}"
-            return f"factor {off}, and {name} has {size} elements: a sum taken for a mean, or a sum over a broadcast operand"
+            if real > 1:
+                return f"factor {size}, and {name} has {size} elements: a sum where a mean belongs, or a term counted once per element"
+            return f"factor 1/{size}, and {name} has {size} elements: a mean where a sum belongs"
     fraction = Fraction(real).limit_denominator(LARGEST_FRACTION)
     if fraction and abs(fraction.numerator) <= LARGEST_FRACTION and _close(real, float(fraction)):
         return f"factor {fraction}: every number is {fraction} times what is expected"
     for name, constant in CONSTANTS.items():
         if _close(abs(real), constant) or _close(abs(real), 1 / constant):
             return f"factor {'-' * (real < 0)}{name if _close(abs(real), constant) else f'1/({name})'}"
-    return f"one factor, {real:.6g}, in all that is off: look for a wrong scalar in the rule"
+    return None
 
 
-def _turned(factor: complex) -> str:
-    name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), f"{factor:.4g}")
-    return f"factor {name}: every number is {name} times what is expected"
+def _turned(factor: complex) -> str | None:
+    name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), None)
+    return f"factor {name}: every number is {name} times what is expected" if name is not None else None
 
 
 def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:

@@ -16,7 +16,7 @@ from .questions import QUESTIONS
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from .report import Report
+    from .report import Report, Row
 
 MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
 WORDS = {
@@ -36,7 +36,7 @@ class Drawing(NamedTuple):
 def page(reports: Sequence[Report]) -> str:
     """Reports as the text of an HTML file. Raises BadCall, with the line to write, if jinja2 is not there."""
     return _template().render(
-        reports=reports, marks=MARKS, words=WORDS, sentences=sentences(), drawings=drawings, ran=ran
+        reports=reports, marks=MARKS, words=WORDS, sentences=sentences(), groups=groups, drawings=drawings, ran=ran
     )
 
 
@@ -57,6 +57,15 @@ def _template() -> Template:
 def sentences() -> dict[str, str]:
     """What each question asks."""
     return {question.name: question.sentence for question in QUESTIONS}
+
+
+def groups(report: Report) -> dict[str, list[Row]]:
+    """The rows of a report by the group of their question."""
+    known = {question.name: question.group for question in QUESTIONS}
+    found: dict[str, list[Row]] = {}
+    for row in report.rows:
+        found.setdefault(known.get(row.question, "other"), []).append(row)
+    return found
 
 
 def drawings(report: Report) -> Iterator[Drawing]:

@@ -41,6 +41,11 @@ class Row:
         same = [finding for finding in self.findings if finding.status == self.status]
         return max(same, key=lambda finding: finding.worst.ratio if finding.worst else 0.0)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know beside the numbers, each once."""
+        return tuple(dict.fromkeys(note for finding in self.findings for note in finding.notes))
+
     def operand(self, name: str) -> Status | None:
         """The answer for one operand alone, or None if no comparison was about it alone."""
         found = [(f.status, right) for f in self.findings for operand, right in f.operands if operand == name]

@@ -149,6 +149,7 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
         departs = question.departs is not None and case.subject.departs(question.departs)
         if departs and not any(item.message for item in bad):
             status, reason = "departure", f"declared surrogate: {case.subject.surrogate}"
+        notes = (*notes, *_origins(bad, case.subject))
     elif not evidence:
         status, reason = "not asked", unasked or (notes[0] if notes else "there is nothing to compare")
     kept = evidence[: max(KEPT, len(bad))]
@@ -164,6 +165,14 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
         seconds=seconds,
         operands=_by_operand(evidence, case.point.names),
     )
+
+
+def _origins(bad: Iterable[Evidence], subject: Subject) -> Iterator[str]:
+    """Says so where a wrong rule is derived from another: that is the one to repair."""
+    for name in dict.fromkeys(item.rule for item in bad):
+        info = subject.rule(name)
+        if info is not None and info.status == "derived" and info.origin != "impl":
+            yield f"the {name} rule is derived from the {info.origin} rule"
 
 
 def _with_spacing(item: Evidence, case: Case) -> Evidence:

@@ -52,7 +52,8 @@ class Fuzzing:
 
     def text(self) -> str:
         """What was found; a failure with the line that shows it again."""
-        head = f"{self.subject}: {self.compared} nests agree, {self.refused.total()} cannot be asked (seed {self.seed})"
+        agree = "1 nest agrees" if self.compared == 1 else f"{self.compared} nests agree"
+        head = f"{self.subject}: {agree}, {self.refused.total()} cannot be asked (seed {self.seed})"
         return "\n".join([head, *self._failed()])
 
     def _failed(self) -> Iterator[str]:

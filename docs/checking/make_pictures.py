@@ -1,0 +1,68 @@
+"""Make the pictures of this folder's README: ``python docs/checking/make_pictures.py``, with Chromium on the path.
+
+The terminal is drawn by rich, the page by Chromium.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console, Group
+
+import jaxprim
+from jaxprim import Report, _terminal
+from jaxprim.checking import find
+from jaxprim.derive import report as rules
+
+HERE = Path(__file__).parent
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+WIDTH, HEIGHT, SCALE = 1150, 3080, 0.75
+
+
+def main() -> None:
+    os.chdir(HERE)
+    (gaussian,) = find.find("gaussian.py")
+    report = replace(jaxprim.check(gaussian, speed="fast", pictures=True), target="gaussian.py:gaussian")
+    terminal(gaussian, report)
+    shoot(report.html())
+
+
+def terminal(primitive: jaxprim.Primitive, report: Report) -> None:
+    console = Console(record=True, width=112, force_terminal=True, highlight=False, file=io.StringIO())
+    console.print(_terminal.rules(primitive.name, rules(primitive.rules)))
+    seconds = sum(finding.seconds for finding in report.findings)
+    console.print(Group(_terminal.Progress(console, 0, []).render(report.findings), ""))
+    for bad in _terminal.breadcrumbs(report):
+        console.print(bad)
+    console.print(_terminal.verdict(report, seconds))
+    svg = console.export_svg(title="jaxprim check gaussian.py --fast")
+    # Without the font that rich would load from the network, and its signature.
+    Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL))
+
+
+def shoot(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "page.html"
+        source.write_text(text)
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--window-size={WIDTH},{HEIGHT}",
+        ]
+        options.append(f"--force-device-scale-factor={SCALE}")
+        light = "--blink-settings=preferredColorScheme=1"
+        command = [BROWSER or "chromium", *options, light, f"--screenshot={HERE / 'page.png'}", source.as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()
