@@ -15,7 +15,7 @@ from .setting import Answer
 from .values import describe, has_tangents, is_key, is_scalar, wide
 
 # Seconds after which the smallest input so far is told.
-PATIENCE = 2.0
+PATIENCE = 1.0
 # Up to this many numbers an operand is written out.
 WRITTEN = 4
 # The simplest numbers that are not special: 1 and 0 hide factors and powers.

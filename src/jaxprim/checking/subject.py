@@ -143,7 +143,7 @@ def _closed(function: Callable[..., Any], static: Mapping[int, Any], like: Calla
     with suppress(TypeError, ValueError):  # a builtin has no signature
         signature = inspect.signature(like)
         left = [p for i, p in enumerate(signature.parameters.values()) if i not in static]
-        call.__signature__ = signature.replace(parameters=left)  # pyright: ignore[reportFunctionMemberAccess] - inspect reads it
+        call.__signature__ = signature.replace(parameters=left)
     return call
 
 
