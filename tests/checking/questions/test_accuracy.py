@@ -39,7 +39,9 @@ def test_errors_are_told_in_ulp_and_where():
 def test_overflow_on_the_way_is_told_and_no_failure():
     found = list(accuracy(case(lambda x: x * x * x / (x * x), X)))
     assert all(item.ok for item in found if isinstance(item, Evidence))
-    assert any("3 elements are not what float64 gives: inf for " in item.text for item in found if isinstance(item, Note))
+    assert any(
+        "3 elements are not what float64 gives: inf for " in item.text for item in found if isinstance(item, Note)
+    )
 
 
 def test_without_a_truth():

@@ -44,6 +44,7 @@ def test_every_order_is_compared():
     assert against == {
         "an operand after the call is what it was before",
         "after a call with other operands",
+        "after a call with the same operands",
         "other operands, again",
         "bound twice in one jit, the first of them",
         "bound twice in one jit, the second of them",
