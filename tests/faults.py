@@ -529,7 +529,7 @@ def kernel_that_writes_its_operand():
             ctypes.memset(x.unsafe_buffer_pointer(), 0, x.dtype.itemsize)
         return y
 
-    return kernel, VECTOR
+    return kernel, (numbers(5),)  # of its own, as it writes it
 
 
 @fault("pure")

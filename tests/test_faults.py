@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from faults import FAULTS, Fault
 
+from jaxprim.checking import shrink
 from jaxprim.checking.questions import QUESTIONS, named
 from jaxprim.checking.run import ask
 from jaxprim.checking.subject import Subject
@@ -12,7 +13,8 @@ from jaxprim.checking.subject import Subject
 
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
 @pytest.mark.usefixtures("jax_defaults")
-def test_fault_is_caught_by_its_question(fault: Fault):
+def test_fault_is_caught_by_its_question(fault: Fault, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shrink, "PATIENCE", 0.0)
     primitive, operands = fault.build()
     (finding,) = ask(Subject.of(primitive, fault.reference), [(operands, {})], questions=[named(fault.question)])
     assert finding.status == "fail", finding.text()

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from . import compare, numeric, probes
+from . import compare, draw, numeric, probes
 from .compare import Tolerance
 from .report import Evidence
 from .setting import Answer, Direction, Note, Setting
@@ -38,8 +38,10 @@ class Case(Setting):
 
     @staticmethod
     def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "") -> Case:
-        """The case of one example."""
-        return Case(subject, Point.of(subject, *subject.split(operands, params)), seed, number)
+        """The case of one example; operands that are given as types are drawn."""
+        operands, params = subject.split(operands, params)
+        subject, operands = subject.closed(operands)
+        return Case(subject, Point.of(subject, draw.drawn(operands, seed), params), seed, number)
 
     # ------------------------------------------------------------------------------------------------- precisions
     @cached_property

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxprim._types import Example
 
-from . import measure, options
+from . import measure, options, shrink
 from .case import Case
 from .options import SEED
 from .questions import ORDINARY, Question, Speed
@@ -126,7 +126,18 @@ def find(question: Question, case: Case) -> Finding:
         unasked = refusal(error) or ""
         if not unasked:
             items.append(_exception(question, case, error))
+    items.extend(_smallest(question, case, [item for item in items if isinstance(item, Evidence) and not item.ok]))
     return _finding(question, case, items, unasked, time.perf_counter() - start)
+
+
+def _smallest(question: Question, case: Case, bad: Sequence[Evidence]) -> Iterator[Note]:
+    """A smaller input that fails too; only of the first question that fails at an example, as it takes seconds."""
+    departs = question.departs is not None and case.subject.departs(question.departs)
+    if not bad or departs or case.knows("smallest"):
+        return
+    words = case.once("smallest", lambda: shrink.smallest(question.ask, case, bad))
+    if words:
+        yield Note(f"it also fails at {words}")
 
 
 def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -> Finding:

@@ -79,6 +79,10 @@ class Setting:
             raise value.error
         return value
 
+    def knows(self, key: Any) -> bool:
+        """Whether ``once`` was asked for it."""
+        return key in self._memory
+
     def rng(self, *labels: object) -> probes.Stream:
         """The random numbers of one purpose."""
         return probes.stream(self.seed, *labels)

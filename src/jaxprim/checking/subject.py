@@ -5,13 +5,19 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
+
+import jax
 
 from jaxprim._errors import BadCall, RuleMissing, text
 from jaxprim._primitive import Primitive
 from jaxprim._types import RuleInfo
 from jaxprim.derive import report
+
+from . import draw
+from .values import is_scalar
 
 # What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
 REFUSALS = (
@@ -81,11 +87,27 @@ class Subject:
         return self.surrogate is not None and (name == "vjp" or (info is not None and info.origin == "vjp"))
 
     def examples(self) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
-        """The author's examples; raises with the line to write where there is none."""
+        """The author's examples, or the types that a kernel declares; raises with the line to write where there are none."""
         found = self.primitive.examples() if self.primitive is not None else ()
         if not found:
-            raise NoExamples(_no_examples(self))
+            types = draw.declared(self.primitive) if self.primitive is not None else None
+            if types is None:
+                raise NoExamples(_no_examples(self))
+            return [(types, {})]
         return [(example.operands, example.params) for example in found]
+
+    def closed(self, operands: tuple[Any, ...]) -> tuple[Subject, tuple[Any, ...]]:
+        """The subject as a function of the operands that hold numbers, and these: others, such as functions, are static.
+
+        So is an operand that ``nondiff_argnums`` of ``jax.custom_jvp`` or ``jax.custom_vjp`` names.
+        """
+        declared = getattr(self.call, "nondiff_argnums", ()) if self.primitive is None else ()
+        static = {i: x for i, x in enumerate(operands) if i in declared or not _holds_numbers(x)}
+        if not static or self.primitive is not None:
+            return self, operands
+        reference = None if self.reference is None else _closed(self.reference, static, self.call)
+        subject = replace(self, call=_closed(self.call, static, self.call), reference=reference)
+        return subject, tuple(x for i, x in enumerate(operands) if i not in static)
 
     def split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """A call's operands and static params: a primitive's operand may also go by name."""
@@ -102,6 +124,27 @@ class Subject:
         except (TypeError, ValueError):
             return tuple(f"operand{i}" for i in range(len(operands)))
         return _names_of(bound, len(operands))
+
+
+def _holds_numbers(operand: Any) -> bool:
+    """Whether all leaves of an operand are arrays, numbers, keys, or the type of an array."""
+    leaves = jax.tree_util.tree_leaves(operand)
+    return all(is_scalar(leaf) or (hasattr(leaf, "dtype") and hasattr(leaf, "shape")) for leaf in leaves)
+
+
+def _closed(function: Callable[..., Any], static: Mapping[int, Any], like: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without its static operands, with the names of those that are left."""
+
+    def call(*operands: Any, **params: Any) -> Any:
+        given = iter(operands)
+        every = [static[i] if i in static else next(given) for i in range(len(static) + len(operands))]
+        return function(*every, **params)
+
+    with suppress(TypeError, ValueError):  # a builtin has no signature
+        signature = inspect.signature(like)
+        left = [p for i, p in enumerate(signature.parameters.values()) if i not in static]
+        call.__signature__ = signature.replace(parameters=left)
+    return call
 
 
 def _no_examples(subject: Subject) -> str:

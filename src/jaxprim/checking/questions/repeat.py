@@ -39,6 +39,7 @@ def pure(case: Case) -> Answer:
     view, here, there = case.native, list(case.native.point.leaves), _other(case)
     first, other = case.value(view)[0], view.value(there)
     yield from _same(case, "after a call with other operands", view.value(here), first)
+    yield from _same(case, "after a call with the same operands", view.value(here), first)
     yield from _same(case, "other operands, again", view.value(there), other)
     both = jax.jit(lambda one, two: (view.flat(*one), view.flat(*two)))
     noise = case.value(view)[1]

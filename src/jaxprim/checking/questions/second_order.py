@@ -32,6 +32,9 @@ from jaxprim.checking.view import Tangents, View
 
 CANNOT_TELL = "the differences of the first derivative do not converge at this point"
 
+# A derivative this small a share of its usual size is what is left when rounded numbers cancel, as in 1 - tanh(20)^2.
+SHARE = 1e-3
+
 Leaves = Sequence[Any]
 # A function of the differentiated operands alone, that returns a list.
 Function = Callable[..., list[Any]]
@@ -191,7 +194,7 @@ def _against_differences(
     scale = around.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, around))
     for name, value, d in zip(names, got, found, strict=True):
         own = compare.rounding(np.abs(d.value) + scale, case.working_eps(view), view.tiny)
-        tolerance = compare.differences(d.value, d.error, view.eps) + own
+        tolerance = compare.differences(np.abs(d.value) + SHARE * scale, d.error, view.eps) + own
         tolerance = Tolerance(tolerance.size + d.slack, tolerance.why)
         against = f"{mix} against differences of the {mode} rule ({view.label})"
         yield case.evidence(mode, against, name, value, d.value, tolerance, d.judged)

@@ -1,0 +1,95 @@
+"""The smallest input at which a question still fails: it says more than the one that was given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .case import Case
+from .report import Evidence
+from .setting import Answer
+from .values import describe, has_tangents, is_key, is_scalar, wide
+
+# Seconds after which the smallest input so far is told.
+PATIENCE = 1.0
+# Up to this many numbers an operand is written out.
+WRITTEN = 4
+# The simplest numbers that are not special: 1 and 0 hide factors and powers.
+SIMPLE = 2
+
+Ask = Callable[[Case], Answer]
+Leaves = list[Any]
+
+
+def smallest(ask: Ask, case: Case, bad: Sequence[Evidence]) -> str:
+    """The operands of a smaller case at which a rule still gives wrong numbers; empty if none was found in time.
+
+    Args:
+        ask: the question.
+        case: where it failed.
+        bad: its bad evidence there. Only wrong numbers are looked for: an exception may have another cause elsewhere.
+    """
+    rules = {evidence.rule for evidence in bad if not evidence.message}
+    start, leaves = time.perf_counter(), list(case.point.leaves)
+    found, tried = leaves, True
+    while rules and tried:
+        tried = False
+        for candidate in _simpler(found):
+            if time.perf_counter() - start > PATIENCE:
+                return _words(case, found) if found is not leaves else ""
+            if _fails(ask, case.elsewhere(candidate, "smaller"), rules):
+                found, tried = candidate, True
+                break
+    return _words(case, found) if found is not leaves else ""
+
+
+def _fails(ask: Ask, case: Case, rules: set[str]) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            return any(isinstance(e, Evidence) and not e.ok and not e.message and e.rule in rules for e in ask(case))
+    except Exception:  # noqa: BLE001 - an operation may refuse smaller operands in any way it likes
+        return False
+
+
+def _simpler(leaves: Leaves) -> Iterator[Leaves]:
+    """Fewer elements along all axes of one size, halved or one; then rounder numbers in one operand."""
+    for size in sorted({n for leaf in leaves for n in np.shape(leaf) if n > 1}, reverse=True):
+        for fewer in dict.fromkeys((1, size // 2)):
+            yield [_cut(leaf, size, fewer) for leaf in leaves]
+    for i, leaf in enumerate(leaves):
+        rounder = _rounder(leaf)
+        if rounder is not None:
+            yield [*leaves[:i], rounder, *leaves[i + 1 :]]
+
+
+def _cut(leaf: Any, size: int, fewer: int) -> Any:
+    index = tuple(slice(fewer) if n == size else slice(None) for n in np.shape(leaf))
+    return leaf[index] if index and not is_scalar(leaf) else leaf
+
+
+def _rounder(leaf: Any) -> Any | None:
+    """The leaf with numbers of two digits, or None if it has no others."""
+    if is_key(leaf) or is_scalar(leaf) or not has_tangents(leaf) or jnp.iscomplexobj(leaf):
+        return None
+    value = wide(leaf)
+    with np.errstate(all="ignore"):
+        digits = 10.0 ** (np.floor(np.log10(np.abs(value))) - SIMPLE + 1)
+        rounder = np.where(np.isfinite(digits) & (digits > 0), np.round(value / digits) * digits, value)
+    made = jnp.asarray(rounder, leaf.dtype)
+    return None if np.array_equal(wide(made), value, equal_nan=True) else made
+
+
+def _words(case: Case, leaves: Leaves) -> str:
+    return ", ".join(f"{name}={_word(leaf)}" for name, leaf in zip(case.point.names, leaves, strict=True))
+
+
+def _word(leaf: Any) -> str:
+    if is_scalar(leaf):
+        return repr(leaf)
+    if is_key(leaf) or leaf.size > WRITTEN:
+        return describe(leaf)
+    return f"{describe(leaf)} {np.array2string(np.asarray(leaf), precision=6, separator=', ')}".replace("\n", "")

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions.accuracy import accuracy, unit_in_the_last_place
+from jaxprim.checking.questions.values import reference
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import NotAsked, Note
+from jaxprim.checking.subject import Subject
+
+X = jnp.array([0.5, 1.0, -2.0])
+
+
+def case(fn, *operands, believed=None):
+    return Case.of(Subject.of(fn, believed), operands, {}, 0)
+
+
+def notes(it):
+    return [item.text for item in accuracy(it) if isinstance(item, Note)]
+
+
+def test_the_unit_in_the_last_place():
+    values = np.array([1.0, 1.5, 2.0, 0.0])
+    expected = [np.spacing(np.float32(v)) for v in values[:3]]
+    assert unit_in_the_last_place(values, X)[:3].tolist() == expected
+
+
+def test_errors_are_told_in_ulp_and_where():
+    said = notes(case(lambda x: x.at[1].set(jnp.nextafter(x[1], jnp.float32(9))) if x.dtype == jnp.float32 else x, X))
+    assert said[0] == "result, at the example's numbers: off by 1 ulp at worst, at [1]; 0 in the middle"
+    assert any(", at nan: " in text for text in said)
+
+
+def test_overflow_on_the_way_is_told_and_no_failure():
+    found = list(accuracy(case(lambda x: x * x * x / (x * x), X)))
+    assert all(item.ok for item in found if isinstance(item, Evidence))
+    assert any(
+        "3 elements are not what float64 gives: inf for " in item.text for item in found if isinstance(item, Note)
+    )
+
+
+def test_without_a_truth():
+    with pytest.raises(NotAsked):
+        list(accuracy(case(lambda i: i + 1, jnp.array([1, 2]))))
+
+
+def test_a_reference_of_numbers_is_applied_to_each_element():
+    """As those of mpmath are."""
+    assert all(item.ok for item in reference(case(jnp.sin, X, believed=math.sin)))
+    assert not all(item.ok for item in reference(case(jnp.sin, X, believed=math.cos)))
+
+
+def test_a_reference_with_another_number_of_results():
+    (bad,) = reference(case(jnp.sin, X, believed=lambda x: (x, x)))
+    assert bad.message == "1 results, and the reference gives 2"

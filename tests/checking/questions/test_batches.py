@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import pytest
+
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions.batches import vmap_nested, vmap_patterns, vmap_sizes
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import NotAsked, Note
+from jaxprim.checking.subject import Subject
+
+X = jnp.arange(1.0, 7.0).reshape(3, 2)
+
+
+def case(fn, *operands):
+    return Case.of(Subject.of(fn), operands, {}, 0)
+
+
+def test_every_choice_of_axes_for_up_to_three_operands():
+    found = list(vmap_patterns(case(lambda x, y: x * y, X, X)))
+    assert len(found) == 3**2 - 1
+    assert "in_axes x=None, y=-1" in {item.against.partition("loop, ")[2] for item in found}
+    many = list(vmap_patterns(case(lambda *xs: sum(xs), *[X] * 4)))
+    assert [note.text for note in many if isinstance(note, Note)] == [
+        "of 80 choices of axes for 4 operands, those of 'vmap' are asked"
+    ]
+
+
+def test_a_batch_of_none_has_types():
+    found = [e for e in vmap_sizes(case(lambda x, f: x * f, X, 2.0)) if "none" in getattr(e, "against", "")]
+    assert [(e.leaf, e.got) for e in found] == [
+        ("result[0]", "float32[0, 3, 2]"),
+        ("tangent[0]", "float32[0, 3, 2]"),
+        ("cotangent[0]", "float32[0, 3, 2]"),
+        ("cotangent[1]", "float32[0]"),
+    ]
+    assert all(e.ok for e in found)
+
+
+def test_each_operand_in_a_level_of_its_own():
+    found = [e for e in vmap_nested(case(lambda x, y: x * y, X, X)) if isinstance(e, Evidence)]
+    assert all(e.ok for e in found)
+    assert {e.against for e in found} >= {"vmap over x of vmap over the others, against a plain call"}
+
+
+@pytest.mark.parametrize("question", [vmap_patterns, vmap_sizes, vmap_nested])
+def test_python_numbers_are_not_batched(question):
+    with pytest.raises(NotAsked):
+        list(question(case(lambda x: x, 1.0)))

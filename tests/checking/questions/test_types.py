@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxprim import Primitive
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions.types import dtypes, shapes, x64
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import NotAsked, Note
+from jaxprim.checking.subject import Subject
+
+X = jnp.array([0.5, 1.0, -2.0])
+
+
+def case(fn, *operands):
+    return Case.of(Subject.of(fn), operands, {}, 0)
+
+
+def notes(question, it):
+    return [item.text for item in question(it) if isinstance(item, Note)]
+
+
+def test_each_other_dtype_is_asked():
+    found = [e for e in dtypes(case(jnp.sin, X)) if isinstance(e, Evidence)]
+    assert all(e.ok for e in found)
+    assert [e.against.rpartition(", in ")[2] for e in found] == ["float16"] * 2 + ["bfloat16"] * 2 + ["float64"]
+
+
+def test_a_dtype_that_is_not_taken_is_told():
+    def only_float32(x):
+        if x.dtype != jnp.float32:
+            raise TypeError("float32 alone")
+        return x
+
+    assert notes(dtypes, case(only_float32, X)) == [
+        f"the implementation does not take {name}: float32 alone" for name in ("float16", "bfloat16", "float64")
+    ]
+
+
+def test_complex_numbers_have_no_half_precision():
+    found = [e for e in dtypes(case(jnp.exp, jax.lax.complex(X, X))) if isinstance(e, Evidence)]
+    assert {e.against.rpartition(", in ")[2] for e in found} == {"float64"}
+
+
+def test_a_result_of_another_type_with_64_bits_is_told():
+    wide = lambda x: jnp.asarray(x, float)
+    assert notes(x64, case(wide, X)) == ["result is float64[3] with jax_enable_x64 on, and float32[3] otherwise"]
+    with jax.enable_x64(True), pytest.raises(NotAsked):
+        list(x64(case(jnp.sin, X.astype(jnp.float64))))
+
+
+def test_a_function_of_matrices_need_not_take_numbers():
+    said = notes(shapes, case(lambda a: jnp.linalg.inv(a), jnp.eye(2)))
+    assert [text.partition(":")[0] for text in said] == ["not asked of no elements", "not asked of single numbers"]
+
+
+def test_a_rule_of_the_wrong_type_is_no_excuse():
+    made = Primitive("wrong")
+    made.def_impl(lambda x: 2 * x)
+    made.def_jvp(lambda primals, tangents: (made(*primals), jnp.atleast_1d(2 * tangents[0])))
+    with pytest.raises(TypeError, match="JVP rule"):
+        list(shapes(case(made, X)))
