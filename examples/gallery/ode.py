@@ -345,6 +345,7 @@ def draw(file, data, curve):
     for column, (name, color) in enumerate({"hares": "tab:brown", "lynxes": "tab:blue"}.items()):
         axes.plot(1900 + np.arange(21), data[:, column], "o", color=color, markersize=4, label=name)
         axes.plot(1900 + np.linspace(0, 20, 200), curve[:, column], color=color)
+    axes.set_xticks(range(1900, 1921, 5))
     axes.set_ylabel("pelts, thousands")
     axes.legend()
     pyplot.savefig(file, dpi=80, bbox_inches="tight")
