@@ -121,4 +121,4 @@ def test_what_does_not_fit_is_refused(example):
 
 def test_check(example):
     with jax.enable_x64(False):
-        assert example.ode.check().ok
+        assert example.ode.check(speed="fast").ok
