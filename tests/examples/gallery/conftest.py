@@ -1,4 +1,7 @@
-"""Each file of the gallery is tested in double precision, and its kernels compile into a folder of the test run alone."""
+"""Each file of the gallery is tested in double precision, and its kernels compile into a folder of the test run alone.
+
+Its `check` asks the fast questions here, to save time; `jaxprim check examples/gallery/FILE.py` asks all that are ordinary.
+"""
 
 from __future__ import annotations
 

@@ -65,9 +65,8 @@ def test_second_and_third_derivatives_in_points(example):
     fast, slow = energy(example.nufft1), energy(example.direct)
     v = np.cos(x)
     product = lambda f: lambda x: jax.jvp(jax.grad(f), (x,), (v,))[1]
-    np.testing.assert_allclose(product(fast)(x), product(slow)(x), rtol=1e-9)
-    third = lambda f: jax.jvp(product(f), (x,), (v,))[1]
-    np.testing.assert_allclose(third(fast), third(slow), rtol=1e-9)
+    both = lambda f: jax.jit(lambda x: jax.jvp(product(f), (x,), (v,)))(x)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), both(fast), both(slow))
 
 
 def test_a_batch_that_shares_its_points_is_one_call(example):
@@ -116,4 +115,4 @@ def test_gauss_newton_finds_points_and_strengths(example, capsys):
 
 def test_check(example):
     with jax.enable_x64(False):
-        assert example.nufft2.check().ok
+        assert example.nufft2.check(speed="fast").ok

@@ -79,4 +79,4 @@ def test_the_version_by_hand_gives_the_same(example):
 
 def test_check(example):
     with jax.enable_x64(False):
-        assert example.rms_norm.check().ok
+        assert example.rms_norm.check(speed="fast").ok

@@ -30,8 +30,9 @@ def scipys(A, B, C, transposed=False):
     return scipy.linalg.solve_sylvester(A.T, B.T, C) if transposed else scipy.linalg.solve_sylvester(A, B, C)
 
 
-@directions
-@pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-4), ("float64", 1e-12)])
+@pytest.mark.parametrize(
+    ("transposed", "dtype", "rtol"), [(False, "float32", 1e-4), (False, "float64", 1e-12), (True, "float64", 1e-12)]
+)
 def test_value(example, transposed, dtype, rtol):
     A, B, C = matrices()
     found = example.sylvester(A.astype(dtype), B.astype(dtype), C.astype(dtype), transposed=transposed)
@@ -91,4 +92,4 @@ def test_a_singular_equation_is_an_error(example):
 def test_check(example):
     with jax.enable_x64(False):
         first, _ = example.sylvester.examples()
-        assert example.sylvester.check(*first.operands, **first.params).ok
+        assert example.sylvester.check(*first.operands, **first.params, speed="fast").ok
