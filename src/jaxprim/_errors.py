@@ -68,6 +68,12 @@ def named(fn: Callable[..., Any]) -> str:
     return f"{name} at {source_of(fn)}" if name not in ("", "_", "<lambda>") else source_of(fn)
 
 
+def header(fn: Callable[..., Any], arguments: str) -> str:
+    """The first line of an author's function with other arguments: ``def impl(x, *, n):`` or ``lambda x, *, n:``."""
+    name = getattr(fn, "__name__", "_")
+    return f"lambda {arguments}:" if name == "<lambda>" else f"def {name}({arguments}):"
+
+
 def an(noun: str) -> str:
     """A noun with its article."""
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"

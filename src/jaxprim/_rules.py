@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, source_of, text
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, source_of, text
 from jaxprim._signature import Signature
 from jaxprim._trees import describe
 
@@ -252,6 +252,6 @@ def _wrong_signature(rules: RuleSet, kind: str, author: AuthorFn, count: int, pa
             expected=f"({wanted})",
             why="every rule gets all operands and every static param" if params else None,
             rule=author,
-            write=f"lambda {wanted}:" if name == "<lambda>" else f"def {name}({wanted}):",
+            write=header(author, wanted),
         )
     )

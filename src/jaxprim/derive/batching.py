@@ -37,18 +37,12 @@ def _is_traceable(rules: RuleSet) -> bool:
 def batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call) -> tuple[list[Any], list[Any]]:
     """JAX's batch rule of the main primitive; JAX asks it also when nothing is batched."""
     primitive = call.rules.primitive
-    if all(dim is None for dim in dims) and axis.name not in axes(call, args):
+    avals = [_jax.typeof(x) for x in args]
+    if all(dim is None for dim in dims) and axis.name not in implementation.named_axes(call, avals):
         outs = primitive.bind(*args, call=call)
         return outs, [None] * len(outs)
-    pushed = push(call, axis, [_jax.typeof(x) for x in args], dims)
+    pushed = push(call, axis, avals, dims)
     return primitive.bind(*args, call=pushed), list(pushed.levels[-1].out_dims)
-
-
-def axes(call: Call, args: Sequence[Any]) -> frozenset[Any]:
-    """The named axes that the collectives of an implementation use."""
-    if not call.rules.has("impl"):
-        return frozenset()
-    return implementation.named_axes(call, [_jax.typeof(x) for x in args])
 
 
 def push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:

@@ -17,7 +17,7 @@ import jax
 from jaxprim import _host, _jax, _trees
 from jaxprim._avals import complete, same_type, short, union_varying
 from jaxprim._calls import Call
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, named, text
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, named, text
 from jaxprim._levels import axes_of, batch_program, batched_avals
 from jaxprim._results import Results, fit, read_avals, read_outputs, returned_avals
 from jaxprim._rules import Rule, RuleSet, call_author
@@ -193,8 +193,6 @@ def _asks_for_value(call: Call, rule: Rule, kind: str) -> RuleWrong:
     rules = call.rules
     required = [name for name, default in rules.signature.operands.items() if default is inspect.Parameter.empty]
     defaulted = [f"{name}={value!r}" for name, value in rules.signature.operands.items() if name not in required]
-    name = getattr(rule.author, "__name__", "_")
-    wanted = ", ".join([*required, "*", *defaulted])
     return RuleWrong(
         text(
             f"{rules.name}: the {kind} asks for the value of an operand, but it is traced.",
@@ -202,11 +200,9 @@ def _asks_for_value(call: Call, rule: Rule, kind: str) -> RuleWrong:
             expected="operands that are data; what decides about code or shapes is a static param, after a `*`",
             why="an operation is compiled for all values; a host function sees values, and may branch on them",
             rule=rule.author,
-            write=f"@{rules.name}.def_host"
-            if not defaulted
-            else f"lambda {wanted}:"
-            if name == "<lambda>"
-            else f"def {name}({wanted}):",
+            write=header(rule.author, ", ".join([*required, "*", *defaulted]))
+            if defaulted
+            else f"@{rules.name}.def_host",
         )
     )
 
@@ -310,6 +306,8 @@ def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> An
 
 def named_axes(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
     """The named axes that the collectives of an implementation use. A vmap binds its own, and its program is not made."""
+    if not call.rules.has("impl"):
+        return frozenset()
     if call.how != "vmap" or call.parent is None:
         return _jax.named_axes(program(call, avals))
     level = call.levels[-1]

@@ -16,9 +16,7 @@ from jaxprim.derive import implementation
 def abstract_eval(*avals: Any, call: Call) -> tuple[list[Any], set[Any]]:
     """JAX's abstract eval: result types, and the named axes that collectives in the implementation use."""
     found = implementation.results(call, call.element_avals(avals))
-    effects: set[Any] = set()
-    if call.rules.has("impl"):
-        effects = _jax.axis_effects(implementation.named_axes(call, avals))
+    effects = _jax.axis_effects(implementation.named_axes(call, avals))
     return list(batched_avals(call.levels, found.avals)), effects
 
 
