@@ -172,13 +172,9 @@ def fuzz(
     """
     console = _console()
     with _captured() as output:
-        try:
-            found = find.find(target)
+        found = _find(target)
+        with _finding():
             believed = None if reference is None else find.function(reference, find.split(target)[0])
-        except find.NotFound as error:
-            raise click.UsageError(str(error)) from error
-        except find.ImportFailed as error:
-            raise _NotImported(str(error)) from error
         results = [_fuzz(console, target, p, believed, examples, seed, depth, nest) for p in found]
     _say_hidden(console, output, show_output)
     sys.exit(max(results, key=(OK, UNCHECKED, BAD).index))
@@ -279,8 +275,15 @@ class _NotImported(click.ClickException):
 
 
 def _find(target: str) -> list[Primitive]:
-    try:
+    with _finding():
         return find.find(target)
+
+
+@contextmanager
+def _finding() -> Generator[None]:
+    """Exceptions of `find` as the command line tells them."""
+    try:
+        yield
     except find.NotFound as error:
         raise click.UsageError(str(error)) from error
     except find.ImportFailed as error:
