@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
-SUPPORTED = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["tool"]["jaxprim"]["supported"]
+SUPPORTED: dict[str, str] = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["tool"][
+    "jaxprim"
+]["supported"]
 # A JAX that is not in the table is a newer one.
 IS_OLDER_JAX = jax.__version__ in list(SUPPORTED)[:-1]

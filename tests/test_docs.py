@@ -25,11 +25,11 @@ from pathlib import Path
 
 import pages
 import pytest
+from jax_versions import SUPPORTED
 
 import jaxprim
 
 META = tomllib.loads((pages.ROOT / "pyproject.toml").read_text())
-SUPPORTED: dict[str, str] = META["tool"]["jaxprim"]["supported"]
 PAGES = pages.pages()
 JAX_IN_PROSE = re.compile(r"\bJAX\s+(\d+(?:\.\d+)+)")
 PYTHON_IN_PROSE = re.compile(r"\bPython\s+(\d+\.\d+)")
