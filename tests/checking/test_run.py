@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxprim import BadCall, CheckFailed, Primitive, Report, check
+from jaxprim.checking import options
 from jaxprim.checking.case import Case
-from jaxprim.checking.questions import ORDINARY, Question, named
+from jaxprim.checking.questions import Question, named
 from jaxprim.checking.run import ask, find
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
@@ -31,7 +32,7 @@ def test_a_report_of_every_question():
     report = check(scale(), X, 2.0)
     assert isinstance(report, Report)
     assert report.ok, report.text()
-    assert [finding.question for finding in report.findings] == [question.name for question in ORDINARY]
+    assert [finding.question for finding in report.findings] == [question.name for question in options.questions()]
     assert report.seed == 0
 
 

@@ -13,7 +13,7 @@ from .case import Case
 from .findings import Finding
 from .picture import Heat, Lines, Series
 from .setting import Direction
-from .values import Array, doubled, wide
+from .values import Array, doubled, spacing, wide
 from .view import View
 
 # Steps of differences and factors on operands: powers of two, so that scaling an operand rounds nothing.
@@ -236,6 +236,5 @@ def _ulp(
     errors = [np.nan]
     for got, truth in pairs:
         use = np.isfinite(got) & np.isfinite(truth) & (np.abs(truth) >= native.tiny)
-        spacing = native.eps * 2.0 ** np.floor(np.log2(np.where(use, np.abs(truth), 1.0)))
-        errors += list(np.ravel((np.abs(got - truth) / spacing)[use]))
+        errors += list(np.ravel((np.abs(got - truth) / spacing(truth, native.eps, native.tiny))[use]))
     return float(np.nanmax(errors)) if len(errors) > 1 else float("nan")

@@ -14,7 +14,7 @@ from jaxprim._types import Example
 from . import measure, options, shrink
 from .case import Case
 from .options import SEED
-from .questions import ORDINARY, Question, Speed
+from .questions import Question, Speed
 from .report import Evidence, Finding, Report
 from .setting import NotAsked, Note
 from .subject import Subject, first_line, refusal
@@ -80,7 +80,7 @@ def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any
     """The examples that a call gives: its own operands, `Example` objects, or those of the primitive."""
     if operands and all(isinstance(operand, Example) for operand in operands):
         options.refuse_params(subject, params)
-        return [subject.split(example.operands, example.params) for example in operands]
+        return [(example.operands, example.params) for example in operands]
     return [(operands, params)] if operands or params else subject.examples()
 
 
@@ -96,10 +96,10 @@ def first_case(subject: Subject, examples: Sequence[Inputs], seed: int) -> Case:
 
 
 def ask(
-    subject: Subject, examples: Sequence[Inputs], seed: int = SEED, questions: Iterable[Question] = ORDINARY
+    subject: Subject, examples: Sequence[Inputs], seed: int = SEED, questions: Iterable[Question] | None = None
 ) -> Iterator[Finding]:
     """Put questions to a subject at each example; yields each finding as soon as it is there."""
-    questions = tuple(questions)
+    questions = options.questions() if questions is None else tuple(questions)
     for case in cases(subject, examples, seed):
         for position, question in enumerate(questions):
             yield answer(question, case, first=position == 0)

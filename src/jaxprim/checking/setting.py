@@ -105,6 +105,19 @@ class Setting:
         """The leaves that ``jvp`` or ``vjp`` can differentiate; raises NotAsked if there is none."""
         return self.once(("wrt", mode), lambda: self._wrt(mode))
 
+    def why_not(self, mode: str) -> str | None:
+        """Why a derivative rule cannot be asked, or None if it can."""
+        try:
+            self.wrt(mode)
+        except NotAsked as error:
+            return str(error)
+        return None
+
+    def unasked(self, mode: str) -> Note | None:
+        """The same as a note."""
+        why = self.why_not(mode)
+        return None if why is None else Note(f"not asked of the {mode} rule: {why}")
+
     def _wrt(self, mode: str) -> tuple[int, ...]:
         why = self.subject.missing(mode)
         if why is not None:

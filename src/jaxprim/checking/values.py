@@ -58,6 +58,12 @@ def tiny(leaf: Any) -> float:
     return float(jnp.finfo(dtype).tiny) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
 
 
+def spacing(value: Array, eps: float, smallest: float) -> Array:
+    """The distance from a number to the next one in a dtype with this epsilon and this smallest normal number."""
+    with np.errstate(all="ignore"):
+        return eps * 2.0 ** np.floor(np.log2(np.maximum(np.abs(value), smallest)))
+
+
 def as_array(leaf: Any) -> Any:
     """A leaf as JAX will see it: NumPy arrays become JAX arrays, Python numbers stay what they are."""
     return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(leaf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +28,18 @@ from .values import (
 )
 
 Tangents = Mapping[int, Array]
+
+
+def of_some(function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
+    """The function of some of its operands; the others are those of ``leaves``."""
+
+    def call(*some: Any) -> Any:
+        every = list(leaves)
+        for i, leaf in zip(wrt, some, strict=True):
+            every[i] = leaf
+        return function(*every)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -222,14 +234,7 @@ class View:
 
     def of(self, leaves: Sequence[Any], wrt: Sequence[int]) -> Any:
         """The operation as a function of some of its leaves."""
-
-        def function(*some: Any) -> tuple[Any, ...]:
-            every = list(leaves)
-            for i, leaf in zip(wrt, some, strict=True):
-                every[i] = leaf
-            return self.flat(*every)
-
-        return function
+        return of_some(self.flat, leaves, wrt)
 
     def cast(self, tangents: Tangents) -> dict[int, Any]:
         """Tangents in the dtypes that JAX wants for these operands; those of Python numbers stay Python numbers."""

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from jaxprim.checking.view import of_some
+
 Function = Callable[..., list[Any]]
 # A layer is a function, and a number that it may read: which operands, which axis, which policy.
 Layer = Callable[[Function, int], Function]
@@ -43,18 +45,6 @@ def chosen(count: int, choice: int) -> tuple[int, ...]:
     return some or tuple(range(count))
 
 
-def _of_some(function: Function, xs: Sequence[Any], some: Sequence[int]) -> Function:
-    """The function of some of its operands; the others are closed over."""
-
-    def of_some(*given: Any) -> list[Any]:
-        every = list(xs)
-        for i, x in zip(some, given, strict=True):
-            every[i] = x
-        return function(*every)
-
-    return of_some
-
-
 def _next(function: Function, xs: Sequence[Any]) -> tuple[Any, ...]:
     """Other operands of the same types, which depend on what the function gives."""
     value = jnp.tanh(loss(function(*xs)))
@@ -68,7 +58,7 @@ def jvp(function: Function, choice: int) -> Function:
     def run(*xs: Any) -> list[Any]:
         some = chosen(len(xs), choice)
         primals = tuple(xs[i] for i in some)
-        out, dots = jax.jvp(_of_some(function, xs, some), primals, tuple(numbers(x, TANGENT) for x in primals))
+        out, dots = jax.jvp(of_some(function, xs, some), primals, tuple(numbers(x, TANGENT) for x in primals))
         return [*out, *dots]
 
     return run
@@ -79,7 +69,7 @@ def vjp(function: Function, choice: int) -> Function:
 
     def run(*xs: Any) -> list[Any]:
         some = chosen(len(xs), choice)
-        out, pull = jax.vjp(_of_some(function, xs, some), *[xs[i] for i in some])
+        out, pull = jax.vjp(of_some(function, xs, some), *[xs[i] for i in some])
         return list(pull([numbers(leaf, COTANGENT) for leaf in out]))
 
     return run
@@ -90,8 +80,8 @@ def grad(function: Function, choice: int) -> Function:
 
     def run(*xs: Any) -> list[Any]:
         some = chosen(len(xs), choice)
-        of_some = _of_some(function, xs, some)
-        gradient = jax.grad(lambda *given: loss(of_some(*given)), argnums=tuple(range(len(some))))
+        partial = of_some(function, xs, some)
+        gradient = jax.grad(lambda *given: loss(partial(*given)), argnums=tuple(range(len(some))))
         return list(gradient(*[xs[i] for i in some]))
 
     return run
@@ -124,7 +114,7 @@ def jacobian(function: Function, choice: int) -> Function:
         one = (choice // 2) % len(xs)
         if jnp.iscomplexobj(xs[one]):
             return vjp(function, 1 << one)(*xs)
-        real = lambda x: [part for out in _of_some(function, xs, (one,))(x) for part in _parts(out)]
+        real = lambda x: [part for out in of_some(function, xs, (one,))(x) for part in _parts(out)]
         return (jax.jacrev if choice % 2 else jax.jacfwd)(real)(xs[one])
 
     return run

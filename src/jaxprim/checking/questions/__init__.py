@@ -320,10 +320,6 @@ QUESTIONS = (
 )
 
 
-# What a check asks that is not told to be thorough.
-ORDINARY = tuple(question for question in QUESTIONS if question.speed != "thorough")
-
-
 def named(name: str) -> Question:
     """The question of this name."""
     return next(question for question in QUESTIONS if question.name == name)

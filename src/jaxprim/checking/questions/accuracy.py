@@ -13,7 +13,7 @@ from jaxprim.checking import compare, probes
 from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, tiny, wide
+from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
 
 from .values import believed
 
@@ -136,6 +136,4 @@ def _in_ulp(got: Array, expected: Array, leaf: Any) -> str:
 
 def unit_in_the_last_place(value: Array, leaf: Any) -> Array:
     """The distance from a number to the next one in the dtype of ``leaf``."""
-    with np.errstate(all="ignore"):
-        exponent = np.floor(np.log2(np.maximum(np.abs(value), tiny(leaf))))
-        return 2.0**exponent * epsilon(leaf)
+    return spacing(value, epsilon(leaf), tiny(leaf))

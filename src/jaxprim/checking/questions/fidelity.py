@@ -55,10 +55,9 @@ def which_rule(case: Case) -> Answer:
         if not case.subject.gave(mode):
             yield Note(f"the {mode} rule is not given")
             continue
-        try:
-            case.wrt(mode)
-        except NotAsked as error:
-            yield Note(f"not asked of the {mode} rule: {error}")
+        unasked = case.unasked(mode)
+        if unasked is not None:
+            yield unasked
             continue
         asked = True
         for context, wrap in CONTEXTS.items():

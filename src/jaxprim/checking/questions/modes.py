@@ -76,18 +76,16 @@ def _kind(rows: Sequence[Sequence[Any]], outputs: Sequence[int], judged: Sequenc
 
 def tangent_types(case: Case) -> Answer:
     """The type of each tangent and cotangent: float0 for integers, booleans and keys, else that of the number itself."""
-    asked, why = False, ""
+    asked = False
     for mode, ask in (("jvp", _tangents), ("vjp", _cotangents)):
-        try:
-            wrt = case.wrt(mode)
-        except NotAsked as error:
-            why = str(error)
-            yield Note(f"not asked of the {mode} rule: {why}")
+        unasked = case.unasked(mode)
+        if unasked is not None:
+            yield unasked
             continue
         asked = True
-        yield from ask(case, wrt)
+        yield from ask(case, case.wrt(mode))
     if not asked:
-        raise NotAsked(why)
+        raise NotAsked(case.why_not("vjp"))
 
 
 def _exact_leaves(case: Case) -> tuple[int, ...]:

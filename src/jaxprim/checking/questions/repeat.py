@@ -72,10 +72,9 @@ def _operands_kept(case: Case) -> Answer:
         ("jvp", lambda leaves: view.raw_jvp(leaves, view.cast(case.directions("jvp")[0].tangents))),
         ("vjp", lambda leaves: view.raw_vjp(leaves, case.wrt("vjp"), view.cast_out(case.cotangents(0)))),
     ):
-        try:
-            case.wrt(mode)
-        except NotAsked as error:
-            yield Note(f"not asked of the {mode} rule: {error}")
+        unasked = case.unasked(mode)
+        if unasked is not None:
+            yield unasked
             continue
         runs[mode] = run
     for rule, run in runs.items():

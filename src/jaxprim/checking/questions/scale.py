@@ -16,7 +16,7 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import Array, is_key, is_scalar, wide
-from jaxprim.checking.view import View
+from jaxprim.checking.view import View, of_some
 
 from .batching import Batch
 from .usual import modes, same
@@ -104,10 +104,9 @@ def _mapped(case: Case, batch: Batch, mesh: Mesh, *, check_vma: bool = True) -> 
         expected = np.stack([row[k] for row in rows])
         yield case.evidence("impl", against, name, wide(found[k]), expected, case.roughly(view, expected, noise[k]))
     for mode, ask in (("jvp", _mapped_jvp), ("vjp", _mapped_vjp)):
-        try:
-            case.wrt(mode)
-        except NotAsked as error:
-            yield Note(f"not asked of the {mode} rule: {error}")
+        unasked = case.unasked(mode)
+        if unasked is not None:
+            yield unasked
             continue
         yield from ask(case, batch, mapped, against)
 
@@ -130,7 +129,7 @@ def _mapped_jvp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
     tangents = tuple(_stacked([t[i] for t in each], batch.axes[i], case.point.leaves[i]) for i in wrt)
 
     def push(leaves: Sequence[Any]) -> Any:
-        return jax.jvp(_of_some(mapped, leaves, wrt), tuple(leaves[i] for i in wrt), tangents)[1]
+        return jax.jvp(of_some(mapped, leaves, wrt), tuple(leaves[i] for i in wrt), tangents)[1]
 
     found = jax.jit(push)(batch.stacked)
     rows = [view.jvp(t, leaves).tangent for t, leaves in zip(each, batch.members, strict=True)]
@@ -148,7 +147,7 @@ def _mapped_vjp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
     seeds = [_stacked([row[k] for row in drawn], 0, view.results[i]) for k, i in enumerate(view.outputs)]
 
     def pull(leaves: Sequence[Any]) -> Any:
-        primal, back = jax.vjp(_of_some(mapped, leaves, wrt), *[leaves[i] for i in wrt])
+        primal, back = jax.vjp(of_some(mapped, leaves, wrt), *[leaves[i] for i in wrt])
         return back(list(view.seeds(primal, seeds)))
 
     found = jax.jit(pull)(batch.stacked)
@@ -161,14 +160,6 @@ def _mapped_vjp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
         yield case.evidence(
             "vjp", f"vjp of {against}", f"cotangent of {case.point.names[i]}", wide(got), expected, tolerance
         )
-
-
-def _of_some(mapped: Any, leaves: Sequence[Any], wrt: Sequence[int]) -> Any:
-    def function(*some: Any) -> Any:
-        given = dict(zip(wrt, some, strict=True))
-        return mapped(*[given.get(i, leaf) for i, leaf in enumerate(leaves)])
-
-    return function
 
 
 def _stacked(rows: Sequence[Array], axis: int | None, like: Any) -> Any:

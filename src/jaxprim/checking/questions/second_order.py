@@ -275,7 +275,7 @@ def _evaluate(case: Case, *, swapped: bool) -> tuple[dict[str, _Number], list[st
 
 def _compile(case: Case) -> tuple[Callable[..., Any], _Around, list[str]]:
     """One program for all mixes that JAX has for this subject: that is faster."""
-    modes = tuple(mode for mode in ("jvp", "vjp") if _has(case, mode))
+    modes = tuple(mode for mode in ("jvp", "vjp") if case.why_not(mode) is None)
     if not modes:
         raise NotAsked("there is neither a JVP nor a VJP rule")
     around = _Around(case, modes)
@@ -287,14 +287,6 @@ def _compile(case: Case) -> tuple[Callable[..., Any], _Around, list[str]]:
             (refused.append(f"{mix}: {why}") if why else usable.append(mix))
         compiled = jax.jit(lambda *a: {mix: MIXES[mix][0](around, *a) for mix in usable})
     return compiled, around, refused
-
-
-def _has(case: Case, mode: str) -> bool:
-    try:
-        case.wrt(mode)
-    except NotAsked:
-        return False
-    return True
 
 
 def _refused(function: Callable[..., Any], arguments: Sequence[Any]) -> str | None:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking.case import Case
-from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.setting import Answer, Note
 from jaxprim.checking.subject import refusal
 from jaxprim.checking.values import wide
+from jaxprim.checking.view import of_some
 
 # A function of all operand leaves that returns a list of leaves; and what makes a derivative of it.
 Flat = Callable[..., Sequence[Any]]
@@ -23,10 +24,7 @@ def modes(case: Case) -> Iterator[tuple[str, Transform] | Note]:
     """The function itself, its JVP along a random tangent and its VJP of a random cotangent, where there are any."""
     yield "impl", lambda function: function
     for mode, make in (("jvp", _pushing), ("vjp", _pulling)):
-        try:
-            yield mode, make(case, case.wrt(mode))
-        except NotAsked as error:
-            yield Note(f"not asked of the {mode} rule: {error}")
+        yield case.unasked(mode) or (mode, make(case, case.wrt(mode)))
 
 
 def _pushing(case: Case, wrt: Sequence[int]) -> Transform:
@@ -37,7 +35,7 @@ def _pushing(case: Case, wrt: Sequence[int]) -> Transform:
     def transform(function: Flat) -> Flat:
         def push(*leaves: Any) -> list[Any]:
             primals, along = tuple(leaves[i] for i in wrt), tuple(tangents[i] for i in wrt)
-            found = jax.jvp(_of_some(function, leaves, wrt), primals, along)[1]
+            found = jax.jvp(of_some(function, leaves, wrt), primals, along)[1]
             return [found[i] for i in view.outputs]
 
         return push
@@ -50,20 +48,13 @@ def _pulling(case: Case, wrt: Sequence[int]) -> Transform:
 
     def transform(function: Flat) -> Flat:
         def pull(*leaves: Any) -> list[Any]:
-            primal, back = jax.vjp(_of_some(function, leaves, wrt), *[leaves[i] for i in wrt])
+            as_tuple = lambda *every: tuple(function(*every))  # as the cotangents are
+            primal, back = jax.vjp(of_some(as_tuple, leaves, wrt), *[leaves[i] for i in wrt])
             return list(back(view.seeds(primal, cotangents)))
 
         return pull
 
     return transform
-
-
-def _of_some(function: Flat, leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., tuple[Any, ...]]:
-    def of_some(*some: Any) -> tuple[Any, ...]:
-        given = dict(zip(wrt, some, strict=True))
-        return tuple(function(*[given.get(i, leaf) for i, leaf in enumerate(leaves)]))
-
-    return of_some
 
 
 def same(case: Case, rule: str, against: str, found: Sequence[Any]) -> Answer:

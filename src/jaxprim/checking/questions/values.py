@@ -79,10 +79,9 @@ def primal(case: Case) -> Answer:
     """The primal output that each rule returns beside the derivative, against the implementation."""
     asked = 0
     for mode in ("jvp", "vjp"):
-        try:
-            case.wrt(mode)
-        except NotAsked as error:
-            yield Note(f"not asked of the {mode} rule: {error}")
+        unasked = case.unasked(mode)
+        if unasked is not None:
+            yield unasked
             continue
         asked += 1
         yield from _primal(case, mode)
