@@ -15,7 +15,7 @@ from .compare import Tolerance
 from .report import Evidence
 from .setting import Answer, Direction, Note, Setting
 from .subject import Subject, first_line
-from .values import Array, epsilon, wide
+from .values import Array, epsilon, peak, wide
 from .view import Point, Pulled, Pushed, Tangents, View
 
 # No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
@@ -73,8 +73,8 @@ class Case(Setting):
         """What tells an inaccurate implementation from one that computes something else."""
         if not epsilon(leaf):
             return compare.exact(size.shape)
-        gross = GROSS * (np.abs(size) + _largest(size))
-        own = compare.rounding(np.abs(size) + _largest(size), self.native.eps, self.native.tiny, noise)
+        gross = GROSS * (np.abs(size) + peak(size))
+        own = compare.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, noise)
         return own + Tolerance(gross, f"{GROSS:g} of the value")
 
     def views(self, *modes: str) -> tuple[View, ...]:
@@ -205,7 +205,7 @@ class Case(Setting):
         found = numeric.noise(along, view.eps, RULE_SPACING if of_rule else 0.0)
         if of_rule and view.eps < numeric.DOUBLE:
             most = max(SINGLE, 1e3 * self.working_eps(view))
-            limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + _largest(leaf)) for leaf in base]
+            limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + peak(leaf)) for leaf in base]
             found = [np.minimum(noise, limit) for noise, limit in zip(found, limits, strict=True)]
         return found
 
@@ -222,9 +222,9 @@ class Case(Setting):
         found = [view.eps]
         values, noise = self.value(view)
         for i in view.outputs:
-            size, largest = np.abs(values[i]), _largest(values[i])
-            if largest > 0:
-                found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * largest))))
+            size, most = np.abs(values[i]), peak(values[i])
+            if most > 0:
+                found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * most))))
         return max(view.eps, min(COARSEST, max(found)), 0.0 if view.double else self._inaccuracy())
 
     def _inaccuracy(self) -> float:
@@ -233,13 +233,13 @@ class Case(Setting):
         if double is None:
             return 0.0
         native, truth = self.value(self.native)[0], self.value(double)[0]
-        found = [_largest(native[i] - truth[i]) / (_largest(truth[i]) or np.inf) for i in double.outputs]
+        found = [peak(native[i] - truth[i]) / (peak(truth[i]) or np.inf) for i in double.outputs]
         return max(found, default=0.0)
 
     # --------------------------------------------------------------------------------------------------- tolerances
     def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when two formulas compute them from the same inputs."""
-        return compare.rounding(np.abs(size) + _largest(size), self.working_eps(view), view.tiny, noise)
+        return compare.rounding(np.abs(size) + peak(size), self.working_eps(view), view.tiny, noise)
 
     def closely(self, view: View, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when one formula computes them in another order."""
@@ -247,7 +247,7 @@ class Case(Setting):
 
     def value_scale(self, view: View) -> float:
         """The largest finite number in the results: what cancels inside an operation is often of this size."""
-        return max(map(_largest, self.value(view)[0]), default=0.0)
+        return max(map(peak, self.value(view)[0]), default=0.0)
 
     def tangent_scale(self, view: View, tangents: Tangents) -> float:
         """The size of a tangent result if the operation is of degree one: that of the results, times |t| / |x|."""
@@ -294,9 +294,3 @@ class Case(Setting):
             bad=found.bad,
             ok=found.ok,
         )
-
-
-def _largest(numbers: Array) -> float:
-    """The largest finite size in an array."""
-    sizes = np.abs(numbers)
-    return float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))

@@ -64,6 +64,12 @@ def spacing(value: Array, eps: float, smallest: float) -> Array:
         return eps * 2.0 ** np.floor(np.log2(np.maximum(np.abs(value), smallest)))
 
 
+def peak(numbers: Array) -> float:
+    """The largest finite size in an array."""
+    sizes = np.abs(numbers)
+    return float(np.max(sizes, initial=0.0, where=np.isfinite(sizes)))
+
+
 def as_array(leaf: Any) -> Any:
     """A leaf as JAX will see it: NumPy arrays become JAX arrays, Python numbers stay what they are."""
     return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(leaf)

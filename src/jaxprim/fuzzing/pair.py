@@ -14,7 +14,7 @@ from jaxprim._errors import BadCall, text
 from jaxprim.checking.case import Case
 from jaxprim.checking.findings import number
 from jaxprim.checking.subject import Subject, first_line, refusal
-from jaxprim.checking.values import Array, wide
+from jaxprim.checking.values import Array, peak, wide
 from jaxprim.checking.view import View
 
 from .layers import Function, Nest, nested
@@ -111,7 +111,7 @@ class Pair:
     def _off(self, got: list[Any], expected: list[Any], noise: list[Array]) -> str | None:
         for position, (g, e, n) in enumerate(zip(map(wide, got), map(wide, expected), noise, strict=True)):
             with np.errstate(all="ignore"):
-                off = ~(np.abs(g - e) <= self.op.eps**POWER * _largest(e) + NOISE * n) & np.isfinite(e)
+                off = ~(np.abs(g - e) <= self.op.eps**POWER * peak(e) + NOISE * n) & np.isfinite(e)
             if np.any(off):
                 index = tuple(int(i) for i in np.argwhere(off)[0])
                 where = f"result[{position}]" + (f"[{','.join(map(str, index))}]" if index else "")
@@ -154,12 +154,8 @@ def _agree(op: View, other: View) -> bool:
     pairs = list(zip(map(wide, op.results), map(wide, other.results), strict=False))
     close = op.eps**POWER
     return len(op.results) == len(other.results) and all(
-        g.shape == e.shape and np.allclose(g, e, rtol=close, atol=close * _largest(e), equal_nan=True) for g, e in pairs
+        g.shape == e.shape and np.allclose(g, e, rtol=close, atol=close * peak(e), equal_nan=True) for g, e in pairs
     )
-
-
-def _largest(numbers: Array) -> float:
-    return float(np.max(np.abs(numbers), initial=0.0, where=np.isfinite(numbers)))
 
 
 def reference_of(subject: Subject) -> Callable[..., Any]:

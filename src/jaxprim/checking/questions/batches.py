@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 import jax
@@ -18,8 +19,8 @@ from jaxprim.checking.values import has_tangents, is_scalar, wide
 from .batching import Axes, Batch, patterns
 from .usual import Transform, everywhere, modes
 
-# All choices of axes up to this many operands: 3^n - 1 of them.
-EVERY = 3
+# So many choices of axes are asked at most, all in one program. Of more, those of axes inside are left out first.
+MOST = 32
 WHAT = {"impl": "result", "jvp": "tangent", "vjp": "cotangent"}
 
 
@@ -125,9 +126,11 @@ def vmap_patterns(case: Case) -> Answer:
     """``vmap`` of the implementation along every choice of axes, against a loop."""
     view, (_, noise) = case.native, case.value(case.native)
     arrays = [i for i, axis in enumerate(_all_in_front(case)) if axis is not None]
-    if len(arrays) > EVERY:
-        yield Note(f"of {3 ** len(arrays) - 1} choices of axes for {len(arrays)} operands, those of 'vmap' are asked")
-    batches = [Batch(case, axes) for axes in (_every(case, arrays) if len(arrays) <= EVERY else patterns(case))]
+    chosen = _every(case, arrays, inside=True) or _every(case, arrays, inside=False) or patterns(case)
+    count = prod(np.ndim(case.point.leaves[i]) + 2 for i in arrays) - 1
+    if len(chosen) < count:
+        yield Note(f"{len(chosen)} of {count} choices of axes are asked")
+    batches = [Batch(case, axes) for axes in chosen]
     compiled = jax.jit(lambda rows: [jax.vmap(view.flat, b.axes)(*row) for b, row in zip(batches, rows, strict=True)])
     found = compiled([batch.stacked for batch in batches])
     for batch, results in zip(batches, found, strict=True):
@@ -138,12 +141,21 @@ def vmap_patterns(case: Case) -> Answer:
             yield case.evidence("impl", against, name, wide(results[k]), expected, tolerance)
 
 
-def _every(case: Case, arrays: Sequence[int]) -> list[Axes]:
-    """Each operand not batched, batched in front, or at the end; not all of them not batched."""
-    choices = [(None, 0, -1) if np.ndim(case.point.leaves[i]) else (None, 0) for i in arrays]
+def _every(case: Case, arrays: Sequence[int], *, inside: bool) -> list[Axes]:
+    """Each operand not batched, or along each of its axes, the last of which is -1; not all of them not batched.
+
+    Without those inside, only along the first and the last. Empty if these are too many.
+    """
+    choices = [_axes(np.ndim(case.point.leaves[i]), inside=inside) for i in arrays]
+    if prod(map(len, choices)) > MOST:
+        return []
     found: list[Axes] = []
     for some in product(*choices):
         given = dict(zip(arrays, some, strict=True))
         if any(axis is not None for axis in some):
             found.append(tuple(given.get(i) for i in range(len(case.point.leaves))))
     return found
+
+
+def _axes(ndim: int, *, inside: bool) -> Axes:
+    return (None, 0, *(range(1, ndim) if inside else ()), *((-1,) if ndim else ()))

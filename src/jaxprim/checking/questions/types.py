@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from jaxprim.checking.case import GROSS, Case
 from jaxprim.checking.compare import Tolerance
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import Array, describe, epsilon, has_tangents, is_key, is_scalar, wide
+from jaxprim.checking.values import Array, describe, epsilon, has_tangents, is_key, is_scalar, peak, wide
+from jaxprim.checking.view import View
 
 from . import modes, values
 
@@ -57,11 +58,15 @@ def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
         return
     yield from _placed(other, values.abstract_eval(other))
     yield from _right_values(other)
-    for mode in ("jvp", "vjp"):
+    for mode, ask in (("jvp", _right_tangents), ("vjp", _right_cotangents)):
         try:
             other.wrt(mode)
+            double = other.views(mode)[-1]
         except Exception as error:  # noqa: BLE001 - a rule for float32 alone may fail in any way it likes
             yield Note(f"the {mode} rule is not asked in {real}: {first_line(error)}")
+            continue
+        if double.double:
+            yield from ask(other, double)
 
 
 def _cast(leaf: Any, real: str, imaginary: str | None) -> Any:
@@ -78,31 +83,45 @@ def _placed(case: Case, answer: Answer) -> Answer:
 
 
 def _right_values(case: Case) -> Answer:
-    """Values against those in double precision: only what is grossly off, as a formula may be bad in a small dtype."""
-    double = case.views()[-1]
-    if not double.double:
-        return
-    native, noise = case.value(case.native)
-    for name, got, truth, n, leaf in zip(
-        case.native.names, native, double.value(), noise, case.native.results, strict=True
-    ):
+    double, (native, noise) = case.views()[-1], case.value(case.native)
+    if double.double:
+        rows = zip(case.native.names, native, double.value(), noise, case.native.results, strict=True)
+        yield from _as_in_double(case, "impl", "the values in float64", rows)
+
+
+def _right_tangents(case: Case, double: View) -> Answer:
+    view, direction = case.native, case.directions("jvp")[0]
+    (got, noise), (truth, _) = case.pushed(view, direction), case.pushed(double, direction)
+    names, likes = [f"tangent of {name}" for name in view.output_names], [view.results[i] for i in view.outputs]
+    rows = zip(names, got.tangent, truth.tangent, noise, likes, strict=True)
+    yield from _as_in_double(case, "jvp", "the rule in float64", rows)
+
+
+def _right_cotangents(case: Case, double: View) -> Answer:
+    (got, noise), (truth, _) = case.pulled(case.native, 0), case.pulled(double, 0)
+    rows = [
+        (f"cotangent of {case.point.names[i]}", got.cotangent[i], truth.cotangent[i], noise[i], case.point.leaves[i])
+        for i in case.wrt("vjp")
+    ]
+    yield from _as_in_double(case, "vjp", "the rule in float64", rows)
+
+
+def _as_in_double(case: Case, rule: str, against: str, rows: Iterable[tuple[str, Array, Array, Array, Any]]) -> Answer:
+    """Numbers against those in double precision: only what is grossly off, as a formula may be bad in a small dtype."""
+    for name, got, truth, noise, leaf in rows:
         expected = case.fits(truth, leaf)
         judged = np.isfinite(got) & np.isfinite(expected)
         if not np.all(judged == np.isfinite(expected)):
             yield Note(f"{name}{case.place}: {int(np.sum(~np.isfinite(got)))} elements overflow on the way")
-        yield case.evidence("impl", "the values in float64", name, got, expected, _coarse(case, got, n, leaf), judged)
+        yield case.evidence(rule, against, name, got, expected, _coarse(case, got, noise, leaf), judged)
 
 
 def _coarse(case: Case, size: Array, noise: Array, leaf: Any) -> Tolerance:
     """A few roundings, and what is known to be uncertain: 32 roundings of bfloat16 would excuse a quarter."""
     if not epsilon(leaf):
         return compare.exact(size.shape)
-    allowed = (GROSS + FEW * case.native.eps) * (np.abs(size) + _largest(size) / 4) + FEW * (noise + case.native.tiny)
+    allowed = (GROSS + FEW * case.native.eps) * (np.abs(size) + peak(size) / 4) + FEW * (noise + case.native.tiny)
     return Tolerance(allowed, f"{GROSS:g} of the value, and {FEW:g} roundings of {case.native.eps:.1e}")
-
-
-def _largest(numbers: Array) -> float:
-    return float(np.max(np.abs(numbers), initial=0.0, where=np.isfinite(numbers)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- x64
@@ -128,7 +147,7 @@ def x64(case: Case) -> Answer:
         for name, got, expected, n in zip(found.names, found.value(), values_here, noise, strict=True):
             against = f"jax_enable_x64 {word}, against the values without"
             # Not `case.roughly`: it allows for what the implementation is off in the other setting.
-            size = np.abs(expected) + _largest(expected)
+            size = np.abs(expected) + peak(expected)
             tolerance = compare.rounding(size, case.native.eps, case.native.tiny, n)
             yield case.evidence("impl", against, name, got, expected, tolerance)
 

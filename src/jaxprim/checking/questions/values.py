@@ -27,12 +27,28 @@ def abstract_eval(case: Case) -> Answer:
     if tree != view.result_tree:
         yield _type_evidence("result", str(tree), str(view.result_tree))
         return
-    for name, aval, leaf in zip(leaf_names(["result"], [shapes]), promised, view.results, strict=True):
-        yield _type_evidence(name, _type(aval), _type(leaf))
+    rows = zip(leaf_names(["result"], [shapes]), promised, view.results, _weak_types(case), strict=True)
+    for name, aval, leaf, weak in rows:
+        yield _type_evidence(name, _type(aval, aval.weak_type), _type(leaf, weak))
 
 
-def _type(leaf: Any) -> str:
-    return describe(leaf) + (" (weakly typed)" if getattr(leaf, "weak_type", False) else "")
+def _weak_types(case: Case) -> list[bool]:
+    """Whether the implementation itself gives weakly typed results; a primitive's have the type that it promised."""
+    primitive, point = case.subject.primitive, case.point
+    own = [bool(getattr(leaf, "weak_type", False)) for leaf in case.native.results]
+    if primitive is None or not primitive.rules.has("abstract_eval"):
+        return own
+    impl = primitive.rules.given.get("impl")
+    if impl is not None:
+        shapes = jax.eval_shape(partial(impl.author, **point.params), *point.tree.unflatten(point.leaves))
+        return [leaf.weak_type for leaf in jax.tree_util.tree_leaves(shapes)]
+    # What a kernel writes is an array. Beside a weakly typed operand either promise makes sense.
+    weak = any(is_scalar(leaf) or leaf.weak_type for leaf in point.leaves)
+    return own if weak else [False] * len(own)
+
+
+def _type(leaf: Any, weak: bool) -> str:
+    return describe(leaf) + (" (weakly typed)" if weak else "")
 
 
 def _type_evidence(leaf: str, got: str, expected: str) -> Evidence:
