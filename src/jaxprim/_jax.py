@@ -36,6 +36,7 @@ STRUCTURED_RESIDUALS = VERSION >= (0, 11)
 ShapedArray = core.ShapedArray
 JaxZero = ad_util.Zero
 Tracer = core.Tracer
+ShardingTypeError = core.ShardingTypeError
 float0 = dtypes.float0
 typeof = core.typeof
 trace_context: Callable[[], Hashable] = config.trace_context
@@ -282,6 +283,12 @@ def _inner_jaxprs_of(eqn: Any) -> list[Any]:
     values = eqn.params.values()
     flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
     return [v for v in flat if hasattr(v, "eqns") and hasattr(v, "jaxpr")]
+
+
+def passed_through(program: Program) -> tuple[bool, ...]:
+    """Which outputs are inputs or constants, as they are."""
+    made = {outvar for eqn in program.jaxpr.eqns for outvar in eqn.outvars}
+    return tuple(not isinstance(out, core.Var) or out not in made for out in program.jaxpr.outvars)
 
 
 def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:

@@ -110,9 +110,10 @@ class Case(Setting):
         if refused is not None:
             yield Note(f"{refused}: it is asked in {self.native.label} alone")
 
-    def elsewhere(self, leaves: Sequence[Any], place: str) -> Case:
-        """The case of other operands; evidence says which."""
-        other = Case(self.subject, replace(self.point, leaves=tuple(leaves)), self.seed, self.number)
+    def elsewhere(self, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:
+        """The case of other operands, or other static params; evidence says which."""
+        params = self.point.params if params is None else params
+        other = Case(self.subject, replace(self.point, leaves=tuple(leaves), params=params), self.seed, self.number)
         other.place = f", {place}"
         return other
 

@@ -29,34 +29,42 @@ VARYING = "manual axis types do not match"
 HOST_CALLS = ("cannot be serialized", "callback", "custom call")
 
 
-def _mesh() -> Mesh:
+def two_devices() -> list[Any]:
+    """Two devices; raises NotAsked where JAX has one."""
     devices = jax.local_devices()
     if len(devices) < 2:
         raise NotAsked(ONE_DEVICE)
-    return Mesh(np.array(devices[:2]), (AXIS,))
+    return devices[:2]
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(two_devices()), (AXIS,))
 
 
 # -------------------------------------------------------------------------------------------------------- sharded jit
 def sharded_jit(case: Case) -> Answer:
     """Value, JVP and VJP under jit, with operands spread over two devices, against one device."""
     mesh = _mesh()
-    leaves = [_spread(leaf, mesh) for leaf in case.native.point.leaves]
-    if all(leaf is None for leaf in leaves):
-        raise NotAsked("no operand has an axis that two devices can share evenly")
-    spread = [leaf if other is None else other for leaf, other in zip(case.native.point.leaves, leaves, strict=True)]
+    leaves = spread(case, mesh)
     for item in modes(case):
         if isinstance(item, Note):
             yield item
             continue
         rule, transform = item
-        found = jax.jit(transform(case.native.flat))(*spread)
+        found = jax.jit(transform(case.native.flat))(*leaves)
         yield from same(case, rule, "operands sharded over two devices, against one device", found)
 
 
-def _spread(leaf: Any, mesh: Mesh) -> Any | None:
-    """The leaf with its longest even axis shared by the devices, or on all of them; None for a Python number."""
-    if is_scalar(leaf):
-        return None
+def spread(case: Case, mesh: Mesh) -> list[Any]:
+    """The operands of the example over two devices; raises NotAsked if none can be."""
+    leaves = case.native.point.leaves
+    if all(is_scalar(leaf) for leaf in leaves):
+        raise NotAsked("no operand is an array")
+    return [leaf if is_scalar(leaf) else _spread(leaf, mesh) for leaf in leaves]
+
+
+def _spread(leaf: Any, mesh: Mesh) -> Any:
+    """The leaf with its longest even axis shared by the devices, or on all of them."""
     even = [axis for axis, size in enumerate(leaf.shape) if size and size % mesh.size == 0]
     if not even:
         return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))

@@ -1,0 +1,85 @@
+"""Questions about other points than the example: where operands hold zeros, and for other static params."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim.checking.case import Case
+from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.subject import first_line
+from jaxprim.checking.values import has_tangents, is_scalar, wide
+
+from .first_order import jvp_differences, vjp_differences
+
+
+# --------------------------------------------------------------------------------------------------------------- zeros
+def zero_operands(case: Case) -> Answer:
+    """Both rules against differences where every operand holds a zero, each at another place: 0/0 is no fair question."""
+    leaves = [_with_zero(leaf, place) for place, leaf in enumerate(case.point.leaves)]
+    if all(new is old for new, old in zip(leaves, case.point.leaves, strict=True)):
+        raise NotAsked("no operand is an array of numbers that are not zero")
+    other = case.elsewhere(leaves, "with zeros in the operands")
+    broken = other.failure()
+    if broken is not None:
+        raise NotAsked(f"the implementation takes no zeros: {first_line(broken)}")
+    yield from _both_rules(other)
+
+
+def _with_zero(leaf: Any, place: int) -> Any:
+    if is_scalar(leaf) or not has_tangents(leaf) or leaf.size <= place:
+        return leaf
+    index = np.unravel_index(place, leaf.shape)
+    return leaf if leaf[index] == 0 else leaf.at[index].set(0)
+
+
+def _both_rules(case: Case) -> Answer:
+    """What differences say of both rules; a rule need not take what the implementation takes."""
+    for mode, ask in (("jvp", jvp_differences), ("vjp", vjp_differences)):
+        try:
+            yield from ask(case)
+        except Exception as error:  # noqa: BLE001 - a rule may refuse another point in any way it likes
+            yield Note(f"the {mode} rule is not asked{case.place}: {first_line(error)}")
+
+
+# ------------------------------------------------------------------------------------------------------- static params
+def static_params(case: Case) -> Answer:
+    """Another value of each static param, in one compiled function with the example's; and both rules there."""
+    others = dict(_others(case))
+    if not others:
+        raise NotAsked("no static param is a number or a truth value that can be another one")
+    for name, other in others.items():
+        yield from _together(case, other, name)
+        yield from _both_rules(other)
+
+
+def _others(case: Case) -> Iterator[tuple[str, Case]]:
+    """For each static param the case of the first other value that the implementation takes."""
+    for name, value in case.point.params.items():
+        for another in _other_values(value):
+            params = {**case.point.params, name: another}
+            other = case.elsewhere(case.point.leaves, f"with {name}={another!r}", params)
+            if other.failure() is None:
+                yield name, other
+                break
+
+
+def _other_values(value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1]
+    return [1.5 * value or 1.0] if isinstance(value, float) else []
+
+
+def _together(case: Case, other: Case, name: str) -> Answer:
+    """Two values of a param in one program: neither may take the place of the other."""
+    both = jax.jit(lambda *leaves: (case.native.flat(*leaves), other.native.flat(*leaves)))
+    for at, found in zip((case, other), both(*case.native.point.leaves), strict=True):
+        values, noise = at.value(at.native)
+        for leaf, got, expected, n in zip(at.native.names, map(wide, found), values, noise, strict=True):
+            against = f"two values of {name} in one jit, against a call"
+            yield at.evidence("impl", against, leaf, got, expected, at.roughly(at.native, expected, n))

@@ -1,0 +1,83 @@
+"""A question about explicit meshes, where the sharding of an array is a part of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from jaxprim import _jax
+from jaxprim.checking.case import Case
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.subject import first_line
+from jaxprim.checking.values import is_scalar
+
+from .scale import AXIS, spread, two_devices
+from .usual import same
+
+AGAINST = "on an explicit mesh of two devices, against one device"
+
+
+def explicit_mesh(case: Case) -> Answer:
+    """Value, JVP and VJP on an explicit mesh of two devices, against one device; and the sharding that types promise."""
+    mesh = jax.make_mesh((2,), (AXIS,), (AxisType.Explicit,), devices=two_devices())
+    leaves = spread(case, mesh)
+    try:
+        promised, found = _on(mesh, lambda: (jax.eval_shape(case.native.flat, *leaves), case.native.flat(*leaves)))
+    except _jax.ShardingTypeError as error:
+        raise NotAsked(f"the implementation does not take operands with such types: {first_line(error)}") from error
+    for name, aval, leaf in zip(case.native.names, promised, found, strict=True):
+        got, expected = _spec(aval), _spec(leaf)
+        against = "the sharding of the result on an explicit mesh"
+        yield Evidence("abstract eval", against, name, got=got, expected=expected, ok=got == expected)
+    yield from same(case, "impl", AGAINST, found)
+    for mode, ask in (("jvp", _pushed), ("vjp", _pulled)):
+        yield from _of_rule(case, mode, lambda ask=ask: _on(mesh, lambda: ask(case, leaves)))
+
+
+def _on(mesh: Mesh, evaluate: Callable[[], Any]) -> Any:
+    """What is evaluated on the mesh. What it is compared with must not be: a host call for one device fails there."""
+    with jax.set_mesh(mesh):
+        return jax.block_until_ready(evaluate())
+
+
+def _of_rule(case: Case, mode: str, evaluate: Callable[[], Sequence[Any]]) -> Answer:
+    unasked = case.unasked(mode)
+    if unasked is not None:
+        yield unasked
+        return
+    try:
+        found = evaluate()
+    except _jax.ShardingTypeError as error:
+        yield Note(f"the {mode} rule does not take operands with such types: {first_line(error)}")
+        return
+    yield from same(case, mode, AGAINST, found)
+
+
+def _spec(typed: Any) -> str:
+    """How each axis is sharded, without the axes at the end that are not."""
+    spec = list(typed.sharding.spec)
+    while spec and spec[-1] is None:
+        spec.pop()
+    return f"({', '.join(map(str, spec))})"
+
+
+def _pushed(case: Case, leaves: Sequence[Any]) -> Sequence[Any]:
+    view, tangents = case.native, case.native.cast(case.directions("jvp")[0].tangents)
+    found = view.raw_jvp(leaves, {i: _like(tangent, leaves[i]) for i, tangent in tangents.items()})[1]
+    return [found[i] for i in view.outputs]
+
+
+def _pulled(case: Case, leaves: Sequence[Any]) -> Sequence[Any]:
+    view, wrt = case.native, case.wrt("vjp")
+    primal, pull = jax.vjp(view.of(leaves, wrt), *[leaves[i] for i in wrt])
+    given = zip(view.outputs, view.cast_out(case.cotangents(0)), strict=True)
+    return pull(view.seeds(primal, [_like(ct, primal[i]) for i, ct in given]))
+
+
+def _like(value: Any, other: Any) -> Any:
+    """A value sharded as another one."""
+    return value if is_scalar(other) else jax.device_put(value, other.sharding)
