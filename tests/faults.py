@@ -23,13 +23,13 @@ class Fault:
     Attributes:
         name: what is wrong with it.
         question: the question that must catch it.
-        build: makes the primitive, or the function, and example operands.
+        build: makes the primitive, or the function, example operands, and static params if there are any.
         reference: a right function, for the questions that ask with one.
     """
 
     name: str
     question: str
-    build: Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
+    build: Callable[[], tuple[Any, ...]]
     reference: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
@@ -343,6 +343,14 @@ def clipped_backward_that_is_not_declared():
 
 # --------------------------------------------------------------------------------------------------------------- values
 @fault("abstract-eval")
+def weak_type_of_an_array():
+    made = Primitive("sine")
+    made.def_impl(jnp.sin)
+    made.def_abstract_eval(lambda x: jax.core.ShapedArray(x.shape, x.dtype, weak_type=True))
+    return made, VECTOR
+
+
+@fault("abstract-eval")
 def abstract_eval_of_the_wrong_shape():
     made = Primitive("wrong")
     made.def_host(lambda x: np.sum(x, axis=0))
@@ -419,6 +427,44 @@ def vjp_that_is_wrong_for_an_unused_result():
     return made, VECTOR
 
 
+# ----------------------------------------------------------------------------------------------------------- elsewhere
+@fault("zero-operands")
+def value_over_operand():
+    """The partials of a product by y / x: nan where an operand is zero."""
+    made = Primitive("product")
+    made.def_impl(lambda x, f: x * f)
+    made.def_partials(lambda y, x, f: (y / x, y / f))
+    return made, (numbers(4), numbers(4, seed=1))
+
+
+@fault("zero-operands")
+def no_derivative_where_the_value_is_zero():
+    return unary(slope_vjp=lambda x: jnp.where(x == 0, 0.0, jnp.cos(x))), VECTOR
+
+
+@fault("static-params")
+def rule_for_one_value_of_a_param():
+    made = Primitive("power")
+    made.def_impl(lambda x, *, n: x**n)
+    made.def_jvp(lambda primals, tangents, *, n: (made(*primals, n=n), 2 * primals[0] * tangents[0]))
+    return made, VECTOR, {"n": 2}
+
+
+@fault("static-params")
+def param_that_is_no_part_of_a_cache_key():
+    """Under jit the first value of a param serves all."""
+    kept: list[Any] = []
+
+    def function(x, *, scale):
+        if not is_traced(x):
+            kept.clear()
+            return x * scale
+        kept.append(scale)
+        return x * kept[0]
+
+    return function, VECTOR, {"scale": 2.0}
+
+
 # --------------------------------------------------------------------------------------------------------------- vmap
 @fault("vmap")
 def batch_rule_for_the_first_axis_alone():
@@ -438,6 +484,14 @@ def batch_rule_that_takes_every_operand_for_batched():
 
     made.def_batching(batch)
     return made, (numbers(4), numbers(4, seed=1))
+
+
+@fault("implementations")
+def kernel_through_float16():
+    made = Primitive("sine")
+    made.def_impl(jnp.sin)
+    made.def_kernel(lambda x: jnp.sin(x.astype(jnp.float16)).astype(x.dtype), platform="cpu")
+    return made, VECTOR
 
 
 @fault("implementations")
@@ -622,6 +676,11 @@ def bfloat16_takes_another_path():
     return right_until(lambda x: x.dtype == jnp.bfloat16, 1.2), VECTOR
 
 
+@fault("dtypes")
+def jvp_rule_of_another_function_in_float16():
+    return unary(slope_jvp=lambda x: jnp.cos(x) * (1.2 if x.dtype == jnp.float16 else 1.0)), VECTOR
+
+
 @fault("shapes")
 def vjp_that_makes_an_array_of_a_number():
     made = unary()
@@ -680,6 +739,19 @@ def jvp_that_is_wrong_when_it_is_recomputed():
 
 
 # ------------------------------------------------------------------------------------------------------------ batches
+@fault("vmap-patterns")
+def batch_rule_that_takes_a_middle_axis_for_the_first():
+    made = Primitive("matvec")
+    made.def_impl(lambda a, x: a @ x)
+
+    def rule(axis, args, dims):
+        out = jax.vmap(jnp.matmul, dims)(*args)
+        return (1.5 * out if dims[0] == 1 else out), 0
+
+    made.def_batching(rule)
+    return made, (numbers(3, 4), numbers(4, seed=1))
+
+
 @fault("vmap-sizes")
 def batch_rule_that_drops_an_axis_of_size_one():
     made = unary()
@@ -728,6 +800,11 @@ def partition_rule_of_another_function():
         sharding_rule="i -> i",
     )
     return sine, (numbers(4),)
+
+
+@fault("explicit-mesh")
+def wrong_where_types_have_a_sharding():
+    return right_until(lambda x: "@" in str(jax.typeof(x))), (numbers(4),)
 
 
 @fault("shard-map")

@@ -37,7 +37,7 @@ def implementations(case: Case) -> Answer:
     # The noise of the first alone: one that works in a coarser dtype must not excuse itself.
     noise = case.noise(view, expected, lambda moved, _: first(moved), of_rule=False)
     tolerances = [
-        compare.rounding(np.abs(value) + peak(value), view.eps, view.tiny, n) + compare.relative(value, view.eps)
+        compare.rounding(np.abs(value) + peak(value), view.eps, view.tiny, n)
         for value, n in zip(expected, noise, strict=True)
     ]
     for label, run in others:
