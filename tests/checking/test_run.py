@@ -21,8 +21,9 @@ def scale(factor=1.0):
     made.def_impl(lambda x, f, *, power=1: x * f**power)
     made.def_jvp(
         lambda primals, tangents, *, power: (
-            made(*primals),
-            factor * made(tangents[0], primals[1]) + primals[0] * tangents[1],
+            made(*primals, power=power),
+            factor * made(tangents[0], primals[1], power=power)
+            + power * primals[0] * primals[1] ** (power - 1) * tangents[1],
         )
     )
     return made

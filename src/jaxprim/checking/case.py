@@ -261,7 +261,7 @@ class Case(Setting):
     @staticmethod
     def fits(value: Array, like: Any) -> Array:
         """A value of double precision as it arrives in the dtype of ``like``: infinite beyond its range."""
-        return compare.fits(value, float(jnp.finfo(like.dtype).max) if epsilon(like) else np.inf)
+        return compare.fits(value, float(jnp.finfo(jnp.result_type(like)).max) if epsilon(like) else np.inf)
 
     def evidence(
         self,
