@@ -13,22 +13,46 @@ from jaxprim.checking.questions import QUESTIONS
 
 FOLDER = pages.ROOT / "docs" / "checking"
 README = (FOLDER / "README.md").read_text()
-QUESTIONS_PAGE = (FOLDER / "questions.md").read_text()
-# A heading with the name, then what the question asks, and how thorough a check must be to ask it.
-ENTRIES = re.findall(r"^### (\S+)\n\n\*(.*?)\*(?: (Fast|Thorough)\.)?\n\n\S", QUESTIONS_PAGE, re.MULTILINE)
+QUESTIONS_FOLDER = FOLDER / "questions"
+QUESTIONS_PAGE = (QUESTIONS_FOLDER / "README.md").read_text()
+# How thorough a check must be to ask a question, as its page says it.
+ASKED = {
+    "fast": "Asked by every check.",
+    "normal": "Asked by every check but a `--fast` one.",
+    "thorough": "Asked with `--thorough` alone.",
+}
+# These measure: a rule that is right may be dear.
+MEASURED = ("kernel-runs", "residuals")
 
 
-def test_every_question_has_its_entry_in_order():
-    speeds = {"fast": "Fast", "normal": "", "thorough": "Thorough"}
-    assert [(question.name, question.sentence, speeds[question.speed]) for question in QUESTIONS] == ENTRIES
+def test_the_index_has_every_question_in_order_under_its_group():
+    group, found = "", []
+    for title, name, link, sentence, speed in re.findall(
+        r"^## (.*)$|^\| \[(.+)\]\((.+)\) \| (.*) \| (\w+) \|$", QUESTIONS_PAGE, re.MULTILINE
+    ):
+        group = title.lower() or group
+        if name:
+            found.append((name, link, sentence, speed, group))
+    assert found == [(q.name, f"{q.name}.md", q.sentence, q.speed, q.group) for q in QUESTIONS]
 
 
-def test_entries_stand_under_their_group():
-    headings = re.findall(r"^(##|###) (.*)$", QUESTIONS_PAGE, re.MULTILINE)
-    group, found = "", {}
-    for level, title in headings:
-        group, found = (title.lower(), found) if level == "##" else (group, {**found, title: group})
-    assert found == {question.name: question.group for question in QUESTIONS}
+def test_every_question_has_a_page_and_every_page_a_question():
+    assert {path.stem for path in QUESTIONS_FOLDER.glob("*.md")} == {"README", *(q.name for q in QUESTIONS)}
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_a_page_says_what_the_table_says_and_shows_a_wrong_rule(question):
+    text = (QUESTIONS_FOLDER / f"{question.name}.md").read_text()
+    head = f"# {question.name}\n\n*{question.sentence}*\n\n{ASKED[question.speed]}\n\n"
+    assert text[: len(head)] == head
+    example = "A dear rule that it shows" if question.name in MEASURED else "A wrong rule that it catches"
+    headings = re.findall(r"^## (.*)$", pages.prose(text), re.MULTILINE)
+    assert headings == ["Why it matters", "What it compares", example, "What it cannot see"]
+    text = text[text.index(example) : text.index("What it cannot see")]
+    code, output, *_ = (block for block in pages.blocks(text) if block.info[0] in ("python", "output"))
+    assert question.name in re.search(r"only=(.*)\)", code.text)[1]
+    assert output.info == ("output",)
+    assert output.text.strip()
 
 
 @pytest.mark.parametrize("command", ["check", "fuzz"])

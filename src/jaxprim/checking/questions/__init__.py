@@ -1,4 +1,4 @@
-"""The table of questions: one row each. A new question is one function and one row."""
+"""The table of questions, one row each. A new one is a function, a row here, and a page in docs/checking/questions."""
 
 from __future__ import annotations
 
