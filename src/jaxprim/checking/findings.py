@@ -104,10 +104,11 @@ class Evidence:
             yield "error", self.message
         if self.leaf:
             yield "at", self.where + (f" ({self.bad} of {self.judged} elements are off)" if self.judged > 1 else "")
+        digits = 9 if self.ok or _told_apart(self.got, self.expected) else 17
         if self.got is not None:
-            yield "got", number(self.got) + self._times()
+            yield "got", number(self.got, digits) + self._times()
         if self.expected is not None:
-            yield "expected", number(self.expected)
+            yield "expected", number(self.expected, digits)
         if self.why:
             yield "off by", f"{self._distance()}, allowed {self.tolerance:.2g}: {self.why}"
         if self.seed is not None:
@@ -134,6 +135,10 @@ def labelled(label: str, fact: str) -> Iterator[str]:
     first, *rest = fact.splitlines() or [""]
     yield f"  {label + ':':<11}{first}"
     yield from (" " * 13 + line for line in rest)
+
+
+def _told_apart(got: complex | str | None, expected: complex | str | None) -> bool:
+    return got is None or expected is None or number(got) != number(expected)
 
 
 def number(value: complex | str, digits: int = 9) -> str:
@@ -212,6 +217,9 @@ class Finding:
             return "\n".join([head, *reason])
         bad = sum(not item.ok for item in self.evidence)
         body = [f"  {line}" for item in self.shown for line in item.lines()]
-        more = [f"  and {bad - len(self.shown)} more comparisons that are off"] if bad > len(self.shown) else []
+        left = bad - len(self.shown)
+        more = (
+            [f"  and {left} more comparison{'s' * (left > 1)} that {'are' if left > 1 else 'is'} off"] if left else []
+        )
         said = [f"  hint: {hint}" for hint in self.hints] + [f"  note: {note}" for note in self.notes]
         return "\n".join([head, *reason, *body, *more, *said])

@@ -12,6 +12,7 @@ from fractions import Fraction
 CLOSE = 2e-3
 # Factors that a rule is likely to be off by: small fractions, and what formulas are made of.
 LARGEST_FRACTION = 12
+SIMPLE = 4  # of a single number, which is near many fractions
 CONSTANTS = {"pi": math.pi, "2 pi": 2 * math.pi, "sqrt(2)": math.sqrt(2), "sqrt(pi)": math.sqrt(math.pi),
              "ln 2": math.log(2)}  # fmt: skip
 _SHAPE = re.compile(r"([\w\[\]'\.]+)=\w+\[([\d,]+)\]")
@@ -52,7 +53,15 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
         return None
     if not abs(first):
         return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
-    return _named_factor(first, example) or (_scalar(first) if len(pairs) > 1 else None)
+    several = _several(pairs)
+    return _named_factor(first, example, LARGEST_FRACTION if several else SIMPLE) or (
+        _scalar(first) if several else None
+    )
+
+
+def _several(pairs: Sequence[Pair]) -> bool:
+    """Whether these are different numbers: one number is compared in two precisions, and in several batches."""
+    return any(not _close(e, pairs[0][1]) for _, e in pairs)
 
 
 def _scalar(factor: complex) -> str:
@@ -61,7 +70,7 @@ def _scalar(factor: complex) -> str:
     return f"one factor, {shown:.6g}, in all that is off: look for a wrong scalar in the rule"
 
 
-def _named_factor(factor: complex, example: str) -> str | None:
+def _named_factor(factor: complex, example: str, largest: int) -> str | None:
     if _close(factor, -1):
         return "the sign is wrong: every number is minus what is expected"
     if abs(factor.imag) > CLOSE * abs(factor):
@@ -73,8 +82,8 @@ def _named_factor(factor: complex, example: str) -> str | None:
             if real > 1:
                 return f"factor {size}, and {name} has {size} elements: a sum where a mean belongs, or a term counted once per element"
             return f"factor 1/{size}, and {name} has {size} elements: a mean where a sum belongs"
-    fraction = Fraction(real).limit_denominator(LARGEST_FRACTION)
-    if fraction and abs(fraction.numerator) <= LARGEST_FRACTION and _close(real, float(fraction)):
+    fraction = Fraction(real).limit_denominator(largest)
+    if fraction and abs(fraction.numerator) <= largest and _close(real, float(fraction)):
         return f"factor {fraction}: every number is {fraction} times what is expected"
     for name, constant in CONSTANTS.items():
         if _close(abs(real), constant) or _close(abs(real), 1 / constant):
@@ -107,7 +116,7 @@ def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
 def _constant(pairs: Sequence[Pair], _: str) -> str | None:
     """All numbers are off by one term: the rule is affine."""
     terms = [g - e for g, e in pairs]
-    if len(pairs) < 2 or not all(_close(t, terms[0]) for t in terms):
+    if not _several(pairs) or not all(_close(t, terms[0]) for t in terms):
         return None
     return f"every number is off by the same {terms[0]:.3g}: a term is added that does not depend on the input"
 

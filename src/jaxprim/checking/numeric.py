@@ -23,7 +23,7 @@ from math import comb
 
 import numpy as np
 
-from .values import Array
+from .values import Array, peak
 
 RATIO = 4.0
 COLUMNS = 4
@@ -180,7 +180,8 @@ def _leaf_derivative(ladder: list[tuple[float, Array, Array]], centre: Array, no
     with np.errstate(all="ignore"):
         value, error = _extrapolate(ladder, noise_, doubt)
         value, error, slack = _kinks(ladder, centre, noise_, value, error)
-        scale = np.max(np.abs(centre), initial=0.0, where=np.isfinite(centre))
+        # Over all steps: value and slope may both be zero at the point, as those of x^2 are.
+        scale = max(peak(value) for value in (centre, *(side for _, *sides in ladder for side in sides)))
         judged = np.isfinite(value) & (error <= 0.02 * np.maximum(np.abs(value), scale))
     return Derivative(np.where(judged, value, 0), np.where(judged, error, 0), np.where(judged, slack, 0), judged)
 

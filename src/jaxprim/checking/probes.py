@@ -77,10 +77,15 @@ def fresh(leaf: Any) -> Any:
 
 
 def nearby(rng: Stream, leaf: Any, relative: float) -> Any:
-    """The leaf with each element changed by at most ``relative`` of itself; keys are split, integers are kept."""
+    """The leaf with each element changed by at most ``relative`` of itself; keys are split, truth values shuffled.
+
+    Integers are kept: another index may point to where there is nothing.
+    """
     if is_key(leaf):
         data = rng.integers(0, 2**31, leaf.shape)
         return jax.vmap(jax.random.fold_in)(leaf.ravel(), data.ravel()).reshape(leaf.shape)
+    if jnp.result_type(leaf) == jnp.bool_ and not is_scalar(leaf):
+        return jnp.roll(leaf, int(rng.integers(1, max(2, leaf.size))))
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return leaf
     value = wide(leaf)

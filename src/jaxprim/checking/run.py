@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from jaxprim._errors import JaxprimError, shorten
 from jaxprim._types import Example
 
 from . import measure, options, shrink
@@ -21,6 +24,8 @@ from .subject import Subject, first_line, refusal
 
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands.
 KEPT = 12
+# An exception from inside these is shown at the author's line that called them.
+LIBRARIES = {"jax", "jaxlib", "jaxprim", "numpy", "contextlib", "functools"}
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -147,7 +152,22 @@ def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -
 
 
 def _exception(question: Question, case: Case, error: Exception) -> Evidence:
-    return Evidence(question.name, "raised", message=f"{type(error).__name__}: {error}", seed=case.seed, ok=False)
+    lines = [f"{type(error).__name__}: {error}", *_authors_line(error)]
+    return Evidence(question.name, "raised", message="\n".join(lines), seed=case.seed, ok=False)
+
+
+def _authors_line(error: Exception) -> Iterator[str]:
+    """Where the author's own code raised; jaxprim's errors say it themselves."""
+    if isinstance(error, JaxprimError):
+        return
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if not _is_library(frame)]
+    if frames:
+        frame, line = frames[-1]
+        yield f"raised at {shorten(frame.f_code.co_filename)}:{line}, in {frame.f_code.co_name}"
+
+
+def _is_library(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] in LIBRARIES
 
 
 def _finding(question: Question, case: Case, items: list[Evidence | Note], unasked: str, seconds: float) -> Finding:

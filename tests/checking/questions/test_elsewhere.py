@@ -35,7 +35,7 @@ def test_each_operand_has_its_zero_at_another_place():
     assert all(e.ok for e in found)
     assert {e.against.rpartition(", ")[2] for e in found} == {"with zeros in the operands"}
     bad = [e for e in evidence(zero_operands(case(_not_a_number_at_zero, X, X))) if not e.ok]
-    assert {e.index for e in bad if e.leaf.startswith("tangent")} == {(0,), (1,)}
+    assert max(e.bad for e in bad if e.leaf.startswith("tangent")) == 2
 
 
 @jax.custom_jvp

@@ -15,7 +15,7 @@ from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import is_scalar
 
-from .scale import AXIS, spread, two_devices
+from .scale import AXIS, shared_by_all, spread, two_devices
 from .usual import same
 
 AGAINST = "on an explicit mesh of two devices, against one device"
@@ -25,6 +25,7 @@ def explicit_mesh(case: Case) -> Answer:
     """Value, JVP and VJP on an explicit mesh of two devices, against one device; and the sharding that types promise."""
     mesh = jax.make_mesh((2,), (AXIS,), (AxisType.Explicit,), devices=two_devices())
     leaves = spread(case, mesh)
+    yield from shared_by_all(leaves)
     try:
         promised, found = _on(mesh, lambda: (jax.eval_shape(case.native.flat, *leaves), case.native.flat(*leaves)))
     except _jax.ShardingTypeError as error:

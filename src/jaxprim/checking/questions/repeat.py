@@ -48,6 +48,21 @@ def pure(case: Case) -> Answer:
         for name, got, value, n in zip(view.names, map(wide, found), expected, noise, strict=True):
             against = f"bound twice in one jit, the {order} of them"
             yield case.evidence("impl", against, name, got, value, case.roughly(view, value, n))
+    if case.why_not("vjp") is None:
+        yield from _pulled_late(case, there)
+
+
+def _pulled_late(case: Case, other: Sequence[Any]) -> Answer:
+    """Two forward halves before the first backward half: what it kept must not be what the second keeps."""
+    view, wrt = case.native, case.wrt("vjp")
+    pulled, noise = case.pulled(view, 0)
+    primal, pull = jax.vjp(view.of(view.point.leaves, wrt), *[view.point.leaves[i] for i in wrt])
+    jax.vjp(view.of(other, wrt), *[other[i] for i in wrt])
+    found = pull(view.seeds(primal, view.cast_out(case.cotangents(0))))
+    for i, got in zip(wrt, map(wide, found), strict=True):
+        expected, name = pulled.cotangent[i], f"cotangent of {case.point.names[i]}"
+        against = "pulled back after the forward half of other operands"
+        yield case.evidence("vjp", against, name, got, expected, case.roughly(view, expected, noise[i]))
 
 
 def _without_zeros(leaf: Any) -> Any:

@@ -46,6 +46,7 @@ def sharded_jit(case: Case) -> Answer:
     """Value, JVP and VJP under jit, with operands spread over two devices, against one device."""
     mesh = _mesh()
     leaves = spread(case, mesh)
+    yield from shared_by_all(leaves)
     for item in modes(case):
         if isinstance(item, Note):
             yield item
@@ -61,6 +62,12 @@ def spread(case: Case, mesh: Mesh) -> list[Any]:
     if all(is_scalar(leaf) for leaf in leaves):
         raise NotAsked("no operand is an array")
     return [leaf if is_scalar(leaf) else _spread(leaf, mesh) for leaf in leaves]
+
+
+def shared_by_all(leaves: Sequence[Any]) -> Answer:
+    """Says so where every device holds all of every operand."""
+    if all(is_scalar(leaf) or leaf.sharding.is_fully_replicated for leaf in leaves):
+        yield Note("no operand has an axis that two devices can share evenly: each holds all of them")
 
 
 def _spread(leaf: Any, mesh: Mesh) -> Any:
