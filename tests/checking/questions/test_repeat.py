@@ -48,6 +48,7 @@ def test_every_order_is_compared():
         "other operands, again",
         "bound twice in one jit, the first of them",
         "bound twice in one jit, the second of them",
+        "pulled back after the forward half of other operands",
     }
 
 
