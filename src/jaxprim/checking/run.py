@@ -22,8 +22,9 @@ from .report import Evidence, Finding, Report
 from .setting import NotAsked, Note
 from .subject import Subject, first_line, refusal
 
-# Evidence that passes is kept only so far: a report stays small for an operation of many operands.
-KEPT = 12
+# Evidence that passes is kept only so far: a report stays small for an operation of many operands. What `which-rule`
+# found in every context must fit, as the page shows it.
+KEPT = 16
 # An exception from inside these is shown at the author's line that called them.
 LIBRARIES = {"jax", "jaxlib", "jaxprim", "numpy", "contextlib", "functools"}
 
