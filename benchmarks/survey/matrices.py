@@ -81,7 +81,12 @@ def _lu_solve(a: Any, b: Any) -> Any:
 
 
 def _sparse(name: str) -> Callable[..., Any]:
-    return lambda a, b: getattr(jax.scipy.sparse.linalg, name)(lambda x: a @ x, b, tol=1e-7)[0]
+    def solve(a: Any, b: Any) -> Any:
+        """Of a symmetric matrix, in whatever direction `a` is moved, as the rule of `cg` takes it to be one."""
+        symmetric = (a + a.mT) / 2
+        return getattr(jax.scipy.sparse.linalg, name)(lambda x: symmetric @ x, b, tol=1e-7)[0]
+
+    return solve
 
 
 def _tridiagonal() -> tuple[np.ndarray, ...]:

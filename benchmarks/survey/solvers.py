@@ -7,8 +7,11 @@ tolerances far below those of the check in float64, and at one that float32 can 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,10 +26,13 @@ def tight(x: Any) -> float:
 
 
 def ops() -> Iterator[Op]:
-    yield from _lineax()
-    yield from _optimistix()
-    yield from _jaxopt()
-    yield from _diffrax()
+    for part in (_lineax, _optimistix, _jaxopt, _diffrax):
+        yield from (replace(op, make=partial(_jitted, op.make)) for op in part())
+
+
+def _jitted(make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """Traced once for each type of operand: outside of jit, these libraries compile their loops at each call."""
+    return jax.jit(make())
 
 
 # ------------------------------------------------------------------------------------------------------------- lineax

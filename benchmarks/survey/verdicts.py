@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 VERDICTS = {
-    "jax.scipy.special erfcx": "JAX is wrong: second derivatives of an array raise",
-    "jax.scipy.special spence": "JAX is wrong: 0 at 1, and nan in reverse mode on (1, 2]",
+    "jax.scipy.special erfcx": "JAX is wrong: a second derivative of an array raises",
+    "jax.scipy.special spence": "JAX is wrong: 0 at 1, and nan in reverse mode for 1 < x <= 2",
+    "jax.nn selu": "the check is wrong: a kink beside a curve",
+    "jax.nn dot_product_attention": "the check is wrong: one factor is computed in float32",
+    "jax.numpy power": "nan at (0, 0), where JAX has no other answer",
+    "jax.numpy.linalg svdvals": "no derivative there: two singular values are 0",
+    "jax.numpy.linalg eigh, exp": "a limit of JAX that is known: equal eigenvalues",
+    "diffrax BacksolveAdjoint": "diffrax says that it has no derivative in its times",
+    "lineax BiCGStab": "lineax says that the iteration breaks down",
+    "jaxopt projection_l2_ball": "jaxopt is wrong: nan in reverse mode at 0",
+    "jaxopt projection_transport": "jaxopt is wrong: derivatives are 0",
+    "jaxopt projection_box_section": "a limit of jaxopt that is known: a derivative of a jitted bisection",
 }
