@@ -21,12 +21,13 @@ EDGES = at(0.0, 1e-6, 30.0)
 def op(name: str, *examples: Any, reference: bool | Callable[..., Any] = True, **fixed: Any) -> Op:
     """``jax.scipy.special.<name>`` with some arguments held fixed."""
     said = f"jax.scipy.special {name}" + "".join(f", {key}={value}" for key, value in fixed.items())
-    own = getattr(scipy.special, name, None) if reference is True else reference or None
+    own = getattr(scipy.special, name, None) if reference is True else None
+    given = reference if callable(reference) else None
     return Op(
         said,
         lambda: _fixed(getattr(jax.scipy.special, name), fixed),
         points(*examples),
-        _fixed(own, fixed) if own is not None else None,
+        given if own is None else _fixed(own, fixed),
     )
 
 
