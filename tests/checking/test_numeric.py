@@ -88,6 +88,33 @@ def test_steps_that_are_all_too_large_for_the_function_do_not_agree_on_a_wrong_s
     assert found.value[0] == pytest.approx(-1e12, rel=1e-4)
 
 
+@pytest.mark.parametrize("rate", [0.76, 1.0, 1.37])
+def test_a_factor_in_single_precision_does_not_hide_behind_one_in_double_precision(rate):
+    x, y = np.array([0.3, 1.2]), np.array([1.5, -0.7])
+
+    def along(h):
+        return [np.sin((x * (1 + rate * h)).astype(np.float32)).astype(float) * (y * (1 - 0.7 * h))]
+
+    (found,) = numeric.derivative(along, DOUBLE)
+    truth = rate * x * np.cos(x) * y - 0.7 * np.sin(x) * y
+    assert found.judged.all()
+    assert np.all(np.abs(found.value - truth) <= 8 * found.error + 1e-6 * np.abs(truth))
+
+
+def test_a_kink_where_other_elements_make_the_first_steps_wide():
+    # The steps for the element at 0 follow the size of the others: 30 here, over which an exponential is no line.
+    found = derivative(lambda x: np.where(x > 0, x, np.expm1(x)), [0.0, 30.0], [30.0, 30.0])
+    assert found.kinks == 0  # of one slope on both sides
+    found = derivative(lambda x: np.where(x > 0, x, 1.7 * np.expm1(x)), [0.0, 30.0], [30.0, 30.0])
+    assert found.slack[0] == pytest.approx(30 * 0.7 / 2, rel=1e-2)
+
+
+def test_value_and_slope_may_both_be_zero():
+    found = derivative(lambda x: x * x, [0.0], [1.0])
+    assert found.judged.all()
+    assert found.value[0] == 0
+
+
 @pytest.mark.parametrize(("size", "eps"), [(1e-10, DOUBLE), (1e-5, DOUBLE), (1e-4, SINGLE)])
 def test_noise_is_measured(size, eps):
     rng = np.random.default_rng(0)

@@ -32,6 +32,8 @@ FIRST_STEP = 2.0**-3
 CLOSER = 2.0**-14
 # A rounding that is below this is that of double precision.
 DOUBLE = 1e-12
+# Steps over which the rounding of single precision shows.
+HIDDEN = (2.0**-20, 0.38 * 2.0**-20, 0.13 * 2.0**-20)
 # One-sided slopes whose gap does not shrink with the step: a kink at the point itself.
 KINK_RATIO = 0.5
 
@@ -103,6 +105,32 @@ def _noise(along: Along, eps: float, closest: float = 0.0) -> tuple[list[Array],
     return [pooled(leaf, np.abs(rows[0])) for leaf, rows in zip(found, samples, strict=True)], coarse
 
 
+def _with_hidden(along: Along, noises: list[Array], coarse: list[Array]) -> tuple[list[Array], list[Array]]:
+    """The noise with that of a part that works in single precision, which a part in double precision hides up close.
+
+    It is small, and about as large over closer steps: what is only steep is neither.
+    """
+    sizes, values = _noise_over(along, HIDDEN[:2]), along(0.0)
+    suspect = [
+        (size > 1e3 * n) & (size > 2.0**-42 * np.abs(value)) & (size < 2.0**-12 * peak(value))
+        for size, n, value in zip(sizes, noises, values, strict=True)
+    ]
+    if not any(map(np.any, suspect)):
+        return noises, coarse
+    closer = _noise_over(along, HIDDEN[1:])
+    same = [(size < 16 * close) & (close < 16 * size) for size, close in zip(sizes, closer, strict=True)]
+    # In most elements of a leaf: in all of it, as by chance some show none.
+    real = [np.mean(s & alike) > 0.5 for s, alike in zip(suspect, same, strict=True)]
+    found = [np.maximum(n, size) if r else n for r, n, size in zip(real, noises, sizes, strict=True)]
+    return found, [c | r for c, r in zip(coarse, real, strict=True)]
+
+
+def _noise_over(along: Along, spacings: Sequence[float]) -> list[Array]:
+    """The largest of what several spacings show: over one of them, all roundings may happen to be the same."""
+    found = [[_noise_of_leaf(rows) for rows in _samples(along, spacing)] for spacing in spacings]
+    return [np.max(leaf, axis=0) for leaf in zip(*found, strict=True)]
+
+
 def _jumps(rows: Array) -> Array:
     """How often neighbouring points gave different numbers; integers are never noisy."""
     if rows.dtype.kind not in "fc":
@@ -144,6 +172,8 @@ def pooled(errors: Array, size: Array) -> Array:
 def derivative(along: Along, eps: float) -> list[Derivative]:
     """The derivative at h = 0 of each result leaf of ``along``, whose operands have the rounding ``eps``."""
     noises, coarse = _noise(along, eps)
+    if eps < DOUBLE:
+        noises, coarse = _with_hidden(along, noises, coarse)
     # Where a function does not resolve close points, its difference over the smallest step contradicts nothing.
     noises = [np.stack([n, np.where(c, np.inf, n)]) for n, c in zip(noises, coarse, strict=True)]
     found = _over(along, steps(eps), noises)
@@ -211,15 +241,17 @@ def _kinks(
     """Where the one-sided slopes differ, the middle between them and half their gap."""
     if np.iscomplexobj(centre):
         return value, error, np.zeros(centre.shape)
-    wide, close = ladder[min(1, len(ladder) - 3)], ladder[-2]
+    # Over wide steps the sides are curved, and differently.
+    wide, close = ladder[max(min(1, len(ladder) - 3), len(ladder) - 4)], ladder[-2]
     slopes = [((plus - centre) / h, (centre - minus) / h) for h, plus, minus in (wide, close)]
     (right0, left0), (right, left) = slopes
     gap0, gap = np.abs(right0 - left0), np.abs(right - left)
     rounding = 4 * noise_ / close[0]
     # A one-sided slope is off by c h; c follows from its values at two steps.
-    curvature = (np.abs(right0 - right) + np.abs(left0 - left)) * 2 * close[0] / wide[0]
+    change = np.abs(right0 - right) + np.abs(left0 - left)
+    curvature = change * 2 * close[0] / wide[0]
     kink = (gap > KINK_RATIO * gap0) & (gap < gap0 / KINK_RATIO) & (gap > 4 * rounding)
-    kink &= gap > 1e-3 * np.maximum(np.abs(right), np.abs(left))
+    kink &= (gap > 1e-3 * np.maximum(np.abs(right), np.abs(left))) & (change < gap)
     return (
         np.where(kink, (right + left) / 2, value),
         np.where(kink, rounding + curvature, error),

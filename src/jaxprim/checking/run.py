@@ -28,6 +28,9 @@ KEPT = 16
 # An exception from inside these is shown at the author's line that called them.
 LIBRARIES = {"jax", "jaxlib", "jaxprim", "numpy", "contextlib", "functools"}
 
+# Of an exception's own text: some hold a whole stack.
+LINES = 12
+
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
@@ -153,7 +156,8 @@ def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -
 
 
 def _exception(question: Question, case: Case, error: Exception) -> Evidence:
-    lines = [f"{type(error).__name__}: {error}", *_authors_line(error)]
+    said = f"{type(error).__name__}: {error}".splitlines()
+    lines = [*said[:LINES], *["..."] * (len(said) > LINES), *_authors_line(error)]
     return Evidence(question.name, "raised", message="\n".join(lines), seed=case.seed, ok=False)
 
 

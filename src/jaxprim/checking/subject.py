@@ -29,6 +29,7 @@ REFUSALS = (
     r"(Differentiation|Transpose|Transposition) rule (for|\(for).*not implemented",
     r"(Differentiation|Transpose) rule not implemented",
     r"[Gg]radients? .*not (supported|implemented)",  # betainc, in its first two operands
+    r"cannot be (auto)?differentiated",  # libraries, of what they do not support
     r"reduce_precision does not accept dtype complex",  # checkpoint policies that save complex numbers
 )
 _REFUSAL = re.compile("|".join(REFUSALS))

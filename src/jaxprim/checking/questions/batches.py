@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprim._errors import RuleWrong
 from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
+from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import has_tangents, is_scalar, wide
 
 from .batching import Axes, Batch, patterns
@@ -34,7 +36,13 @@ def vmap_sizes(case: Case) -> Answer:
         rule, transform = item
         function = transform(case.native.flat)
         none = [_of_none(leaf) if a == 0 else leaf for leaf, a in zip(case.native.point.leaves, axes, strict=True)]
-        found = jax.jit(jax.vmap(function, in_axes=axes))(*none)
+        try:
+            found = jax.jit(jax.vmap(function, in_axes=axes))(*none)
+        except RuleWrong:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever takes no empty batch may say so in any way it likes
+            yield Note(f"{rule} is not asked of a batch of none: {first_line(error)}")
+            continue
         expected = jax.eval_shape(function, *case.native.point.leaves)
         for k, (got, one) in enumerate(zip(found, expected, strict=True)):
             yield _type_of_none(rule, k, got, one)

@@ -70,7 +70,7 @@ def _between(got: Array, d: Derivative) -> Array:
     """The derivative; at a kink the number between the one-sided slopes that is nearest to ``got``."""
     if not np.any(d.slack) or np.shape(got) != d.value.shape:
         return d.value
-    return np.clip(got, d.value - d.slack, d.value + d.slack)
+    return np.where(np.isnan(got), d.value, np.clip(got, d.value - d.slack, d.value + d.slack))
 
 
 def _notes(found: Sequence[Derivative], direction: Direction) -> Answer:

@@ -23,8 +23,9 @@ from .usual import modes, same
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
-# What JAX says of a loop that is told which devices its first state, but not its next, belongs to.
-VARYING = "manual axis types do not match"
+# What JAX says of a loop that is told which devices its first state, but not its next, belongs to; and of a kernel whose
+# results do not say it.
+VARYING = ("manual axis types do not match", "check_vma=False")
 # What export refuses by design, not by a fault of the operation.
 HOST_CALLS = ("cannot be serialized", "callback", "custom call")
 
@@ -94,8 +95,8 @@ def shard_map(case: Case) -> Answer:
     for batch in batches:
         try:
             yield from _mapped(case, batch, mesh)
-        except TypeError as error:
-            if VARYING not in str(error):
+        except (TypeError, ValueError) as error:
+            if not any(words in str(error) for words in VARYING):
                 raise
             yield Note(f"shard_map takes it with check_vma=False alone: {first_line(error)}")
             yield from _mapped(case, batch, mesh, check_vma=False)
