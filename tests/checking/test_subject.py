@@ -104,6 +104,7 @@ def loop(x):
         pytest.param(lambda: jax.jvp(callback, (X,), (X,)), id="jvp of a callback"),
         pytest.param(lambda: jax.vjp(callback, X), id="vjp of a callback"),
         pytest.param(lambda: jax.vjp(loop, X)[1](X), id="vjp of a while loop"),
+        pytest.param(lambda: jax.grad(lambda a: jax.scipy.special.betainc(a, 2.0, 0.3))(1.5), id="betainc"),
     ],
 )
 def test_what_jax_cannot_differentiate_is_a_refusal(run):
@@ -113,3 +114,4 @@ def test_what_jax_cannot_differentiate_is_a_refusal(run):
 def test_an_author_s_mistake_is_no_refusal():
     assert refusal(ValueError("matmul: shapes do not fit")) is None
     assert refusal(KeyError("callbacks do not support JVP")) is None
+    assert refusal(RuntimeError("cannot be autodifferentiated")) is not None
