@@ -74,18 +74,20 @@ def of_same_points(kind, points, values, modes, sign, eps):
 
 @nufft1.def_abstract_eval
 def _(points, strengths, *, modes, sign=1, eps=None):
-    check(points, strengths, modes, strengths.shape[-1:], points.shape[:1])
+    check(points, strengths, modes, sign, strengths.shape[-1:], points.shape[:1])
     return jax.ShapeDtypeStruct((*strengths.shape[:-1], *modes), strengths.dtype)
 
 
 @nufft2.def_abstract_eval
 def _(points, spectrum, *, modes, sign=1, eps=None):
     ahead = spectrum.ndim - len(modes)
-    check(points, spectrum, modes, spectrum.shape[ahead:], modes)
+    check(points, spectrum, modes, sign, spectrum.shape[ahead:], modes)
     return jax.ShapeDtypeStruct((*spectrum.shape[:ahead], *points.shape[:1]), spectrum.dtype)
 
 
-def check(points, values, modes, got, expected):
+def check(points, values, modes, sign, got, expected):
+    if sign not in (1, -1):
+        raise ValueError(f"sign={sign} is neither 1 nor -1")
     if points.ndim != 2 or points.shape[1] != len(modes) or tuple(got) != tuple(expected):
         raise TypeError(f"points {points.shape} and values {values.shape} do not fit modes={modes}")
     if values.dtype != jnp.result_type(points.dtype, jnp.complex64):

@@ -83,18 +83,26 @@ def _(g, x, w, *, eps=1e-6):
     return r * w[None] * g - r**3 * along * x, jnp.sum(r * x * g, 0)
 
 
-rms_norm.def_kernel(
-    kernels.cpp(SOURCE, "rms_norm(x: T[n, d], w: T[d]; eps: f64) -> T[n, d]", flags=FLAGS),
-    platform="cpu",
+def in_single(kernel):
+    """The kernel, in float32 for operands in half precision, of which C++ would get the bits alone."""
+
+    def call(x, *others, **attributes):
+        if x.dtype.itemsize > 2:
+            return kernel(x, *others, **attributes)
+        operands = [y.astype(jnp.float32) if y.dtype == x.dtype else y for y in (x, *others)]
+        return jax.tree.map(lambda out: out.astype(x.dtype), kernel(*operands, **attributes))
+
+    return call
+
+
+rms_norm_kernel = kernels.cpp(SOURCE, "rms_norm(x: T[n, d], w: T[d]; eps: f64) -> T[n, d]", flags=FLAGS)
+rms_norm_backward_kernel = kernels.cpp(
+    SOURCE,
+    "rms_norm_backward(g: T[n, d], x: T[n, d], w: T[d]; eps: f64) -> (x_bar: T[n, d], w_bar: T[d])",
+    flags=FLAGS,
 )
-rms_norm_backward.def_kernel(
-    kernels.cpp(
-        SOURCE,
-        "rms_norm_backward(g: T[n, d], x: T[n, d], w: T[d]; eps: f64) -> (x_bar: T[n, d], w_bar: T[d])",
-        flags=FLAGS,
-    ),
-    platform="cpu",
-)
+rms_norm.def_kernel(in_single(rms_norm_kernel), platform="cpu")
+rms_norm_backward.def_kernel(in_single(rms_norm_backward_kernel), platform="cpu")
 
 
 # -------------------------------------------------------------------------------------------------------------- rules

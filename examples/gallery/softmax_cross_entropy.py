@@ -83,22 +83,28 @@ def _(loss_bar, lse_bar, z, label, lse):
     return softmax * (loss_bar + lse_bar)[..., None] - hot * loss_bar[..., None]
 
 
-cross_entropy.def_kernel(
-    kernels.cpp(
-        SOURCE,
-        "cross_entropy(z: T[..., k], label: i32[...]) -> (loss: T[...], lse: T[...])",
-        threads=None,
-    ),
-    platform="cpu",
+def in_single(kernel):
+    """The kernel, in float32 for operands in half precision, of which C++ would get the bits alone."""
+
+    def call(x, *others, **attributes):
+        if x.dtype.itemsize > 2:
+            return kernel(x, *others, **attributes)
+        operands = [y.astype(jnp.float32) if y.dtype == x.dtype else y for y in (x, *others)]
+        return jax.tree.map(lambda out: out.astype(x.dtype), kernel(*operands, **attributes))
+
+    return call
+
+
+cross_entropy_kernel = kernels.cpp(
+    SOURCE, "cross_entropy(z: T[..., k], label: i32[...]) -> (loss: T[...], lse: T[...])", threads=None
 )
-cross_entropy_backward.def_kernel(
-    kernels.cpp(
-        SOURCE,
-        "cross_entropy_backward(loss_bar: T[...], lse_bar: T[...], z: T[..., k], label: i32[...], lse: T[...]) -> T[..., k]",
-        threads=None,
-    ),
-    platform="cpu",
+cross_entropy_backward_kernel = kernels.cpp(
+    SOURCE,
+    "cross_entropy_backward(loss_bar: T[...], lse_bar: T[...], z: T[..., k], label: i32[...], lse: T[...]) -> T[..., k]",
+    threads=None,
 )
+cross_entropy.def_kernel(in_single(cross_entropy_kernel), platform="cpu")
+cross_entropy_backward.def_kernel(in_single(cross_entropy_backward_kernel), platform="cpu")
 
 
 # -------------------------------------------------------------------------------------------------------------- rules

@@ -173,6 +173,17 @@ def test_half_precision_arrives_as_bits():
     assert kernels.cpp(source, "flip(bf16[n]) -> bf16[n]")(x).tolist() == [-1.0, 2.0]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_template_never_computes_with_the_bits_of_a_half(dtype):
+    double = kernels.cpp(
+        "template <class T> void twice(const T* x, int64_t n, T* out) { for (int64_t i = 0; i < n; ++i) out[i] = 2 * x[i]; }",
+        "twice(x: T[n]) -> T[n]",
+    )
+    for call in (double, jax.jit(double)):
+        with pytest.raises(BadCall, match="'x' has a dtype that the type variable T does not stand for"):
+            call(jnp.ones(3, dtype))
+
+
 def test_a_template_is_compiled_for_each_dtype():
     source = "template <class T> void twice(const T* x, int64_t n, T* out) { for (int64_t i = 0; i < n; ++i) out[i] = T(2) * x[i]; }"
     twice = kernels.cpp(source, "twice(x: T[n]) -> T[n]")

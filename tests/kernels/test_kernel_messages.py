@@ -59,6 +59,17 @@ def another_dtype():
 
 
 @case(
+    """f: operand 'x' has a dtype that the type variable T does not stand for.
+  got:      float16[3]
+  expected: another one: of f16 a C function gets the bits, as uint16_t
+  made:     test_kernel_messages.py:N
+  write:    x.astype('float32')  # or f16 in the signature of such a function"""
+)
+def half_precision_for_a_template():
+    kernels.cpp("", "f(x: T[n]) -> T[n]")(W.astype(np.float16))
+
+
+@case(
     """f: operand 'x' has another dtype than the signature says.
   got:      float32[3]
   expected: f64[n]
@@ -676,7 +687,7 @@ def test_numba_takes_another_number_of_arguments():
 def test_numba_has_no_half_precision():
     half = jnp.ones(2, jnp.bfloat16)
     assert (
-        said(lambda: kernels.numba(lambda x: x, "(x: T[n]) -> T[n]", name="same")(half))
+        said(lambda: kernels.numba(lambda x: x, "(x: bf16[n]) -> bf16[n]", name="same")(half))
         == """Numba has no bf16 on CPUs.
   got:      x: bf16[n]
   expected: f32, f64, c64, c128, an integer or bool

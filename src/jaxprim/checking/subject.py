@@ -183,7 +183,9 @@ def refusal(error: BaseException) -> str | None:
     """The reason why something cannot be asked, if an error says so: a rule is missing, or JAX has no such mode."""
     if isinstance(error, RuleMissing):
         return first_line(error)
-    found = isinstance(error, TypeError | ValueError | NotImplementedError | RuntimeError) and _REFUSAL.search(str(error))
+    found = isinstance(error, TypeError | ValueError | NotImplementedError | RuntimeError) and _REFUSAL.search(
+        str(error)
+    )
     return f"JAX has no such rule for it: {first_line(error)}" if found else None
 
 

@@ -47,8 +47,9 @@ class _Misfit(Exception):
 
 
 def bind(
-    name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any], made: str | None = None
-) -> Binding:
+    name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any], made: str | None = None, *,
+    halves: bool = False,
+) -> Binding:  # fmt: skip
     """Match operand types and attributes with a signature; raises `BadCall` with the name of what does not fit.
 
     Args:
@@ -57,8 +58,11 @@ def bind(
         avals: the types of the operands.
         given: the attributes.
         made: where the kernel was made, for messages.
+        halves: whether a type variable may stand for f16 and bf16, of which C gets the bits.
     """
     try:
+        if not halves:
+            _refuse_bits(signature, avals)
         return _bind(name, signature, avals, given)
     except _Misfit as misfit:
         raise BadCall(text(f"{name}: {misfit.headline}", made=made, **misfit.facts)) from None
@@ -108,6 +112,19 @@ def _types(signature: Signature, avals: Sequence[Any]) -> dict[str, str]:
         if array.dtype in signature.variables:
             found.setdefault(array.dtype, _named(array, aval))
     return found
+
+
+def _refuse_bits(signature: Signature, avals: Sequence[Any]) -> None:
+    """A template would compute with the bits of a half as with integers, and nobody would be told."""
+    for array, aval in zip(signature.operands, avals, strict=False):
+        dtype = name_of(aval.dtype)
+        if array.dtype in signature.variables and dtype is not None and DTYPES[dtype].c_value is None:
+            raise _Misfit(
+                f"operand '{array.name}' has a dtype that the type variable {array.dtype} does not stand for.",
+                got=short(aval),
+                expected=f"another one: of {dtype} a C function gets the bits, as uint16_t",
+                write=f"{array.name}.astype('float32')  # or {dtype} in the signature of such a function",
+            )
 
 
 def _named(array: Array, aval: Any) -> str:

@@ -88,7 +88,7 @@ def _by_signature(name: str, source: str) -> Callable[..., Any]:
     signature = parse(source)
 
     def result(*avals: Any, **_: Any) -> Any:
-        found = bind(name, signature, avals, {}).results
+        found = bind(name, signature, avals, {}, halves=True).results
         return tuple(found) if signature.several else found[0]
 
     return result
