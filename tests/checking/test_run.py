@@ -166,6 +166,17 @@ def test_64_bit_types_switched_on():
         assert check(scale(), X, jnp.float32(2.0)).ok
 
 
+def test_a_rule_that_rounds_to_float32_is_wrong_for_an_example_in_float64_alone():
+    made = Primitive("sine")
+    made.def_impl(jnp.sin)
+    slope = lambda x: jnp.cos(x).astype(jnp.float32).astype(x.dtype)
+    made.def_jvp(lambda primals, tangents: (made(*primals), slope(*primals) * tangents[0]))
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (y_bar * jnp.cos(*primals),)))
+    with jax.enable_x64(True):
+        assert [f.ok for f in check(made, jnp.asarray(X, jnp.float64), only="dot-product").findings] == [False]
+    assert check(made, X, only="dot-product").ok
+
+
 def test_a_wrong_rule_that_is_derived_names_its_source():
     made = Primitive("scale")
     made.def_impl(lambda x: 2 * x)
