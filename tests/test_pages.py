@@ -34,10 +34,16 @@ def test_every_rule_has_a_page():
     assert {"def_" + path.stem.replace("-", "_") for path in RULES} == methods
 
 
+def listed(index):
+    return {(index.parent / target.partition("#")[0]).resolve() for target in pages.links(index.read_text())}
+
+
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=pages.relative)
 def test_a_page_is_in_the_list(path):
-    listed = {(DOCS / target.partition("#")[0]).resolve() for target in pages.links((DOCS / "README.md").read_text())}
-    assert path in listed | {DOCS / "README.md"}
+    """In that of all pages; or in that of its folder, which is in that of all."""
+    top, own = DOCS / "README.md", path.parent / "README.md"
+    of_folder = listed(own) if own in listed(top) else set()
+    assert path in listed(top) | of_folder | {top}
 
 
 def test_every_error_is_explained():

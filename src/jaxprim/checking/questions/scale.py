@@ -23,9 +23,9 @@ from .usual import modes, same
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
-# What JAX says of a loop that is told which devices its first state, but not its next, belongs to; and of a kernel whose
-# results do not say it.
-VARYING = ("manual axis types do not match", "check_vma=False")
+# What JAX says of a loop that is told which devices its first state, but not its next, belongs to; and of a
+# Pallas kernel whose results do not say it.
+VARYING = ("manual axis types do not match", "`check_vma=False` on `jax.shard_map`")
 # What export refuses by design, not by a fault of the operation.
 HOST_CALLS = ("cannot be serialized", "callback", "custom call")
 
