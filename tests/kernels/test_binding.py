@@ -37,8 +37,8 @@ def test_an_integer_attribute_is_a_size():
 
 
 def test_the_first_strongly_typed_operand_decides_a_type_variable():
-    found = of("(a: T, x: T[n]) -> T[n]", 2.0, jnp.ones(3, jnp.float16))
-    assert found.results[0].dtype == jnp.float16
+    found = of("(a: T, x: T[n]) -> T[n]", 2.0, jnp.ones(3, jnp.complex64))
+    assert found.results[0].dtype == jnp.complex64
 
 
 def test_a_python_number_takes_the_declared_dtype():

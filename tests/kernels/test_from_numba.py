@@ -154,7 +154,7 @@ def test_booleans_and_complex_numbers():
 
 def test_half_precision_is_refused():
     with pytest.raises(KernelError, match="Numba has no bf16"):
-        kernels.numba(lambda x: x, "(x: T[n]) -> T[n]", name="same")(jnp.ones(2, jnp.bfloat16))
+        kernels.numba(lambda x: x, "(x: bf16[n]) -> bf16[n]", name="same")(jnp.ones(2, jnp.bfloat16))
 
 
 def test_the_number_of_arguments_must_fit():

@@ -69,6 +69,14 @@ def test_finite_differences_pass_the_check(function, x64):
         np.testing.assert_allclose(jax.vmap(jax.grad(p))(x), expected, atol=1e-11 if x64 else 5e-5)
 
 
+@pytest.mark.parametrize(("dtype", "rtol"), [("float16", 0.01), ("bfloat16", 0.05)])
+def test_finite_differences_in_half_precision(dtype, rtol):
+    p = from_numpy(np.tanh, derivative=FINITE)
+    x = jnp.array([-0.5, 0.25, 1.0], dtype)
+    found = jax.vmap(jax.grad(p))(x).astype(jnp.float32)
+    np.testing.assert_allclose(found, 1 - np.tanh(np.array([-0.5, 0.25, 1.0])) ** 2, rtol=rtol)
+
+
 def test_several_operands_integers_and_several_results():
     def solve(a, b, k):
         return np.linalg.solve(a, b) * k, np.int32(3)

@@ -110,15 +110,15 @@ def _with_hidden(along: Along, noises: list[Array], coarse: list[Array]) -> tupl
 
     It is small, and about as large over closer steps: what is only steep is neither.
     """
-    sizes, values = _noise_over(along, HIDDEN[:2]), along(0.0)
+    sizes, beside = _noise_over(along, HIDDEN[:2]), along(HIDDEN[0])
     suspect = [
-        (size > 1e3 * n) & (size > 2.0**-42 * np.abs(value)) & (size < 2.0**-12 * peak(value))
-        for size, n, value in zip(sizes, noises, values, strict=True)
+        (size > 1e3 * n) & (size > 2.0**-42 * np.abs(value)) & (size < 2.0**-17 * peak(value))
+        for size, n, value in zip(sizes, noises, beside, strict=True)
     ]
     if not any(map(np.any, suspect)):
         return noises, coarse
     closer = _noise_over(along, HIDDEN[1:])
-    same = [(size < 16 * close) & (close < 16 * size) for size, close in zip(sizes, closer, strict=True)]
+    same = [(size < 8 * close) & (close < 8 * size) for size, close in zip(sizes, closer, strict=True)]
     # In most elements of a leaf: in all of it, as by chance some show none.
     real = [np.mean(s & alike) > 0.5 for s, alike in zip(suspect, same, strict=True)]
     found = [np.maximum(n, size) if r else n for r, n, size in zip(real, noises, sizes, strict=True)]
@@ -210,8 +210,8 @@ def _leaf_derivative(ladder: list[tuple[float, Array, Array]], centre: Array, no
     with np.errstate(all="ignore"):
         value, error = _extrapolate(ladder, noise_, doubt)
         value, error, slack = _kinks(ladder, centre, noise_, value, error)
-        # Over all steps: value and slope may both be zero at the point, as those of x^2 are.
-        scale = max(peak(value) for value in (centre, *(side for _, *sides in ladder for side in sides)))
+        # Value and slope may both be zero at the point, as those of x^2 are: then, that of the values beside it.
+        scale = peak(centre) or max(peak(side) for _, *sides in ladder for side in sides)
         judged = np.isfinite(value) & (error <= 0.02 * np.maximum(np.abs(value), scale))
     return Derivative(np.where(judged, value, 0), np.where(judged, error, 0), np.where(judged, slack, 0), judged)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 Arrays = list[np.ndarray]
@@ -34,7 +35,8 @@ class InaccurateError(ValueError):
 
 
 def _epsilon(arrays: Sequence[np.ndarray]) -> float:
-    return max((float(np.finfo(a.dtype).eps) for a in arrays if a.dtype.kind in "fc"), default=2.0**-52)
+    real = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]  # NumPy knows no bfloat16
+    return max((float(jnp.finfo(dtype).eps) for dtype in real), default=2.0**-52)
 
 
 def pushforward(fn: Function, point: Arrays, direction: Sequence[np.ndarray | None]) -> Arrays:
