@@ -96,7 +96,7 @@ def shard_map(case: Case) -> Answer:
         try:
             yield from _mapped(case, batch, mesh)
         except (TypeError, ValueError) as error:
-            if not any(isinstance(error, kind) and words in str(error) for kind, words in VARYING.items()):
+            if VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
                 raise
             yield Note(f"shard_map takes it with check_vma=False alone: {first_line(error)}")
             yield from _mapped(case, batch, mesh, check_vma=False)
