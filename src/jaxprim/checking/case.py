@@ -47,7 +47,7 @@ class Case(Setting):
     @cached_property
     def _double(self) -> tuple[View | None, str | None]:
         leaves = [self.point.leaves[i] for i in self.point.differentiable]
-        if not leaves or all(epsilon(leaf) < 1e-12 for leaf in leaves):
+        if not leaves or all(epsilon(leaf) < numeric.DOUBLE for leaf in leaves):
             return None, None
         try:
             view = View.in_double(self.subject, self.point)
@@ -74,8 +74,7 @@ class Case(Setting):
         if not epsilon(leaf):
             return compare.exact(size.shape)
         gross = GROSS * (np.abs(size) + peak(size))
-        own = compare.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, noise)
-        return own + Tolerance(gross, f"{GROSS:g} of the value")
+        return self.strictly(size, noise) + Tolerance(gross, f"{GROSS:g} of the value")
 
     def views(self, *modes: str) -> tuple[View, ...]:
         """The precisions to ask rules in: that of the example, and float64 where implementation and rules run there."""
@@ -241,6 +240,10 @@ class Case(Setting):
     def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when two formulas compute them from the same inputs."""
         return compare.rounding(np.abs(size) + peak(size), self.working_eps(view), view.tiny, noise)
+
+    def strictly(self, size: Array, noise: Array) -> Tolerance:
+        """The same by the example's own dtypes: what the implementation is off beyond them excuses nothing."""
+        return compare.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, noise)
 
     def closely(self, view: View, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when one formula computes them in another order."""

@@ -110,14 +110,15 @@ def _with_hidden(along: Along, noises: list[Array], coarse: list[Array]) -> tupl
 
     It is small, and about as large over closer steps: what is only steep is neither.
     """
-    sizes, beside = _noise_over(along, HIDDEN[:2]), along(HIDDEN[0])
+    one, two, beside = _noise_over(along, HIDDEN[0]), _noise_over(along, HIDDEN[1]), along(HIDDEN[0])
+    sizes = _larger(one, two)
     suspect = [
         (size > 1e3 * n) & (size > 2.0**-42 * np.abs(value)) & (size < 2.0**-17 * peak(value))
         for size, n, value in zip(sizes, noises, beside, strict=True)
     ]
     if not any(map(np.any, suspect)):
         return noises, coarse
-    closer = _noise_over(along, HIDDEN[1:])
+    closer = _larger(two, _noise_over(along, HIDDEN[2]))
     same = [(size < 8 * close) & (close < 8 * size) for size, close in zip(sizes, closer, strict=True)]
     # In most elements of a leaf: in all of it, as by chance some show none.
     real = [np.mean(s & alike) > 0.5 for s, alike in zip(suspect, same, strict=True)]
@@ -125,10 +126,13 @@ def _with_hidden(along: Along, noises: list[Array], coarse: list[Array]) -> tupl
     return found, [c | r for c, r in zip(coarse, real, strict=True)]
 
 
-def _noise_over(along: Along, spacings: Sequence[float]) -> list[Array]:
-    """The largest of what several spacings show: over one of them, all roundings may happen to be the same."""
-    found = [[_noise_of_leaf(rows) for rows in _samples(along, spacing)] for spacing in spacings]
-    return [np.max(leaf, axis=0) for leaf in zip(*found, strict=True)]
+def _noise_over(along: Along, spacing: float) -> list[Array]:
+    return [_noise_of_leaf(rows) for rows in _samples(along, spacing)]
+
+
+def _larger(one: list[Array], two: list[Array]) -> list[Array]:
+    """Of what two spacings show: over one of them, all roundings may happen to be the same."""
+    return [np.maximum(a, b) for a, b in zip(one, two, strict=True)]
 
 
 def _jumps(rows: Array) -> Array:

@@ -217,13 +217,19 @@ class View:
         results: Sequence[int] | None = None,
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The same on JAX values, for ``jit`` and ``vmap``."""
-        function = self.of(leaves, wrt)
         if results is not None:
+            function = self.of(leaves, wrt)
             keep = [self.outputs[k] for k in results]
             primal, pull = jax.vjp(lambda *some: tuple(function(*some)[i] for i in keep), *[leaves[i] for i in wrt])
             return primal, pull(tuple(cotangents[k] for k in results))
-        primal, pull = jax.vjp(function, *[leaves[i] for i in wrt])
-        return primal, pull(self.seeds(primal, cotangents))
+        return self.pull(self.flat, leaves, wrt, cotangents)
+
+    def pull(
+        self, function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The same of a function that does what `flat` does, such as a checkpoint of it."""
+        primal, back = jax.vjp(of_some(function, leaves, wrt), *[leaves[i] for i in wrt])
+        return primal, back(self.seeds(primal, cotangents))
 
     def seeds(self, primal: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
         """The cotangents of all result leaves: those given, and JAX's own for results without tangents."""

@@ -16,9 +16,9 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import has_tangents, is_scalar, wide
+from jaxprim.checking.values import has_tangents, is_scalar
 
-from .batching import Axes, Batch, patterns
+from .batching import Axes, Batch, patterns, values_against_loop
 from .usual import Transform, everywhere, modes
 
 # So many choices of axes are asked at most, all in one program. Of more, those of axes inside are left out first.
@@ -132,21 +132,12 @@ def _among_others(leaf: Any, axis: int | None, size: int) -> Any:
 
 def vmap_patterns(case: Case) -> Answer:
     """``vmap`` of the implementation along every choice of axes, against a loop."""
-    view, (_, noise) = case.native, case.value(case.native)
     arrays = [i for i, axis in enumerate(_all_in_front(case)) if axis is not None]
     chosen = _every(case, arrays, inside=True) or _every(case, arrays, inside=False) or patterns(case)
     count = prod(np.ndim(case.point.leaves[i]) + 2 for i in arrays) - 1
     if len(chosen) < count:
         yield Note(f"{len(chosen)} of {count} choices of axes are asked")
-    batches = [Batch(case, axes) for axes in chosen]
-    compiled = jax.jit(lambda rows: [jax.vmap(view.flat, b.axes)(*row) for b, row in zip(batches, rows, strict=True)])
-    found = compiled([batch.stacked for batch in batches])
-    for batch, results in zip(batches, found, strict=True):
-        rows = [view.value(member) for member in batch.members]
-        for k, name in enumerate(view.names):
-            expected = np.stack([row[k] for row in rows])
-            tolerance, against = case.roughly(view, expected, noise[k]), f"vmap against a loop, {batch.label}"
-            yield case.evidence("impl", against, name, wide(results[k]), expected, tolerance)
+    yield from values_against_loop(case, [Batch(case, axes) for axes in chosen])
 
 
 def _every(case: Case, arrays: Sequence[int], *, inside: bool) -> list[Axes]:

@@ -109,7 +109,12 @@ def _together(evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
 
 def vmap(case: Case) -> Answer:
     """``jax.vmap`` of the implementation against a loop over it."""
-    view, (_, noise), batches = case.native, case.value(case.native), _batches(case)
+    yield from values_against_loop(case, _batches(case))
+
+
+def values_against_loop(case: Case, batches: Sequence[Batch]) -> Answer:
+    """``jax.vmap`` of the implementation over some batches, each against a loop."""
+    view, (_, noise) = case.native, case.value(case.native)
     found = _together({b.axes: (jax.vmap(view.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches})
     for batch in batches:
         rows = [view.value(member) for member in batch.members]

@@ -14,7 +14,6 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked
 from jaxprim.checking.values import is_scalar
-from jaxprim.checking.view import of_some
 
 from .control import conditional, scanned
 from .usual import Flat
@@ -29,19 +28,18 @@ def kernel_runs(case: Case) -> Answer:
     primitive, view = case.subject.primitive, case.native
     if primitive is None or not primitive.rules.has("host"):
         raise NotAsked("only the runs of a host function can be counted")
-    if not _runs(case, view.flat):
+    called = _runs(case, view.flat)
+    if not called:
         raise NotAsked("the host function does not run here: another implementation does")
-    told = {what: _runs(case, jax.jit(function)) for what, function in _told(case)}
-    said = "; ".join(f"{what}: {_times(runs)}" for what, runs in told.items())
+    said = "; ".join(f"{what}: {_times(_runs(case, jax.jit(function)))}" for what, function in _told(case))
     yield Evidence("impl", "runs of the host function", "the host function", message=said or "once for a value")
-    once: dict[str, tuple[Flat, int]] = {
-        "a call": (view.flat, 1),
-        "a call in jit": (jax.jit(view.flat), 1),
-        "a branch of cond": (conditional(view.flat, view.results), 1),
-        "two steps of scan": (scanned(view.flat), 2),
+    counted = {
+        "a call": (called, 1),
+        "a call in jit": (_runs(case, jax.jit(view.flat)), 1),
+        "a branch of cond": (_runs(case, conditional(view.flat, view.results)), 1),
+        "two steps of scan": (_runs(case, scanned(view.flat)), 2),
     }
-    for place, (function, most) in once.items():
-        runs = _runs(case, function)
+    for place, (runs, most) in counted.items():
         yield Evidence("impl", place, "the host function", got=_times(runs), expected=_times(most), ok=runs <= most)
 
 
@@ -52,21 +50,12 @@ def _told(case: Case) -> Iterator[tuple[str, Flat]]:
         tangents = {i: jnp.asarray(t) for i, t in view.cast(case.directions("jvp")[0].tangents).items()}
         yield "jvp", lambda *leaves: view.raw_jvp(leaves, tangents)
     if case.why_not("vjp") is None:
-        yield "vjp", _pulling(case, view.flat)
-        yield "vjp of a checkpoint", _pulling(case, jax.checkpoint(view.flat))
+        wrt, cotangents, checkpointed = case.wrt("vjp"), view.cast_out(case.cotangents(0)), jax.checkpoint(view.flat)
+        yield "vjp", lambda *leaves: view.raw_vjp(leaves, wrt, cotangents)
+        yield "vjp of a checkpoint", lambda *leaves: view.pull(checkpointed, leaves, wrt, cotangents)
     if not any(is_scalar(leaf) for leaf in case.point.leaves):
         batch = lambda *leaves: [jnp.stack([leaf] * MEMBERS) for leaf in leaves]
         yield f"vmap over {MEMBERS}", lambda *leaves: jax.vmap(view.flat)(*batch(*leaves))
-
-
-def _pulling(case: Case, function: Flat) -> Flat:
-    view, wrt, cotangents = case.native, case.wrt("vjp"), case.native.cast_out(case.cotangents(0))
-
-    def pull(*leaves: Any) -> Any:
-        primal, back = jax.vjp(of_some(function, leaves, wrt), *[leaves[i] for i in wrt])
-        return primal, back(view.seeds(primal, cotangents))
-
-    return pull
 
 
 def _times(runs: int) -> str:

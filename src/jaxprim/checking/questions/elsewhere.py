@@ -11,9 +11,10 @@ import numpy as np
 from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import has_tangents, is_scalar, wide
+from jaxprim.checking.values import has_tangents, is_scalar
 
 from .first_order import jvp_differences, vjp_differences
+from .usual import same
 
 
 # --------------------------------------------------------------------------------------------------------------- zeros
@@ -79,7 +80,4 @@ def _together(case: Case, other: Case, name: str) -> Answer:
     """Two values of a param in one program: neither may take the place of the other."""
     both = jax.jit(lambda *leaves: (case.native.flat(*leaves), other.native.flat(*leaves)))
     for at, found in zip((case, other), both(*case.native.point.leaves), strict=True):
-        values, noise = at.value(at.native)
-        for leaf, got, expected, n in zip(at.native.names, map(wide, found), values, noise, strict=True):
-            against = f"two values of {name} in one jit, against a call"
-            yield at.evidence("impl", against, leaf, got, expected, at.roughly(at.native, expected, n))
+        yield from same(at, "impl", f"two values of {name} in one jit, against a call", found)

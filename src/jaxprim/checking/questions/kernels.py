@@ -10,13 +10,12 @@ import numpy as np
 
 from jaxprim._primitive import Primitive
 from jaxprim._use import use
-from jaxprim.checking import compare
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import Array, peak
+from jaxprim.checking.values import Array
 
 Values = list[Array]
 Run = Callable[[Sequence[Any]], Values]
@@ -36,10 +35,7 @@ def implementations(case: Case) -> Answer:
     expected = first(leaves)
     # The noise of the first alone: one that works in a coarser dtype must not excuse itself.
     noise = case.noise(view, expected, lambda moved, _: first(moved), of_rule=False)
-    tolerances = [
-        compare.rounding(np.abs(value) + peak(value), view.eps, view.tiny, n)
-        for value, n in zip(expected, noise, strict=True)
-    ]
+    tolerances = [case.strictly(value, n) for value, n in zip(expected, noise, strict=True)]
     for label, run in others:
         yield from _compare(case, label, run, f"the {reference}", expected, tolerances)
 

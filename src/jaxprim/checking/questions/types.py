@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim._errors import RuleWrong
-from jaxprim.checking import compare
+from jaxprim.checking import compare, numeric
 from jaxprim.checking.case import GROSS, Case
 from jaxprim.checking.compare import Tolerance
 from jaxprim.checking.setting import Answer, NotAsked, Note
@@ -22,8 +22,6 @@ from jaxprim.checking.view import View
 from . import modes, values
 
 FEW = 8.0
-# Coarser than this is not double precision.
-DOUBLE = 1e-12
 
 # The dtype of real operands, and that of complex ones beside them.
 DTYPES = (
@@ -65,14 +63,16 @@ def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
     yield from _right_values(other, double)
     for mode, ask in (("jvp", _right_tangents), ("vjp", _right_cotangents)):
         try:
-            yield from list(ask(other, double)) if other.wrt(mode) else ()
+            other.wrt(mode)
+            found = list(ask(other, double))
         except Exception as error:  # noqa: BLE001 - a rule for float32 alone may fail in any way it likes
-            yield Note(f"the {mode} rule is not asked in {real}: {first_line(error)}")
+            found = [Note(f"the {mode} rule is not asked in {real}: {first_line(error)}")]
+        yield from found
 
 
 def _in_double(case: Case, other: Case) -> View | None:
     """The very numbers of another dtype in float64, where that is known to be the same function; None where it is not."""
-    if other.native.eps < DOUBLE or not (case.truth.double or case.native.eps < DOUBLE):
+    if other.native.eps < numeric.DOUBLE or not (case.truth.double or case.native.eps < numeric.DOUBLE):
         return None  # in float64 itself, differences ask
     return View.in_double(case.subject, other.point)
 
@@ -154,9 +154,7 @@ def x64(case: Case) -> Answer:
         for name, got, expected, n in zip(found.names, found.value(), values_here, noise, strict=True):
             against = f"jax_enable_x64 {word}, against the values without"
             # Not `case.roughly`: it allows for what the implementation is off in the other setting.
-            size = np.abs(expected) + peak(expected)
-            tolerance = compare.rounding(size, case.native.eps, case.native.tiny, n)
-            yield case.evidence("impl", against, name, got, expected, tolerance)
+            yield case.evidence("impl", against, name, got, expected, case.strictly(expected, n))
 
 
 def _arrays(case: Case) -> list[Any]:

@@ -49,8 +49,7 @@ def _pulling(case: Case, wrt: Sequence[int]) -> Transform:
     def transform(function: Flat) -> Flat:
         def pull(*leaves: Any) -> list[Any]:
             as_tuple = lambda *every: tuple(function(*every))  # as the cotangents are
-            primal, back = jax.vjp(of_some(as_tuple, leaves, wrt), *[leaves[i] for i in wrt])
-            return list(back(view.seeds(primal, cotangents)))
+            return list(view.pull(as_tuple, leaves, wrt, cotangents)[1])
 
         return pull
 
