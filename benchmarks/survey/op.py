@@ -30,10 +30,6 @@ class Op:
     points: tuple[Operands, ...]
     reference: Callable[..., Any] | None = None
 
-    @property
-    def library(self) -> str:
-        return self.name.partition(" ")[0]
-
 
 def points(*examples: Any) -> tuple[Operands, ...]:
     """Examples; one that is no tuple is the only operand."""
