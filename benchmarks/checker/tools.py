@@ -17,6 +17,9 @@ from jax.test_util import check_grads
 from benchmarks.checker import elementwise
 from benchmarks.checker import makers as f
 from benchmarks.checker.corpus import Entry
+from jaxprim.checking.report import Report
+from jaxprim.checking.run import ask, inputs
+from jaxprim.checking.subject import Subject
 
 PASSED, CAUGHT, ERROR, ABSENT = "passed", "caught", "error", "does not apply"
 
@@ -61,17 +64,26 @@ def _line(error: BaseException) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- jaxprim
+def check(target: Any, *operands: Any, seed: int, on_finding: Callable[[Any], None], **params: Any) -> Report:
+    """`jaxprim.check`, which tells each finding as it comes, as the command line does."""
+    subject, found = Subject.of(target, None), list[Any]()
+    for finding in ask(subject, inputs(subject, operands, params), seed):
+        on_finding(finding)
+        found.append(finding)
+    return Report(subject.name, seed, tuple(found))
+
+
 @dataclass
 class Checker:
-    """`jaxprim.check`, or another callable with its signature.
+    """The `check` above, or another callable with its signature.
 
     Attributes:
         target: "module:function".
         listener: The keyword by which it takes a callback for each finding, if it has one: it tells the time to the first.
     """
 
-    target: str = "jaxprim:check"
-    listener: str | None = None
+    target: str = "benchmarks.checker.tools:check"
+    listener: str | None = "on_finding"
     check: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +98,7 @@ class Checker:
     def _ask(self, entry: Entry, seed: int) -> Outcome:
         start, heard = time.perf_counter(), list[float]()
         told = {self.listener: lambda *_: heard.append(time.perf_counter() - start)} if self.listener else {}
-        report = self.check(entry.op.assemble(), *entry.operands(seed), **entry.op.params, **told)
+        report = self.check(entry.op.assemble(), *entry.operands(seed), seed=seed, **entry.op.params, **told)
         questions = tuple(sorted({finding.question for finding in report.findings if not finding.ok}))
         return Outcome(PASSED if report.ok else CAUGHT, questions, first=heard[0] if heard else None)
 

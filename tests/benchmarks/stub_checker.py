@@ -23,7 +23,7 @@ class Report:
         return all(finding.ok for finding in self.findings)
 
 
-def check(target: Any, *operands: Any, heard: Any = None, **params: Any) -> Report:
+def check(target: Any, *operands: Any, seed: int, heard: Any = None, **params: Any) -> Report:
     print("what a tool prints is not an answer")
     name = getattr(target, "name", "")
     if name == "x_exp":
@@ -33,6 +33,8 @@ def check(target: Any, *operands: Any, heard: Any = None, **params: Any) -> Repo
     if name == "cube":
         raise ValueError("the stub breaks")
     findings = [Finding("values", True), Finding("first order", name != "gaussian")]
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        findings.append(Finding(f"seed {seed} kept", False))
     if heard:
         heard(findings[0])
     return Report(findings)

@@ -35,6 +35,7 @@ def _result(entry: str, verdict: str, tool: str = "jaxprim", **more: Any) -> dic
 def test_figures_of_known_results() -> None:
     results = [
         _result("right/sin", "passed", seconds=1.0, first=0.5),
+        _result("right/sin", "passed", seed=1, seconds=0.1, first=0.1),  # found everything compiled: not timed
         _result("right/exp", "caught", questions=["jvp"]),
         _result("right/log", "timeout", seconds=0.0),
         _result("fault/sign/jvp/sin/float32", "caught", questions=["jvp", "linear"], seconds=3.0),
@@ -53,8 +54,8 @@ def test_figures_of_known_results() -> None:
     assert mine["kinds"]["sign (jvp)"]["caught"] == 1
     assert {size: share["caught"] for size, share in mine["power"]["float64"].items()} == {"0.1": 1, "1e-06": 0}
     assert mine["questions"] == {"sign (jvp)": {"jvp": 1, "linear": 1}, "sign (vjp)": {}, "scale (jvp)": {"jvp": 1}}
-    assert (mine["right"]["rejected"], mine["right"]["runs"], mine["right"]["broken"]) == (2, 3, 1)
-    assert mine["right"]["upper bound"] == pytest.approx(beta.ppf(0.95, 3, 1))
+    assert (mine["right"]["rejected"], mine["right"]["runs"], mine["right"]["broken"]) == (2, 4, 1)
+    assert mine["right"]["upper bound"] == pytest.approx(beta.ppf(0.95, 3, 2))
     assert mine["seconds"] == {
         "median check": 2.0,
         "longest check": 3.0,
@@ -96,6 +97,13 @@ def test_a_crash_costs_one_entry_and_a_second_run_goes_on(
     assert run.main([*stub, "--only", "right/x_"])["jaxprim"]["right"]["runs"] == len(names)
     kept = json.loads((tmp_path / "results.json").read_text())
     assert (kept["missing"], kept["versions"]["jax"]) == ([], jax.__version__)
+
+
+def test_the_first_seed_is_timed_and_the_others_share_what_is_compiled(stub: list[str], tmp_path: Path) -> None:
+    stub[stub.index("--seeds") + 1] = "3"
+    run.main([*stub, "--only", "right/sinh"])
+    kept = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(task["seed"], task["questions"]) for task in kept] == [(0, []), (1, ["seed 1 kept"]), (2, ["seed 2 kept"])]
 
 
 def test_an_entry_that_does_not_end_and_one_that_raises(stub: list[str], capsys: pytest.CaptureFixture[str]) -> None:
