@@ -285,6 +285,28 @@ def _inner_jaxprs_of(eqn: Any) -> list[Any]:
     return [v for v in flat if hasattr(v, "eqns") and hasattr(v, "jaxpr")]
 
 
+def compiles_anew(fun: Callable[..., Any], operands: Sequence[Any]) -> bool:
+    """Whether each call outside of `jit` compiles a part of a function: a loop, branch or `jit` whose body is a closure.
+
+    JAX finds what it compiled by the identity of the body. So two traces tell: another body in each is another program.
+    """
+    try:
+        bodies = [_compiled_bodies(jax.make_jaxpr(lambda *xs: fun(*xs))(*operands)) for _ in range(2)]
+    except Exception:  # noqa: BLE001 - a function that wants concrete numbers, or is wrong in any way, is not traced
+        return False
+    return any(one is not two for one, two in zip(*bodies, strict=False))
+
+
+def _compiled_bodies(jaxpr: Any) -> list[Any]:
+    """The jaxprs that JAX compiles when it evaluates one; those of custom rules and checkpoints it evaluates as well."""
+    found: list[Any] = []
+    for eqn in jaxpr.eqns:
+        inner = _inner_jaxprs_of(eqn)
+        evaluated = eqn.primitive.name.startswith(("custom_jvp", "custom_vjp", "checkpoint", "remat"))
+        found += [body for each in inner for body in _compiled_bodies(each)] if evaluated else inner
+    return found
+
+
 def passed_through(program: Program) -> tuple[bool, ...]:
     """Which outputs are inputs or constants, as they are."""
     made = {outvar for eqn in program.jaxpr.eqns for outvar in eqn.outvars}

@@ -59,6 +59,64 @@ def test_a_label_names_the_dtypes():
     assert native(jnp.add, 1, 2).label == "exact"
 
 
+def loop(a, x):
+    return jax.lax.fori_loop(0, 3, lambda _, y: a * y + x, x)
+
+
+@jax.jit
+def compiled(a, x):
+    return loop(a, x)
+
+
+def untraceable(a, x):
+    return loop(a, x) if float(a) > 0 else x
+
+
+@pytest.mark.parametrize("fn", [loop, lambda a, x: jax.jit(lambda x: a * x)(x)], ids=["loop", "jit"])
+def test_what_jax_would_compile_at_each_call_is_compiled_once(fn):
+    assert runs_of_ten(fn) == 0
+
+
+@pytest.mark.parametrize("fn", [compiled, jnp.multiply, untraceable])
+def test_what_jax_does_not_compile_at_each_call_is_called(fn):
+    assert runs_of_ten(fn) == 10
+
+
+def runs_of_ten(fn):
+    """How often ten evaluations at other numbers call the function, after a first one; that they are right as well."""
+    runs = []
+
+    def counted(a, x):
+        runs.append(a)
+        return fn(a, x)
+
+    view = native(counted, jnp.float32(0.5), X)
+    view.value([jnp.float32(0.25), X])
+    before, others = len(runs), [[jnp.float32(0.25), X + k] for k in range(10)]
+    for leaves in others:
+        np.testing.assert_allclose(view.value(leaves)[0], fn(*leaves), rtol=1e-6)
+    return len(runs) - before
+
+
+def test_rules_with_loops_are_compiled_once_too():
+    runs = []
+
+    @jax.custom_vjp
+    def f(x):
+        return x**2
+
+    def backward(x, ct):
+        runs.append(x)
+        return (jax.lax.fori_loop(0, 2, lambda _, y: y + x * ct, 0 * x),)
+
+    f.defvjp(lambda x: (f(x), x), backward)
+    view, ct = native(f, X), [np.array([1.0, 0.5])]
+    for factor in (1, 2, 3, 4):
+        found = view.vjp(ct, (0,), [factor * X])
+        assert found.cotangent[0].tolist() == [2.0 * factor, 2.0 * factor]
+    assert len(runs) <= 3  # two traces that tell, and the program
+
+
 def test_values_along_a_direction():
     view = native(mixed, X, 3, 2.0)
     assert view.value_along({0: np.array([1.0, 0.0])}, 0.5)[0].tolist() == [3.0, 4.0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 
+from jaxprim import _jax
 from jaxprim._errors import BadCall, RuleMissing, text
 from jaxprim._primitive import Primitive
 from jaxprim._types import RuleInfo
@@ -54,6 +55,7 @@ class Subject:
     call: Callable[..., Any]
     primitive: Primitive | None = None
     reference: Callable[..., Any] | None = None
+    _compiles_anew: dict[str, bool] = field(default_factory=dict[str, bool], repr=False, compare=False)
 
     @staticmethod
     def of(target: Callable[..., Any], reference: Callable[..., Any] | None = None) -> Subject:
@@ -87,6 +89,12 @@ class Subject:
         """Whether a rule's disagreement with the derivative is the author's declared departure."""
         info = self.rule(name)
         return self.surrogate is not None and (name == "vjp" or (info is not None and info.origin == "vjp"))
+
+    def compiles_anew(self, rule: str, function: Callable[..., Any], operands: Sequence[Any]) -> bool:
+        """Whether JAX compiles a part of the implementation or of a rule at each call; found out once for each."""
+        if rule not in self._compiles_anew:
+            self._compiles_anew[rule] = _jax.compiles_anew(function, operands)
+        return self._compiles_anew[rule]
 
     def examples(self) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
         """The author's examples, or the types that a kernel declares; raises with the line to write where there are none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -105,6 +105,9 @@ class View:
     names: tuple[str, ...] = ()
     results: tuple[Any, ...] = ()
     result_tree: Any = None
+    _compiled: dict[Any, Callable[..., Any]] = field(
+        default_factory=dict[Any, Callable[..., Any]], init=False, repr=False, compare=False
+    )
 
     @staticmethod
     def native(subject: Subject, point: Point) -> View:
@@ -167,7 +170,25 @@ class View:
     def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
         """The numbers of each result leaf."""
         with self.precision():
-            return [wide(leaf) for leaf in self.flat(*(self.point.leaves if leaves is None else leaves))]
+            return [wide(leaf) for leaf in (self.flat(*self.point.leaves) if leaves is None else self._flat_at(leaves))]
+
+    def _flat_at(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        return self._elsewhere(("impl",), self.flat, *leaves)
+
+    def _elsewhere(self, key: tuple[Any, ...], function: Callable[..., Any], *operands: Any) -> Any:
+        """A function of this view at other numbers than the example's, as many questions ask for many times.
+
+        It is compiled if a call would otherwise compile a part of it again each time, as a loop over a closure. The key
+        tells it from the view's other functions; it begins with the rule's name.
+        """
+        if not self.subject.compiles_anew(key[0], function, operands):
+            return function(*operands)
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(function)
+        try:
+            return jax.block_until_ready(self._compiled[key](*operands))
+        except Exception:  # noqa: BLE001 - what cannot be compiled, or is refused at this point, says so by itself
+            return function(*operands)
 
     def value_along(self, tangents: Tangents, step: float) -> list[Array]:
         """The numbers of the differentiable results at ``x + step t``; NaN where the implementation raises there."""
@@ -176,7 +197,7 @@ class View:
             for i, tangent in tangents.items():
                 leaves[i] = probes.moved(leaves[i], step * tangent)
             try:
-                results = self.flat(*leaves)
+                results = self._flat_at(leaves)
             except Exception:  # noqa: BLE001 - a host function may refuse points beyond its domain, in any way it likes
                 return [np.full(np.shape(self.results[i]), np.nan) for i in self.outputs]
             return [wide(results[i]) for i in self.outputs]
@@ -184,7 +205,10 @@ class View:
     def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> Pushed:
         """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
         with self.precision():
-            primal, tangent = self.raw_jvp(self.point.leaves if leaves is None else leaves, self.cast(tangents))
+            if leaves is None:
+                primal, tangent = self.raw_jvp(self.point.leaves, self.cast(tangents))
+            else:
+                primal, tangent = self._elsewhere(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
             return Pushed([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
 
     def raw_jvp(self, leaves: Sequence[Any], tangents: Mapping[int, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -205,8 +229,12 @@ class View:
         cotangents of the others are symbolic zeros.
         """
         with self.precision():
-            leaves = self.point.leaves if leaves is None else leaves
-            primal, cotangent = self.raw_vjp(leaves, wrt, self.cast_out(cotangents), results)
+            seeds = self.cast_out(cotangents)
+            pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
+            if leaves is None:
+                primal, cotangent = pull(self.point.leaves, seeds)
+            else:
+                primal, cotangent = self._elsewhere(("vjp", tuple(wrt), tuple(results or ())), pull, leaves, seeds)
             return Pulled([wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)})
 
     def raw_vjp(
