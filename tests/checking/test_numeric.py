@@ -88,6 +88,12 @@ def test_steps_that_are_all_too_large_for_the_function_do_not_agree_on_a_wrong_s
     assert found.value[0] == pytest.approx(-1e12, rel=1e-4)
 
 
+def test_two_scales_with_a_slope_each_are_not_judged():
+    # A solver that takes its first guess for the answer within its tolerance: it does not see a factor below 1e-6.
+    solver = lambda x: np.tanh(x + np.where(np.abs(x) > 1e-6, 0.7 * x, 0))
+    assert derivative(solver, [0.0, 1.0], [0.6, 0.9]).judged.tolist() == [False, True]
+
+
 @pytest.mark.parametrize("rate", [0.76, 1.0, 1.37])
 def test_a_factor_in_single_precision_does_not_hide_behind_one_in_double_precision(rate):
     x, y = np.array([0.3, 1.2]), np.array([1.5, -0.7])

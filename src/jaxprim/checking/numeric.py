@@ -34,6 +34,8 @@ CLOSER = 2.0**-14
 DOUBLE = 1e-12
 # Steps over which the rounding of single precision shows.
 HIDDEN = (2.0**-20, 0.38 * 2.0**-20, 0.13 * 2.0**-20)
+# How closely steps agree that have settled on a slope.
+SETTLED = 1e-4
 # One-sided slopes whose gap does not shrink with the step: a kink at the point itself.
 KINK_RATIO = 0.5
 
@@ -50,12 +52,15 @@ class Derivative:
         slack: half the gap between the one-sided slopes where the function has a kink at the point, else 0. Each
             number between the slopes is then a right answer.
         judged: where ``value`` says anything: the differences are finite and have converged.
+        settled: where wide steps agree on one slope, whatever closer ones say. If these agree on another, as those of a
+            solver do that takes its first guess for the answer within its tolerance, neither is judged.
     """
 
     value: Array
     error: Array
     slack: Array
     judged: Array
+    settled: Array
 
     @property
     def kinks(self) -> int:
@@ -181,9 +186,8 @@ def derivative(along: Along, eps: float) -> list[Derivative]:
     # Where a function does not resolve close points, its difference over the smallest step contradicts nothing.
     noises = [np.stack([n, np.where(c, np.inf, n)]) for n, c in zip(noises, coarse, strict=True)]
     found = _over(along, steps(eps), noises)
-    if eps < DOUBLE and not all(
-        np.all(d.judged) for d in found
-    ):  # structure below the steps, as near a singular matrix
+    if eps < DOUBLE and not all(np.all(d.judged | d.settled) for d in found):
+        # Structure below the steps, as near a singular matrix.
         closer = _over(along, [CLOSER * step for step in steps(eps)[:-1]], noises)
         found = [_first_judged(d, c) for d, c in zip(found, closer, strict=True)]
     return found
@@ -199,44 +203,51 @@ def _over(along: Along, ladder: Sequence[float], noises: Sequence[Array]) -> lis
 
 
 def _first_judged(one: Derivative, two: Derivative) -> Derivative:
-    """The first where it says anything, else the second."""
-    pick = one.judged
+    """The first where it says anything, else the second, unless the first contradicts it."""
+    pick = one.judged | one.settled
     return Derivative(
         np.where(pick, one.value, two.value),
         np.where(pick, one.error, two.error),
         np.where(pick, one.slack, two.slack),
-        one.judged | two.judged,
+        np.where(pick, one.judged, two.judged),
+        pick,
     )
 
 
 def _leaf_derivative(ladder: list[tuple[float, Array, Array]], centre: Array, noise_: Array) -> Derivative:
     noise_, doubt = noise_
     with np.errstate(all="ignore"):
-        value, error = _extrapolate(ladder, noise_, doubt)
+        value, error, settled = _extrapolate(ladder, noise_, doubt)
         value, error, slack = _kinks(ladder, centre, noise_, value, error)
         # Value and slope may both be zero at the point, as those of x^2 are: then, that of the values beside it.
         scale = peak(centre) or max(peak(side) for _, *sides in ladder for side in sides)
         judged = np.isfinite(value) & (error <= 0.02 * np.maximum(np.abs(value), scale))
-    return Derivative(np.where(judged, value, 0), np.where(judged, error, 0), np.where(judged, slack, 0), judged)
+    value, error, slack = (np.where(judged, found, 0) for found in (value, error, slack))
+    return Derivative(value, error, slack, judged, settled)
 
 
-def _extrapolate(ladder: list[tuple[float, Array, Array]], noise_: Array, doubt: Array) -> tuple[Array, Array]:
-    """Ridders' table, row by row; only the last row is kept. No entry may contradict the smallest step."""
+def _extrapolate(ladder: list[tuple[float, Array, Array]], noise_: Array, doubt: Array) -> tuple[Array, Array, Array]:
+    """Ridders' table, row by row; only the last row is kept. No entry may contradict the smallest step.
+
+    Also where entries agree with one another, that step aside.
+    """
     shape = noise_.shape
     smallest, plus, minus = ladder[-1]
     check, doubt = (plus - minus) / (2 * smallest), 4 * doubt / smallest
     best, best_error = np.full(shape, np.nan, ladder[0][1].dtype), np.full(shape, np.inf)
+    settled = np.zeros(shape, bool)
     previous: list[Array] = []
     for k, (h, plus, minus) in enumerate(ladder):
         row = [(plus - minus) / (2 * h)]
         for j, before in enumerate(previous[: COLUMNS - 1], start=1):
             row.append(row[-1] + (row[-1] - before) / ((ladder[k - j][0] / h) ** 2 - 1))
             error = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - before)) + 1.5 * noise_ / h
+            settled |= error < SETTLED * np.abs(row[-1])
             error = np.maximum(error, np.abs(row[-1] - check) - doubt)
             better = error < best_error
             best, best_error = np.where(better, row[-1], best), np.where(better, error, best_error)
         previous = row
-    return best, best_error
+    return best, best_error, settled
 
 
 def _kinks(
