@@ -44,6 +44,11 @@ class Entry:
         return self.fault.why if self.fault else (self.op.note or "a right operation")
 
     @property
+    def large(self) -> bool:
+        """Whether it has 10^6 elements, so that a check takes a minute."""
+        return "million" in self.name
+
+    @property
     def x64(self) -> bool:
         """Whether JAX must be in its 64-bit mode to represent the operands."""
         return self.op.dtype == "float64"

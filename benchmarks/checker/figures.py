@@ -116,7 +116,7 @@ def _times(rows: Any) -> dict[str, float | None]:
     that was stopped has no time.
     """
     timed = [(e, r) for e, r in rows if r["seed"] == 0 and r["verdict"] in ("passed", "caught")]
-    small = [r for e, r in timed if "million" not in e.name]
+    small = [r for e, r in timed if not e.large]
     first = [r["first"] for r in small if r["first"] is not None]
     return {
         "median check": statistics.median(r["seconds"] for r in small) if small else None,

@@ -68,8 +68,12 @@ def test_figures_of_known_results() -> None:
 def test_the_plan_repeats_right_operations_only() -> None:
     tasks = list(run.plan(ENTRIES, ["jaxprim", "torch gradcheck"], seeds=3, quick=False))
     mine = [task for task in tasks if task["tool"] == "jaxprim"]
-    rights = sum(entry.part == "right" for entry in ENTRIES.values())
+    rights = sum(entry.part == "right" and not entry.large for entry in ENTRIES.values())
     assert len(mine) == len(ENTRIES) + 2 * rights
+    large = [
+        t["seed"] for t in run.plan(ENTRIES, ["jaxprim"], seeds=21, quick=False) if t["entry"] == "right/sin_million"
+    ]
+    assert large == [0, 10, 20]
     assert {t["entry"] for t in tasks if t["tool"] == "torch gradcheck" and t["seed"]} < {t["entry"] for t in mine}
 
 
