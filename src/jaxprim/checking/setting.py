@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -113,10 +113,16 @@ class Setting:
             return str(error)
         return None
 
-    def unasked(self, mode: str) -> Note | None:
-        """The same as a note."""
-        why = self.why_not(mode)
-        return None if why is None else Note(f"not asked of the {mode} rule: {why}")
+    def rules(self) -> Generator[Note, None, list[str]]:
+        """Those of ``jvp`` and ``vjp`` that can be asked, and a note for each other: ``yield from`` gives both."""
+        asked: list[str] = []
+        for mode in ("jvp", "vjp"):
+            why = self.why_not(mode)
+            if why is None:
+                asked.append(mode)
+            else:
+                yield Note(f"not asked of the {mode} rule: {why}")
+        return asked
 
     def _wrt(self, mode: str) -> tuple[int, ...]:
         why = self.subject.missing(mode)

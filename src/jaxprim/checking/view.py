@@ -167,10 +167,17 @@ class View:
         result = self.subject.call(*self.point.tree.unflatten(leaves), **self.point.params)
         return tuple(result_leaves(result))
 
-    def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
-        """The numbers of each result leaf."""
+    def called(self, leaves: Sequence[Any]) -> list[Array]:
+        """The numbers of each result leaf, from a call of the implementation."""
         with self.precision():
-            return [wide(leaf) for leaf in (self.flat(*self.point.leaves) if leaves is None else self._flat_at(leaves))]
+            return [wide(leaf) for leaf in self.flat(*leaves)]
+
+    def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
+        """The same, at the example or elsewhere, where a program that was compiled before may stand for the call."""
+        if leaves is None:
+            return self.called(self.point.leaves)
+        with self.precision():
+            return [wide(leaf) for leaf in self._flat_at(leaves)]
 
     def _flat_at(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
         return self._elsewhere(("impl",), self.flat, *leaves)

@@ -52,6 +52,18 @@ def test_every_order_is_compared():
     }
 
 
+def test_state_beside_a_loop_is_seen():
+    # Elsewhere a function with a loop over a closure is compiled, and what Python keeps is then a constant.
+    kept = []
+
+    def remembers(x):
+        kept.append(1)
+        return jax.lax.fori_loop(0, 2, lambda _, y: y + 0.01 * len(kept), x)
+
+    found = [item for item in pure(case(remembers, X)) if isinstance(item, Evidence)]
+    assert [item.ok for item in found if item.against == "other operands, again"] == [False]
+
+
 def test_numbers_alone_cannot_be_written():
     with pytest.raises(NotAsked):
         list(pure(case(lambda x: x * 2, 1.0)))

@@ -35,27 +35,18 @@ def explicit_mesh(case: Case) -> Answer:
         against = "the sharding of the result on an explicit mesh"
         yield Evidence("abstract eval", against, name, got=got, expected=expected, ok=got == expected)
     yield from same(case, "impl", AGAINST, found)
-    for mode, ask in (("jvp", _pushed), ("vjp", _pulled)):
-        yield from _of_rule(case, mode, lambda ask=ask: _on(mesh, lambda: ask(case, leaves)))
+    ask = {"jvp": _pushed, "vjp": _pulled}
+    for mode in (yield from case.rules()):
+        try:
+            yield from same(case, mode, AGAINST, _on(mesh, lambda: ask[mode](case, leaves)))  # noqa: B023 called at once
+        except _jax.ShardingTypeError as error:
+            yield Note(f"the {mode} rule does not take operands with such types: {first_line(error)}")
 
 
 def _on(mesh: Mesh, evaluate: Callable[[], Any]) -> Any:
     """What is evaluated on the mesh. What it is compared with must not be: a host call for one device fails there."""
     with jax.set_mesh(mesh):
         return jax.block_until_ready(evaluate())
-
-
-def _of_rule(case: Case, mode: str, evaluate: Callable[[], Sequence[Any]]) -> Answer:
-    unasked = case.unasked(mode)
-    if unasked is not None:
-        yield unasked
-        return
-    try:
-        found = evaluate()
-    except _jax.ShardingTypeError as error:
-        yield Note(f"the {mode} rule does not take operands with such types: {first_line(error)}")
-        return
-    yield from same(case, mode, AGAINST, found)
 
 
 def _spec(typed: Any) -> str:

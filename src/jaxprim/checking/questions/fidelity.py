@@ -50,18 +50,14 @@ def which_rule(case: Case) -> Answer:
     """Differentiate in both modes in each context while counting the author's rules that run."""
     if case.subject.primitive is None:
         raise NotAsked("a plain function has no rules to choose between")
-    asked = False
-    for mode, other in (("jvp", "vjp"), ("vjp", "jvp")):
+    other, asked = {"jvp": "vjp", "vjp": "jvp"}, False
+    for mode in (yield from case.rules()):
         if not case.subject.gave(mode):
             yield Note(f"the {mode} rule is not given")
             continue
-        unasked = case.unasked(mode)
-        if unasked is not None:
-            yield unasked
-            continue
         asked = True
         for context, wrap in CONTEXTS.items():
-            yield _ran(case, mode, other, context, wrap)
+            yield _ran(case, mode, other[mode], context, wrap)
     if not asked:
         raise NotAsked("neither a JVP nor a VJP rule is given: there is no choice")
 

@@ -76,7 +76,7 @@ def _devices(platform: str) -> list[Any]:
 def _by_word(case: Case, primitive: Primitive, word: str) -> Run:
     def run(leaves: Sequence[Any]) -> Values:
         with use(word, primitive):
-            return case.native.value(leaves)
+            return case.native.called(leaves)
 
     return run
 
@@ -87,6 +87,6 @@ def _on_platform(case: Case, primitive: Primitive, platform: str) -> Run:
     def run(leaves: Sequence[Any]) -> Values:
         there = [jax.device_put(leaf, device) if hasattr(leaf, "dtype") else leaf for leaf in leaves]
         with use("kernel", primitive), jax.default_device(device):
-            return [np.asarray(value) for value in case.native.value(there)]
+            return [np.asarray(value) for value in case.native.called(there)]
 
     return run

@@ -76,16 +76,9 @@ def _kind(rows: Sequence[Sequence[Any]], outputs: Sequence[int], judged: Sequenc
 
 def tangent_types(case: Case) -> Answer:
     """The type of each tangent and cotangent: float0 for integers, booleans and keys, else that of the number itself."""
-    asked = False
-    for mode, ask in (("jvp", _tangents), ("vjp", _cotangents)):
-        unasked = case.unasked(mode)
-        if unasked is not None:
-            yield unasked
-            continue
-        asked = True
-        yield from ask(case, case.wrt(mode))
-    if not asked:
-        raise NotAsked(case.why_not("vjp"))
+    ask = {"jvp": _tangents, "vjp": _cotangents}
+    for mode in (yield from case.rules()):
+        yield from ask[mode](case, case.wrt(mode))
 
 
 def _exact_leaves(case: Case) -> tuple[int, ...]:

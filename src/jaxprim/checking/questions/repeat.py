@@ -37,10 +37,10 @@ def pure(case: Case) -> Answer:
         raise NotAsked("no operand is an array")
     yield from _operands_kept(case)
     view, here, there = case.native, list(case.native.point.leaves), _other(case)
-    first, other = case.value(view)[0], view.value(there)
-    yield from _same(case, "after a call with other operands", view.value(here), first)
-    yield from _same(case, "after a call with the same operands", view.value(here), first)
-    yield from _same(case, "other operands, again", view.value(there), other)
+    first, other = case.value(view)[0], view.called(there)
+    yield from _same(case, "after a call with other operands", view.called(here), first)
+    yield from _same(case, "after a call with the same operands", view.called(here), first)
+    yield from _same(case, "other operands, again", view.called(there), other)
     both = jax.jit(lambda one, two: (view.flat(*one), view.flat(*two)))
     noise = case.value(view)[1]
     for order, pair, expected in (("first", (here, there), first), ("second", (there, here), first)):
@@ -82,20 +82,15 @@ def _other(case: Case) -> list[Any]:
 def _operands_kept(case: Case) -> Answer:
     """What the implementation and both rules leave in their operands: what they got."""
     view = case.native
-    runs = {"impl": lambda leaves: view.flat(*leaves)}
-    for mode, run in (
-        ("jvp", lambda leaves: view.raw_jvp(leaves, view.cast(case.directions("jvp")[0].tangents))),
-        ("vjp", lambda leaves: view.raw_vjp(leaves, case.wrt("vjp"), view.cast_out(case.cotangents(0)))),
-    ):
-        unasked = case.unasked(mode)
-        if unasked is not None:
-            yield unasked
-            continue
-        runs[mode] = run
-    for rule, run in runs.items():
+    runs = {
+        "impl": lambda leaves: view.flat(*leaves),
+        "jvp": lambda leaves: view.raw_jvp(leaves, view.cast(case.directions("jvp")[0].tangents)),
+        "vjp": lambda leaves: view.raw_vjp(leaves, case.wrt("vjp"), view.cast_out(case.cotangents(0))),
+    }
+    for rule in ("impl", *(yield from case.rules())):
         leaves = [_without_zeros(leaf) for leaf in _other(case)]
         before = [np.array(wide(leaf)) for leaf in leaves]
-        jax.block_until_ready(run(leaves))
+        jax.block_until_ready(runs[rule](leaves))
         for name, leaf, kept in zip(case.point.names, leaves, before, strict=True):
             if not is_scalar(leaf):
                 against = "an operand after the call is what it was before"

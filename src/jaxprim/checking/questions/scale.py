@@ -119,12 +119,9 @@ def _mapped(case: Case, batch: Batch, mesh: Mesh, *, check_vma: bool = True) -> 
     for k, name in enumerate(view.names):
         expected = np.stack([row[k] for row in rows])
         yield case.evidence("impl", against, name, wide(found[k]), expected, case.roughly(view, expected, noise[k]))
-    for mode, ask in (("jvp", _mapped_jvp), ("vjp", _mapped_vjp)):
-        unasked = case.unasked(mode)
-        if unasked is not None:
-            yield unasked
-            continue
-        yield from ask(case, batch, mapped, against)
+    ask = {"jvp": _mapped_jvp, "vjp": _mapped_vjp}
+    for mode in (yield from case.rules()):
+        yield from ask[mode](case, batch, mapped, against)
 
 
 def _per_device(view: View, batch: Batch, mesh: Mesh, *, check_vma: bool) -> Any:

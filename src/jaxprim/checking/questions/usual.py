@@ -23,8 +23,9 @@ Transform = Callable[[Flat], Flat]
 def modes(case: Case) -> Iterator[tuple[str, Transform] | Note]:
     """The function itself, its JVP along a random tangent and its VJP of a random cotangent, where there are any."""
     yield "impl", lambda function: function
-    for mode, make in (("jvp", _pushing), ("vjp", _pulling)):
-        yield case.unasked(mode) or (mode, make(case, case.wrt(mode)))
+    make = {"jvp": _pushing, "vjp": _pulling}
+    for mode in (yield from case.rules()):
+        yield mode, make[mode](case, case.wrt(mode))
 
 
 def _pushing(case: Case, wrt: Sequence[int]) -> Transform:
