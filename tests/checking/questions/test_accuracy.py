@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprim import Primitive
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.accuracy import accuracy, unit_in_the_last_place
 from jaxprim.checking.questions.values import reference
@@ -34,6 +36,24 @@ def test_errors_are_told_in_ulp_and_where():
     said = notes(case(lambda x: x.at[1].set(jnp.nextafter(x[1], jnp.float32(9))) if x.dtype == jnp.float32 else x, X))
     assert said[0] == "result, at the example's numbers: off by 1 ulp at worst, at [1]; 0 in the middle"
     assert any(", at nan: " in text for text in said)
+
+
+def halved(x):
+    """Goes on for ever at NaN."""
+    return jax.lax.while_loop(lambda y: ~(jnp.max(jnp.abs(y)) < 1), lambda y: y / 2, x)
+
+
+def op(fn):
+    made = Primitive("halved")
+    made.def_impl(fn)
+    return made
+
+
+@pytest.mark.parametrize("make", [lambda fn: fn, jax.jit, op], ids=["function", "jit", "op"])
+def test_a_loop_that_may_not_end_is_asked_at_ordinary_numbers_alone(make):
+    said = notes(case(make(halved), X))
+    assert said[-1].startswith("not asked at tiny, huge and special numbers: it holds a while loop")
+    assert len(said) == 4
 
 
 def test_overflow_on_the_way_is_told_and_no_failure():
