@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -286,25 +286,26 @@ def _inner_jaxprs_of(eqn: Any) -> list[Any]:
 
 
 def compiles_anew(fun: Callable[..., Any], operands: Sequence[Any]) -> bool:
-    """Whether each call outside of `jit` compiles a part of a function: a loop, branch or `jit` whose body is a closure.
-
-    JAX finds what it compiled by the identity of the body. So two traces tell: another body in each is another program.
-    """
+    """Whether each call of a function outside of `jit` compiles something, such as a loop whose body is a closure."""
     try:
-        bodies = [_compiled_bodies(jax.make_jaxpr(lambda *xs: fun(*xs))(*operands)) for _ in range(2)]
-    except Exception:  # noqa: BLE001 - a function that wants concrete numbers, or is wrong in any way, is not traced
+        jax.block_until_ready(fun(*operands))  # compiles what is compiled once
+        before = _compilations()[0]
+        fun(*operands)
+    except Exception:  # noqa: BLE001 - a function that fails says so where it is asked
         return False
-    return any(one is not two for one, two in zip(*bodies, strict=False))
+    return _compilations()[0] > before
 
 
-def _compiled_bodies(jaxpr: Any) -> list[Any]:
-    """The jaxprs that JAX compiles when it evaluates one; those of custom rules and checkpoints it evaluates as well."""
-    found: list[Any] = []
-    for eqn in jaxpr.eqns:
-        inner = _inner_jaxprs_of(eqn)
-        evaluated = eqn.primitive.name.startswith(("custom_jvp", "custom_vjp", "checkpoint", "remat"))
-        found += [body for each in inner for body in _compiled_bodies(each)] if evaluated else inner
-    return found
+@cache
+def _compilations() -> list[int]:
+    """How often JAX has compiled something since this was first called. A listener cannot be taken back."""
+    count = [0]
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        count[0] += event == dispatch.BACKEND_COMPILE_EVENT
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return count
 
 
 def passed_through(program: Program) -> tuple[bool, ...]:

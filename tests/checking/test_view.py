@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprim import Primitive
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.view import Point, View
 
@@ -114,7 +115,24 @@ def test_rules_with_loops_are_compiled_once_too():
     for factor in (1, 2, 3, 4):
         found = view.vjp(ct, (0,), [factor * X])
         assert found.cotangent[0].tolist() == [2.0 * factor, 2.0 * factor]
-    assert len(runs) <= 3  # two traces that tell, and the program
+    assert len(runs) == 3  # twice to tell, and the program
+
+
+def test_a_rule_of_a_primitive_with_a_loop_is_compiled_once_too():
+    runs = []
+    p = Primitive("looped")
+    p.def_impl(lambda x: 2.0 * x)
+
+    @p.def_jvp
+    def _(primals, tangents):
+        runs.append(tangents)
+        (x,), (t,) = primals, tangents
+        return p(x), jax.lax.fori_loop(0, 2, lambda _, y: y + t + 0.0 * x, 0 * x)
+
+    view = View.native(Subject.of(p), Point.of(Subject.of(p), (X,), {}))
+    for factor in (1.0, 2.0, 3.0, 4.0):
+        assert view.jvp({0: factor * np.ones(2)}, [X]).tangent[0].tolist() == [2.0 * factor, 2.0 * factor]
+    assert len(runs) == 3
 
 
 def test_values_along_a_direction():

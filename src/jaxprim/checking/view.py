@@ -190,11 +190,11 @@ class View:
         """
         if not self.subject.compiles_anew(key[0], function, operands):
             return function(*operands)
-        if key not in self._compiled:
-            self._compiled[key] = jax.jit(function)
+        run = self._compiled.setdefault(key, jax.jit(function))
         try:
-            return jax.block_until_ready(self._compiled[key](*operands))
+            return jax.block_until_ready(run(*operands))
         except Exception:  # noqa: BLE001 - what cannot be compiled, or is refused at this point, says so by itself
+            self._compiled[key] = function
             return function(*operands)
 
     def value_along(self, tangents: Tangents, step: float) -> list[Array]:
