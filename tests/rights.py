@@ -150,6 +150,9 @@ def forward_only(x: Any) -> Any:
     return jax.lax.while_loop(lambda state: state[1] < 3, lambda state: (state[0] * 1.1, state[1] + 1), (x, 0))[0]
 
 
+# Numbers of NumPy, which JAX takes in double precision where that is on.
+DOUBLES = (np.array([0.3, 1.7, -0.6]), np.array([1.5, 0.7, 4.2]))
+
 RIGHTS = [
     Right("float16", jnp.sin, (numbers(7).astype(jnp.float16),)),
     Right("bfloat16", jnp.sin, (numbers(7).astype(jnp.bfloat16),)),
@@ -159,6 +162,9 @@ RIGHTS = [
     Right("underflow", lambda x: x * x * 2, (jnp.array([1e-30, 1e-20], f32),)),
     Right("saturated tanh", jnp.tanh, (jnp.array([10.0, -20.0, 0.1, 40.0, 0.0], f32),)),
     Right("one factor in float32", lambda x, y: jnp.sin(x.astype(f32)).astype(x.dtype) * y, (numbers(3), numbers(3))),
+    Right("one factor in float32, in float64", lambda x, y: jnp.sin(x.astype(f32)).astype(x.dtype) * y, DOUBLES),
+    Right("loses six digits", lambda x, p: jnp.expm1(p * x) / p, (DOUBLES[1], 1e-6 * DOUBLES[0])),
+    Right("not a number at zero", jnp.fmod, (jnp.array([1.0, 2.5], f32), jnp.array([0.0, 0.7], f32))),
     Right("kink beside a large element", jax.nn.selu, (jnp.array([0.0, 30.0], f32),)),
     Right("zero with slope zero", lambda x: x * x, (jnp.zeros(3, f32),)),
     Right("kink at the point", jax.nn.relu, (jnp.array([-1.0, 0.0, 2.0, 0.0], f32),)),

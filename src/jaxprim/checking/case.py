@@ -22,9 +22,11 @@ from .view import Point, Pulled, Pushed, Tangents, View
 COARSEST = 2.0**-7
 # An implementation may be this inaccurate in float32 and still be the same function in float64.
 GROSS = 0.01
-# In double precision a rule may be 1000 times noisier than its implementation; or as noisy as float32, if the example is
-# not in double precision itself. What is noisier computes in a coarser dtype, and its noise is its error.
+# In double precision a rule may be 1000 times noisier than its implementation, or lose six digits by cancellation; or be
+# as noisy as float32, if the example is not in double precision itself. What is noisier computes in a coarser dtype, and
+# its noise is its error.
 SINGLE = 2.0**-23
+LOST = 2.0**-33
 RULE_SPACING = 2.0**-14
 # What turns an operand off the real axis.
 TURN = 0.3j
@@ -204,7 +206,7 @@ class Case(Setting):
         # The error of p (t - sum(p t)) at p = 1 - 1e-9 is a step that a change of t by 1e-10 does not take.
         found = numeric.noise(along, view.eps, RULE_SPACING if of_rule else 0.0)
         if of_rule and view.eps < numeric.DOUBLE:
-            most = max(SINGLE if view.double else 0.0, 1e3 * self.working_eps(view))
+            most = max(SINGLE if view.double else LOST, 1e3 * self.working_eps(view))
             limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + peak(leaf)) for leaf in base]
             found = [np.minimum(noise, limit) for noise, limit in zip(found, limits, strict=True)]
         return found

@@ -51,7 +51,7 @@ class Derivative:
         error: the estimated error of ``value``.
         slack: half the gap between the one-sided slopes where the function has a kink at the point, else 0. Each
             number between the slopes is then a right answer.
-        judged: where ``value`` says anything: the differences are finite and have converged.
+        judged: where ``value`` says anything: the function is finite, and the differences have converged.
         settled: where wide steps agree on one slope, whatever closer ones say. If these agree on another, as those of a
             solver do that takes its first guess for the answer within its tolerance, neither is judged.
     """
@@ -81,7 +81,12 @@ def steps(eps: float) -> list[float]:
 
 def noise(along: Along, eps: float, closest: float = 0.0) -> list[Array]:
     """The size of the rounding errors in each element of a function, from points no closer than ``closest``."""
-    return _noise(along, eps, closest)[0]
+    return (_noise(along, eps, closest) if closest else _noise_and_hidden(along, eps))[0]
+
+
+def _noise_and_hidden(along: Along, eps: float) -> tuple[list[Array], list[Array]]:
+    found = _noise(along, eps)
+    return _with_hidden(along, *found) if eps < DOUBLE else found
 
 
 def _noise(along: Along, eps: float, closest: float = 0.0) -> tuple[list[Array], list[Array]]:
@@ -180,9 +185,7 @@ def pooled(errors: Array, size: Array) -> Array:
 
 def derivative(along: Along, eps: float) -> list[Derivative]:
     """The derivative at h = 0 of each result leaf of ``along``, whose operands have the rounding ``eps``."""
-    noises, coarse = _noise(along, eps)
-    if eps < DOUBLE:
-        noises, coarse = _with_hidden(along, noises, coarse)
+    noises, coarse = _noise_and_hidden(along, eps)
     # Where a function does not resolve close points, its difference over the smallest step contradicts nothing.
     noises = [np.stack([n, np.where(c, np.inf, n)]) for n, c in zip(noises, coarse, strict=True)]
     found = _over(along, steps(eps), noises)
@@ -221,7 +224,7 @@ def _leaf_derivative(ladder: list[tuple[float, Array, Array]], centre: Array, no
         value, error, slack = _kinks(ladder, centre, noise_, value, error)
         # Value and slope may both be zero at the point, as those of x^2 are: then, that of the values beside it.
         scale = peak(centre) or max(peak(side) for _, *sides in ladder for side in sides)
-        judged = np.isfinite(value) & (error <= 0.02 * np.maximum(np.abs(value), scale))
+        judged = np.isfinite(centre) & np.isfinite(value) & (error <= 0.02 * np.maximum(np.abs(value), scale))
     value, error, slack = (np.where(judged, found, 0) for found in (value, error, slack))
     return Derivative(value, error, slack, judged, settled)
 
