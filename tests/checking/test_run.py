@@ -98,6 +98,12 @@ def test_an_exception_is_a_bad_answer_with_the_seed():
     assert finding.compared == 2
 
 
+def test_an_exception_that_holds_a_stack_is_told_by_what_was_raised():
+    inner = 'INTERNAL: callback: Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nMyError: no'
+    said = answer(RuntimeError(f"{inner}\nand more")).evidence[0].message.splitlines()
+    assert said[:3] == ["RuntimeError: INTERNAL: callback:", "MyError: no", "and more"]
+
+
 def test_a_refusal_is_no_answer():
     assert answer(NotAsked("no operand")).status == "not asked"
     assert answer(NotAsked("no operand")).reason == "no operand"
