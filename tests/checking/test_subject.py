@@ -93,6 +93,9 @@ def callback(x):
     return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct((3,), jnp.float32), x)
 
 
+A = jnp.array([[0.5, 1.0], [-2.0, 0.3]])
+
+
 def loop(x):
     return jax.lax.while_loop(lambda s: s[1] < 3, lambda s: (s[0] * 2, s[1] + 1), (x, 0))[0]
 
@@ -105,6 +108,7 @@ def loop(x):
         pytest.param(lambda: jax.vjp(callback, X), id="vjp of a callback"),
         pytest.param(lambda: jax.vjp(loop, X)[1](X), id="vjp of a while loop"),
         pytest.param(lambda: jax.grad(lambda a: jax.scipy.special.betainc(a, 2.0, 0.3))(1.5), id="betainc"),
+        pytest.param(lambda: jax.hessian(lambda a: jnp.linalg.eigvals(a).real.sum())(A), id="eigenvectors"),
     ],
 )
 def test_what_jax_cannot_differentiate_is_a_refusal(run):

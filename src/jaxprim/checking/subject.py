@@ -31,6 +31,7 @@ REFUSALS = (
     r"(Differentiation|Transpose) rule not implemented",
     r"[Gg]radients? .*not (supported|implemented)",  # betainc, in its first two operands
     r"cannot be (auto)?differentiated",  # libraries, of what they do not support
+    r"[Dd]erivatives of non-symmetric eigenvectors",
     r"reduce_precision does not accept dtype complex",  # checkpoint policies that save complex numbers
 )
 _REFUSAL = re.compile("|".join(REFUSALS))

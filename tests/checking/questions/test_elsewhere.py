@@ -49,6 +49,27 @@ def _(primals, tangents):
     return z, z / x * tangents[0] + z / y * tangents[1]
 
 
+def test_where_zeros_leave_the_domain_one_operand_alone_holds_one():
+    found = evidence(zero_operands(case(lambda x, y: jnp.cumsum(x / y), X, X + 3)))
+    assert all(e.ok for e in found)
+    assert {e.against.rpartition(", ")[2] for e in found} == {"with a zero in x"}
+    bad = [e for e in evidence(zero_operands(case(_quotient, X, X + 3))) if not e.ok]
+    assert bad[0].against.endswith(", with a zero in x")
+    with pytest.raises(NotAsked, match="the implementation is not finite where operands hold zeros"):
+        list(zero_operands(case(jnp.log, X + 3)))
+
+
+@jax.custom_jvp
+def _quotient(x, y):
+    return x / y
+
+
+@_quotient.defjvp
+def _(primals, tangents):
+    (x, y), z = primals, primals[0] / primals[1]
+    return z, z / x * tangents[0] - z / y * tangents[1]
+
+
 def test_a_kink_at_zero_is_no_failure():
     assert all(e.ok for e in evidence(zero_operands(case(jnp.abs, X))))
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import has_tangents, is_scalar
+from jaxprim.checking.values import has_tangents, is_scalar, wide
 
 from .first_order import jvp_differences, vjp_differences
 from .usual import same
@@ -19,15 +19,38 @@ from .usual import same
 
 # --------------------------------------------------------------------------------------------------------------- zeros
 def zero_operands(case: Case) -> Answer:
-    """Both rules against differences where every operand holds a zero, each at another place: 0/0 is no fair question."""
-    leaves = [_with_zero(leaf, place) for place, leaf in enumerate(case.point.leaves)]
-    if all(new is old for new, old in zip(leaves, case.point.leaves, strict=True)):
+    """Both rules against differences where every operand holds a zero, each at another place: 0/0 is no fair question.
+
+    Where that leaves the domain, one operand alone holds a zero.
+    """
+    here = case.point.leaves
+    zeroed = {i: new for i, leaf in enumerate(here) if (new := _with_zero(leaf, i)) is not leaf}
+    if not zeroed:
         raise NotAsked("no operand is an array of numbers that are not zero")
-    other = case.elsewhere(leaves, "with zeros in the operands")
+    every = case.elsewhere([zeroed.get(i, leaf) for i, leaf in enumerate(here)], "with zeros in the operands")
+    why = _beyond(case, every)
+    if why is None:
+        yield from _both_rules(every)
+        return
+    asked = False
+    for i in zeroed if len(zeroed) > 1 else ():
+        alone = case.elsewhere([*here[:i], zeroed[i], *here[i + 1 :]], f"with a zero in {case.point.names[i]}")
+        if _beyond(case, alone) is None:
+            asked = True
+            yield from _both_rules(alone)
+    if not asked:
+        raise NotAsked(why)
+
+
+def _beyond(case: Case, other: Case) -> str | None:
+    """Why a point is outside of the domain, or None if the implementation gives numbers there where it did before."""
     broken = other.failure()
     if broken is not None:
-        raise NotAsked(f"the implementation takes no zeros: {first_line(broken)}")
-    yield from _both_rules(other)
+        return f"the implementation takes no zeros: {first_line(broken)}"
+    pairs = zip(case.native.results, other.native.results, strict=True)
+    if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
+        return "the implementation is not finite where operands hold zeros"
+    return None
 
 
 def _with_zero(leaf: Any, place: int) -> Any:
