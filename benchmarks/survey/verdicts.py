@@ -19,7 +19,6 @@ VERDICTS = {
     "jax.numpy hypot": "nan at (0, 0), as of the norm",
     "jax.numpy std": "nan where all numbers are equal, as of the norm",
     "optax global_norm": "nan at 0, as of the norm",
-    "optax cosine_similarity": "nan in forward mode at two vectors of zeros, where the function jumps",
     "optax sigmoid_focal_loss": "JAX is wrong, and it is known: logsumexp at b = 0; so is the derivative in labels of 0",
     "jaxopt ProximalGradient, lasso": "in float16 the derivative of the solution is off by a tenth",
     "jax.numpy.linalg svdvals": "no derivative there: two singular values are 0",
