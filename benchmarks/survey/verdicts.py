@@ -24,6 +24,7 @@ VERDICTS = {
     "jax.numpy.linalg svdvals": "no derivative there: two singular values are 0",
     "jax.numpy.linalg eigh, exp": "a limit of JAX that is known: equal eigenvalues",
     "lineax BiCGStab": "lineax says that the iteration breaks down, also for derivatives along zero",
+    "equinox filter_custom_vjp": "as documented: arguments but the first have a gradient of 0",
     "jaxopt projection_l2_ball": "jaxopt is wrong: nan in reverse mode at 0",
     "jaxopt projection_transport": "jaxopt is wrong: derivatives are 0",
     "jaxopt projection_box_section": "a limit of jaxopt that is known: a derivative of a jitted bisection",
