@@ -285,20 +285,14 @@ def _inner_jaxprs_of(eqn: Any) -> list[Any]:
     return [v for v in flat if hasattr(v, "eqns") and hasattr(v, "jaxpr")]
 
 
-def compiles_anew(fun: Callable[..., Any], operands: Sequence[Any]) -> bool:
-    """Whether each call of a function outside of `jit` compiles something, such as a loop whose body is a closure."""
-    try:
-        jax.block_until_ready(fun(*operands))  # compiles what is compiled once
-        before = _compilations()[0]
-        fun(*operands)
-    except Exception:  # noqa: BLE001 - a function that fails says so where it is asked
-        return False
-    return _compilations()[0] > before
+def compilations() -> int:
+    """How often JAX has compiled something since this was first asked."""
+    return _compilation_count()[0]
 
 
 @cache
-def _compilations() -> list[int]:
-    """How often JAX has compiled something since this was first called. A listener cannot be taken back."""
+def _compilation_count() -> list[int]:
+    """Counted by one listener, as none can be taken back."""
     count = [0]
 
     def listen(event: str, *_: Any, **__: Any) -> None:

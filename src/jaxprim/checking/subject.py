@@ -56,7 +56,7 @@ class Subject:
     call: Callable[..., Any]
     primitive: Primitive | None = None
     reference: Callable[..., Any] | None = None
-    _compiles_anew: dict[str, bool] = field(default_factory=dict[str, bool], repr=False, compare=False)
+    _compiles_anew: dict[str, bool] = field(default_factory=dict[str, bool], init=False, repr=False, compare=False)
 
     @staticmethod
     def of(target: Callable[..., Any], reference: Callable[..., Any] | None = None) -> Subject:
@@ -94,7 +94,7 @@ class Subject:
     def compiles_anew(self, rule: str, function: Callable[..., Any], operands: Sequence[Any]) -> bool:
         """Whether JAX compiles a part of the implementation or of a rule at each call; found out once for each."""
         if rule not in self._compiles_anew:
-            self._compiles_anew[rule] = _jax.compiles_anew(function, operands)
+            self._compiles_anew[rule] = _compiles_anew(function, operands)
         return self._compiles_anew[rule]
 
     def examples(self) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
@@ -135,6 +135,17 @@ class Subject:
         except (TypeError, ValueError):
             return tuple(f"operand{i}" for i in range(len(operands)))
         return _names_of(bound, len(operands))
+
+
+def _compiles_anew(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
+    """Whether a second call compiles something, such as a loop whose body is a closure."""
+    try:
+        jax.block_until_ready(function(*operands))
+        before = _jax.compilations()
+        function(*operands)
+    except Exception:  # noqa: BLE001 - a function that fails says so where it is asked
+        return False
+    return _jax.compilations() > before
 
 
 def _holds_numbers(operand: Any) -> bool:

@@ -174,28 +174,31 @@ class View:
 
     def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
         """The same, at the example or elsewhere, where a program that was compiled before may stand for the call."""
-        if leaves is None:
-            return self.called(self.point.leaves)
         with self.precision():
             return [wide(leaf) for leaf in self._flat_at(leaves)]
 
-    def _flat_at(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
-        return self._elsewhere(("impl",), self.flat, *leaves)
+    def _flat_at(self, leaves: Sequence[Any] | None) -> tuple[Any, ...]:
+        return self._run(("impl",), lambda leaves: self.flat(*leaves), leaves)
 
-    def _elsewhere(self, key: tuple[Any, ...], function: Callable[..., Any], *operands: Any) -> Any:
-        """A function of this view at other numbers than the example's, as many questions ask for many times.
+    def _run(
+        self, key: tuple[Any, ...], function: Callable[..., Any], leaves: Sequence[Any] | None, *numbers: Any
+    ) -> Any:
+        """A function of leaves and other numbers: called at the example, and elsewhere compiled if that saves time.
 
-        It is compiled if a call would otherwise compile a part of it again each time, as a loop over a closure. The key
-        tells it from the view's other functions; it begins with the rule's name.
+        Many questions ask for it at many points, and a call may compile a part of it again each time, as a loop over a
+        closure. The key tells it from the view's other functions; it begins with the rule's name.
         """
-        if not self.subject.compiles_anew(key[0], function, operands):
-            return function(*operands)
-        run = self._compiled.setdefault(key, jax.jit(function))
+        if leaves is None:
+            return function(self.point.leaves, *numbers)
+        if not self.subject.compiles_anew(key[0], function, (leaves, *numbers)):
+            return function(leaves, *numbers)
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(function)
         try:
-            return jax.block_until_ready(run(*operands))
+            return jax.block_until_ready(self._compiled[key](leaves, *numbers))
         except Exception:  # noqa: BLE001 - what cannot be compiled, or is refused at this point, says so by itself
             self._compiled[key] = function
-            return function(*operands)
+            return function(leaves, *numbers)
 
     def value_along(self, tangents: Tangents, step: float) -> list[Array]:
         """The numbers of the differentiable results at ``x + step t``; NaN where the implementation raises there."""
@@ -212,10 +215,7 @@ class View:
     def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> Pushed:
         """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
         with self.precision():
-            if leaves is None:
-                primal, tangent = self.raw_jvp(self.point.leaves, self.cast(tangents))
-            else:
-                primal, tangent = self._elsewhere(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
+            primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
             return Pushed([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
 
     def raw_jvp(self, leaves: Sequence[Any], tangents: Mapping[int, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -236,12 +236,9 @@ class View:
         cotangents of the others are symbolic zeros.
         """
         with self.precision():
-            seeds = self.cast_out(cotangents)
             pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
-            if leaves is None:
-                primal, cotangent = pull(self.point.leaves, seeds)
-            else:
-                primal, cotangent = self._elsewhere(("vjp", tuple(wrt), tuple(results or ())), pull, leaves, seeds)
+            key = ("vjp", tuple(wrt), tuple(results or ()))
+            primal, cotangent = self._run(key, pull, leaves, self.cast_out(cotangents))
             return Pulled([wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)})
 
     def raw_vjp(
