@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -38,9 +39,11 @@ def explicit_mesh(case: Case) -> Answer:
     ask = {"jvp": _pushed, "vjp": _pulled}
     for mode in (yield from case.rules()):
         try:
-            yield from same(case, mode, AGAINST, _on(mesh, lambda: ask[mode](case, leaves)))  # noqa: B023 called at once
+            found = _on(mesh, partial(ask[mode], case, leaves))
         except _jax.ShardingTypeError as error:
             yield Note(f"the {mode} rule does not take operands with such types: {first_line(error)}")
+        else:
+            yield from same(case, mode, AGAINST, found)
 
 
 def _on(mesh: Mesh, evaluate: Callable[[], Any]) -> Any:
