@@ -80,7 +80,10 @@ def steps(eps: float) -> list[float]:
 
 
 def noise(along: Along, eps: float, closest: float = 0.0) -> list[Array]:
-    """The size of the rounding errors in each element of a function, from points no closer than ``closest``."""
+    """The size of the rounding errors in each element of a function, from points no closer than ``closest``.
+
+    With those of a part that works in single precision, unless points are kept apart: wide steps show it by themselves.
+    """
     return (_noise(along, eps, closest) if closest else _noise_and_hidden(along, eps))[0]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -27,19 +27,20 @@ def zero_operands(case: Case) -> Answer:
     zeroed = {i: new for i, leaf in enumerate(here) if (new := _with_zero(leaf, i)) is not leaf}
     if not zeroed:
         raise NotAsked("no operand is an array of numbers that are not zero")
-    every = case.elsewhere([zeroed.get(i, leaf) for i, leaf in enumerate(here)], "with zeros in the operands")
-    why = _beyond(case, every)
-    if why is None:
-        yield from _both_rules(every)
-        return
-    asked = False
-    for i in zeroed if len(zeroed) > 1 else ():
-        alone = case.elsewhere([*here[:i], zeroed[i], *here[i + 1 :]], f"with a zero in {case.point.names[i]}")
-        if _beyond(case, alone) is None:
-            asked = True
-            yield from _both_rules(alone)
-    if not asked:
+
+    def with_zeros_in(chosen: Collection[int], place: str) -> Case:
+        return case.elsewhere([zeroed[i] if i in chosen else leaf for i, leaf in enumerate(here)], place)
+
+    places = [with_zeros_in(zeroed, "with zeros in the operands")]
+    why = _beyond(case, places[0])
+    if why is not None:
+        names = case.point.names
+        alone = [with_zeros_in([i], f"with a zero in {names[i]}") for i in zeroed if len(zeroed) > 1]
+        places = [place for place in alone if _beyond(case, place) is None]
+    if not places:
         raise NotAsked(why)
+    for place in places:
+        yield from _both_rules(place)
 
 
 def _beyond(case: Case, other: Case) -> str | None:
