@@ -152,7 +152,9 @@ def _work(options: argparse.Namespace, waiting: Any, answers: Any, compiled: dic
             task = waiting.get_nowait()
         except queue.Empty:
             break
-        answers.put((timed if task["seed"] == 0 else repeated).ask(task))
+        if task["seed"]:
+            timed.close()  # for good: the first seed comes first
+        answers.put((repeated if task["seed"] else timed).ask(task))
     timed.close()
     repeated.close()
 
