@@ -506,6 +506,15 @@ def elementwise_by_word_alone():
     return unary(impl=lambda x: jnp.cumsum(x, axis=0), batching="elementwise"), (numbers(4),)
 
 
+@fault("vmap")
+def batch_rule_that_is_a_tenth_off_in_half_precision():
+    """A tenth is within the rounding of a sum in bfloat16."""
+    made = Primitive("matvec")
+    made.def_impl(lambda a, x: a @ x)
+    made.def_batching(lambda axis, args, dims: (1.1 * jax.vmap(jnp.matmul, dims)(*args), 0))
+    return made, (numbers(3, 4).astype(jnp.bfloat16), numbers(4, seed=1).astype(jnp.bfloat16))
+
+
 def _inner() -> Primitive:
     """A right operation, 2 x, whose batch rule gives 3 x."""
     inner = Primitive("inner")

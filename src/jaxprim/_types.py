@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ._errors import BadCall, an, text
+
 Status = Literal["given", "derived", "missing"]
 
 
@@ -32,7 +34,29 @@ class RuleInfo:
 
 @dataclass(frozen=True)
 class Example:
-    """One set of inputs on which a primitive can be run: its operands and its static params."""
+    """One set of inputs on which a primitive can be run: its operands and its static params.
+
+    Raises:
+        BadCall: the operands are no tuple, or the params no mapping.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxprim import Example
+        >>> Example((jnp.ones(3), 2.0), {"order": 2}).params
+        {'order': 2}
+    """
 
     operands: tuple[Any, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, value, kind in (("operands", self.operands, tuple), ("params", self.params, Mapping)):
+            if not isinstance(value, kind):
+                raise BadCall(
+                    text(
+                        f"Example: the {what} are no {kind.__name__.lower()}.",
+                        got=an(type(value).__name__),
+                        expected="the operands in a tuple, then the static params in a dict",
+                        write='Example((x, y), {"order": 2})',
+                    )
+                )

@@ -74,3 +74,17 @@ def test_examples_stand_alone():
         check(dropout, Example((1.0,)), 2.0)
     with pytest.raises(BadCall, match="a param beside them"):
         check(dropout, Example((1.0,)), power=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [((1.0, 2.0), "operands are no tuple.\n  got:      a float"), (((1.0,), [2]), "params are no mapping.\n  got:      a list")],
+)
+def test_an_example_is_a_tuple_and_a_mapping(given, problem):
+    with pytest.raises(BadCall) as error:
+        Example(*given)
+    assert str(error.value) == (
+        f"Example: the {problem}\n"
+        "  expected: the operands in a tuple, then the static params in a dict\n"
+        '  write:    Example((x, y), {"order": 2})'
+    )

@@ -65,5 +65,5 @@ def _cases_of(target: str, position: int, seed: int) -> list[Case]:
     key = (target, position, seed)
     if key not in _cases:
         subject = Subject.of(find.find(target)[position])
-        _cases[key] = list(run.cases(subject, subject.examples(), seed))
+        _cases[key] = run.cases(subject, subject.examples(), seed)
     return _cases[key]

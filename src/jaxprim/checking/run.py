@@ -94,15 +94,20 @@ def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any
     return [(operands, params)] if operands or params else subject.examples()
 
 
-def cases(subject: Subject, examples: Sequence[Inputs], seed: int) -> Iterator[Case]:
-    """The case of each example; each says which one it is if there are several."""
-    for index, (operands, params) in enumerate(examples, start=1):
-        yield Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
+def cases(subject: Subject, examples: Sequence[Inputs], seed: int) -> list[Case]:
+    """The case of each example; each says which one it is if there are several, and knows those that are like it."""
+    made = [
+        Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
+        for index, (operands, params) in enumerate(examples, start=1)
+    ]
+    for case in made:
+        case.others = tuple(other.point for other in made if other is not case and case.is_like(other))
+    return made
 
 
 def first_case(subject: Subject, examples: Sequence[Inputs], seed: int) -> Case:
     """The case of the first example."""
-    return next(cases(subject, examples, seed))
+    return cases(subject, examples, seed)[0]
 
 
 def ask(

@@ -51,13 +51,23 @@ class Setting:
         point: where.
         seed: the seed of everything random.
         number: which of several examples this is, such as ``"example 2: "``.
+        others: other examples with operands of the same types, and the same static params.
     """
 
     subject: Subject
     point: Point
     seed: int
     number: str = ""
+    others: tuple[Point, ...] = ()
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any])
+
+    def is_like(self, other: Setting) -> bool:
+        """Whether they differ in the numbers of their operands alone."""
+        if other.subject is not self.subject or other.point.types != self.point.types:
+            return False
+        params = self.point.params, other.point.params
+        # Those of a function may be arrays, which have no equality.
+        return params[0] == params[1] if self.subject.primitive is not None else not any(params)
 
     def failure(self) -> Exception | None:
         """What the implementation raises at this point, or None: if it does not run, nothing can be asked."""

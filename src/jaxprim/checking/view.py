@@ -69,6 +69,16 @@ class Point:
         """The positions of the leaves that have tangents."""
         return tuple(i for i, leaf in enumerate(self.leaves) if has_tangents(leaf))
 
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """The positions of the leaves that hold integers, such as indices."""
+        return tuple(i for i, leaf in enumerate(self.leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.integer))
+
+    @property
+    def types(self) -> tuple[Any, ...]:
+        """How the operands are put together, and the shape and dtype of each leaf."""
+        return self.tree, *[(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in self.leaves]
+
 
 @dataclass(frozen=True)
 class Pushed:

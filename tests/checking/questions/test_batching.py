@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxprim
+from jaxprim import Example, Primitive
+from jaxprim.checking import run
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.batching import Batch, patterns, vmap, vmap_jvp, vmap_vjp
 from jaxprim.checking.setting import NotAsked
@@ -34,17 +37,63 @@ def test_many_operands_are_batched_alone_three_at_most():
 
 
 def test_a_batch_is_unlike_every_dimension():
-    assert Batch(case(jnp.sin, X), (0,)).size == 4
+    it = case(jnp.sin, X)
+    assert Batch(it, it.native, (0,)).size == 4
 
 
 def test_members_are_near_the_example_and_differ():
     it = case(lambda x, i: x[i], X[:, 0] * 2, jnp.array([0, 1]))
-    batch = Batch(it, (0, None))
+    batch = Batch(it, it.native, (0, None))
     values = np.array([np.asarray(row[0]) for row in batch.members])
     assert np.all(np.abs(values - 2) <= 0.0201)
     assert len(np.unique(values[:, 0])) == batch.size
     assert all(row[1] is batch.members[0][1] for row in batch.members)
     assert batch.label == "in_axes x=0, i=None"
+
+
+def take_with_the_first_index_for_all():
+    made = Primitive("take")
+    made.def_impl(lambda x, i: x[i])
+
+    def rule(axis, args, dims):
+        x, i = (a if d is None else jnp.moveaxis(a, d, 0) for a, d in zip(args, dims, strict=True))
+        i = i if dims[1] is None else i[0]
+        return (x[i], None) if dims[0] is None else (x[:, i], 0)
+
+    made.def_batching(rule)
+    return made
+
+
+OTHER_INDICES = [Example((jnp.array([1.0, 2.0, 4.0]), jnp.array(i))) for i in ([0, 1], [2, 0])]
+
+
+def test_indices_of_the_members_differ_where_other_examples_have_others():
+    take = take_with_the_first_index_for_all()
+    assert jaxprim.check(take, OTHER_INDICES[0], only="vmap").ok
+    bad = jaxprim.check(take, *OTHER_INDICES, only="vmap").bad
+    assert [finding.question for finding in bad] == ["vmap", "vmap"]
+    assert {item.against for item in bad[0].evidence if not item.ok} == {
+        f"vmap against a loop, in_axes {axes}" for axes in ("x=0, i=0", "x=-1, i=-1", "x=None, i=0", "x=-1, i=0")
+    }
+
+
+def test_integers_of_another_example_are_taken_all_or_none():
+    """The rows and columns of a sparse matrix belong together."""
+    pairs = [Example((X, jnp.array([i]), jnp.array([i + 1]))) for i in range(2)]
+    first, second = run.cases(Subject.of(lambda x, i, j: x[i, j - 1]), run.inputs(None, tuple(pairs), {}), 0)
+    assert [row[1:] for row in Batch(first, first.native, (0, 0, None)).members] == [list(first.point.leaves[1:])] * 4
+    rows = Batch(first, first.native, (None, 0, 0)).members
+    assert [[int(i[0]) for i in row[1:]] for row in rows] == [[0, 1], [1, 2], [0, 1], [1, 2]]
+    assert second.others == (first.point,)
+
+
+@pytest.mark.parametrize(("other", "alike"), [((X, 3), True), ((X[:2], 2), False), ((X, 2.0), False)])
+def test_examples_of_other_types_or_params_are_not_mixed(other, alike):
+    power = Primitive("power")
+    power.def_impl(lambda x, i, *, n=0: x**i + n)
+    first, second, third = run.cases(Subject.of(power), [((X, 2), {}), (other, {}), (other, {"n": 1})], 0)
+    assert first.is_like(second) == alike
+    assert not second.is_like(third)
 
 
 @pytest.mark.parametrize("question", [vmap, vmap_jvp, vmap_vjp])

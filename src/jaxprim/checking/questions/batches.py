@@ -137,7 +137,7 @@ def vmap_patterns(case: Case) -> Answer:
     count = prod(np.ndim(case.point.leaves[i]) + 2 for i in arrays) - 1
     if len(chosen) < count:
         yield Note(f"{len(chosen)} of {count} choices of axes are asked")
-    yield from values_against_loop(case, [Batch(case, axes) for axes in chosen])
+    yield from values_against_loop([Batch(case, case.native, axes) for axes in chosen])
 
 
 def _every(case: Case, arrays: Sequence[int], *, inside: bool) -> list[Axes]:

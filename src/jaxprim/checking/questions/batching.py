@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking import probes
-from jaxprim.checking.case import Case
+from jaxprim.checking.case import SINGLE, Case
 from jaxprim.checking.compare import Tolerance
 from jaxprim.checking.setting import Answer, NotAsked
 from jaxprim.checking.values import Array, is_scalar, wide
+from jaxprim.checking.view import View
 
 # One axis, or None, for each operand leaf.
 Axes = tuple[int | None, ...]
@@ -37,9 +38,10 @@ def patterns(case: Case) -> list[Axes]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Several points stacked along the axes of one pattern."""
+    """Several points stacked along the axes of one pattern, in one precision."""
 
     case: Case
+    view: View
     axes: Axes
 
     @cached_property
@@ -50,20 +52,38 @@ class Batch:
 
     @cached_property
     def members(self) -> list[list[Any]]:
-        """The operands of each member: the example itself, and points near it. What is not batched is the same."""
-        view = self.case.native
-        spread = min(0.5, max(0.01, 64 * view.eps))
-        rows: list[list[Any]] = [list(view.point.leaves)]
+        """The operands of each member: the example itself, and points near it. What is not batched is the same.
+
+        Integers are the example's, as others may point to where there is nothing; or all are those of another example.
+        """
+        spread = min(0.5, max(0.01, 64 * self.view.eps))
+        rows: list[list[Any]] = [list(self.view.point.leaves)]
+        integers = [rows[0], *self._other_integers]
         for member in range(1, self.size):
             rng = self.case.rng("member", member)
-            near = [probes.nearby(rng, leaf, spread) for leaf in view.point.leaves]
+            with self.view.precision():
+                near = [probes.nearby(rng, leaf, spread) for leaf in rows[0]]
+            for i in self.view.point.integers:
+                near[i] = integers[member % len(integers)][i]
             rows.append([n if a is not None else leaf for n, leaf, a in zip(near, rows[0], self.axes, strict=True)])
         return rows
+
+    @property
+    def _other_integers(self) -> list[Sequence[Any]]:
+        """The leaves of other examples whose integers agree with those of the example that are not batched."""
+        point = self.view.point
+        same = [i for i in point.integers if self.axes[i] is None]
+        return [
+            other.leaves
+            for other in self.case.others
+            if all(np.array_equal(other.leaves[i], point.leaves[i]) for i in same)
+        ]
 
     @cached_property
     def stacked(self) -> list[Any]:
         """The operands as ``vmap`` takes them."""
-        return [_stack([row[i] for row in self.members], axis) for i, axis in enumerate(self.axes)]
+        with self.view.precision():
+            return [_stack([row[i] for row in self.members], axis) for i, axis in enumerate(self.axes)]
 
     def tangents(self, wrt: Sequence[int], member: int) -> dict[int, Array]:
         """A tangent for each member; the tangent of an operand that is not batched is the same for all."""
@@ -77,7 +97,7 @@ class Batch:
     def label(self) -> str:
         """The pattern as a reader would write it."""
         pairs = zip(self.case.point.names, self.axes, strict=True)
-        return "in_axes " + ", ".join(f"{name}={axis}" for name, axis in pairs)
+        return "in_axes " + ", ".join(f"{name}={axis}" for name, axis in pairs) + _in(self.view)
 
 
 def _stack(rows: Sequence[Any], axis: int | None) -> Any:
@@ -90,32 +110,44 @@ def _stack_numbers(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
     return jnp.asarray(np.stack(rows, axis).astype(like.dtype))
 
 
-def _batches(case: Case) -> list[Batch]:
+def _batches(case: Case, view: View) -> list[Batch]:
     if not case.point.leaves or all(is_scalar(leaf) for leaf in case.point.leaves):
         raise NotAsked("no operand is an array")
-    return case.once("batches", lambda: [Batch(case, axes) for axes in patterns(case)])
+    return case.once(("batches", view.double), lambda: [Batch(case, view, axes) for axes in patterns(case)])
+
+
+def _views(case: Case, *modes: str) -> tuple[View, ...]:
+    """The precision of the example. In half precision roundings alone may be a tenth of a sum: then also float64."""
+    return case.views(*modes) if case.native.eps > SINGLE else (case.native,)
+
+
+def _in(view: View) -> str:
+    return f" ({view.label})" if view.double else ""
 
 
 Evaluation = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def _together(evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
+def _together(view: View, evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
     """The results of several functions on their arguments. One program is compiled for all of them: that is faster."""
     arguments = [arguments for _, arguments in evaluations.values()]
     functions = [function for function, _ in evaluations.values()]
     compiled = jax.jit(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
-    return dict(zip(evaluations, compiled(arguments), strict=True))
+    with view.precision():
+        return dict(zip(evaluations, compiled(arguments), strict=True))
 
 
 def vmap(case: Case) -> Answer:
     """``jax.vmap`` of the implementation against a loop over it."""
-    yield from values_against_loop(case, _batches(case))
+    for view in _views(case):
+        yield from values_against_loop(_batches(case, view))
 
 
-def values_against_loop(case: Case, batches: Sequence[Batch]) -> Answer:
-    """``jax.vmap`` of the implementation over some batches, each against a loop."""
-    view, (_, noise) = case.native, case.value(case.native)
-    found = _together({b.axes: (jax.vmap(view.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches})
+def values_against_loop(batches: Sequence[Batch]) -> Answer:
+    """``jax.vmap`` of the implementation over some batches of one view, each against a loop."""
+    case, view = batches[0].case, batches[0].view
+    _, noise = case.value(view)
+    found = _together(view, {b.axes: (jax.vmap(view.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches})
     for batch in batches:
         rows = [view.value(member) for member in batch.members]
         for k, name in enumerate(view.names):
@@ -126,29 +158,34 @@ def values_against_loop(case: Case, batches: Sequence[Batch]) -> Answer:
 
 def vmap_jvp(case: Case) -> Answer:
     """``vmap`` of the JVP, and the JVP of ``vmap``, against a loop over the JVP."""
-    wrt, view = case.wrt("jvp"), case.native
-    _, noise = case.pushed(view, case.directions("jvp")[0])
+    for view in _views(case, "jvp"):
+        yield from _jvps_against_loop(case, view)
+
+
+def _jvps_against_loop(case: Case, view: View) -> Answer:
+    wrt, (_, noise) = case.wrt("jvp"), case.pushed(view, case.directions("jvp")[0])
     rows: dict[Any, list[list[Array]]] = {}
     evaluations: dict[Any, Evaluation] = {}
-    for batch in _batches(case):
+    for batch in _batches(case, view):
         tangents = [batch.tangents(wrt, member) for member in range(batch.size)]
         row = [view.jvp(t, leaves).tangent for t, leaves in zip(tangents, batch.members, strict=True)]
-        for against, evaluation in _batched_jvps(case, batch, tangents).items():
+        for against, evaluation in _batched_jvps(batch, wrt, tangents).items():
             key = f"{against} against a loop, {batch.label}"
             rows[key], evaluations[key] = row, evaluation
     tangents = [{i: case.relative(i, 10 + member) for i in wrt} for member in range(2)]
-    key = "vmap over tangents alone against a loop"  # what jacfwd does
-    rows[key], evaluations[key] = [view.jvp(t).tangent for t in tangents], _tangents_alone(case, tangents)
-    for against, found in _together(evaluations).items():
+    key = f"vmap over tangents alone against a loop{_in(view)}"  # what jacfwd does
+    rows[key], evaluations[key] = [view.jvp(t).tangent for t in tangents], _tangents_alone(view, tangents)
+    for against, found in _together(view, evaluations).items():
         for k, name in enumerate(view.output_names):
             expected, got = np.stack([row[k] for row in rows[against]]), wide(found[view.outputs[k]])
             tolerance = case.roughly(view, expected, noise[k])
             yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance)
 
 
-def _batched_jvps(case: Case, batch: Batch, tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
-    view, wrt = case.native, case.wrt("jvp")
-    dots = {i: _stack_numbers([t[i] for t in tangents], batch.axes[i], case.point.leaves[i]) for i in wrt}
+def _batched_jvps(batch: Batch, wrt: Sequence[int], tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
+    view = batch.view
+    with view.precision():
+        dots = {i: _stack_numbers([t[i] for t in tangents], batch.axes[i], view.point.leaves[i]) for i in wrt}
     one = jax.vmap(
         lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
     )
@@ -171,22 +208,27 @@ def _batched(flat: Callable[..., Any], batch: Batch, leaves: Sequence[Any], wrt:
     return function
 
 
-def _tangents_alone(case: Case, tangents: Sequence[dict[int, Array]]) -> Evaluation:
-    view = case.native
-    dots = {i: jnp.stack([jnp.asarray(view.cast(t)[i]) for t in tangents]) for i in tangents[0]}
+def _tangents_alone(view: View, tangents: Sequence[dict[int, Array]]) -> Evaluation:
+    with view.precision():
+        dots = {i: jnp.stack([jnp.asarray(view.cast(t)[i]) for t in tangents]) for i in tangents[0]}
     return jax.vmap(lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(None, 0)), (view.point.leaves, dots)
 
 
 def vmap_vjp(case: Case) -> Answer:
     """``vmap`` of the VJP, and the VJP of ``vmap``, against a loop over the VJP; the latter sums unbatched operands."""
-    wrt, view, batches = case.wrt("vjp"), case.native, _batches(case)
+    for view in _views(case, "vjp"):
+        yield from _vjps_against_loop(case, view)
+
+
+def _vjps_against_loop(case: Case, view: View) -> Answer:
+    wrt, batches = case.wrt("vjp"), _batches(case, view)
     _, noise = case.pulled(view, 0)
     evaluations: dict[Any, Evaluation] = {
-        (batch.axes, way): evaluation for batch in batches for way, evaluation in _batched_vjps(case, batch).items()
+        (batch.axes, way): evaluation for batch in batches for way, evaluation in _batched_vjps(batch, wrt).items()
     }
     drawn = [case.cotangents(10 + member) for member in range(2)]
-    evaluations["alone"] = _cotangents_alone(case, drawn)
-    found = _together(evaluations)
+    evaluations["alone"] = _cotangents_alone(view, wrt, drawn)
+    found = _together(view, evaluations)
     for batch in batches:
         rows = [view.vjp(batch.cotangents(m), wrt, leaves).cotangent for m, leaves in enumerate(batch.members)]
         for i, one, two in zip(wrt, found[batch.axes, "vmap of vjp"], found[batch.axes, "vjp of vmap"], strict=True):
@@ -194,28 +236,29 @@ def vmap_vjp(case: Case) -> Answer:
             against = f"vmap of vjp against a loop, {batch.label}"
             yield case.evidence("vjp", against, name, wide(one), each, case.roughly(view, each, noise[i]))
             against = f"vjp of vmap against a loop, {batch.label}"
-            yield case.evidence("vjp", against, name, wide(two), *_as_vjp_of_vmap(case, batch, i, each, noise[i]))
+            yield case.evidence("vjp", against, name, wide(two), *_as_vjp_of_vmap(batch, i, each, noise[i]))
     rows = [view.vjp(cts, wrt).cotangent for cts in drawn]
     for i, got in zip(wrt, found["alone"], strict=True):
         each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
-        against = "vmap over cotangents alone against a loop"  # what jacrev does
+        against = f"vmap over cotangents alone against a loop{_in(view)}"  # what jacrev does
         yield case.evidence("vjp", against, name, wide(got), each, case.roughly(view, each, noise[i]))
 
 
-def _as_vjp_of_vmap(case: Case, batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
+def _as_vjp_of_vmap(batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
     """The cotangents of the members as the VJP of ``vmap`` gives them: stacked, or summed for an unbatched operand."""
-    axis = batch.axes[leaf]
+    case, view, axis = batch.case, batch.view, batch.axes[leaf]
     if axis is None:
-        return np.sum(each, 0), case.roughly(case.native, np.sum(np.abs(each), 0), batch.size * noise)
+        return np.sum(each, 0), case.roughly(view, np.sum(np.abs(each), 0), batch.size * noise)
     total = np.moveaxis(each, 0, axis)
-    return total, case.roughly(case.native, total, np.expand_dims(noise, axis))
+    return total, case.roughly(view, total, np.expand_dims(noise, axis))
 
 
-def _batched_vjps(case: Case, batch: Batch) -> dict[str, Evaluation]:
-    view, wrt = case.native, case.wrt("vjp")
+def _batched_vjps(batch: Batch, wrt: Sequence[int]) -> dict[str, Evaluation]:
+    view = batch.view
     drawn = [batch.cotangents(member) for member in range(batch.size)]
     stacks = [np.stack([row[k] for row in drawn]) for k in range(len(view.outputs))]
-    seeds = [jnp.asarray(s.astype(view.results[i].dtype)) for s, i in zip(stacks, view.outputs, strict=True)]
+    with view.precision():
+        seeds = [jnp.asarray(s.astype(view.results[i].dtype)) for s, i in zip(stacks, view.outputs, strict=True)]
     one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
 
     def two(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
@@ -225,8 +268,8 @@ def _batched_vjps(case: Case, batch: Batch) -> dict[str, Evaluation]:
     return {"vmap of vjp": (one, (batch.stacked, seeds)), "vjp of vmap": (two, (batch.stacked, seeds))}
 
 
-def _cotangents_alone(case: Case, drawn: Sequence[list[Array]]) -> Evaluation:
-    view, wrt = case.native, case.wrt("vjp")
-    seeds = [jnp.stack(list(leaf)) for leaf in zip(*map(view.cast_out, drawn), strict=True)]
+def _cotangents_alone(view: View, wrt: Sequence[int], drawn: Sequence[list[Array]]) -> Evaluation:
+    with view.precision():
+        seeds = [jnp.stack(list(leaf)) for leaf in zip(*map(view.cast_out, drawn), strict=True)]
     one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
     return one, (view.point.leaves, seeds)

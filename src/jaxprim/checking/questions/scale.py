@@ -88,10 +88,10 @@ def shard_map(case: Case) -> Answer:
     axes = tuple(None if is_scalar(leaf) else 0 for leaf in leaves)
     if all(axis is None for axis in axes):
         raise NotAsked("no operand is an array")
-    batches = [_Pair(case, axes)]
+    batches = [_Pair(case, case.native, axes)]
     arrays = [i for i, axis in enumerate(axes) if axis is not None]
     if len(arrays) > 1:  # the others are the same on every device
-        batches.append(_Pair(case, tuple(0 if i == arrays[0] else None for i in range(len(axes)))))
+        batches.append(_Pair(case, case.native, tuple(0 if i == arrays[0] else None for i in range(len(axes)))))
     for batch in batches:
         try:
             yield from _mapped(case, batch, mesh)
