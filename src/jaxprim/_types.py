@@ -50,7 +50,8 @@ class Example:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what, value, kind in (("operands", self.operands, tuple), ("params", self.params, Mapping)):
+        given: list[tuple[str, Any, type]] = [("operands", self.operands, tuple), ("params", self.params, Mapping)]
+        for what, value, kind in given:
             if not isinstance(value, kind):
                 raise BadCall(
                     text(

@@ -11,7 +11,8 @@ from scipy.stats import beta
 
 from benchmarks.checker import run, tools
 from benchmarks.checker.corpus import entries
-from benchmarks.checker.figures import figures, text, upper_bound
+from benchmarks.checker.figures import MEANT, figures, text, upper_bound
+from jaxprim.checking.questions import QUESTIONS
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ENTRIES = entries()
@@ -38,10 +39,10 @@ def test_figures_of_known_results() -> None:
         _result("right/sin", "passed", seed=1, seconds=0.1, first=0.1),  # found everything compiled: not timed
         _result("right/exp", "caught", questions=["jvp"]),
         _result("right/log", "timeout", seconds=0.0),
-        _result("fault/sign/jvp/sin/float32", "caught", questions=["jvp", "linear"], seconds=3.0),
+        _result("fault/sign/jvp/sin/float32", "caught", questions=["jvp-differences", "jit"], seconds=3.0),
         _result("fault/sign/vjp/sin/float32", "passed"),
         _result("fault/sign/vjp/log/float32", "error", detail="ValueError: x"),
-        _result("power/scale/jvp/sin/0.1/float64", "caught", questions=["jvp"]),
+        _result("power/scale/jvp/sin/0.1/float64", "caught", questions=["mixes"]),
         _result("power/scale/jvp/sin/1e-06/float64", "passed"),
         _result("right/sin", "does not apply", tool="torch gradcheck"),
         _result("right/gone", "caught"),
@@ -53,7 +54,12 @@ def test_figures_of_known_results() -> None:
     assert mine["faults"]["missed"] == ["fault/sign/vjp/log/float32", "fault/sign/vjp/sin/float32"]
     assert mine["kinds"]["sign (jvp)"]["caught"] == 1
     assert {size: share["caught"] for size, share in mine["power"]["float64"].items()} == {"0.1": 1, "1e-06": 0}
-    assert mine["questions"] == {"sign (jvp)": {"jvp": 1, "linear": 1}, "sign (vjp)": {}, "scale (jvp)": {"jvp": 1}}
+    assert mine["questions"] == {
+        "sign (jvp)": {"jvp-differences": 1, "jit": 1},
+        "sign (vjp)": {},
+        "scale (jvp)": {"mixes": 1},
+    }
+    assert mine["by another"] == ["power/scale/jvp/sin/0.1/float64"]
     assert (mine["right"]["rejected"], mine["right"]["runs"], mine["right"]["broken"]) == (2, 4, 1)
     assert mine["right"]["upper bound"] == pytest.approx(beta.ppf(0.95, 3, 2))
     assert mine["seconds"] == {
@@ -63,6 +69,12 @@ def test_figures_of_known_results() -> None:
         "longest first finding": 0.5,
     }
     assert len(mine["broken"]) == 2
+
+
+def test_a_question_is_meant_for_every_fault() -> None:
+    meant = {entry.fault.context for entry in ENTRIES.values() if entry.fault is not None}
+    assert meant <= set(MEANT)
+    assert {name for names in MEANT.values() for name in names} <= {question.name for question in QUESTIONS}
 
 
 def test_the_plan_repeats_right_operations_only() -> None:

@@ -13,7 +13,7 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.questions import Question, named
 from jaxprim.checking.run import ask, find
 from jaxprim.checking.setting import NotAsked, Note
-from jaxprim.checking.subject import Subject
+from jaxprim.checking.subject import Subject, first_line
 
 X = jnp.array([1.0, 2.0, 3.0])
 
@@ -101,7 +101,14 @@ def test_an_exception_is_a_bad_answer_with_the_seed():
 def test_an_exception_that_holds_a_stack_is_told_by_what_was_raised():
     inner = 'INTERNAL: callback: Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nMyError: no'
     said = answer(RuntimeError(f"{inner}\nand more")).evidence[0].message.splitlines()
-    assert said[:3] == ["RuntimeError: INTERNAL: callback:", "MyError: no", "and more"]
+    assert said[:2] == ["RuntimeError: INTERNAL: callback: MyError: no", "and more"]
+
+
+def test_the_first_line_of_an_error_is_what_was_raised():
+    stack = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n'
+    assert first_line(RuntimeError(f"INTERNAL: {stack}MyError: no\nmore")) == "INTERNAL: MyError: no"
+    assert first_line(RuntimeError(f"INTERNAL: {stack}")) == "INTERNAL:"
+    assert first_line(RuntimeError("\n")) == "RuntimeError"
 
 
 def test_a_refusal_is_no_answer():

@@ -20,7 +20,7 @@ from .options import SEED
 from .questions import Question, Speed
 from .report import Evidence, Finding, Report
 from .setting import NotAsked, Note
-from .subject import Subject, first_line, refusal
+from .subject import Subject, first_line, refusal, without_frames
 
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands. What `which-rule`
 # found in every context must fit, as the page shows it.
@@ -30,7 +30,6 @@ LIBRARIES = {"jax", "jaxlib", "jaxprim", "numpy", "contextlib", "functools"}
 
 # Of an exception's own text: some hold a whole stack.
 LINES = 12
-TRACEBACK = "Traceback (most recent call last):"
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -162,19 +161,9 @@ def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -
 
 
 def _exception(question: Question, case: Case, error: Exception) -> Evidence:
-    said = list(_without_frames(f"{type(error).__name__}: {error}".splitlines()))
+    said = list(without_frames(f"{type(error).__name__}: {error}"))
     lines = [*said[:LINES], *["..."] * (len(said) > LINES), *_authors_line(error)]
     return Evidence(question.name, "raised", message="\n".join(lines), seed=case.seed, ok=False)
-
-
-def _without_frames(lines: Iterable[str]) -> Iterator[str]:
-    """The lines of a message but for a traceback in it, such as that of a host function: what it raised comes last."""
-    inside = False
-    for line in lines:
-        is_frame = inside and line.startswith("  ")
-        inside = is_frame or line.endswith(TRACEBACK)
-        if not is_frame:
-            yield line.removesuffix(TRACEBACK).rstrip()
 
 
 def _authors_line(error: Exception) -> Iterator[str]:

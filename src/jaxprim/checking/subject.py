@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +35,8 @@ REFUSALS = (
     r"reduce_precision does not accept dtype complex",  # checkpoint policies that save complex numbers
 )
 _REFUSAL = re.compile("|".join(REFUSALS))
+# How a stack begins that stands in a message.
+TRACEBACK = "Traceback (most recent call last):"
 
 
 class NoExamples(BadCall):
@@ -211,4 +213,20 @@ def refusal(error: BaseException) -> str | None:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return next((line for line in without_frames(str(error).strip()) if line), type(error).__name__)
+
+
+def without_frames(message: str) -> Iterator[str]:
+    """The lines of a message but for a traceback in it, such as that of a host function: what it raised comes last."""
+    lead, inside = "", False
+    for line in message.splitlines():
+        if inside and line.startswith("  "):
+            continue  # a frame
+        inside = line.endswith(TRACEBACK)
+        if inside:
+            lead += line.removesuffix(TRACEBACK)
+        else:
+            yield (lead + line).rstrip()
+            lead = ""
+    if lead:
+        yield lead.rstrip()
