@@ -10,7 +10,7 @@ from jaxprim import Example, Primitive
 from jaxprim.checking import run
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.batching import Batch, patterns, vmap, vmap_jvp, vmap_vjp
-from jaxprim.checking.setting import NotAsked
+from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 
 X = jnp.ones((3, 2))
@@ -94,6 +94,27 @@ def test_examples_of_other_types_or_params_are_not_mixed(other, alike):
     first, second, third = run.cases(Subject.of(power), [((X, 2), {}), (other, {}), (other, {"n": 1})], 0)
     assert first.is_like(second) == alike
     assert not second.is_like(third)
+
+
+@pytest.mark.parametrize("question", [vmap, vmap_jvp, vmap_vjp])
+def test_half_precision_is_asked_in_float64_too(question):
+    it = case(lambda a, x: a @ x, X.astype(jnp.bfloat16), X[0].astype(jnp.bfloat16))
+    against = [item.against for item in question(it)]
+    assert sum("(float64)" in where for where in against) == len(against) / 2
+
+
+def test_a_batch_rule_for_half_precision_alone_is_asked_there():
+    def rule(axis, args, dims):
+        if args[0].dtype == jnp.float64:
+            raise TypeError("half precision only")
+        return 2 * args[0], dims[0]
+
+    made = Primitive("double")
+    made.def_impl(lambda x: 2 * x)
+    made.def_batching(rule)
+    *evidence, note = vmap(case(made, X.astype(jnp.float16)))
+    assert all(item.ok for item in evidence)
+    assert note == Note("not asked in float64: half precision only")
 
 
 @pytest.mark.parametrize("question", [vmap, vmap_jvp, vmap_vjp])
