@@ -63,3 +63,11 @@ def test_a_rule_of_the_wrong_type_is_no_excuse():
     made.def_jvp(lambda primals, tangents: (made(*primals), jnp.atleast_1d(2 * tangents[0])))
     with pytest.raises(TypeError, match="JVP rule"):
         list(shapes(case(made, X)))
+
+
+def test_terms_of_a_tangent_that_cancel_are_rounded_each_by_itself():
+    x, factor = jnp.array([1.6045, 0.528, 0.555], jnp.float16), jnp.asarray(1.392, jnp.float16)
+    found = [e for e in dtypes(Case.of(Subject.of(lambda x, f: x * f), (x, factor), {}, 80)) if isinstance(e, Evidence)]
+    (jvp,) = (e for e in found if e.rule == "jvp" and e.against.endswith("bfloat16") and "rule" in e.against)
+    assert jvp.ok, jvp
+    assert abs(jvp.expected) < 0.05 < jvp.tolerance  # the difference of two terms of about 2
