@@ -105,9 +105,25 @@ def _stack(rows: Sequence[Any], axis: int | None) -> Any:
     return rows[0] if axis is None else jnp.stack([jnp.asarray(row) for row in rows], axis=axis)
 
 
+def stacked_tangents(batch: Batch, each: Sequence[dict[int, Array]]) -> dict[int, Any]:
+    """A tangent for each member, as ``vmap`` takes them: along the axes of the operands."""
+    leaves = batch.view.point.leaves
+    with batch.view.precision():
+        return {i: _stack_numbers([t[i] for t in each], batch.axes[i], leaves[i]) for i in each[0]}
+
+
+def stacked_cotangents(view: View, each: Sequence[list[Array]]) -> list[Any]:
+    """A cotangent of each differentiable result for each member, stacked in front."""
+    with view.precision():
+        return [
+            _stack_numbers(rows, 0, view.results[i])
+            for i, rows in zip(view.outputs, zip(*each, strict=True), strict=True)
+        ]
+
+
 def _stack_numbers(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
     if axis is None:
-        return type(like)(rows[0]) if is_scalar(like) else jnp.asarray(rows[0].astype(like.dtype))
+        return jnp.asarray(type(like)(rows[0]) if is_scalar(like) else rows[0].astype(like.dtype))
     return jnp.asarray(np.stack(rows, axis).astype(like.dtype))
 
 
@@ -190,8 +206,7 @@ def _jvps_against_loop(case: Case, view: View) -> Answer:
 
 def _batched_jvps(batch: Batch, wrt: Sequence[int], tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
     view = batch.view
-    with view.precision():
-        dots = {i: _stack_numbers([t[i] for t in tangents], batch.axes[i], view.point.leaves[i]) for i in wrt}
+    dots = stacked_tangents(batch, tangents)
     one = jax.vmap(
         lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
     )
@@ -261,9 +276,7 @@ def _as_vjp_of_vmap(batch: Batch, leaf: int, each: Array, noise: Array) -> tuple
 def _batched_vjps(batch: Batch, wrt: Sequence[int]) -> dict[str, Evaluation]:
     view = batch.view
     drawn = [batch.cotangents(member) for member in range(batch.size)]
-    stacks = [np.stack([row[k] for row in drawn]) for k in range(len(view.outputs))]
-    with view.precision():
-        seeds = [jnp.asarray(s.astype(view.results[i].dtype)) for s, i in zip(stacks, view.outputs, strict=True)]
+    seeds = stacked_cotangents(view, drawn)
     one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
 
     def two(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
@@ -274,7 +287,5 @@ def _batched_vjps(batch: Batch, wrt: Sequence[int]) -> dict[str, Evaluation]:
 
 
 def _cotangents_alone(view: View, wrt: Sequence[int], drawn: Sequence[list[Array]]) -> Evaluation:
-    with view.precision():
-        seeds = [jnp.stack(list(leaf)) for leaf in zip(*map(view.cast_out, drawn), strict=True)]
     one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
-    return one, (view.point.leaves, seeds)
+    return one, (view.point.leaves, stacked_cotangents(view, drawn))

@@ -8,17 +8,16 @@ from typing import Any
 
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
-from jaxprim.checking.values import Array, is_key, is_scalar, wide
+from jaxprim.checking.values import is_key, is_scalar, wide
 from jaxprim.checking.view import View, of_some
 
-from .batching import Batch
+from .batching import Batch, stacked_cotangents, stacked_tangents
 from .usual import modes, same
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
@@ -139,7 +138,7 @@ def _mapped_jvp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
     view, wrt = case.native, case.wrt("jvp")
     noise = case.pushed(view, case.directions("jvp")[0])[1]
     each = [batch.tangents(wrt, member) for member in range(batch.size)]
-    tangents = tuple(_stacked([t[i] for t in each], batch.axes[i], case.point.leaves[i]) for i in wrt)
+    tangents = tuple(stacked_tangents(batch, each).values())
 
     def push(leaves: Sequence[Any]) -> Any:
         return jax.jvp(of_some(mapped, leaves, wrt), tuple(leaves[i] for i in wrt), tangents)[1]
@@ -157,7 +156,7 @@ def _mapped_vjp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
     view, wrt = case.native, case.wrt("vjp")
     noise = case.pulled(view, 0)[1]
     drawn = [batch.cotangents(member) for member in range(batch.size)]
-    seeds = [_stacked([row[k] for row in drawn], 0, view.results[i]) for k, i in enumerate(view.outputs)]
+    seeds = stacked_cotangents(view, drawn)
 
     def pull(leaves: Sequence[Any]) -> Any:
         primal, back = jax.vjp(of_some(mapped, leaves, wrt), *[leaves[i] for i in wrt])
@@ -173,12 +172,6 @@ def _mapped_vjp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
         yield case.evidence(
             "vjp", f"vjp of {against}", f"cotangent of {case.point.names[i]}", wide(got), expected, tolerance
         )
-
-
-def _stacked(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
-    if axis is None:
-        return jnp.asarray(type(like)(rows[0]) if is_scalar(like) else rows[0].astype(like.dtype))
-    return jnp.asarray(np.stack(rows).astype(like.dtype))
 
 
 # ------------------------------------------------------------------------------------------------------------- export
