@@ -291,7 +291,7 @@ def leak() -> list[Line]:
             op = Primitive(f"dropped{i}")
             op.def_impl(lambda x: x * 2.0)
             use(op)
-            dropped.append(weakref.ref(op.rules))
+            dropped.append(weakref.ref(op._rules))
         del op
         gc.collect()
         return sum(ref() is not None for ref in dropped) / 1000

@@ -20,8 +20,8 @@ from jaxprim import Primitive
 
 # Both act on the last axis, so a batch is one call with another axis in front. `n`, the length of the signal, is a static
 # param of both: the length of half a spectrum does not say whether it was even or odd.
-half_spectrum = Primitive("half_spectrum", batching="expand")
-half_sum = Primitive("half_sum", batching="expand")
+half_spectrum = Primitive("half_spectrum", batching="expand_dims")
+half_sum = Primitive("half_sum", batching="expand_dims")
 
 
 @half_spectrum.def_host

@@ -14,7 +14,7 @@ PUBLIC = {
     "Primitive": jaxprim.Primitive,
     "Primitive.__call__": jaxprim.Primitive.__call__,
     "primitive": jaxprim.primitive,
-    "trace": jaxprim.trace,
+    "record_rules": jaxprim.record_rules,
     "check": jaxprim.check,
     "Zero": jaxprim.Zero,
 }

@@ -12,7 +12,7 @@ ORDER = ("abstract_eval", "jvp", "vjp", "transpose", "batching")
 
 
 def statuses(op):
-    return {info.rule: (info.status, info.origin if info.status == "derived" else "") for info in report(op.rules)}
+    return {info.rule: (info.status, info.origin if info.status == "derived" else "") for info in report(op._rules)}
 
 
 def test_an_impl_alone():
@@ -66,7 +66,7 @@ def test_a_given_rule_names_its_file_and_line():
     def impl(x):
         return x
 
-    (info,) = [info for info in report(op.rules) if info.rule == "impl"]
+    (info,) = [info for info in report(op._rules) if info.rule == "impl"]
     file, _, line = info.origin.rpartition(":")
     assert file.endswith("test_explain.py")
     assert int(line) == impl.__code__.co_firstlineno
@@ -76,7 +76,7 @@ def test_a_given_rule_names_its_file_and_line():
 def test_a_missing_rule_says_why_and_what_to_write():
     op = Primitive("op")
     op.def_host(lambda x: x)
-    for info in report(op.rules):
+    for info in report(op._rules):
         if info.status == "missing":
             assert info.why
             assert info.write.startswith("@op.def_")
@@ -99,4 +99,4 @@ def test_every_rule_stands_on_a_line_of_its_own():
     op.def_impl(lambda x: x)
     first, *rest = op.explain().splitlines()
     assert first == "op"
-    assert [line.split()[0] for line in rest if line[2:3] != " "] == [info.rule for info in report(op.rules)]
+    assert [line.split()[0] for line in rest if line[2:3] != " "] == [info.rule for info in report(op._rules)]

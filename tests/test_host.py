@@ -284,7 +284,7 @@ def test_a_batch_runs_one_element_after_the_other(word, call):
     assert shapes == [((3,), (3,))] * 2
 
 
-@pytest.mark.parametrize("word", ["expand", "broadcast"])
+@pytest.mark.parametrize("word", ["expand_dims", "broadcast_all"])
 def test_a_batch_at_once(word, call):
     shapes = []
     op = Primitive("op", batching=word)
@@ -292,7 +292,7 @@ def test_a_batch_at_once(word, call):
     op.def_abstract_eval(lambda x, y: x)
     x = jnp.arange(6.0).reshape(2, 3)
     np.testing.assert_allclose(call(jax.vmap(op, (0, None)))(x, X), np.asarray(x) * np.asarray(X))
-    assert set(shapes) == {((2, 3), (1, 3) if word == "expand" else (2, 3))}
+    assert set(shapes) == {((2, 3), (1, 3) if word == "expand_dims" else (2, 3))}
 
 
 def test_in_control_flow():

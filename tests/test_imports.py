@@ -30,7 +30,7 @@ LAYERS = (
     {"derive.*"},
     {"derive"},
     {"_install"},
-    {"_explain", "_trace", "ad", "mlir"},
+    {"_explain", "_record", "ad", "mlir"},
     {"_primitive"},
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},

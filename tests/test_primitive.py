@@ -474,7 +474,7 @@ def make_and_use():
     op.def_kernel(lambda x: 2 * x, platform="tpu")
     op.def_jvp(lambda primals, tangents: (op(*primals), 2 * tangents[0]))
     op.def_vjp(lambda primals: (op(*primals), lambda y_bar: 2 * y_bar))
-    return weakref.ref(op), weakref.ref(op.rules)
+    return weakref.ref(op), weakref.ref(op._rules)
 
 
 def test_a_thousand_primitives_made_and_dropped_leave_no_growing_tables():
@@ -506,7 +506,7 @@ def test_a_primitive_that_was_used_can_be_dropped(use):
         op.def_jvp(lambda primals, tangents: (op(*primals), 2 * tangents[0]))
         op.def_vjp(lambda primals: (op(*primals), lambda y_bar: 2 * y_bar))
         use(op)
-        return weakref.ref(op.rules)
+        return weakref.ref(op._rules)
 
     dropped = make()
     jax.clear_caches()
@@ -522,8 +522,8 @@ def test_static_params_that_never_repeat_do_not_grow_for_ever(monkeypatch):
     for step in range(30):
         jax.eval_shape(lambda x, step=step: op(x, step=step), 1.0)
         assert float(op(1.0, step=step)) == 1.0 + step
-    assert len(op.rules.calls) <= 10
-    assert len(op.rules.compiled) <= 10
+    assert len(op._rules.calls) <= 10
+    assert len(op._rules.compiled) <= 10
     assert float(op(1.0, step=0)) == 1.0
 
 

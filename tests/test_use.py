@@ -92,7 +92,7 @@ def test_a_raw_lowering_gives_way_to_the_impl():
 
 
 def test_trace_shows_which_one_ran(p):
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         jax.jit(p.use("impl"))(0.0)
     assert [rule for _, rule, _ in record.counts] == ["impl"]
 

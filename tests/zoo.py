@@ -434,7 +434,12 @@ INSIDE: tuple[Entry, ...] = (
     Entry("around_custom_functions", IMPL, around_custom_functions, wave_reference, wave_args, (0, 1)),
     Entry("rules_with_custom_functions", VJP, rules_with_custom_functions, wave_reference, wave_args, (0, 1)),
     Entry(
-        "rows_expand", BOTH, partial(rows, "expand"), rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)
+        "rows_expand",
+        BOTH,
+        partial(rows, "expand_dims"),
+        rows_reference,
+        lambda: (numbers(3), numbers(3, seed=1)),
+        (0, 1),
     ),
     Entry(
         "rows_elementwise",

@@ -172,7 +172,7 @@ def batches(ops: Ops) -> list[Fault]:
     for name in ("sin", "softmax"):
         op = batch_rule(ops[name], lambda out, dims, size: (out * (1.5 if size == 1 else 1), 0))
         made.append(Fault("batch of 1", "batching", ops[name], op, "wrong for a batch of one", "vmap one"))
-    for word in ("elementwise", "expand", "broadcast"):
+    for word in ("elementwise", "expand_dims", "broadcast_all"):
         op = ops["softmax"].but(more=lambda made, word=word: made.def_batching(word))
         made.append(Fault(f"word {word}", "batching", ops["softmax"], op, "it sums over the batch too", "vmap value"))
     for mode, names in (("jvp", ("sin", "scale", "matmul")), ("vjp", ("log", "scale", "matmul", "x_sin_custom_vjp"))):

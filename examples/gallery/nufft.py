@@ -32,8 +32,8 @@ from jaxprim import Primitive, Zero
 
 # `points` are [m, d] in radians, `strengths` [..., m], `spectrum` [..., n1, ..., nd]; the axes `...` are transforms of the
 # same points. `modes` is (n1, ..., nd); frequencies go from -(n // 2) up. `eps` is the error that is asked for, relative.
-nufft1 = Primitive("nufft1", batching="expand")
-nufft2 = Primitive("nufft2", batching="expand")
+nufft1 = Primitive("nufft1", batching="expand_dims")
+nufft2 = Primitive("nufft2", batching="expand_dims")
 
 
 # ------------------------------------------------------------------------------------------------------------- values
@@ -48,7 +48,7 @@ def _(points, spectrum, *, modes, sign=1, eps=None):
 
 
 def transforms(kind, points, values, modes, sign, eps):
-    """All transforms of a batch. "expand" puts its axes in front of both operands, with size 1 where one is shared."""
+    """All transforms of a batch. "expand_dims" puts its axes in front of both operands, with size 1 where one is shared."""
     rank = points.ndim - 2
     batch = np.broadcast_shapes(points.shape[:rank], values.shape[:rank])
     values = np.broadcast_to(values, batch + values.shape[rank:])

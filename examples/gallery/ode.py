@@ -58,9 +58,9 @@ class Solver(NamedTuple):
     atol: float = 1e-12
 
 
-ode = Primitive("ode", batching="expand")  # (y0, p) -> y [len(times), n]
-ode_tangent = Primitive("ode_tangent", batching="expand")  # (y0, p, y0_dot, p_dot) -> y_dot
-ode_adjoint = Primitive("ode_adjoint", batching="expand")  # (y0, p, y_bar) -> y0_bar, p_bar
+ode = Primitive("ode", batching="expand_dims")  # (y0, p) -> y [len(times), n]
+ode_tangent = Primitive("ode_tangent", batching="expand_dims")  # (y0, p, y0_dot, p_dot) -> y_dot
+ode_adjoint = Primitive("ode_adjoint", batching="expand_dims")  # (y0, p, y_bar) -> y0_bar, p_bar
 
 
 # -------------------------------------------------------------------------------------------------------- the solution
@@ -123,7 +123,7 @@ def once(make, equation, solver, y0, p):
 def by_problem(solve, y0, p, *linear):
     """Solves each problem of a batch with all linear operands that belong to it, stacked in front.
 
-    "expand" puts the batch axes in front of all operands, with size 1 where one is shared.
+    "expand_dims" puts the batch axes in front of all operands, with size 1 where one is shared.
     """
     rank = y0.ndim - 1
     problems = np.broadcast_shapes(y0.shape[:rank], p.shape[:rank])

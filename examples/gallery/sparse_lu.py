@@ -28,7 +28,7 @@ import scipy.sparse.linalg
 from jaxprim import Primitive
 
 # The matrix has `values[k]` at `rows[k], columns[k]`, entries at one place are added; `b` is [n].
-sparse_lu = Primitive("sparse_lu", batching="expand")
+sparse_lu = Primitive("sparse_lu", batching="expand_dims")
 
 
 # ------------------------------------------------------------------------------------------------------------- values
@@ -49,7 +49,7 @@ def factors(values, rows, columns, size):
 
 @sparse_lu.def_host
 def _(values, rows, columns, b, *, transposed=False):
-    """Under vmap, "expand" puts the batch axes in front of all operands, of size 1 where one is shared."""
+    """Under vmap, "expand_dims" puts the batch axes in front of all operands, of size 1 where one is shared."""
     rank = values.ndim - 1
     shape = np.broadcast_shapes(*(x.shape[:rank] for x in (values, rows, columns, b)))
     matrices = np.broadcast_shapes(*(x.shape[:rank] for x in (values, rows, columns)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jaxprim import ad, mlir
 from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
 from jaxprim._primitive import Primitive, primitive
-from jaxprim._trace import trace
+from jaxprim._record import record_rules
 from jaxprim._types import Example, RuleInfo
 from jaxprim._use import use
 from jaxprim._zeros import Zero
@@ -46,8 +46,8 @@ __all__ = [
     "kernels",
     "mlir",
     "primitive",
+    "record_rules",
     "testing",
-    "trace",
     "use",
 ]
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from jaxprim import _terminal
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
 from jaxprim.checking import Finding, Report, expected, measure, parallel
 from jaxprim.checking.questions import Question
 from jaxprim.checking.report import FORMAT
@@ -41,7 +42,7 @@ class CheckRun:
 
     def check(self, position: int, primitive: Primitive) -> None:
         """Show the rules of a primitive, ask the questions, and show what is bad."""
-        self.console.print(_terminal.rules(primitive.name, rules_report(primitive.rules)))
+        self.console.print(_terminal.rules(primitive.name, rules_report(rules_of(primitive))))
         subject = Subject.of(primitive)
         try:
             examples = [subject.split(*example) for example in subject.examples()]

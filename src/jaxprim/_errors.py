@@ -79,14 +79,14 @@ def an(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
 
 
-def text(
+def message(
     headline: str,
     *,
     got: object = None,
     expected: object = None,
     why: str | None = None,
     rule: Callable[..., Any] | None = None,
-    made: str | None = None,
+    defined: str | None = None,
     write: str | None = None,
 ) -> str:
     """The form of every message: a headline, then one labelled line for each fact there is.
@@ -97,7 +97,7 @@ def text(
         expected: what there should be.
         why: the reason, where it is not plain.
         rule: the author's function; its name, file and line are shown.
-        made: the file and line where the primitive was made, where no function is to blame.
+        defined: the file and line where the primitive was made, where no function is to blame.
         write: the line to write.
     """
     facts = [
@@ -105,7 +105,7 @@ def text(
         ("expected", expected),
         ("why", why),
         ("rule", None if rule is None else named(rule)),
-        ("made", made),
+        ("defined", defined),
         ("write", write),
     ]
     lines = [f"  {label + ':':<10}{fact}" for label, fact in facts if fact is not None]

@@ -19,7 +19,7 @@ import numpy as np
 from jaxprim import _jax, _trees
 from jaxprim._avals import short
 from jaxprim._calls import Call
-from jaxprim._errors import HostError, text
+from jaxprim._errors import HostError, message
 from jaxprim._results import Results
 from jaxprim._rules import Rule, call_author
 from jaxprim._trees import TreeMismatch
@@ -46,7 +46,7 @@ def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
         if "read-only" not in str(error):
             raise
         raise HostError(
-            text(
+            message(
                 f"{name}: the host function writes its input.",
                 got=str(error),
                 expected="inputs that are only read (JAX may share their memory)",
@@ -65,7 +65,7 @@ def read_only(leaf: Any) -> np.ndarray:
 
 def _used_jax(name: str, fn: Callable[..., Any], operation: str) -> HostError:
     return HostError(
-        text(
+        message(
             f"{name}: the host function uses JAX.",
             got=f"the JAX operation '{operation}'",
             expected="NumPy, SciPy or plain Python",
@@ -81,7 +81,7 @@ def refuse_closed_over_arrays(name: str, fn: Callable[..., Any]) -> None:
     for variable, value in _reachable(fn):
         if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)):
             raise HostError(
-                text(
+                message(
                     f"{name}: the host function closes over the jax.Array '{variable}'.",
                     got=f"{variable}: {_trees.describe(value)}",
                     expected="NumPy arrays",
@@ -130,7 +130,7 @@ def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results
         leaves = _trees.flatten_like(results.tree, value)
     except TreeMismatch as mismatch:
         raise HostError(
-            text(
+            message(
                 f"{name}: the host function returned another structure than its abstract eval says.",
                 got=mismatch.got_where,
                 expected=mismatch.expected,
@@ -147,7 +147,7 @@ def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results
 def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: str) -> np.ndarray:
     if isinstance(leaf, jax.Array):
         raise HostError(
-            text(
+            message(
                 f"{name}: the host function returned a jax.Array as {label}.",
                 got=f"jax.Array {short(leaf)}",
                 expected=f"NumPy array {short(aval)}",
@@ -162,7 +162,7 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array
     raise HostError(
-        text(
+        message(
             f"{name}: the host function returned {label} in another type than its abstract eval says.",
             got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),

@@ -15,7 +15,7 @@ import numpy as np
 from jaxprim import _host, _jax, _trees, _use, derive, forms
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
-from jaxprim._errors import BadCall, JaxprimError, named, shorten, text
+from jaxprim._errors import BadCall, JaxprimError, message, named, shorten
 from jaxprim._explain import explain
 from jaxprim._install import install, reinstall
 from jaxprim._rules import Rule, RuleSet, make_room
@@ -45,7 +45,7 @@ class Primitive:
 
     Args:
         name: what jaxprs, profiles and messages call it.
-        batching: how a batch is evaluated: ``"vmap"``, ``"sequential"``, ``"expand"``, ``"broadcast"`` or
+        batching: how a batch is evaluated: ``"vmap"``, ``"sequential"``, ``"expand_dims"``, ``"broadcast_all"`` or
             ``"elementwise"``. By default ``"vmap"`` for an impl, ``"sequential"`` for a host function.
 
     Raises:
@@ -71,14 +71,14 @@ class Primitive:
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] users may err
             raise _no_name(name, _place(frame))
         self.name = name
-        self.rules = RuleSet(name, _place(frame))
-        self.rules.apply = self._apply
+        self._rules = RuleSet(name, _place(frame))
+        self._rules.apply = self._apply
         if batching is not None:
             self._set_word(batching)
-        install(self.rules)
-        self._compiled = self.rules.compiled
+        install(self._rules)
+        self._compiled = self._rules.compiled
         self._examples: Callable[[], Iterable[Any]] | None = None
-        self._module = _remember(self.rules, frame)
+        self._module = _remember(self._rules, frame)
         self.__name__ = self.__qualname__ = name
 
     # ----------------------------------------------------------------------------------------------------- applying
@@ -143,12 +143,16 @@ class Primitive:
             >>> float(one(0.0)), float(one.use("impl")(0.0))
             (1.0, 100.0)
         """
-        if implementation != "kernel" and implementation in _use.IMPLEMENTATIONS and not self.rules.has(implementation):
+        if (
+            implementation != "kernel"
+            and implementation in _use.IMPLEMENTATIONS
+            and not self._rules.has(implementation)
+        ):
             raise BadCall(
-                text(
+                message(
                     f"{self.name}: it has no {implementation} that could be used.",
                     got=f"use('{implementation}')",
-                    expected=f"one of {', '.join(name for name in self.rules.given if name in ('impl', 'host'))}, kernel",
+                    expected=f"one of {', '.join(name for name in self._rules.given if name in ('impl', 'host'))}, kernel",
                     write=f"@{self.name}.def_{implementation}",
                 )
             )
@@ -161,7 +165,7 @@ class Primitive:
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not _jax.trace_state_clean():
-            operands, params = self.rules.signature.bind(self.name, args, kwargs)
+            operands, params = self._rules.signature.bind(self.name, args, kwargs)
             if not kwargs and not params and len(operands) == len(args):
                 self._compiled[len(args)] = self._eager(params)
             return self._apply(operands, params)
@@ -172,7 +176,7 @@ class Primitive:
             compiled = None
         if compiled is not None:
             return compiled(*args)
-        operands, params = self.rules.signature.bind(self.name, args, kwargs)
+        operands, params = self._rules.signature.bind(self.name, args, kwargs)
         compiled = self._eager(params)
         if len(operands) == len(args):
             make_room(self._compiled, MOST_COMPILED)
@@ -181,9 +185,9 @@ class Primitive:
 
     def _eager(self, params: Mapping[str, Any]) -> Callable[..., Any]:
         """The cached compiled callable of eager calls with these params."""
-        key = ("eager", self.rules.signature.key(self.name, params))
+        key = ("eager", self._rules.signature.key(self.name, params))
         if key not in self._compiled:
-            self.rules.used = True
+            self._rules.used = True
             apply = lambda *operands: self._apply(operands, params, EagerCall)
             apply.__name__ = apply.__qualname__ = self.name
             compiled = jax.jit(apply)
@@ -193,7 +197,9 @@ class Primitive:
 
     def _runs_on_host(self) -> bool:
         return (
-            self.rules.has("host") and not self.rules.has("impl") and jax.default_backend() not in self.rules.kernels()
+            self._rules.has("host")
+            and not self._rules.has("impl")
+            and jax.default_backend() not in self._rules.kernels()
         )
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
@@ -203,9 +209,9 @@ class Primitive:
             leaves, tree = jax.tree.flatten(operands)
             if jax.config.jax_debug_nans or jax.config.jax_disable_jit or any(map(_needs_jax, leaves)):
                 return compiled(*operands)
-            call = call_of(self.rules, params, tree)
+            call = call_of(self._rules, params, tree)
             results = implementation.results(call, _avals(call, leaves))
-            host = _host.callback(call, self.rules.given["host"], results)
+            host = _host.callback(call, self._rules.given["host"], results)
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
             # Copied: the function may keep and write the memory that it returned.
             return _trees.unflatten(results.tree, jax.device_put([np.array(out) for out in outs]))
@@ -214,29 +220,29 @@ class Primitive:
 
     def _apply(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
         """Bind the JAX primitive to operands."""
-        self.rules.used = True
+        self._rules.used = True
         leaves, tree = jax.tree.flatten(tuple(operands))
-        call = call_of(self.rules, params, tree, cls)
+        call = call_of(self._rules, params, tree, cls)
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
-        outs = self.rules.primitive.bind(*leaves, call=call)
+        outs = self._rules.primitive.bind(*leaves, call=call)
         tree = call.result_tree  # known by now
         if tree is None:  # not the same for all operand types
             tree = implementation.results(call, _avals(call, leaves)).tree
         return outs[0] if tree == _trees.LEAF else _trees.unflatten(tree, outs)
 
     def _refuse_non_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        operands, params = self.rules.signature.bind(self.name, args, kwargs)
+        operands, params = self._rules.signature.bind(self.name, args, kwargs)
         leaves, tree = jax.tree.flatten(operands)
         try:
-            _avals(call_of(self.rules, params, tree), leaves)
+            _avals(call_of(self._rules, params, tree), leaves)
         except BadCall as error:
             raise error from None
 
     @property
     def primitive(self) -> Any:
         """The JAX primitive that jaxprs show."""
-        return self.rules.primitive
+        return self._rules.primitive
 
     # ----------------------------------------------------------------------------------------------- implementations
     def def_impl(self, fn: F) -> F:
@@ -257,7 +263,7 @@ class Primitive:
             >>> float(norm(jnp.array([3.0, 4.0])))
             5.0
         """
-        self.rules.give(Rule("impl", fn, fn))
+        self._rules.give(Rule("impl", fn, fn))
         return fn
 
     def def_host(self, fn: F) -> F:
@@ -282,7 +288,7 @@ class Primitive:
             >>> float(median(jnp.array([3.0, 1.0, 2.0])))
             2.0
         """
-        self.rules.give(Rule("host", fn, fn))
+        self._rules.give(Rule("host", fn, fn))
         return fn
 
     @overload
@@ -316,8 +322,8 @@ class Primitive:
         if fn is None:
             return lambda fn: self.def_kernel(fn, platform=platform)
         self._check_platform("def_kernel", platform)
-        self.rules.give(Rule(f"kernel[{platform}]", fn, fn))
-        reinstall(self.rules)
+        self._rules.give(Rule(f"kernel[{platform}]", fn, fn))
+        reinstall(self._rules)
         return fn
 
     @overload
@@ -349,8 +355,8 @@ class Primitive:
             return lambda rule: self.def_lowering(rule, platform)
         if platform is not None:
             self._check_platform("def_lowering", platform)
-        self.rules.give(Rule(f"lowering[{platform or ''}]", rule, rule))
-        reinstall(self.rules)
+        self._rules.give(Rule(f"lowering[{platform or ''}]", rule, rule))
+        reinstall(self._rules)
         return rule
 
     def def_abstract_eval(self, fn: F) -> F:
@@ -375,7 +381,7 @@ class Primitive:
             >>> [float(y) for y in pair(jnp.array([3.0, 1.0, 2.0]))]
             [1.0, 3.0]
         """
-        self.rules.give(Rule("abstract_eval", fn, fn))
+        self._rules.give(Rule("abstract_eval", fn, fn))
         return fn
 
     # --------------------------------------------------------------------------------------------------- derivatives
@@ -408,7 +414,9 @@ class Primitive:
         """
         self._refuse_both("def_jvp", rule, per_operand)
         given = per_operand if rule is None else None
-        self.rules.give(forms.jvp_rule(self.rules, rule) if given is None else forms.jvp_per_operand(self.rules, given))
+        self._rules.give(
+            forms.jvp_rule(self._rules, rule) if given is None else forms.jvp_per_operand(self._rules, given)
+        )
         return rule
 
     @overload
@@ -456,11 +464,11 @@ class Primitive:
         if rule is None and not per_operand:
             return lambda rule: self.def_vjp(rule, surrogate=surrogate)
         if rule is None:
-            self.rules.give(forms.vjp_per_operand(self.rules, per_operand))
+            self._rules.give(forms.vjp_per_operand(self._rules, per_operand))
         elif bwd is not None:
-            self.rules.give(forms.vjp_pair_rule(self.rules, rule, bwd, surrogate))
+            self._rules.give(forms.vjp_pair_rule(self._rules, rule, bwd, surrogate))
         else:
-            self.rules.give(forms.vjp_rule(self.rules, rule, surrogate))
+            self._rules.give(forms.vjp_rule(self._rules, rule, surrogate))
         return rule
 
     def def_partials(self, fn: F) -> F:
@@ -483,8 +491,8 @@ class Primitive:
             >>> round(float(jax.grad(hypot)(3.0, 4.0)), 6)
             0.6
         """
-        for rule in forms.partials_rules(self.rules, fn):
-            self.rules.give(rule)
+        for rule in forms.partials_rules(self._rules, fn):
+            self._rules.give(rule)
         return fn
 
     @overload
@@ -516,8 +524,8 @@ class Primitive:
         """
         if rule is None:
             return lambda rule: self.def_transpose(rule, linear=linear)
-        self.rules.linear = (linear,) if isinstance(linear, str) else tuple(linear)
-        self.rules.give(Rule("transpose", rule, rule))
+        self._rules.linear = (linear,) if isinstance(linear, str) else tuple(linear)
+        self._rules.give(Rule("transpose", rule, rule))
         return rule
 
     # ------------------------------------------------------------------------------------------------------ batching
@@ -549,23 +557,23 @@ class Primitive:
         if isinstance(rule, str):
             self._set_word(rule)
         else:
-            self.rules.give(Rule("batching", rule, rule))
+            self._rules.give(Rule("batching", rule, rule))
         return rule
 
     def _set_word(self, word: str) -> None:
         if word not in batching.WORDS:
             raise BadCall(
-                text(
+                message(
                     f"{self.name}: unknown batching word '{word}'.",
                     got=f"batching='{word}'",
                     expected=" | ".join(repr(known) for known in batching.WORDS),
-                    made=self.rules.made,
+                    defined=self._rules.made,
                     write=f"Primitive('{self.name}', batching='sequential')",
                 )
             )
-        self.rules.batching_word = word
-        self.rules.given.pop("batching", None)
-        self.rules.changed()
+        self._rules.batching_word = word
+        self._rules.given.pop("batching", None)
+        self._rules.changed()
 
     # ------------------------------------------------------------------------------------------- looking and checking
     def def_examples(self, fn: F) -> F:
@@ -616,7 +624,7 @@ class Primitive:
             0.5
         """
         for wanted, source in choices.items():
-            derive.set_choice(self.rules, wanted, source)
+            derive.set_choice(self._rules, wanted, source)
 
     def explain(self) -> str:
         """Which rule is given (where), derived (from what), or missing (why, and what to write).
@@ -632,11 +640,11 @@ class Primitive:
               transpose      derived  from impl: linear_transpose of the impl, where it is linear
               batching       derived  from impl: vmap of the impl, rules kept
         """
-        return explain(self.name, derive.report(self.rules))
+        return explain(self.name, derive.report(self._rules))
 
     def operand_names(self, *operands: Any) -> tuple[str, ...]:
         """The names of the operands in a call."""
-        return self.rules.signature.names(len(operands))
+        return self._rules.signature.names(len(operands))
 
     def check(self, /, *operands: Any, **params: Any) -> Any:
         """Check the primitive at these operands, or at its examples.
@@ -665,10 +673,10 @@ class Primitive:
     def _refuse_both(self, method: str, rule: Any, per_operand: Mapping[str, Any]) -> None:
         if rule is not None and per_operand:
             raise BadCall(
-                text(
+                message(
                     f"{self.name}: {method} takes one rule, or one rule per operand, not both.",
                     got=f"a rule and {', '.join(per_operand)}=",
-                    made=self.rules.made,
+                    defined=self._rules.made,
                     write=f"{self.name}.{method}(rule)",
                 )
             )
@@ -676,11 +684,11 @@ class Primitive:
     def _check_platform(self, method: str, platform: str) -> None:
         if platform not in PLATFORMS:
             raise BadCall(
-                text(
+                message(
                     f"{self.name}: {method} got an unknown platform.",
                     got=f"platform={platform!r}",
                     expected=" | ".join(map(repr, PLATFORMS)),
-                    made=self.rules.made,
+                    defined=self._rules.made,
                     write=f"@{self.name}.{method}(platform='cuda')",
                 )
             )
@@ -698,11 +706,11 @@ class Primitive:
             if value is self:
                 return _find, (self._module, attribute)
         raise pickle.PicklingError(
-            text(
+            message(
                 f"{self.name}: it cannot be pickled, as it is no attribute of the module it was made in.",
                 got=f"module '{self._module}'",
                 why="a Primitive pickles by module and name",
-                made=self.rules.made,
+                defined=self._rules.made,
                 write=f"{self.name} = Primitive('{self.name}')  # at the top level of the module",
             )
         )
@@ -748,11 +756,11 @@ def _place(frame: FrameType) -> str:
 def _no_name(name: Any, made: str) -> BadCall:
     is_function = callable(name)
     return BadCall(
-        text(
+        message(
             "Primitive takes a name.",
             got=named(name) if is_function else _trees.describe(name),
             expected="a string",
-            made=made,
+            defined=made,
             write="@primitive  # on the function, which becomes the impl" if is_function else "Primitive('name')",
         )
     )

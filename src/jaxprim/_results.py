@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxprim import _jax, _trees
 from jaxprim._avals import from_author, is_aval, same_type, short, short_value
-from jaxprim._errors import JaxprimError, RuleWrong, text
+from jaxprim._errors import JaxprimError, RuleWrong, message
 from jaxprim._trees import TreeMismatch
 from jaxprim._zeros import Zero
 
@@ -42,7 +42,7 @@ class Results:
 
 
 def wrong(primitive: str, what: str, **facts: Any) -> RuleWrong:
-    return RuleWrong(text(f"{primitive}: {what}", **facts))
+    return RuleWrong(message(f"{primitive}: {what}", **facts))
 
 
 # ------------------------------------------------------------------------------------------------------ result types

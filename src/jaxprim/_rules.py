@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, source_of, text
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message, source_of
 from jaxprim._signature import Signature
 from jaxprim._trees import describe
 
@@ -40,7 +40,7 @@ class Rule:
 
 
 class Records:
-    """Which rule was used, how often: what `jaxprim.trace` shows."""
+    """Which rule was used, how often: what `jaxprim.record_rules` shows."""
 
     def __init__(self) -> None:
         self.active: list[Callable[[str, str, str], None]] = []
@@ -156,11 +156,11 @@ class RuleSet:
     def _signature_source(self) -> AuthorFn:
         if self.implementation_author is None:
             raise RuleMissing(
-                text(
+                message(
                     f"{self.name}: it has no implementation.",
                     got=self.listed,
                     expected="one of def_impl, def_host, def_kernel, or def_abstract_eval with def_lowering",
-                    made=self.made,
+                    defined=self.made,
                     write=f"@{self.name}.def_impl",
                 )
             )
@@ -182,11 +182,11 @@ class RuleSet:
     def _no_function(self, rule: Rule) -> BadCall:
         method = rule.name.partition("[")[0]
         return BadCall(
-            text(
+            message(
                 f"{self.name}: def_{method} takes a function.",
                 got=describe(rule.author),
                 expected="a function, or nothing where it is used as a decorator",
-                made=self.made,
+                defined=self.made,
                 write=f"@{self.name}.def_{method}",
             )
         )
@@ -203,6 +203,11 @@ class RuleSet:
 
     def record_linear(self, linear_map: Any) -> None:
         self.record("jvp" if linear_map.role == "pushforward" else "vjp")
+
+
+def rules_of(primitive: Any) -> RuleSet:
+    """The rule set of a `Primitive`, which keeps it to itself: users go through its methods."""
+    return primitive._rules
 
 
 # -------------------------------------------------------------------------------------------------- calling a rule
@@ -246,7 +251,7 @@ def _wrong_signature(rules: RuleSet, kind: str, author: AuthorFn, count: int, pa
     wanted = ", ".join([*positional, *(["*"] if params else []), *params])
     name = getattr(author, "__name__", "_")
     return RuleWrong(
-        text(
+        message(
             f"{rules.name}: the {kind} does not take what it is called with.",
             got=f"{name}{inspect.signature(author)}",
             expected=f"({wanted})",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, text
+from jaxprim._errors import BadCall, message
 from jaxprim._trees import describe
 
 _EMPTY = inspect.Parameter.empty
@@ -73,7 +73,7 @@ class Signature:
         names = tuple(self.operands)
         if len(args) > len(names) and self.variadic is None:
             raise BadCall(
-                text(
+                message(
                     f"{primitive}: too many operands.",
                     got=f"{len(args)} positional arguments",
                     expected=f"{len(names)}: {', '.join(names)}" if names else "none",
@@ -91,7 +91,7 @@ class Signature:
         for name, value in params.items():
             if value is _EMPTY:
                 raise BadCall(
-                    text(
+                    message(
                         f"{primitive}: the static param '{name}' is missing.",
                         got=f"static params {', '.join(sorted(set(kwargs) & set(self.params))) or 'none'}",
                         expected=f"static params {', '.join(self.params)}",
@@ -108,7 +108,7 @@ class Signature:
         value = kwargs.pop(name, self.operands[name])
         if value is _EMPTY:
             raise BadCall(
-                text(
+                message(
                     f"{primitive}: the operand '{name}' is missing.",
                     got=f"operands {', '.join([*tuple(self.operands)[:count], *kwargs]) or 'none'}",
                     expected=f"operands {', '.join(self.operands)}",
@@ -122,7 +122,7 @@ class Signature:
         for name in given:
             if name in kwargs:
                 raise BadCall(
-                    text(
+                    message(
                         f"{primitive}: the operand '{name}' is given twice, by position and by name.",
                         got=f"{len(given)} positional arguments ({', '.join(given)}) and {name}=",
                         expected="each operand once",
@@ -135,7 +135,7 @@ class Signature:
         known = [*self.operands, *self.params]
         close = difflib.get_close_matches(name, known, 1)
         raise BadCall(
-            text(
+            message(
                 f"{primitive}: unknown keyword '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""),
                 got=f"{name}=...",
                 expected=f"operands {', '.join(self.operands) or 'none'}; static params "
@@ -165,7 +165,7 @@ class Signature:
         traced = [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, _jax.Tracer)]
         if traced:
             raise BadCall(
-                text(
+                message(
                     f"{primitive}: the static param '{name}' is a traced value.",
                     got=f"{name}: {describe(traced[0] if traced[0] is value else value)} (traced)",
                     expected="a Python value that is known while tracing",
@@ -180,7 +180,7 @@ class Signature:
             hash(value)
         except TypeError:
             raise BadCall(
-                text(
+                message(
                     f"{primitive}: the static param '{name}' is not hashable.",
                     got=f"{name}: {describe(value)}",
                     expected="a hashable value, such as a number, string or tuple",

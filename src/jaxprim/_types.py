@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ._errors import BadCall, an, text
+from jaxprim._errors import BadCall, an, message
 
 Status = Literal["given", "derived", "missing"]
 
@@ -54,7 +54,7 @@ class Example:
         for what, value, kind in given:
             if not isinstance(value, kind):
                 raise BadCall(
-                    text(
+                    message(
                         f"Example: the {what} are no {kind.__name__.lower()}.",
                         got=an(type(value).__name__),
                         expected="the operands in a tuple, then the static params in a dict",

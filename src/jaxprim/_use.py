@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxprim._errors import BadCall, text
+from jaxprim._errors import BadCall, message
 
 if TYPE_CHECKING:
     from jaxprim._rules import RuleSet
@@ -57,7 +57,7 @@ def use(implementation: str, *primitives: Any) -> Generator[None]:
     """
     if implementation not in IMPLEMENTATIONS:
         raise BadCall(
-            text(
+            message(
                 "use got an unknown implementation.",
                 got=repr(implementation),
                 expected=" | ".join(map(repr, IMPLEMENTATIONS)),

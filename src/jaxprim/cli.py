@@ -29,6 +29,7 @@ from jaxprim import _jax, _terminal
 from jaxprim._check_run import BAD, NOT_IMPORTED, OK, UNCHECKED, CheckRun
 from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
 from jaxprim.checking import Report, expected, find, options, parallel
 from jaxprim.checking.questions import QUESTIONS, Question
 from jaxprim.checking.subject import Subject
@@ -74,7 +75,7 @@ def explain(target: str) -> None:
     with _captured() as output:
         found = _find(target)
     for primitive in found:
-        console.print(_terminal.rules(primitive.name, rules_report(primitive.rules)))
+        console.print(_terminal.rules(primitive.name, rules_report(rules_of(primitive))))
     _say_hidden(console, output)
 
 

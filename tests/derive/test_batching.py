@@ -11,7 +11,7 @@ import pytest
 
 from jaxprim import Primitive
 
-WORDS = ["vmap", "sequential", "expand", "broadcast", "elementwise"]
+WORDS = ["vmap", "sequential", "expand_dims", "broadcast_all", "elementwise"]
 A, B = jnp.arange(24.0).reshape(2, 3, 4) + 1, jnp.arange(24.0).reshape(2, 3, 4) ** 2 + 2
 
 

@@ -64,7 +64,7 @@ def test_derivatives_of_any_order(example, n):
 
 def test_a_batch_is_one_call_of_the_host_function(example):
     x = np.stack([signal(5), 2 * signal(5), signal(5) - 1])
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         out = jax.block_until_ready(jax.vmap(functools.partial(example.half_spectrum, n=5))(x))
     close(out, np.fft.rfft(x))
     assert [count for (_, rule, _), count in record.counts.items() if rule == "host"] == [1]
@@ -84,7 +84,7 @@ def test_a_wrong_length_is_refused(example):
 
 def test_the_adjoint_is_not_the_transpose(example):
     """The mistake that the example warns of: it is caught."""
-    wrong = jaxprim.Primitive("wrong", batching="expand")
+    wrong = jaxprim.Primitive("wrong", batching="expand_dims")
 
     @wrong.def_host
     def _(x):

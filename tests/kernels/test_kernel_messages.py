@@ -51,7 +51,7 @@ def said(run: Callable[[], Any]) -> str:
     """rms_norm: operand 'x' has another dtype than the signature says.
   got:      int32[4,3]
   expected: f32[n, d]
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    x.astype('float32')  # or i32 in the signature"""
 )
 def another_dtype():
@@ -62,7 +62,7 @@ def another_dtype():
     """f: operand 'x' has a dtype that the type variable T does not stand for.
   got:      float16[3]
   expected: another one: of f16 a C function gets the bits, as uint16_t
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    x.astype('float32')  # or f16 in the signature of such a function"""
 )
 def half_precision_for_a_template():
@@ -74,7 +74,7 @@ def half_precision_for_a_template():
   got:      float32[3]
   expected: f64[n]
   why:      JAX has no 64-bit types unless they are switched on
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    jax.config.update("jax_enable_x64", True)"""
 )
 def a_dtype_that_must_be_switched_on():
@@ -85,7 +85,7 @@ def a_dtype_that_must_be_switched_on():
     """rms_norm: operand 'x' has the wrong rank.
   got:      float32[1,4,3], rank 3
   expected: f32[n, d], 2 axes
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    jax.vmap(rms_norm)  # or f32[..., n, d] in the signature: batch axes before its own"""
 )
 def a_rank_that_is_too_high():
@@ -96,7 +96,7 @@ def a_rank_that_is_too_high():
     """rms_norm: operand 'x' has the wrong rank.
   got:      float32[3], rank 1
   expected: f32[n, d], 2 axes
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def a_rank_that_is_too_low():
     rms_norm(W, W)
@@ -106,7 +106,7 @@ def a_rank_that_is_too_low():
     """rms_norm: operand 'w' has a size that does not fit the signature.
   got:      float32[2]
   expected: f32[d] with d = 3, as operand 'x' says
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def a_size():
     rms_norm(X, W[:2])
@@ -116,7 +116,7 @@ def a_size():
     """f: operand 'x' has a size that does not fit the signature.
   got:      float32[3]
   expected: f32[4]
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def a_size_that_is_a_number():
     kernels.cpp("", "f(x: f32[4]) -> f32[4]")(W)
@@ -126,7 +126,7 @@ def a_size_that_is_a_number():
     """add: the batch axes of its operands do not fit each other.
   got:      x: [4, 3], y: [2]
   expected: axes of the same size, or of size 1, counted from the last
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def batch_axes():
     add(X, W[:2])
@@ -136,7 +136,7 @@ def batch_axes():
     """rms_norm: operand 'w' is no array.
   got:      a str
   expected: an array or a number
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def no_array():
     rms_norm(X, "w")
@@ -146,7 +146,7 @@ def no_array():
     """rms_norm: wrong number of operands.
   got:      1
   expected: 2: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def too_few_operands():
     rms_norm(X)
@@ -156,7 +156,7 @@ def too_few_operands():
     """f: the result 'out' would have a negative size.
   got:      f32[n - 4] = f32[-1]
   expected: sizes of 0 or more
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def a_negative_size():
     kernels.cpp("", "f(x: f32[n]) -> f32[n - 4]")(W)
@@ -166,7 +166,7 @@ def a_negative_size():
     """f: operand 'x' has a dtype that kernels don't know.
   got:      float8_e4m3fn[3]
   expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def an_unknown_dtype():
     kernels.cpp("", "f(x: T[n]) -> T[n]")(W.astype(jnp.float8_e4m3fn))
@@ -177,7 +177,7 @@ def an_unknown_dtype():
     """rms_norm: the attribute 'eps' has a value that does not fit.
   got:      'small'
   expected: eps: f32 = 1e-06
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def an_attribute_of_another_type():
     rms_norm(X, W, eps="small")
@@ -188,7 +188,7 @@ def an_attribute_of_another_type():
   got:      float32[] (traced)
   expected: a number that is known while tracing, for eps: f32 = 1e-06
   why:      attributes are part of the compiled program; a traced value must be an operand
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    (..., eps: f32) -> ...  # before the `;`, so that it is an operand"""
 )
 def a_traced_attribute():
@@ -199,7 +199,7 @@ def a_traced_attribute():
     """rms_norm: unknown attribute 'epsilon'.
   got:      epsilon=...
   expected: attributes eps: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def an_unknown_attribute():
     rms_norm(X, W, epsilon=1.0)
@@ -208,7 +208,7 @@ def an_unknown_attribute():
 @case(
     """f: the attribute 'eps' is missing.
   expected: eps: f32
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    eps=..."""
 )
 def a_missing_attribute():
@@ -219,7 +219,7 @@ def a_missing_attribute():
     """rms_norm: operand 'w' is given by keyword.
   got:      w=...
   expected: operands by position, attributes by keyword: rms_norm(x: f32[n, d], w: f32[d]; eps: f32 = 1e-06) -> f32[n, d]
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    rms_norm(x, w)"""
 )
 def an_operand_by_keyword():
@@ -230,7 +230,7 @@ def an_operand_by_keyword():
     """rms_norm: operand 'x' is a PRNG key.
   got:      key<fry>[]
   expected: f32[n, d]
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    jax.random.key_data(x)  # u32[..., 2] in the signature"""
 )
 def a_key():
@@ -242,7 +242,7 @@ def a_key():
     """a kernel got threads that it can't have.
   got:      threads=0
   expected: an integer of 1 or more, or None for as many as XLA has
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    threads=None"""
 )
 def no_threads():
@@ -253,7 +253,7 @@ def no_threads():
     """a kernel got flags that it can't have.
   got:      flags='-O2'
   expected: a sequence of words
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    flags=('-O2',)"""
 )
 def one_flag():
@@ -264,7 +264,7 @@ def one_flag():
     """a kernel got order that it can't have.
   got:      order='K'
   expected: 'C' | 'F'
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    order='C'"""
 )
 def an_unknown_order():
@@ -275,7 +275,7 @@ def an_unknown_order():
     """f: its type variables must be given.
   got:      none
   expected: T, each one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool: f(x: T[n]) -> T[n]
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    f.build(T='f32')"""
 )
 def a_type_variable_that_is_not_given():
@@ -287,7 +287,7 @@ def a_type_variable_that_is_not_given():
     """this signature can't be read: 'f(x: f32[n])'
   got:      f(x: f32[n])
   expected: (operands; attributes) -> results
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
 )
 def a_signature_without_an_arrow():
@@ -298,7 +298,7 @@ def a_signature_without_an_arrow():
     """this signature can't be read: 'f(x: float[n]) -> float[n]'
   got:      float
   expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool, or a capital letter for any of them
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
 )
 def a_signature_with_an_unknown_type():
@@ -309,7 +309,7 @@ def a_signature_with_an_unknown_type():
     """this signature can't be read: 'f(x: f32[n]) -> f32[m]'
   got:      m
   expected: an integer, a size of an operand or an integer attribute, or + - * // of them; known here: n
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    "(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example"""
 )
 def a_signature_with_an_unknown_size():
@@ -321,7 +321,7 @@ def a_signature_with_an_unknown_size():
   got:      &m
   expected: one of x, out, n; with & a pointer to a number; a constant; result=operand of the same type; &status; scratch f64[n]
   why:      the signature is f(x: f32[n]) -> f32[n]
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def arguments_that_are_unknown():
     kernels.cpp("", "f(x: f32[n]) -> f32[n]", arguments="x, &m, out")
@@ -331,7 +331,7 @@ def arguments_that_are_unknown():
     """which function of the source is the kernel?
   got:      extern "C" functions a, b
   expected: its name before the signature
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    "a(x: f32[n]) -> f32[n]\""""
 )
 def which_function():
@@ -342,7 +342,7 @@ def which_function():
     """which function of the source is the kernel?
   got:      no extern "C" function
   expected: its name before the signature
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    "my_function(x: f32[n]) -> f32[n]\""""
 )
 def which_function_of_none():
@@ -353,7 +353,7 @@ def which_function_of_none():
     """a CUDA kernel cannot pass 'a' by value: it lies in the device's memory.
   got:      a: f32
   expected: a pointer, a: f32[], or an attribute, after the `;`
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def a_number_by_value_on_a_gpu():
     kernels.cuda("", "f(x: f32[n], a: f32) -> f32[n]")
@@ -364,7 +364,7 @@ def a_number_by_value_on_a_gpu():
     """c_function got something that is no C function.
   got:      a builtins.str
   expected: a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a numba cfunc, or an address that is not 0
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def no_c_function():
     kernels.c_function("cos", "(f64) -> f64")
@@ -374,7 +374,7 @@ def no_c_function():
     """jv: the function takes other arguments than the signature says.
   got:      (double)
   expected: double (double, double, int __pyx_skip_dispatch)
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments"""
 )
 def another_prototype():
@@ -385,7 +385,7 @@ def another_prototype():
     """hypotf: the function takes other arguments than the signature says.
   got:      (float)
   expected: float (float, float)
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments"""
 )
 def another_prototype_of_ctypes():
@@ -399,7 +399,7 @@ def another_prototype_of_ctypes():
   got:      float
   expected: double (double, int __pyx_skip_dispatch)
   why:      a result by value is converted by nobody
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
 )
 def another_returned_type():
     pointers.check_returned("j0", "double (double, int __pyx_skip_dispatch)", "float")
@@ -420,7 +420,7 @@ def a_file_that_is_not_there():
     """rms_norm: a kernel has no derivative of its own.
   got:      a kernel under differentiation
   expected: a Primitive with a JVP or VJP rule, whose implementation the kernel is
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    p = Primitive('rms_norm'); p.def_impl(rms_norm); @p.def_vjp"""
 )
 def a_derivative():
@@ -431,7 +431,7 @@ def a_derivative():
     """f: a kernel has no transpose of its own.
   got:      a kernel under transposition
   expected: a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    @p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel 'f' implements"""
 )
 def a_transpose():
@@ -443,7 +443,7 @@ def a_transpose():
     """rms_norm: not registered for cuda; registered: cpu.
   got:      a program for cuda
   expected: a program for cpu, which this kernel is for
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    p.def_kernel(rms_norm, platform='cpu')  # beside an impl for other platforms"""
 )
 def another_platform():
@@ -666,7 +666,7 @@ def test_numba_gets_no_function():
   got:      a numpy.ufunc
   expected: a Python function, or one that numba.njit compiled
   why:      ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to each element by kernels.numba itself
-  made:     test_kernel_messages.py:N
+  defined:  test_kernel_messages.py:N
   write:    kernels.numba(lambda x: np.sin(x))"""
     )
 
@@ -678,7 +678,7 @@ def test_numba_takes_another_number_of_arguments():
         == """four: the function's arguments do not fit the signature.
   got:      4 arguments
   expected: 1, if it returns its results, or 2, if it writes them: (x: T[n]) -> T[n]
-  made:     test_kernel_messages.py:N"""
+  defined:  test_kernel_messages.py:N"""
     )
 
 

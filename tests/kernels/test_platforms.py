@@ -179,7 +179,7 @@ mlir.register_lowering(triton_call_p, mlir.lower_fun(lambda x, y: x + y, multipl
 
 def test_a_call_like_that_of_triton():
     """A stand-in for ``jax_triton.triton_call``: a JAX primitive without rules for batches and derivatives."""
-    add = Primitive("add", batching="broadcast")
+    add = Primitive("add", batching="broadcast_all")
     add.def_kernel(lambda x, y: triton_call_p.bind(x, y), platform="cpu")
     add.def_impl(lambda x, y: x + y)
     add.def_jvp(lambda primals, tangents: (add(*primals), tangents[0] + tangents[1]))
@@ -206,7 +206,7 @@ def test_triton():
         inside = at < n
         tl.store(out_ptr + at, tl.load(x_ptr + at, mask=inside) + tl.load(y_ptr + at, mask=inside), mask=inside)
 
-    add = Primitive("add", batching="broadcast")
+    add = Primitive("add", batching="broadcast_all")
     add.def_impl(lambda x, y: x + y)
 
     @add.def_kernel(platform="cuda")

@@ -299,7 +299,7 @@ def elementwise_over_axes_that_do_not_broadcast():
     total: batching='vmap' needs an implementation that JAX can trace.
       got:      the rules host, abstract_eval
       expected: an impl, or a kernel and no host function; or another word
-      why:      'sequential' is one call per element, 'expand' one call with the batch axes in front of the operands
+      why:      'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands
       rule:     host at FILE:LINE
       write:    total = Primitive('total', batching='sequential')
     """,
@@ -325,7 +325,7 @@ def vmap_of_a_host_function():
     double: batching='vmap' needs an implementation that JAX can trace.
       got:      the rules abstract_eval, lowering
       expected: an impl, or a kernel and no host function; or another word
-      why:      'sequential' is one call per element, 'expand' one call with the batch axes in front of the operands
+      why:      'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands
       rule:     types at FILE:LINE
       write:    double = Primitive('double', batching='sequential')
     """,

@@ -28,8 +28,8 @@ def double_of(name="double"):
     """
     double: unknown batching word 'loop'.
       got:      batching='loop'
-      expected: 'vmap' | 'sequential' | 'expand' | 'broadcast' | 'elementwise'
-      made:     FILE:LINE
+      expected: 'vmap' | 'sequential' | 'expand_dims' | 'broadcast_all' | 'elementwise'
+      defined:  FILE:LINE
       write:    Primitive('double', batching='sequential')
     """,
 )
@@ -46,7 +46,7 @@ def unknown_batching_word():
     double: def_kernel got an unknown platform.
       got:      platform='gpu'
       expected: 'cpu' | 'cuda' | 'rocm' | 'tpu'
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    @double.def_kernel(platform='cuda')
     """,
 )
@@ -67,7 +67,7 @@ def unknown_platform():
     double: def_lowering got an unknown platform.
       got:      platform='nvidia'
       expected: 'cpu' | 'cuda' | 'rocm' | 'tpu'
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    @double.def_lowering(platform='cuda')
     """,
 )
@@ -88,7 +88,7 @@ def unknown_platform_of_a_lowering():
     double: derive(jvp='finite_differences') is not a derivation.
       got:      jvp from 'finite_differences'
       expected: jvp from one of transpose, vjp, impl
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    double.derive(jvp='transpose')
     """,
 )
@@ -105,7 +105,7 @@ def unknown_derivation():
     double: derive(hessian='impl') is not a derivation.
       got:      hessian from 'impl'
       expected: one of abstract_eval, batching, jvp, lowering, transpose, vjp
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    double.derive(jvp='impl')
     """,
 )
@@ -140,7 +140,7 @@ def derivation_from_what_is_not_given():
     """
     double: def_jvp takes one rule, or one rule per operand, not both.
       got:      a rule and x=
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    double.def_jvp(rule)
     """,
 )
@@ -207,7 +207,7 @@ def linear_in_an_unknown_operand():
     double: def_jvp takes a function.
       got:      a float
       expected: a function, or nothing where it is used as a decorator
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    @double.def_jvp
     """,
 )
@@ -228,7 +228,7 @@ def rule_that_is_no_function():
     double: it cannot be pickled, as it is no attribute of the module it was made in.
       got:      module 'messages.definitions'
       why:      a Primitive pickles by module and name
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    double = Primitive('double')  # at the top level of the module
     """,
 )
@@ -249,7 +249,7 @@ def pickling_a_local_primitive():
     Primitive takes a name.
       got:      double at FILE:LINE
       expected: a string
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    @primitive  # on the function, which becomes the impl
     """,
 )

@@ -31,7 +31,7 @@ def host_square(name):
     square: it has no implementation.
       got:      no rules
       expected: one of def_impl, def_host, def_kernel, or def_abstract_eval with def_lowering
-      made:     FILE:LINE
+      defined:  FILE:LINE
       write:    @square.def_impl
     """,
 )

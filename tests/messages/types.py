@@ -436,7 +436,7 @@ def kernel_of_other_params():
 @case(
     RuleWrong,
     """
-    total: with the batch axis in front of its operands, as batching='expand' asks, the implementation returned another type.
+    total: with the batch axis in front of its operands, as batching='expand_dims' asks, the implementation returned another type.
       got:      float32[]
       expected: float32[3]
       rule:     impl at FILE:LINE
@@ -444,8 +444,8 @@ def kernel_of_other_params():
     """,
 )
 def kernel_takes_no_batch():
-    """ "expand" leaves leading axes to the kernel, which sums them away."""
-    total = Primitive("total", batching="expand")
+    """ "expand_dims" leaves leading axes to the kernel, which sums them away."""
+    total = Primitive("total", batching="expand_dims")
 
     @total.def_impl
     def impl(x):

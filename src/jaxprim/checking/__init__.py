@@ -1,6 +1,6 @@
 """The checker: named questions to one operation, each answered with its evidence. *Checked*, not *proved*."""
 
-from .report import Evidence, Finding, Report
-from .run import check
+from jaxprim.checking.report import Evidence, Finding, Report
+from jaxprim.checking.run import check
 
 __all__ = ["Evidence", "Finding", "Report", "check"]

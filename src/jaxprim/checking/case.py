@@ -10,13 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from . import compare, draw, numeric, probes
-from .compare import Tolerance
-from .report import Evidence
-from .setting import Answer, Direction, Note, Setting
-from .subject import Subject, first_line
-from .values import Array, epsilon, peak, wide
-from .view import Point, Pulled, Pushed, Tangents, View
+from jaxprim.checking import compare, draw, numeric, probes
+from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import Answer, Direction, Note, Setting
+from jaxprim.checking.subject import Subject, first_line
+from jaxprim.checking.values import Array, epsilon, peak, wide
+from jaxprim.checking.view import Point, Pulled, Pushed, Tangents, View
 
 # No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
 COARSEST = 2.0**-7

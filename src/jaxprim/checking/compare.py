@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .values import Array
+from jaxprim.checking.values import Array
 
 # Roundings of the dtype that a right rule may be off by, beside what its inputs' own rounding does to it.
 ROUNDINGS = 32.0

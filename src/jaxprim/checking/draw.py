@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
+from jaxprim.checking import probes
+from jaxprim.checking.values import Array, is_key
 from jaxprim.kernels.dtypes import DTYPES
 from jaxprim.kernels.kernel import Kernel
 from jaxprim.kernels.signature import Signature
-
-from . import probes
-from .values import Array, is_key
 
 # What the sizes of a signature are taken to be: all different, so that mixing up two axes shows.
 SMALLEST = 2
@@ -50,8 +50,8 @@ def _of_kind(like: jax.ShapeDtypeStruct, rng: probes.Stream) -> Array:
 
 def declared(primitive: Primitive) -> tuple[Any, ...] | None:
     """The types of the operands that a kernel of the primitive declares, or None if no kernel declares them all."""
-    for platform in primitive.rules.kernels():
-        author = primitive.rules.given[f"kernel[{platform}]"].author
+    for platform in rules_of(primitive).kernels():
+        author = rules_of(primitive).given[f"kernel[{platform}]"].author
         if isinstance(author, Kernel):
             return _of_signature(author.signature)
     return None

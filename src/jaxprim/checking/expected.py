@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxprim._errors import JaxprimError, text
-
-from .findings import Finding
-from .report import Report, rows
+from jaxprim._errors import JaxprimError, message
+from jaxprim.checking.findings import Finding
+from jaxprim.checking.report import Report, rows
 
 TABLE = "[tool.jaxprim.expected-failures.NAME]"
 
@@ -56,7 +55,7 @@ def _require(path: Path, subject: str, question: str, reason: object, questions:
     if question in questions and isinstance(reason, str) and reason:
         return
     raise BadRecord(
-        text(
+        message(
             f"{path.name}: not an expected failure.",
             got=f"{subject}: {question + ' = ' if question else ''}{reason!r}",
             expected="the name of a question (`jaxprim questions` lists them), and the reason as text",

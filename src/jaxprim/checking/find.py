@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from jaxprim._errors import JaxprimError, text
+from jaxprim._errors import JaxprimError, message
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
 
 
 class NotFound(JaxprimError, LookupError):
@@ -36,7 +37,7 @@ def find(target: str) -> list[Primitive]:
         return [_named(module, found, name, where)]
     if not found:
         raise NotFound(
-            text(
+            message(
                 f"{where}: no primitive in it.",
                 got=f"a module with {len(vars(module))} attributes, none of them a Primitive",
                 expected="a Primitive at the top level of the module",
@@ -59,7 +60,7 @@ def load(where: str) -> ModuleType:
     path = Path(where)
     if path.suffix == ".py" or path.is_file():
         if not path.is_file():
-            raise NotFound(text(f"{where}: no such file.", expected="a Python file, or the name of a module"))
+            raise NotFound(message(f"{where}: no such file.", expected="a Python file, or the name of a module"))
         return _load_file(path.resolve())
     return _load_module(where)
 
@@ -72,7 +73,7 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise NotFound(
-                text(f"{name}: no such file or module.", expected="a Python file, or the name of a module")
+                message(f"{name}: no such file or module.", expected="a Python file, or the name of a module")
             ) from error
         raise _failed(name, error) from error
     except (Exception, SystemExit) as error:
@@ -99,7 +100,7 @@ def _load_file(path: Path) -> ModuleType:
 def _execute(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise NotFound(text(f"{path.name}: not a Python file.", expected="a file whose name ends in .py"))
+        raise NotFound(message(f"{path.name}: not a Python file.", expected="a file whose name ends in .py"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -141,13 +142,13 @@ def function(target: str, where: str) -> Callable[..., Any]:
     for part in name.split("."):
         value = getattr(value, part, None)
     if not callable(value):
-        raise NotFound(text(f"{module}: no function '{name}' in it.", got=type(value).__name__))
+        raise NotFound(message(f"{module}: no function '{name}' in it.", got=type(value).__name__))
     return value
 
 
 def imported(primitive: Primitive, path: Path) -> bool:
     """Whether a file has a primitive from another file, where it is an attribute too: that file is its home."""
-    home = Path(primitive.rules.made.rpartition(":")[0]).resolve()
+    home = Path(rules_of(primitive).made.rpartition(":")[0]).resolve()
     return home != path.resolve() and any(
         value is primitive
         for module in list(sys.modules.values())
@@ -167,11 +168,11 @@ def _named(module: ModuleType, found: list[Primitive], name: str, where: str) ->
             return primitive
     if callable(value):
         raise NotFound(
-            text(
+            message(
                 f"{where}: '{name}' is a function, not a Primitive.",
                 why="a function carries no examples, so the command line cannot check it",
                 write=f"jaxprim.check({name}, x, ...).raise_if_bad()",
             )
         )
     names = ", ".join(sorted({p.name for p in found})) or "none"
-    raise NotFound(text(f"{where}: no primitive '{name}' in it.", got=f"primitives {names}"))
+    raise NotFound(message(f"{where}: no primitive '{name}' in it.", got=f"primitives {names}"))

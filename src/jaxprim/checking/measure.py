@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from . import probes
-from .case import Case
-from .findings import Finding
-from .picture import Heat, Lines, Series
-from .setting import Direction
-from .values import Array, doubled, spacing, wide
-from .view import View
+from jaxprim.checking import probes
+from jaxprim.checking.case import Case
+from jaxprim.checking.findings import Finding
+from jaxprim.checking.picture import Heat, Lines, Series
+from jaxprim.checking.setting import Direction
+from jaxprim.checking.values import Array, doubled, spacing, wide
+from jaxprim.checking.view import View
 
 # Steps of differences and factors on operands: powers of two, so that scaling an operand rounds nothing.
 STEPS = tuple(2.0**-k for k in range(1, 31))

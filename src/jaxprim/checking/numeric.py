@@ -23,7 +23,7 @@ from math import comb
 
 import numpy as np
 
-from .values import Array, peak
+from jaxprim.checking.values import Array, peak
 
 RATIO = 4.0
 COLUMNS = 4

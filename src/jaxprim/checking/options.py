@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any, get_args
 
-from jaxprim._errors import BadCall, text
+from jaxprim._errors import BadCall, message
+from jaxprim._rules import rules_of
 from jaxprim._types import Example
-
-from .questions import QUESTIONS, Question, Speed
-from .subject import Subject
+from jaxprim.checking.questions import QUESTIONS, Question, Speed
+from jaxprim.checking.subject import Subject
 
 SEED = 0
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
@@ -27,11 +27,13 @@ def questions(
     """
     kept, left = _named(only), _named(skip)
     if speed not in SPEEDS:
-        raise BadCall(text("check: no such speed.", got=repr(speed), expected=" | ".join(map(repr, SPEEDS))))
+        raise BadCall(message("check: no such speed.", got=repr(speed), expected=" | ".join(map(repr, SPEEDS))))
     asked = SPEEDS[: SPEEDS.index(speed) + 1]
     chosen = tuple(q for q in QUESTIONS if (q.name in kept if kept else q.speed in asked) and q.name not in left)
     if not chosen:
-        raise BadCall(text("check: no question is left to ask.", got=f"only={only!r}, skip={skip!r}, speed={speed!r}"))
+        raise BadCall(
+            message("check: no question is left to ask.", got=f"only={only!r}, skip={skip!r}, speed={speed!r}")
+        )
     return chosen
 
 
@@ -42,7 +44,7 @@ def _named(names: str | Iterable[str] | None) -> frozenset[str]:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             raise BadCall(
-                text(
+                message(
                     "check: no such question.",
                     got=repr(name),
                     expected=", ".join(known),
@@ -57,7 +59,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
     if any(isinstance(operand, Example) for operand in operands):
         if not all(isinstance(operand, Example) for operand in operands):
             raise BadCall(
-                text(
+                message(
                     f"{subject.name}: check got examples and operands.",
                     got=", ".join(type(operand).__name__ for operand in operands),
                     expected="the operands of one example, or Example objects alone",
@@ -67,7 +69,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
         return
     for name in sorted(given & _keywords(subject)):
         raise BadCall(
-            text(
+            message(
                 f"{subject.name}: check cannot tell whom {name}= is meant for.",
                 got=f"{name}=, which is an option of check, and an argument of {subject.name}",
                 expected=f"operands and params of {subject.name} in an Example, options of check beside it",
@@ -79,7 +81,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
 def _keywords(subject: Subject) -> set[str]:
     """What a subject takes by keyword."""
     if subject.primitive is not None:
-        signature = subject.primitive.rules.signature
+        signature = rules_of(subject.primitive).signature
         return {*signature.operands, *signature.params}
     try:
         parameters = inspect.signature(subject.call).parameters.values()
@@ -92,7 +94,7 @@ def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
     """Refuse params beside examples, which hold their own."""
     for name in params:
         raise BadCall(
-            text(
+            message(
                 f"{subject.name}: check got examples, and a param beside them.",
                 got=f"{name}=",
                 expected="each example with its own params",

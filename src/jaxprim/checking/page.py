@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxprim._errors import BadCall, text
-
-from . import svg
-from .findings import Finding
-from .picture import Heat, Lines
-from .questions import QUESTIONS
+from jaxprim._errors import BadCall, message
+from jaxprim.checking import svg
+from jaxprim.checking.findings import Finding
+from jaxprim.checking.picture import Heat, Lines
+from jaxprim.checking.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from .report import Report, Row
+    from jaxprim.checking.report import Report, Row
 
 MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
 WORDS = {
@@ -45,7 +44,7 @@ def _template() -> Template:
         import jinja2
     except ImportError as error:
         raise BadCall(
-            text("an HTML report needs jinja2.", got=str(error), write="pip install 'jaxprim[cli]'")
+            message("an HTML report needs jinja2.", got=str(error), write="pip install 'jaxprim[cli]'")
         ) from error
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -9,11 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import NamedTuple
 
-from . import find, run
-from .case import Case
-from .questions import Question, named
-from .report import Finding
-from .subject import Subject
+from jaxprim.checking import find, run
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions import Question, named
+from jaxprim.checking.report import Finding
+from jaxprim.checking.subject import Subject
 
 # In a worker: the cases of each primitive that it was asked about, with what was worked out for them.
 _cases: dict[tuple[str, int, int], list[Case]] = {}

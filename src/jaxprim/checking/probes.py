@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .values import Array, is_key, is_scalar, wide
+from jaxprim.checking.values import Array, is_key, is_scalar, wide
 
 Stream = np.random.Generator
 

@@ -13,14 +13,13 @@ import numpy as np
 
 from jaxprim._errors import JaxprimError, shorten
 from jaxprim._types import Example
-
-from . import measure, options, shrink
-from .case import Case
-from .options import SEED
-from .questions import Question, Speed
-from .report import Evidence, Finding, Report
-from .setting import NotAsked, Note
-from .subject import Subject, first_line, refusal, without_frames
+from jaxprim.checking import measure, options, shrink
+from jaxprim.checking.case import Case
+from jaxprim.checking.options import SEED
+from jaxprim.checking.questions import Question, Speed
+from jaxprim.checking.report import Evidence, Finding, Report
+from jaxprim.checking.setting import NotAsked, Note
+from jaxprim.checking.subject import Subject, first_line, refusal, without_frames
 
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands. What `which-rule`
 # found in every context must fit, as the page shows it.

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from . import probes
-from .report import Evidence
-from .subject import Subject, refusal
-from .values import Array, describe, is_scalar, wide
-from .view import Point, Tangents, View
+from jaxprim.checking import probes
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.subject import Subject, refusal
+from jaxprim.checking.values import Array, describe, is_scalar, wide
+from jaxprim.checking.view import Point, Tangents, View
 
 
 class NotAsked(Exception):

@@ -9,10 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .case import Case
-from .report import Evidence
-from .setting import Answer
-from .values import describe, has_tangents, is_key, is_scalar, wide
+from jaxprim.checking.case import Case
+from jaxprim.checking.report import Evidence
+from jaxprim.checking.setting import Answer
+from jaxprim.checking.values import describe, has_tangents, is_key, is_scalar, wide
 
 # Seconds after which the smallest input so far is told.
 PATIENCE = 1.0

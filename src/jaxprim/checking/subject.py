@@ -12,13 +12,13 @@ from typing import Any
 import jax
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
 from jaxprim._types import RuleInfo
+from jaxprim.checking import draw
+from jaxprim.checking.values import is_scalar
 from jaxprim.derive import report
-
-from . import draw
-from .values import is_scalar
 
 # What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
 REFUSALS = (
@@ -70,13 +70,13 @@ class Subject:
     @property
     def surrogate(self) -> str | None:
         """The author's reason why the VJP departs from the derivative, or None if it does not."""
-        return self.primitive.rules.surrogate if self.primitive is not None else None
+        return rules_of(self.primitive).surrogate if self.primitive is not None else None
 
     def rule(self, name: str) -> RuleInfo | None:
         """What is known of a rule; None for a function, which JAX differentiates as it can."""
         if self.primitive is None:
             return None
-        return next((info for info in report(self.primitive.rules) if info.rule == name), None)
+        return next((info for info in report(rules_of(self.primitive)) if info.rule == name), None)
 
     def missing(self, name: str) -> str | None:
         """Why there is no rule of this name, or None if there is one, or it is not known before it is asked."""
@@ -126,7 +126,7 @@ class Subject:
         """A call's operands and static params: a primitive's operand may also go by name."""
         if self.primitive is None:
             return args, kwargs
-        return self.primitive.rules.signature.bind(self.name, args, kwargs)
+        return rules_of(self.primitive).signature.bind(self.name, args, kwargs)
 
     def operand_names(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
         """The name of each operand: from the signature where it tells, else by position."""
@@ -174,13 +174,13 @@ def _closed(function: Callable[..., Any], static: Mapping[int, Any], like: Calla
 def _no_examples(subject: Subject) -> str:
     """What to write for a subject that cannot be checked, as there is no example of its operands."""
     if subject.primitive is None:
-        return text(
+        return message(
             f"{subject.name}: no example to check it on.",
             got="no operands",
             expected="an example of its operands",
             write=f"jaxprim.check({subject.name}, x, ...)",
         )
-    return text(
+    return message(
         f"{subject.name}: no example to check it on.",
         got="no operands, and no def_examples",
         expected="at least one example of its operands",

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import probes
-from .subject import Subject
-from .values import (
+from jaxprim.checking import probes
+from jaxprim.checking.subject import Subject
+from jaxprim.checking.values import (
     Array,
     as_array,
     doubled,

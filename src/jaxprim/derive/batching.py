@@ -1,7 +1,7 @@
 """The batch rule: bind the same primitive with one more level.
 
 given as a rule   the author's rule evaluates the level
-given as a word   "vmap" | "sequential" | "expand" | "broadcast" | "elementwise"
+given as a word   "vmap" | "sequential" | "expand_dims" | "broadcast_all" | "elementwise"
 derived           "vmap" of an impl or kernel; "sequential" for a host function or a raw lowering
 """
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
-from jaxprim._errors import RuleMissing, text
+from jaxprim._errors import RuleMissing, message
 from jaxprim._levels import Level, infer
 from jaxprim._rules import RuleSet
 from jaxprim.derive import implementation, vmapped
 
-WORDS = ("vmap", "sequential", "expand", "broadcast", "elementwise")
+WORDS = ("vmap", "sequential", "expand_dims", "broadcast_all", "elementwise")
 
 
 def word(rules: RuleSet) -> str:
@@ -64,11 +64,11 @@ def _push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None
 
 def _no_vmap(rules: RuleSet) -> RuleMissing:
     return RuleMissing(
-        text(
+        message(
             f"{rules.name}: batching='vmap' needs an implementation that JAX can trace.",
             got=rules.listed,
             expected="an impl, or a kernel and no host function; or another word",
-            why="'sequential' is one call per element, 'expand' one call with the batch axes in front of the operands",
+            why="'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands",
             rule=rules.implementation_author,
             write=f"{rules.name} = Primitive('{rules.name}', batching='sequential')",
         )

@@ -17,7 +17,7 @@ import jax
 from jaxprim import _host, _jax, _trees
 from jaxprim._avals import complete, same_type, short, union_varying
 from jaxprim._calls import Call
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, named, text
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message, named
 from jaxprim._levels import axes_of, batch_program, batched_avals
 from jaxprim._results import Results, fit, read_avals, read_outputs, returned_avals
 from jaxprim._rules import Rule, RuleSet, call_author
@@ -56,7 +56,7 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
     for name, aval, value in zip(call.names(), avals, values, strict=True):
         if aval is None or not _jax.is_array_type(aval):
             raise BadCall(
-                text(
+                message(
                     f"{call.rules.name}: operand '{name}' is no array.",
                     got=_trees.describe(value) if aval is None else str(aval),
                     expected="an array or a number, in any pytree",
@@ -97,7 +97,7 @@ def _compare(
     names = declared.names()
     if declared.tree != real.tree:
         raise RuleWrong(
-            text(
+            message(
                 f"{call.rules.name}: abstract eval and the implementation disagree on the structure of the results.",
                 got=f"{_trees.describe(declared.value)} from abstract eval",
                 expected=f"{_trees.describe(real.value)} from the implementation, {named(source.author)}",
@@ -108,7 +108,7 @@ def _compare(
     for name, said, is_ in zip(names, declared.avals, real.avals, strict=True):
         if not same_type(said, is_):
             raise RuleWrong(
-                text(
+                message(
                     f"{call.rules.name}: abstract eval and the implementation disagree on the type of {name}.",
                     got=f"{short(said)} from abstract eval",
                     expected=f"{short(is_)} from the implementation, {named(source.author)}",
@@ -129,7 +129,7 @@ def _no_abstract_eval(call: Call) -> RuleMissing:
     arguments = ", ".join([*operands, *(["*", *call.params] if call.params else [])])
     first = next((name for name in call.names() if name.isidentifier()), "x")
     return RuleMissing(
-        text(
+        message(
             f"{rules.name}: its abstract eval is missing, so the type of its result is not known.",
             got=rules.listed,
             expected="an abstract eval, or an impl",
@@ -194,7 +194,7 @@ def _asks_for_value(call: Call, rule: Rule, kind: str) -> RuleWrong:
     required = [name for name, default in rules.signature.operands.items() if default is inspect.Parameter.empty]
     defaulted = [f"{name}={value!r}" for name, value in rules.signature.operands.items() if name not in required]
     return RuleWrong(
-        text(
+        message(
             f"{rules.name}: the {kind} asks for the value of an operand, but it is traced.",
             got=f"operands {', '.join(call.names())}",
             expected="operands that are data; what decides about code or shapes is a static param, after a `*`",
@@ -209,7 +209,7 @@ def _asks_for_value(call: Call, rule: Rule, kind: str) -> RuleWrong:
 
 def _returned_nothing(call: Call, rule: Rule) -> RuleWrong:
     return RuleWrong(
-        text(
+        message(
             f"{call.rules.name}: the implementation returned nothing.",
             got="None",
             expected="arrays, in any pytree",
@@ -224,7 +224,7 @@ def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
     effects = _jax.refused_effects(program)
     if effects:
         raise RuleWrong(
-            text(
+            message(
                 f"{call.rules.name}: the implementation has side effects.",
                 got=", ".join(effects),
                 expected="a pure function (jax.debug.print is allowed)",
@@ -240,7 +240,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
         _jax.typeof(leaf)
     except TypeError:
         raise RuleWrong(
-            text(
+            message(
                 f"{call.rules.name}: the implementation returned something that is no array.",
                 got=_trees.describe(leaf),
                 expected="arrays, in any pytree",
@@ -256,7 +256,7 @@ def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:
     for tracer in _jax.closed_over_tracers(program):
         operands = call.rules.signature.names(len(call.tree.children()))
         raise BadCall(
-            text(
+            message(
                 f"{call.rules.name}: the {_KINDS.get(rule.name, 'kernel')} closes over a traced value.",
                 got=f"{short(tracer.aval)} (traced)",
                 expected="operands, static params and concrete arrays only",
@@ -281,7 +281,7 @@ def implementation(call: Call, platform: str | None) -> Rule:
         found = next(iter(kernels.values()))
     if found is None:
         raise RuleMissing(
-            text(
+            message(
                 f"{rules.name}: not registered for {platform}; registered: {', '.join(_platforms(rules)) or 'none'}.",
                 got=rules.listed,
                 expected=f"a kernel for '{platform}', or an impl as fallback",
@@ -324,7 +324,7 @@ def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
         return vmapped.sequential_program(call, avals, expected)
     if call.how == "rule":
         return vmapped.rule_program(call, avals, results(call, call.element_avals(avals))).program
-    if call.how in ("expand", "broadcast", "elementwise"):
+    if call.how in ("expand_dims", "broadcast_all", "elementwise"):
         return _leading_program(call, avals, platform)
     return batch_program(program(call.parent, level.element(avals), platform), level)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._calls import Call
-from jaxprim._errors import RuleMissing, text
+from jaxprim._errors import RuleMissing, message
 from jaxprim._levels import axes_of
 from jaxprim._linear import LinearMap, same_residuals
 from jaxprim._masks import Mask, expand, select
@@ -106,7 +106,7 @@ def no_transpose(call: Call, error: Exception) -> RuleMissing:
     """The error where forward mode would need the transpose of an opaque pullback."""
     rules = call.rules
     return RuleMissing(
-        text(
+        message(
             f"{rules.name}: its JVP rule is missing, and cannot be derived from the VJP rule.",
             got=rules.listed,
             expected="a JVP rule",
@@ -128,7 +128,7 @@ def refuse_opaque_tangent(call: Call, avals: Sequence[Any], perturbed: Mask) -> 
             transpose_program(found.program, count)
     except Exception as error:
         raise RuleMissing(
-            text(
+            message(
                 f"{call.rules.name}: its VJP rule is missing, and cannot be derived from the JVP rule.",
                 got=call.rules.listed,
                 expected="a VJP rule",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._rules import RuleSet
 from jaxprim._types import Status
 
@@ -70,13 +70,13 @@ def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
     sources = [row.have for row in TABLE if row.missing == wanted]
     if source not in sources:
         raise BadCall(
-            text(
+            message(
                 f"{rules.name}: derive({wanted}='{source}') is not a derivation.",
                 got=f"{wanted} from '{source}'",
                 expected=f"{wanted} from one of {', '.join(sources)}"
                 if sources
                 else f"one of {', '.join(sorted({row.missing for row in TABLE}))}",
-                made=rules.made,
+                defined=rules.made,
                 write=f"{rules.name}.derive({wanted}='{sources[0]}')"
                 if sources
                 else f"{rules.name}.derive(jvp='impl')",
@@ -120,7 +120,7 @@ def line_to_write(rules: RuleSet, wanted: str) -> str:
 def missing(rules: RuleSet, wanted: str, why: str | None = None) -> RuleMissing:
     """The error at the moment a rule is needed."""
     return RuleMissing(
-        text(
+        message(
             f"{rules.name}: {_MODE.get(wanted, wanted)} needs a rule that is missing.",
             got=rules.listed,
             expected=f"a {wanted.upper()} rule",

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxprim import _jax, _trees
 from jaxprim._calls import Call
-from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
 from jaxprim._masks import expand, select
@@ -149,7 +149,7 @@ def _refuse_unknown_operand(call: Call) -> None:
     unknown = [name for name in call.rules.linear if name not in operands]
     if unknown:
         raise BadCall(
-            text(
+            message(
                 f"{call.rules.name}: it is declared linear in '{unknown[0]}', which is no operand.",
                 got=f"linear={call.rules.linear!r}",
                 expected=f"some of the operands {', '.join(operands)}",
@@ -163,7 +163,7 @@ def _missing(call: Call, operands: Sequence[str]) -> RuleMissing:
     rules = call.rules
     declared = f"is declared linear in {', '.join(rules.linear)} only" if rules.linear else "has no transpose rule"
     return RuleMissing(
-        text(
+        message(
             f"{rules.name}: it is transposed with respect to {', '.join(operands)}, and {declared}.",
             got=rules.listed,
             expected=f"a transpose rule, linear in {', '.join(operands)}",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxprim import _jax, _trees
 from jaxprim._avals import same_type, short
 from jaxprim._calls import Call
-from jaxprim._errors import RuleWrong, text
+from jaxprim._errors import RuleWrong, message
 from jaxprim._results import Results, fit, read_outputs, wrong
 from jaxprim._rules import call_author
 from jaxprim._trees import TreeMismatch
@@ -57,7 +57,7 @@ def spread(call: Call, args: Sequence[Any]) -> list[Any]:
             dim = level.in_dims[index]
             sizes.append(level.axis.size)
             x = jnp.expand_dims(x, done) if dim is None else jnp.moveaxis(x, dim + done, done)  # noqa: PLW2901
-        if call.how == "broadcast":
+        if call.how == "broadcast_all":
             x = jnp.broadcast_to(x, (*sizes, *shape))  # noqa: PLW2901
         elif call.how == "elementwise":
             x = x.reshape(*x.shape[: len(sizes)], *[1] * (rank - len(shape)), *shape)  # noqa: PLW2901
@@ -70,7 +70,7 @@ def check_leading(call: Call, author: Any, got: Results, expected: Results) -> N
     if got.tree == expected.tree and all(map(same_type, got.avals, expected.avals)):
         return
     raise RuleWrong(
-        text(
+        message(
             f"{call.rules.name}: with the batch axis in front of its operands, as batching='{call.how}' asks, the implementation "
             "returned another type.",
             got=short_tree(got),

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from .partials import partials_rules
-from .per_operand import jvp_per_operand, vjp_per_operand
-from .whole import jvp_rule, vjp_pair_rule, vjp_rule
+from jaxprim.forms.partials import partials_rules
+from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
+from jaxprim.forms.whole import jvp_rule, vjp_pair_rule, vjp_rule
 
 __all__ = ["jvp_per_operand", "jvp_rule", "partials_rules", "vjp_pair_rule", "vjp_per_operand", "vjp_rule"]

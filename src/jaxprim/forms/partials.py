@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxprim import _jax
 from jaxprim._avals import short
-from jaxprim._errors import RuleWrong, text
+from jaxprim._errors import RuleWrong, message
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._zeros import Zero, is_zero
 
@@ -54,7 +54,7 @@ def _partials(
     line = f"return {', '.join(f'dy_d{name}' for name in names)}"
     if len(result) != len(primals):
         raise RuleWrong(
-            text(
+            message(
                 f"{rules.name}: def_partials must return one partial derivative per operand.",
                 got=f"{len(result)}",
                 expected=f"{len(primals)}, for {', '.join(names)}",
@@ -77,7 +77,7 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
     is_complex = [jnp.issubdtype(a.dtype, jnp.complexfloating) for a in (x, aval, y)]
     if is_complex == [False, True, False]:
         raise RuleWrong(
-            text(
+            message(
                 f"{rules.name}: the partial derivative with respect to {name} is complex, and operand and result are real.",
                 got=short(aval),
                 expected=short(y),
@@ -89,7 +89,7 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
 
 def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str | None) -> RuleWrong:
     return RuleWrong(
-        text(
+        message(
             f"{rules.name}: def_partials is for elementwise operations of arrays, with one result.",
             got=got,
             expected=expected,

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._results import Results, fit, read_linear, wanted_cotangents, wanted_tangents
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._trees import leaf_names, tuple_tree
@@ -21,7 +21,7 @@ PerOperand = Mapping[str, AuthorFn | None]
 def _not_differentiable(rules: RuleSet, kind: str, operand: str, given: PerOperand) -> RuleMissing:
     names = {name: getattr(rule, "__name__", None) for name, rule in given.items()} | {operand: "rule"}
     return RuleMissing(
-        text(
+        message(
             f"{rules.name}: it is not differentiable with respect to operand '{operand}'.",
             got=f"rules for {', '.join(given)}",
             expected=f"a rule for {operand}, or {operand}=None for a derivative that is zero",
@@ -37,7 +37,7 @@ def _refuse_unknown_operand(rules: RuleSet, kind: str, operands: Sequence[str], 
         if name not in operands:
             close = difflib.get_close_matches(name, operands, 1) or operands
             raise BadCall(
-                text(
+                message(
                     f"{rules.name}: def_{kind} was given a rule for '{name}', which is no operand.",
                     got=f"{name}=",
                     expected=f"operands {', '.join(operands)}",

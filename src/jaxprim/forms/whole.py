@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxprim._errors import RuleWrong, text
+from jaxprim._errors import RuleWrong, message
 from jaxprim._results import Results
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._trees import describe, written
@@ -54,7 +54,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
         result = call_author(rules, "forward function of the VJP rule", fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
             raise RuleWrong(
-                text(
+                message(
                     f"{rules.name}: the forward function of the VJP rule must return (output, residuals).",
                     got=describe(result),
                     expected="a tuple of 2",
@@ -86,7 +86,7 @@ def read_vjp_result(
             _require_two(rules.name, author, pullback, required)
             return out, lambda cts: pullback(residuals, cts)
     raise RuleWrong(
-        text(
+        message(
             f"{rules.name}: the VJP rule must return (output, pullback) or (output, residuals, pullback).",
             got=_entries(result),
             expected="a tuple of 2 or 3 whose last entry is a function",
@@ -111,7 +111,7 @@ def _refuse_flattened(
         return
     outputs = Results((), tree).variables()
     raise RuleWrong(
-        text(
+        message(
             f"{rules.name}: the VJP rule returned its results one by one.",
             got=_entries(result),
             expected="a tuple of 2: the output and the pullback; the output has the structure of the operation's results",
@@ -138,7 +138,7 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
     variadic = [p for p in parameters if p.kind is kinds.VAR_POSITIONAL]
     if variadic or len(required) not in (1, 2):
         raise RuleWrong(
-            text(
+            message(
                 f"{name}: the pullback of the VJP rule must take (cotangents) or (residuals, cotangents).",
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="one or two required positional arguments, no *args",
@@ -153,7 +153,7 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
 def _require_two(name: str, author: AuthorFn, pullback: AuthorFn, required: int) -> None:
     if required != 2:
         raise RuleWrong(
-            text(
+            message(
                 f"{name}: the VJP rule returns residuals, but its pullback does not take them.",
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="two required positional arguments",

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim._errors import BadCall, text
+from jaxprim._errors import BadCall, message
+from jaxprim._rules import rules_of
 from jaxprim.checking.case import Case
 from jaxprim.checking.findings import number
 from jaxprim.checking.subject import Subject, first_line, refusal
 from jaxprim.checking.values import Array, peak, wide
 from jaxprim.checking.view import View
-
-from .layers import Function, Nest, nested
+from jaxprim.fuzzing.layers import Function, Nest, nested
 
 # Derivatives of derivatives amplify roundings: numbers may differ by this power of the spacing, in units of the largest.
 POWER = 0.6
@@ -56,7 +56,7 @@ class Pair:
         self.wrt = point.differentiable
         if not self.wrt or not self.op.outputs:
             raise BadCall(
-                text(
+                message(
                     f"{case.subject.name}: no nest can be built around it.",
                     got=f"operands {case.label}",
                     expected="real or complex numbers as an operand, and as a result",
@@ -162,7 +162,7 @@ def reference_of(subject: Subject) -> Callable[..., Any]:
     """The function that an operation must agree with: the one given, or a primitive's own traceable implementation."""
     if subject.surrogate is not None:
         raise BadCall(
-            text(
+            message(
                 f"{subject.name}: no reference can have its derivative.",
                 got=f"a VJP rule that departs from the derivative: {subject.surrogate}",
                 expected="an operation whose rules are its derivatives",
@@ -170,10 +170,10 @@ def reference_of(subject: Subject) -> Callable[..., Any]:
         )
     if subject.reference is not None:
         return subject.reference
-    rules = subject.primitive.rules.given if subject.primitive is not None else {}
+    rules = rules_of(subject.primitive).given if subject.primitive is not None else {}
     if "impl" not in rules:
         raise BadCall(
-            text(
+            message(
                 f"{subject.name}: there is nothing to compare it with.",
                 got="no traceable impl, and no reference",
                 expected="the same function in JAX, which JAX differentiates by itself",

@@ -9,14 +9,13 @@ from typing import Any
 
 import jax
 
-from jaxprim._errors import BadCall, CheckFailed, text
+from jaxprim._errors import BadCall, CheckFailed, message
 from jaxprim.checking import run as checking
 from jaxprim.checking.run import Inputs
 from jaxprim.checking.subject import Subject
-
-from . import search
-from .layers import Nest, parsed, spelled
-from .pair import Failure, Pair, Refused
+from jaxprim.fuzzing import search
+from jaxprim.fuzzing.layers import Nest, parsed, spelled
+from jaxprim.fuzzing.pair import Failure, Pair, Refused
 
 # JAX keeps every program that it compiled; of ten thousand nests that would be all memory.
 FORGET_AFTER = 200
@@ -50,7 +49,7 @@ class Fuzzing:
         """Whether no nest gave something else, and at least one was compared."""
         return self.failure is None and self.compared > 0
 
-    def text(self) -> str:
+    def message(self) -> str:
         """What was found; a failure with the line that shows it again."""
         agree = "1 nest agrees" if self.compared == 1 else f"{self.compared} nests agree"
         head = f"{self.subject}: {agree}, {self.refused.total()} cannot be asked (seed {self.seed})"
@@ -156,4 +155,4 @@ def _nest(spelling: str) -> Nest:
     try:
         return parsed(spelling)
     except ValueError as error:
-        raise BadCall(text("fuzz: no such nest.", got=str(error), write='nest="grad:1 vmap:2 jit"')) from error
+        raise BadCall(message("fuzz: no such nest.", got=str(error), write='nest="grad:1 vmap:2 jit"')) from error

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jaxprim._errors import BadCall, text
-
-from .layers import CHOICES, LAYERS, Nest
-from .pair import Failure, Pair
+from jaxprim._errors import BadCall, message
+from jaxprim.fuzzing.layers import CHOICES, LAYERS, Nest
+from jaxprim.fuzzing.pair import Failure, Pair
 
 
 class _Found(Exception):
@@ -29,7 +28,9 @@ def smallest(
         from hypothesis import errors
         from hypothesis import strategies as st
     except ImportError as error:
-        raise BadCall(text("fuzz needs Hypothesis.", got=str(error), write="pip install 'jaxprim[testing]'")) from error
+        raise BadCall(
+            message("fuzz needs Hypothesis.", got=str(error), write="pip install 'jaxprim[testing]'")
+        ) from error
     layer = st.tuples(st.sampled_from(list(LAYERS)), st.integers(0, CHOICES - 1))
     last: list[Failure] = []
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from jaxprim._errors import KernelError, text
+from jaxprim._errors import KernelError, message
 from jaxprim.kernels import frames, sizes
 from jaxprim.kernels.dtypes import DTYPES
 from jaxprim.kernels.signature import Array, Signature
@@ -180,12 +180,12 @@ def _copy(signature: Signature, match: re.Match[str], index: int) -> Argument | 
 def _unknown(signature: Signature, item: str, spec: str) -> KernelError:
     names = [row.name for row in (*signature.operands, *signature.attributes, *signature.results)]
     return KernelError(
-        text(
+        message(
             f"arguments={spec!r} can't be read.",
             got=item,
             expected=f"one of {', '.join([*names, *signature.sizes])}; with & a pointer to a number; a constant; "
             "result=operand of the same type; &status; scratch f64[n]",
             why=f"the signature is {signature}",
-            made=frames.origin(),
+            defined=frames.origin(),
         )
     )

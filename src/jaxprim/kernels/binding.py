@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim._avals import short
-from jaxprim._errors import BadCall, text
+from jaxprim._errors import BadCall, message
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES, name_of
 from jaxprim.kernels.signature import Array, Attribute, Signature
@@ -39,7 +39,7 @@ class Binding:
 
 
 class _Misfit(Exception):
-    """What does not fit: a headline and facts, as `text` takes them."""
+    """What does not fit: a headline and facts, as `message` takes them."""
 
     def __init__(self, headline: str, **facts: Any) -> None:
         super().__init__(headline)
@@ -65,7 +65,7 @@ def bind(
             _refuse_bits(signature, avals)
         return _bind(name, signature, avals, given)
     except _Misfit as misfit:
-        raise BadCall(text(f"{name}: {misfit.headline}", made=made, **misfit.facts)) from None
+        raise BadCall(message(f"{name}: {misfit.headline}", defined=made, **misfit.facts)) from None
 
 
 def _bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:

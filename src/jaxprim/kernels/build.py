@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from jaxprim._errors import KernelError, shorten, text
+from jaxprim._errors import KernelError, message, shorten
 
 NATIVE = Path(__file__).parent / "native"
 CXX_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
@@ -75,7 +75,7 @@ def _no_compiler(language: str, wanted: Sequence[str]) -> KernelError:
         }.get(platform.system(), "apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler"),
     }[language]
     return KernelError(
-        text(
+        message(
             f"no {'CUDA' if language == 'cuda' else 'C++'} compiler was found.",
             got=f"none of {', '.join(wanted)} on the PATH",
             expected="nvcc, or its path in NVCC" if language == "cuda" else "g++ or clang++, or its path in CXX",
@@ -104,7 +104,7 @@ def _extra(module: str) -> Any:
         return __import__(module)
     except ImportError:
         raise KernelError(
-            text(
+            message(
                 f"compiling a kernel needs {module}, which is not installed.",
                 why="jaxprim itself needs JAX and NumPy alone; what kernels need is an extra",
                 write="pip install 'jaxprim[kernels]'",
@@ -145,7 +145,7 @@ def read(file: Path) -> str:
         return f"{file}\0{file.read_text()}"
     except OSError as error:
         raise KernelError(
-            text(
+            message(
                 "a kernel's source file can't be read.",
                 got=f"{shorten(str(file))}: {error.strerror}",
                 expected="a file",
@@ -174,7 +174,7 @@ def _loaded(source: Source, path: Path) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise KernelError(
-            text(
+            message(
                 f"{source.name}: its library cannot be loaded.",
                 got=str(error).rpartition(".so: ")[2],
                 expected="a library in which every symbol is defined, and which finds those that it is linked with",
@@ -215,7 +215,7 @@ def _make_folder(folder: Path) -> None:
         writable = False
     if not writable:
         raise KernelError(
-            text(
+            message(
                 "compiled kernels cannot be kept.",
                 got=f"{shorten(str(folder))}, which cannot be written to",
                 expected="a folder that this user may write to",
@@ -290,7 +290,7 @@ def _does_not_compile(source: Source, main: Path, output: str) -> KernelError:
     more = f"\n    ... {len(lines) - 40} more lines" if len(lines) > 40 else ""
     is_handler = any("jaxprim's handler" in line and "error:" in line for line in lines)
     return KernelError(
-        text(
+        message(
             f"{source.name}: it does not compile.",
             got=f"{Path(compiler(source.language)).name} says:\n{shown}{more}",
             expected=f"a function declared as {source.prototype}" if is_handler and source.prototype else None,

@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim._errors import KernelError, shorten, text
+from jaxprim._errors import KernelError, message, shorten
 from jaxprim.kernels import frames
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
@@ -91,7 +91,7 @@ def _numba() -> Any:
         import numba as module
     except ImportError:
         raise KernelError(
-            text(
+            message(
                 "kernels.numba needs Numba, which is not installed.",
                 why="Numba is an extra of jaxprim",
                 write="pip install 'jaxprim[numba]'",
@@ -102,13 +102,13 @@ def _numba() -> Any:
 
 def _no_function(got: Any) -> KernelError:
     return KernelError(
-        text(
+        message(
             "kernels.numba got something that is no Python function.",
             got=f"a {type(got).__module__}.{type(got).__qualname__}",
             expected="a Python function, or one that numba.njit compiled",
             why="ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to "
             "each element by kernels.numba itself",
-            made=frames.origin(),
+            defined=frames.origin(),
             write="kernels.numba(lambda x: np.sin(x))",
         )
     )
@@ -121,12 +121,12 @@ def _style(name: str, signature: Signature, count: int) -> str:
     if count in styles:
         return styles[count]
     raise KernelError(
-        text(
+        message(
             f"{name}: the function's arguments do not fit the signature.",
             got=f"{count} arguments",
             expected=f"{inputs}, if it returns its results, or {inputs + len(signature.results)}, if it writes them: "
             f"{signature}",
-            made=frames.origin(),
+            defined=frames.origin(),
         )
     )
 
@@ -209,7 +209,7 @@ def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelEr
     said = str(error)
     if "Cannot modify readonly array" in said:
         return KernelError(
-            text(
+            message(
                 f"{name}: the Numba function writes its input.",
                 got=f"a write at {_place(said)}",
                 expected="inputs that are only read (JAX may share their memory)",
@@ -219,7 +219,7 @@ def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelEr
     lines = [line for line in said.splitlines() if line.strip() and not _OURS.search(line)]
     shown = "\n".join(f"    {line}" for line in lines[:20])
     return KernelError(
-        text(
+        message(
             f"{name}: Numba can't compile it.",
             got=f"Numba says:\n{shown}",
             expected=f"a function that Numba compiles for {signature}",
@@ -304,7 +304,7 @@ def _type(module: Any, signature: Signature) -> Any:
 def _scalar(module: Any, row: Array | Attribute) -> Any:
     if row.dtype in ("f16", "bf16"):
         raise KernelError(
-            text(
+            message(
                 f"Numba has no {row.dtype} on CPUs.",
                 got=f"{row.name}: {row}",
                 expected="f32, f64, c64, c128, an integer or bool",

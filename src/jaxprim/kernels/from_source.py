@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxprim._errors import KernelError, text
+from jaxprim._errors import KernelError, message
 from jaxprim.kernels import build, frames
 from jaxprim.kernels.build import Source
 from jaxprim.kernels.handler import SYMBOL, Function, prototype
@@ -187,7 +187,7 @@ def register(library: Any, symbol: str, target: str, platform: str) -> Target:
             address = getattr(library, symbol)
         except AttributeError:
             raise KernelError(
-                text(
+                message(
                     f"the library has no symbol '{symbol}'.",
                     expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
                 )
@@ -229,11 +229,11 @@ def _only_function(main: str) -> str:
     if len(names) == 1:
         return names[0]
     raise KernelError(
-        text(
+        message(
             "which function of the source is the kernel?",
             got=f'extern "C" functions {", ".join(names)}' if names else 'no extern "C" function',
             expected="its name before the signature",
-            made=frames.origin(),
+            defined=frames.origin(),
             write=f'"{names[0] if names else "my_function"}(x: f32[n]) -> f32[n]"',
         )
     )
@@ -243,10 +243,10 @@ def _refuse_values_on_device(signature: Signature, options: Options) -> None:
     for array in (*signature.operands, *signature.results):
         if options.language == "cuda" and array.by_value:
             raise KernelError(
-                text(
+                message(
                     f"a CUDA kernel cannot pass '{array.name}' by value: it lies in the device's memory.",
                     got=f"{array.name}: {array}",
                     expected=f"a pointer, {array.name}: {array.dtype}[], or an attribute, after the `;`",
-                    made=frames.origin(),
+                    defined=frames.origin(),
                 )
             )

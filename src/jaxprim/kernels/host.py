@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, HostError, text
+from jaxprim._errors import BadCall, HostError, message
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
 from jaxprim._zeros import is_zero
 from jaxprim.kernels import differences
 from jaxprim.kernels.binding import bind
@@ -57,7 +58,7 @@ def from_numpy(
 def _check_derivative(name: str, derivative: str) -> None:
     if derivative != "finite differences":
         raise BadCall(
-            text(
+            message(
                 f"{name}: from_numpy got an unknown derivative.",
                 got=f"derivative={derivative!r}",
                 expected="derivative='finite differences', or none",
@@ -95,10 +96,10 @@ def _by_signature(name: str, source: str) -> Callable[..., Any]:
 
 
 def _by_operand(made: Primitive, like: str) -> Callable[..., Any]:
-    names = tuple(made.rules.signature.operands)
+    names = tuple(rules_of(made).signature.operands)
     if like not in names:
         raise BadCall(
-            text(
+            message(
                 f"{made.name}: like='{like}' is no operand.",
                 got=like,
                 expected=f"one of {', '.join(names)}; a signature such as '(f64[n]) -> f64[n]'; or a "
@@ -173,7 +174,7 @@ class _FiniteDifferences:
             return find(*args)
         except differences.InaccurateError as inaccurate:
             raise HostError(
-                text(
+                message(
                     f"{self.name}: its finite differences are not accurate here.",
                     got=f"an error of about {inaccurate.error:.1e}, for a derivative of about {inaccurate.scale:.1e}",
                     expected=f"an error of at most {inaccurate.allowed:.1e}",
@@ -194,7 +195,7 @@ class _FiniteDifferences:
         return fn
 
     def _moving_results(self, primals: Any, static: Static) -> list[Any]:
-        types = self.made.rules.given["abstract_eval"].author(*primals, **dict(static))
+        types = rules_of(self.made).given["abstract_eval"].author(*primals, **dict(static))
         return [leaf for leaf in jax.tree.leaves(types) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
 

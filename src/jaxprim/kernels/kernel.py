@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim._avals import complete, equalize_varying
-from jaxprim._errors import BadCall, RuleMissing, text
+from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._signature import typed
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.dtypes import DTYPES
@@ -110,11 +110,11 @@ class Kernel:
         if set(types) == set(variables) and all(dtype in DTYPES for dtype in types.values()):
             return self.signature.resolve(dict(types))
         raise BadCall(
-            text(
+            message(
                 f"{self.name}: its type variables must be given.",
                 got=", ".join(f"{name}={dtype!r}" for name, dtype in types.items()) or "none",
                 expected=f"{', '.join(variables) or 'none'}, each one of {' '.join(DTYPES)}: {self.signature}",
-                made=self.origin,
+                defined=self.origin,
                 write=f"{self.name}.build({', '.join(name + '=' + repr('f32') for name in variables)})",
             )
         )
@@ -174,11 +174,11 @@ def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
         return _jax.typeof(operand)
     except (TypeError, ValueError):
         raise BadCall(
-            text(
+            message(
                 f"{kernel.name}: operand '{name}' is no array.",
                 got=f"a {type(operand).__name__}",
                 expected="an array or a number",
-                made=kernel.origin,
+                defined=kernel.origin,
             )
         ) from None
 
@@ -252,11 +252,11 @@ def _layout(kernel: Kernel, array: Any, rank: int) -> tuple[int, ...]:
 
 def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
     return RuleMissing(
-        text(
+        message(
             f"{kernel.name}: not registered for {platform}; registered: {kernel.platform}.",
             got=f"a program for {platform}",
             expected=f"a program for {kernel.platform}, which this kernel is for",
-            made=kernel.origin,
+            defined=kernel.origin,
             write=f"p.def_kernel({kernel.name}, platform='{kernel.platform}')  # beside an impl for other platforms",
         )
     )
@@ -265,11 +265,11 @@ def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
 def _no_derivative(*_: Any, **params: Any) -> Any:
     name = re.sub(r"\W", "_", params["kernel"].name)
     raise RuleMissing(
-        text(
+        message(
             f"{params['kernel'].name}: a kernel has no derivative of its own.",
             got="a kernel under differentiation",
             expected="a Primitive with a JVP or VJP rule, whose implementation the kernel is",
-            made=params["kernel"].origin,
+            defined=params["kernel"].origin,
             write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
         )
     )
@@ -278,11 +278,11 @@ def _no_derivative(*_: Any, **params: Any) -> Any:
 def _no_transpose(*_: Any, **params: Any) -> Any:
     kernel: Kernel = params["kernel"]
     raise RuleMissing(
-        text(
+        message(
             f"{kernel.name}: a kernel has no transpose of its own.",
             got="a kernel under transposition",
             expected="a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is",
-            made=kernel.origin,
+            defined=kernel.origin,
             write=f"@p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel '{kernel.name}' implements",
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jaxprim._errors import KernelError, text
+from jaxprim._errors import KernelError, message
 from jaxprim.kernels import frames
 
 ALL_THREADS = 0
@@ -38,11 +38,11 @@ def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
 
 def _refused(option: str, value: Any, expected: str, write: str) -> KernelError:
     return KernelError(
-        text(
+        message(
             f"a kernel got {option} that it can't have.",
             got=f"{option}={value!r}",
             expected=expected,
-            made=frames.origin(),
+            defined=frames.origin(),
             write=write,
         )
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprim._errors import BadCall, KernelError, text
+from jaxprim._errors import BadCall, KernelError, message
 from jaxprim.kernels import frames
 
 
@@ -20,12 +20,12 @@ def address_of(pointer: Any) -> int:
         if address:
             return address
     raise KernelError(
-        text(
+        message(
             "c_function got something that is no C function.",
             got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
             expected="a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a "
             "numba cfunc, or an address that is not 0",
-            made=frames.origin(),
+            defined=frames.origin(),
         )
     )
 
@@ -152,11 +152,11 @@ def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
     if len(wanted) == len(passed) and all(map(_may_be_same, wanted, passed)):
         return
     raise BadCall(
-        text(
+        message(
             f"{name}: the function takes other arguments than the signature says.",
             got=f"({', '.join(passed)})",
             expected=prototype,
-            made=frames.origin(),
+            defined=frames.origin(),
             write="c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments",
         )
     )
@@ -168,12 +168,12 @@ def check_returned(name: str, prototype: str, kind: str) -> None:
     if kind == "void" or (wanted != "void" and _may_be_same(wanted, kind)):
         return
     raise BadCall(
-        text(
+        message(
             f"{name}: the function returns another type than the signature says.",
             got=kind,
             expected=prototype,
             why="a result by value is converted by nobody",
-            made=frames.origin(),
+            defined=frames.origin(),
         )
     )
 

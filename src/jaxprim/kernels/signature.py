@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from jaxprim._errors import KernelError, text
+from jaxprim._errors import KernelError, message
 from jaxprim.kernels import frames, sizes
 from jaxprim.kernels.dtypes import DTYPES, DType
 
@@ -250,11 +250,11 @@ def _check_values(source: str, found: Signature) -> None:
 
 def _unreadable(source: str, got: str, expected: str) -> KernelError:
     return KernelError(
-        text(
+        message(
             f"this signature can't be read: {' '.join(source.split())!r}",
             got=got,
             expected=expected,
-            made=frames.origin(),
+            defined=frames.origin(),
             write='"(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example',
         )
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from jaxprim._errors import BadCall, shorten, text
+from jaxprim._errors import BadCall, message, shorten
 
 KINDS = ("cpp", "cuda", "numba", "numpy", "pallas", "library")
 _TEMPLATES = Path(str(files(__name__))) / "templates"
@@ -38,7 +38,7 @@ def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
     folder = parent / name
     if folder.exists():
         raise BadCall(
-            text(
+            message(
                 f"new: {name} is there already.",
                 got=shorten(str(folder)),
                 expected="a name that no file or folder here has",
@@ -85,13 +85,13 @@ def _values(name: str, kind: str, files: list[str]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------------- checks
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise BadCall(text("new: unknown kind.", got=repr(kind), expected=" | ".join(KINDS)))
+        raise BadCall(message("new: unknown kind.", got=repr(kind), expected=" | ".join(KINDS)))
 
 
 def _check_spelling(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z](\w*[A-Za-z0-9])?", name, re.ASCII):
         raise BadCall(
-            text(
+            message(
                 "new: this name cannot be used.",
                 got=repr(name),
                 expected="letters, digits and underscores, a letter first and no underscore last",
@@ -114,7 +114,7 @@ def _check_free(name: str, kind: str) -> None:
         meaning = "a module that can be imported here, which the new one would hide"
     else:
         return
-    raise BadCall(text(f"new: the name '{name}' is taken.", why=f"it is {meaning}", write=f"jaxprim new my_{name}"))
+    raise BadCall(message(f"new: the name '{name}' is taken.", why=f"it is {meaning}", write=f"jaxprim new my_{name}"))
 
 
 def _words(kind: str) -> set[str]:

@@ -61,10 +61,10 @@ def test_without_a_choice_there_is_nothing_to_ask():
 )
 def test_a_mode_that_runs_another_rule_is_bad(monkeypatch, counts, got):
     @contextmanager
-    def trace(*, quiet):
+    def record_rules(*, quiet):
         yield SimpleNamespace(counts=Counter({("sine", rule, "file.py:1"): n for rule, n in counts.items()}))
 
-    monkeypatch.setattr(fidelity, "trace", trace)
+    monkeypatch.setattr(fidelity, "record_rules", record_rules)
     reverse = [item for item in ask(sine()) if item.rule == "vjp"]
     assert [(item.ok, item.got, item.expected) for item in reverse] == [(False, got, "vjp, and not jvp")] * len(
         fidelity.CONTEXTS

@@ -66,7 +66,7 @@ def test_which_kernels_run(example):
     gradient = jax.grad(lambda q: jnp.sum(op(q, *primals[1:]) ** 2))
 
     def ran(function, *operands):
-        with jaxprim.trace(quiet=True) as record:
+        with jaxprim.record_rules(quiet=True) as record:
             jax.jit(function).lower(*operands)
         return {name: count for (name, rule, _), count in record.counts.items() if rule == "kernel[cpu]"}
 

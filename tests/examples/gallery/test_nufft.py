@@ -73,7 +73,7 @@ def test_a_batch_that_shares_its_points_is_one_call(example):
     modes = (4, 3)
     x, c, _ = system(modes)
     many = np.stack([c, 2j * c, c - 1])
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         found = jax.block_until_ready(jax.vmap(functools.partial(example.nufft1, modes=modes), (None, 0))(x, many))
     close(found, [slow1(x, c, modes) for c in many])
     assert [count for (_, rule, _), count in record.counts.items() if rule == "host"] == [1]

@@ -74,7 +74,7 @@ def runs(example, function, *operands):
     """Nonlinear solves, linearizations, and the calls of each host function."""
     example.solved.cache_clear()
     example.linearized.cache_clear()
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         jax.block_until_ready(jax.jit(function)(*operands))
     calls = {name: count for (name, rule, _), count in record.counts.items() if rule == "host"}
     return example.solved.cache_info().misses, example.linearized.cache_info().misses, calls

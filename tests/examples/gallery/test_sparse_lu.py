@@ -82,7 +82,7 @@ def test_one_factorization_for_the_value_and_all_derivatives(example):
 def test_a_batch_of_right_hand_sides_is_one_call(example):
     values, b = system()
     many = np.stack([b, 2 * b, b - 1])
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         found = jax.block_until_ready(jax.jit(jax.vmap(sparse(example), (None, 0)))(values, many))
     close(found, [dense(values, b) for b in many])
     assert [count for (_, rule, _), count in record.counts.items() if rule == "host"] == [1]

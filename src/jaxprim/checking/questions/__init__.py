@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxprim.checking.case import Case
-from jaxprim.checking.setting import Answer
-
-from . import (
+from jaxprim.checking.questions import (
     accuracy,
     batches,
     batching,
@@ -29,6 +27,7 @@ from . import (
     values,
     zeros,
 )
+from jaxprim.checking.setting import Answer
 
 Speed = Literal["fast", "normal", "thorough"]
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
+from jaxprim._rules import rules_of
 from jaxprim.checking import compare, probes
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.values import believed
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
-
-from .values import believed
 
 POINTS = 3
 SPREAD = 0.5
@@ -61,7 +61,7 @@ def _extremes(case: Case) -> Mapping[str, list[Any]]:
 def _may_not_end(case: Case) -> bool:
     """Whether the implementation goes on until it has converged, as far as JAX can look into it."""
     primitive, point = case.subject.primitive, case.point
-    call = (primitive.rules.implementation_author if primitive is not None else None) or case.subject.call
+    call = (rules_of(primitive).implementation_author if primitive is not None else None) or case.subject.call
     try:
         program = jax.make_jaxpr(lambda *leaves: call(*point.tree.unflatten(leaves), **point.params))(*point.leaves)
     except Exception:  # noqa: BLE001 - a host function takes no tracers, and refuses them in any way it likes

@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.usual import Flat, Transform, everywhere
 from jaxprim.checking.setting import Answer
 from jaxprim.checking.values import is_key
-
-from .usual import Flat, Transform, everywhere
 
 POLICIES = (
     "everything_saveable",

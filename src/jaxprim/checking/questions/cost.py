@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxprim import _jax
-from jaxprim._trace import trace
+from jaxprim._record import record_rules
+from jaxprim._rules import rules_of
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.control import conditional, scanned
+from jaxprim.checking.questions.usual import Flat
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked
 from jaxprim.checking.values import is_scalar
-
-from .control import conditional, scanned
-from .usual import Flat
 
 # Members of the batch under vmap: a host function that is not vectorized runs once for each.
 MEMBERS = 3
@@ -26,7 +26,7 @@ MEMBERS = 3
 def kernel_runs(case: Case) -> Answer:
     """How often the host function really runs: for derivatives and batches this is told, for a value it must be once."""
     primitive, view = case.subject.primitive, case.native
-    if primitive is None or not primitive.rules.has("host"):
+    if primitive is None or not rules_of(primitive).has("host"):
         raise NotAsked("only the runs of a host function can be counted")
     called = _runs(case, view.flat)
     if not called:
@@ -66,7 +66,7 @@ def _runs(case: Case, function: Flat) -> int:
     """How often the host function runs; what JAX does when it compiles is not counted."""
     leaves = case.native.point.leaves
     jax.block_until_ready(function(*leaves))
-    with trace(quiet=True) as record:
+    with record_rules(quiet=True) as record:
         jax.block_until_ready(function(*leaves))
     name = case.subject.name
     return sum(n for (primitive, rule, _), n in record.counts.items() if (primitive, rule) == (name, "host"))

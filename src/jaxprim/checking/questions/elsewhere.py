@@ -9,12 +9,11 @@ import jax
 import numpy as np
 
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.first_order import jvp_differences, vjp_differences
+from jaxprim.checking.questions.usual import same
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import has_tangents, is_scalar, wide
-
-from .first_order import jvp_differences, vjp_differences
-from .usual import same
 
 
 # --------------------------------------------------------------------------------------------------------------- zeros

@@ -11,13 +11,12 @@ from jax.sharding import AxisType, Mesh
 
 from jaxprim import _jax
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.scale import AXIS, shared_by_all, spread, two_devices
+from jaxprim.checking.questions.usual import same
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import is_scalar
-
-from .scale import AXIS, shared_by_all, spread, two_devices
-from .usual import same
 
 AGAINST = "on an explicit mesh of two devices, against one device"
 

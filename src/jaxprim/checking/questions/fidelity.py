@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim._trace import trace
+from jaxprim._record import record_rules
 from jaxprim.checking.case import Case
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
@@ -64,7 +64,7 @@ def which_rule(case: Case) -> Answer:
 
 def _ran(case: Case, mode: str, other: str, context: str, wrap: Callable[[Function], Function]) -> Evidence:
     """Evidence that only the rule of this mode ran. All but the eager context are lowered, and not compiled."""
-    with trace(quiet=True) as record:
+    with record_rules(quiet=True) as record:
         _differentiate(case, mode, wrap, run=context == "eager")
     counts = _author_runs(record.counts, case.subject.name)
     got = ", ".join(f"{rule} x {count}" for rule, count in sorted(counts.items())) or "no rule"

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxprim._primitive import Primitive
+from jaxprim._rules import rules_of
 from jaxprim._use import use
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance
@@ -54,7 +55,7 @@ def _compare(
 
 def _ways(case: Case, primitive: Primitive) -> Mapping[str, Run]:
     """How to run each implementation, the impl first, then the host function."""
-    rules = primitive.rules
+    rules = rules_of(primitive)
     found = {word: _by_word(case, primitive, word) for word in ("impl", "host") if rules.has(word)}
     for platform in rules.kernels():
         if _devices(platform):
@@ -63,7 +64,7 @@ def _ways(case: Case, primitive: Primitive) -> Mapping[str, Run]:
 
 
 def _elsewhere(primitive: Primitive) -> list[str]:
-    return [platform for platform in primitive.rules.kernels() if not _devices(platform)]
+    return [platform for platform in rules_of(primitive).kernels() if not _devices(platform)]
 
 
 def _devices(platform: str) -> list[Any]:

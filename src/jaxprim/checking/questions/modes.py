@@ -11,11 +11,10 @@ import numpy as np
 
 from jaxprim.checking import compare
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.first_order import CANNOT_TELL
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, Direction, NotAsked, Note
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
-
-from .first_order import CANNOT_TELL
 
 # Two derivatives in complex directions that differ by more than this of their size are not i times each other.
 HOLOMORPHIC = 1e-3

@@ -12,13 +12,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.batching import Batch, stacked_cotangents, stacked_tangents
+from jaxprim.checking.questions.usual import modes, same
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import is_key, is_scalar, wide
 from jaxprim.checking.view import View, of_some
-
-from .batching import Batch, stacked_cotangents, stacked_tangents
-from .usual import modes, same
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"

@@ -14,12 +14,11 @@ from jaxprim._errors import RuleWrong
 from jaxprim.checking import compare, numeric
 from jaxprim.checking.case import GROSS, Case
 from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.questions import modes, values
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import Array, describe, epsilon, has_tangents, is_key, is_scalar, peak, wide
 from jaxprim.checking.view import View
-
-from . import modes, values
 
 FEW = 8.0
 

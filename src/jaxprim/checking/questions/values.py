@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprim._rules import rules_of
 from jaxprim.checking import compare
 from jaxprim.checking.case import Case
+from jaxprim.checking.questions.usual import modes, same
 from jaxprim.checking.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.values import describe, is_key, is_scalar, leaf_names, wide
-
-from .usual import modes, same
 
 
 def abstract_eval(case: Case) -> Answer:
@@ -36,9 +36,9 @@ def _weak_types(case: Case) -> list[bool]:
     """Whether the implementation itself gives weakly typed results; a primitive's have the type that it promised."""
     primitive, point = case.subject.primitive, case.point
     own = [bool(getattr(leaf, "weak_type", False)) for leaf in case.native.results]
-    if primitive is None or not primitive.rules.has("abstract_eval"):
+    if primitive is None or not rules_of(primitive).has("abstract_eval"):
         return own
-    impl = primitive.rules.given.get("impl")
+    impl = rules_of(primitive).given.get("impl")
     if impl is not None:
         shapes = jax.eval_shape(partial(impl.author, **point.params), *point.tree.unflatten(point.leaves))
         return [leaf.weak_type for leaf in jax.tree_util.tree_leaves(shapes)]

@@ -1,4 +1,4 @@
-"""`jaxprim.trace`: let people look at which rule ran, where from, how often."""
+"""`jaxprim.record_rules`: let people look at which rule ran, where from, how often."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Record:
 
 
 @contextmanager
-def trace(*, quiet: bool = False, file: TextIO | None = None) -> Generator[Record]:
+def record_rules(*, quiet: bool = False, file: TextIO | None = None) -> Generator[Record]:
     """Record which rules are used inside the block, and print them at its end.
 
     A rule counts when it is used: run eagerly, staged, or lowered for compilation. A host function counts every time
@@ -44,7 +44,7 @@ def trace(*, quiet: bool = False, file: TextIO | None = None) -> Generator[Recor
         >>> @jaxprim.primitive
         ... def twice(x):
         ...     return 2 * x
-        >>> with jaxprim.trace(quiet=True) as record:
+        >>> with jaxprim.record_rules(quiet=True) as record:
         ...     _ = jax.jit(twice)(1.0)
         >>> [(rule, n) for (_, rule, _), n in record.counts.items()]
         [('impl', 1)]

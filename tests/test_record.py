@@ -1,4 +1,4 @@
-"""`jaxprim.trace` says which rule ran, where it was written, and how often."""
+"""`jaxprim.record_rules` says which rule ran, where it was written, and how often."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def names(record):
 @pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_forward_mode_runs_the_jvp_rule_and_reverse_mode_the_vjp_rule(call):
     op = both_rules()
-    with jaxprim.trace(quiet=True) as forward:
+    with jaxprim.record_rules(quiet=True) as forward:
         call(lambda x: jax.jvp(op, (x,), (x,)))(X)
-    with jaxprim.trace(quiet=True) as reverse:
+    with jaxprim.record_rules(quiet=True) as reverse:
         call(jax.grad(lambda x: jnp.sum(op(x))))(X)
     assert "jvp" in names(forward)
     assert not any(name.startswith("vjp") for name in names(forward))
@@ -43,10 +43,10 @@ def test_forward_mode_runs_the_jvp_rule_and_reverse_mode_the_vjp_rule(call):
 
 def test_the_place_is_the_author_s():
     op = both_rules()
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         jax.grad(lambda x: jnp.sum(op(x)))(X)
     places = {origin for name, rule, origin in record.counts if rule == "vjp"}
-    assert all("test_trace.py:" in place for place in places)
+    assert all("test_record.py:" in place for place in places)
 
 
 def test_a_host_function_counts_every_time_it_runs():
@@ -54,7 +54,7 @@ def test_a_host_function_counts_every_time_it_runs():
     op.def_host(lambda x: 2 * x)
     op.def_abstract_eval(lambda x: x)
     fn = jax.jit(op)
-    with jaxprim.trace(quiet=True) as record:
+    with jaxprim.record_rules(quiet=True) as record:
         for _ in range(3):
             jax.block_until_ready(fn(X))
         op(X)
@@ -63,7 +63,7 @@ def test_a_host_function_counts_every_time_it_runs():
 
 def test_it_prints_a_table_at_the_end():
     op, out = both_rules(), io.StringIO()
-    with jaxprim.trace(file=out):
+    with jaxprim.record_rules(file=out):
         jax.jvp(op, (X,), (X,))
     header, *rows = out.getvalue().splitlines()
     assert header.split() == ["primitive", "rule", "where", "times"]
@@ -72,22 +72,22 @@ def test_it_prints_a_table_at_the_end():
 
 def test_nothing_used():
     out = io.StringIO()
-    with jaxprim.trace(file=out) as record:
+    with jaxprim.record_rules(file=out) as record:
         np.ones(3)
     assert not record.counts
     assert out.getvalue().strip() == "no rule of a jaxprim primitive was used"
 
 
 def test_it_prints_to_standard_output(capsys):
-    with jaxprim.trace():
+    with jaxprim.record_rules():
         pass
     assert "no rule" in capsys.readouterr().out
 
 
 def test_blocks_nest_and_end_with_an_error():
     op = both_rules()
-    with jaxprim.trace(quiet=True) as outer:
-        with jaxprim.trace(quiet=True) as inner, contextlib.suppress(RuntimeError):
+    with jaxprim.record_rules(quiet=True) as outer:
+        with jaxprim.record_rules(quiet=True) as inner, contextlib.suppress(RuntimeError):
             jax.jvp(op, (X,), (X,))
             raise RuntimeError
         jax.grad(lambda x: jnp.sum(op(x)))(X)
