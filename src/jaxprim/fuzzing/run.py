@@ -49,7 +49,7 @@ class Fuzzing:
         """Whether no nest gave something else, and at least one was compared."""
         return self.failure is None and self.compared > 0
 
-    def message(self) -> str:
+    def text(self) -> str:
         """What was found; a failure with the line that shows it again."""
         agree = "1 nest agrees" if self.compared == 1 else f"{self.compared} nests agree"
         head = f"{self.subject}: {agree}, {self.refused.total()} cannot be asked (seed {self.seed})"
