@@ -43,14 +43,14 @@ class PrimitivesOfFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Collector]:
         """The primitives that have examples."""
-        from jaxprim.checking import find
+        from jaxprim.checking import targets
 
         try:
-            found = find.primitives(find.load(str(self.path)))
-        except find.ImportFailed as error:
+            found = targets.primitives(targets.load(str(self.path)))
+        except targets.ImportFailed as error:
             raise self.CollectError(str(error)) from None
         for primitive in found:
-            if primitive.has_examples and not find.imported(primitive, self.path):
+            if primitive.has_examples and not targets.imported(primitive, self.path):
                 yield QuestionsOfPrimitive.of(self, primitive)
 
 
@@ -116,13 +116,13 @@ def jaxprim_check(pytestconfig: pytest.Config) -> Callable[..., Any]:
 
     It takes what ``jaxprim.check`` takes; the seed and the speed are those of the command line.
     """
-    from jaxprim import check
+    from jaxprim import report
 
     def run(target: Callable[..., Any], /, *operands: Any, **options: Any) -> Any:
         seed, speed = _choices(pytestconfig)
         choices: dict[str, Any] = {"seed": seed, "speed": speed, **options}
-        report = check(target, *operands, **choices)
-        report.raise_if_bad()
-        return report
+        found = report(target, *operands, **choices)
+        found.raise_if_bad()
+        return found
 
     return run

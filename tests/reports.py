@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxprim.checking.picture import Heat, Lines, Series
-from jaxprim.checking.report import Evidence, Finding, Report
+from jaxprim.checking.reports.picture import Heat, Lines, Series
+from jaxprim.checking.reports.report import Evidence, Finding, Report
 
 GOOD = Evidence("impl", "jit against eager", "result", (1,), 1.0, 1.0, 1e-8, 1e-6, "because", 0, judged=3)
 BAD = Evidence(

@@ -35,24 +35,25 @@ LAYERS = (
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},
     {"testing.*", "testing", "fuzzing.*", "fuzzing"},
-    {"_terminal"},
-    {"_check_run", "new"},
-    {"cli"},
+    {"cli.*", "cli"},
     {"", "__main__"},  # "" is the package's own __init__.py.
 )
 # Upward imports that are meant: (who, whom): why.
 UPWARD = {
     ("_primitive", "checking"): "p.check() is the checker's front door; the import runs when it is called",
-    ("checking.report", "checking.page"): "report.html() is the page's front door, and the page reads the questions",
+    (
+        "checking.reports.report",
+        "checking.reports.page",
+    ): "report.html() is the page's front door, and the page reads the questions",
 }
 # Beside the standard library and jaxprim itself, at a file's top level.
 REQUIRED = {"jax", "numpy"}
 EXTRA = {
     "_jax": {"jaxlib"},
     "testing.strategies": {"hypothesis"},
-    "_terminal": {"rich"},
-    "_check_run": {"rich"},
     "cli": {"click", "rich"},
+    "cli.check_run": {"rich"},
+    "cli.terminal": {"rich"},
 }
 PRIVATE_JAX = ("jax._src", "jax.extend", "jax.interpreters")
 

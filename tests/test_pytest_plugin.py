@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from test_cli import EXPECTED, RIGHT, WRONG
+from programs import EXPECTED, RIGHT, WRONG
 
 PLUGIN = ["-p", "_jaxprim_pytest", "-p", "no:cacheprovider"]
 TESTS = """

@@ -17,7 +17,7 @@ from jax.test_util import check_grads
 from benchmarks.checker import elementwise
 from benchmarks.checker import makers as f
 from benchmarks.checker.corpus import Entry
-from jaxprim.checking.report import Report
+from jaxprim.checking.reports.report import Report
 from jaxprim.checking.run import ask, inputs
 from jaxprim.checking.subject import Subject
 

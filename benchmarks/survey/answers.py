@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jaxprim
-from jaxprim.checking.report import rows
+from jaxprim.checking.reports.report import rows
 
 from .verdicts import VERDICTS
 

@@ -40,7 +40,7 @@ def ask(op: Op, bits: int, speed: Speed) -> Answers:
     for index, point in enumerate(op.points):
         here: Speed = "fast" if speed == "normal" and (index or bits == 64) else speed
         example = jaxprim.Example(cast(point, bits == 64))
-        reports.append(jaxprim.check(function, example, reference=op.reference, speed=here))
+        reports.append(jaxprim.report(function, example, reference=op.reference, speed=here))
     return Answers.of(op.name, bits, speed, reports)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console, Group
 
 import jaxprim
-from jaxprim import Report, _terminal
-from jaxprim.checking import find
+from jaxprim import Report
+from jaxprim.checking import targets
 from jaxprim.derive import report as rules
 
 HERE = Path(__file__).parent
@@ -28,20 +28,20 @@ WIDTH, HEIGHT, SCALE = 1150, 3080, 0.75
 
 def main() -> None:
     os.chdir(HERE)
-    (gaussian,) = find.find("gaussian.py")
-    report = replace(jaxprim.check(gaussian, speed="fast", pictures=True), target="gaussian.py:gaussian")
+    (gaussian,) = targets.find("gaussian.py")
+    report = replace(jaxprim.report(gaussian, speed="fast", pictures=True), target="gaussian.py:gaussian")
     terminal(gaussian, report)
     shoot(report.html())
 
 
 def terminal(primitive: jaxprim.Primitive, report: Report) -> None:
     console = Console(record=True, width=112, force_terminal=True, highlight=False, file=io.StringIO())
-    console.print(_terminal.rules(primitive.name, rules(primitive.rules)))
+    console.print(terminal.rules(primitive.name, rules(primitive.rules)))
     seconds = sum(finding.seconds for finding in report.findings)
-    console.print(Group(_terminal.Progress(console, 0, []).render(report.findings), ""))
-    for bad in _terminal.breadcrumbs(report):
+    console.print(Group(terminal.Progress(console, 0, []).render(report.findings), ""))
+    for bad in terminal.breadcrumbs(report):
         console.print(bad)
-    console.print(_terminal.verdict(report, seconds))
+    console.print(terminal.verdict(report, seconds))
     svg = console.export_svg(title="jaxprim check gaussian.py --fast")
     # Without the font that rich would load from the network, and its signature.
     Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL))

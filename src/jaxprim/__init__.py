@@ -19,7 +19,7 @@ from jaxprim._zeros import Zero
 
 if TYPE_CHECKING:
     from jaxprim import kernels, testing
-    from jaxprim.checking import Finding, Report, check
+    from jaxprim.checking import Finding, Report, check, report
     from jaxprim.fuzzing import fuzz
     from jaxprim.kernels.host import from_numpy
 
@@ -47,6 +47,7 @@ __all__ = [
     "mlir",
     "primitive",
     "record_rules",
+    "report",
     "testing",
     "use",
 ]
@@ -54,7 +55,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The checker and the kernels are imported when they are first asked for: `import jaxprim` stays fast.
-    if name in ("check", "Report", "Finding"):
+    if name in ("check", "report", "Report", "Finding"):
         from jaxprim import checking
 
         return getattr(checking, name)

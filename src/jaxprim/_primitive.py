@@ -7,7 +7,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import jax
 import numpy as np
@@ -22,6 +22,9 @@ from jaxprim._rules import Rule, RuleSet, make_room
 from jaxprim._signature import typed
 from jaxprim._types import Example
 from jaxprim.derive import batching, implementation
+
+if TYPE_CHECKING:
+    from jaxprim.checking import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -646,15 +649,15 @@ class Primitive:
         """The names of the operands in a call."""
         return self._rules.signature.names(len(operands))
 
-    def check(self, /, *operands: Any, **params: Any) -> Any:
-        """Check the primitive at these operands, or at its examples.
+    def check(self, /, *operands: Any, **params: Any) -> Report:
+        """Check the primitive at these operands, or at its examples, and raise if a finding is bad.
 
         Args:
             *operands: as for `jaxprim.check`.
-            **params: static params, operands that go by name, and the options of `jaxprim.check`.
+            **params: static params, operands that go by name, and the options of `jaxprim.report`.
 
         Returns:
-            The report: ``report.ok``, ``report.findings``.
+            The report, when nothing bad was found.
 
         Raises:
             CheckFailed: a finding is bad; the message has its breadcrumb.
@@ -666,9 +669,19 @@ class Primitive:
         """
         from jaxprim import checking
 
-        report = checking.check(self, *operands, **params)
-        report.raise_if_bad()
-        return report
+        return checking.check(self, *operands, **params)
+
+    def report(self, /, *operands: Any, **params: Any) -> Report:
+        """Check the primitive, and return what was found, good or bad: `check` without the exception.
+
+        Example:
+            >>> square = primitive(lambda x: x * x)
+            >>> [finding.question for finding in square.report(3.0, only="jit").findings]
+            ['jit']
+        """
+        from jaxprim import checking
+
+        return checking.report(self, *operands, **params)
 
     def _refuse_both(self, method: str, rule: Any, per_operand: Mapping[str, Any]) -> None:
         if rule is not None and per_operand:

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import BadCall, Example, Primitive, check
+import jaxprim
+from jaxprim import BadCall, Example, Primitive
 from jaxprim.checking import options
 from jaxprim.checking.questions import QUESTIONS
 
@@ -40,13 +41,13 @@ def test_what_cannot_be_chosen(given, message):
 
 
 def test_the_seed_and_the_choice_reach_the_findings():
-    report = check(jnp.sin, jnp.ones(2), seed=5, only=["jit", "vmap"])
+    report = jaxprim.report(jnp.sin, jnp.ones(2), seed=5, only=["jit", "vmap"])
     assert (report.seed, [f.question for f in report.findings]) == (5, ["jit", "vmap"])
 
 
 def test_a_keyword_that_two_could_mean_is_refused():
     with pytest.raises(BadCall) as error:
-        check(dropout, 1.0, seed=0)
+        jaxprim.report(dropout, 1.0, seed=0)
     assert str(error.value) == (
         "dropout: check cannot tell whom seed= is meant for.\n"
         "  got:      seed=, which is an option of check, and an argument of dropout\n"
@@ -65,15 +66,15 @@ def test_the_same_of_a_primitive():
 
 
 def test_several_examples():
-    report = check(dropout, Example((1.0,)), Example((np.ones(2, np.float32),), {"seed": 4}), only="jit")
+    report = jaxprim.report(dropout, Example((1.0,)), Example((np.ones(2, np.float32),), {"seed": 4}), only="jit")
     assert [f.example for f in report.findings] == ["example 1: x=1.0", "example 2: x=float32[2], seed=4"]
 
 
 def test_examples_stand_alone():
     with pytest.raises(BadCall, match="check got examples and operands"):
-        check(dropout, Example((1.0,)), 2.0)
+        jaxprim.report(dropout, Example((1.0,)), 2.0)
     with pytest.raises(BadCall, match="a param beside them"):
-        check(dropout, Example((1.0,)), power=2)
+        jaxprim.report(dropout, Example((1.0,)), power=2)
 
 
 @pytest.mark.parametrize(

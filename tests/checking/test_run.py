@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import BadCall, CheckFailed, Primitive, Report, check
+import jaxprim
+from jaxprim import BadCall, CheckFailed, Primitive, Report
 from jaxprim.checking import options
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import Question, named
@@ -32,7 +33,7 @@ def scale(factor=1.0):
 
 
 def test_a_report_of_every_question():
-    report = check(scale(), X, 2.0)
+    report = jaxprim.report(scale(), X, 2.0)
     assert isinstance(report, Report)
     assert report.ok, report.text()
     assert [finding.question for finding in report.findings] == [question.name for question in options.questions()]
@@ -40,17 +41,17 @@ def test_a_report_of_every_question():
 
 
 def test_an_operand_may_go_by_name():
-    assert check(scale(), X, f=2.0).findings[0].example == "x=float32[3], f=2.0, power=1"
+    assert jaxprim.report(scale(), X, f=2.0).findings[0].example == "x=float32[3], f=2.0, power=1"
     with pytest.raises(BadCall):
-        check(scale(), X)
+        jaxprim.report(scale(), X)
 
 
 def test_without_operands_the_examples_are_checked():
     made = scale()
     with pytest.raises(BadCall, match="def_examples"):
-        check(made)
+        jaxprim.report(made)
     made.def_examples(lambda: [(X, 2.0), (X[:2], 3.0)])
-    report = check(made)
+    report = jaxprim.report(made)
     assert report.ok, report.text()
     assert {f.example for f in report.findings} == {
         "example 1: x=float32[3], f=2.0, power=1",
@@ -128,7 +129,7 @@ def test_an_implementation_that_fails_is_reported_once():
     def broken(x):
         raise ValueError("broken kernel")
 
-    report = check(broken, X)
+    report = jaxprim.report(broken, X)
     first, *others = report.findings
     assert first.evidence[0].message.startswith("ValueError: broken kernel\nraised at ")
     assert {f.status for f in others} == {"not asked"}
@@ -151,7 +152,7 @@ def test_a_surrogate_that_raises_is_no_departure():
     made = Primitive("surrogate")
     made.def_impl(lambda x: jnp.round(x))
     made.def_vjp(surrogate="straight-through")(lambda primals: (made(*primals), lambda y_bar: (y_bar[:1],)))
-    findings = {finding.question: finding for finding in check(made, X).findings}
+    findings = {finding.question: finding for finding in jaxprim.report(made, X).findings}
     assert findings["vjp-linear"].status == "fail"
     assert "RuleWrong" in findings["vjp-linear"].evidence[0].message
 
@@ -160,7 +161,7 @@ def test_an_error_that_makes_several_answers_bad_is_told_once():
     made = Primitive("scale")
     made.def_impl(lambda x: 2 * x)
     made.def_jvp(lambda primals, tangents: (made(*primals), tangents[0][:1]))
-    text = check(made, X).text()
+    text = jaxprim.report(made, X).text()
     assert text.count("error:     RuleWrong") == 1
     assert "primal, jvp-differences" in text.partition("the same error: ")[2]
 
@@ -175,8 +176,8 @@ def test_the_same_seed_gives_the_same_numbers():
 
 def test_64_bit_types_switched_on():
     with jax.enable_x64(True):
-        assert check(scale(), jnp.asarray(X, jnp.float64), 2.0).ok
-        assert check(scale(), X, jnp.float32(2.0)).ok
+        assert jaxprim.report(scale(), jnp.asarray(X, jnp.float64), 2.0).ok
+        assert jaxprim.report(scale(), X, jnp.float32(2.0)).ok
 
 
 def test_a_rule_that_rounds_to_float32_is_wrong_for_an_example_in_float64_alone():
@@ -186,8 +187,8 @@ def test_a_rule_that_rounds_to_float32_is_wrong_for_an_example_in_float64_alone(
     made.def_jvp(lambda primals, tangents: (made(*primals), slope(*primals) * tangents[0]))
     made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (y_bar * jnp.cos(*primals),)))
     with jax.enable_x64(True):
-        assert [f.ok for f in check(made, jnp.asarray(X, jnp.float64), only="dot-product").findings] == [False]
-    assert check(made, X, only="dot-product").ok
+        assert [f.ok for f in jaxprim.report(made, jnp.asarray(X, jnp.float64), only="dot-product").findings] == [False]
+    assert jaxprim.report(made, X, only="dot-product").ok
 
 
 def test_a_wrong_rule_that_is_derived_names_its_source():
@@ -195,7 +196,8 @@ def test_a_wrong_rule_that_is_derived_names_its_source():
     made.def_impl(lambda x: 2 * x)
     made.def_vjp(lambda primals: (made(*primals), lambda y_bar: 3 * y_bar))
     findings = {
-        finding.question: finding for finding in check(made, X, only=["jvp-differences", "vjp-differences"]).findings
+        finding.question: finding
+        for finding in jaxprim.report(made, X, only=["jvp-differences", "vjp-differences"]).findings
     }
     assert "the jvp rule is derived from the vjp rule" in findings["jvp-differences"].notes
     assert not any("derived" in note for note in findings["vjp-differences"].notes)

@@ -5,7 +5,7 @@ import pytest
 
 from jaxprim.checking import shrink
 from jaxprim.checking.case import Case
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.run import find
 from jaxprim.checking.subject import Subject
 

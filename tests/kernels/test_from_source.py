@@ -97,7 +97,7 @@ def test_in_a_primitive_with_rules():
         return p(x, w, eps=eps), (x_dot * r + x * r_dot) * w[None] + x * r * w_dot[None]
 
     x, w = random(4, 3), random(3, seed=1)
-    assert jaxprim.check(p, x, w, eps=1e-6).ok
+    assert jaxprim.report(p, x, w, eps=1e-6).ok
     got = jax.grad(lambda w: p(x, w, eps=1e-6).sum())(w)
     close(got, jax.grad(lambda w: reference_jax(x, w).sum())(w))
 

@@ -1,6 +1,6 @@
 """The checker: named questions to one operation, each answered with its evidence. *Checked*, not *proved*."""
 
-from jaxprim.checking.report import Evidence, Finding, Report
-from jaxprim.checking.run import check
+from jaxprim.checking.reports.report import Evidence, Finding, Report
+from jaxprim.checking.run import check, report
 
-__all__ = ["Evidence", "Finding", "Report", "check"]
+__all__ = ["Evidence", "Finding", "Report", "check", "report"]

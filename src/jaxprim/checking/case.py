@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxprim.checking import compare, draw, numeric, probes
 from jaxprim.checking.compare import Tolerance
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, Direction, Note, Setting
 from jaxprim.checking.subject import Subject, first_line
 from jaxprim.checking.values import Array, epsilon, peak, wide

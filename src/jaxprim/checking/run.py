@@ -13,11 +13,12 @@ import numpy as np
 
 from jaxprim._errors import JaxprimError, shorten
 from jaxprim._types import Example
-from jaxprim.checking import measure, options, shrink
+from jaxprim.checking import options, shrink
 from jaxprim.checking.case import Case
 from jaxprim.checking.options import SEED
 from jaxprim.checking.questions import Question, Speed
-from jaxprim.checking.report import Evidence, Finding, Report
+from jaxprim.checking.reports import measure
+from jaxprim.checking.reports.report import Evidence, Finding, Report
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject, first_line, refusal, without_frames
 
@@ -33,7 +34,7 @@ LINES = 12
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
-def check(
+def report(
     target: Callable[..., Any],
     /,
     *operands: Any,
@@ -45,7 +46,7 @@ def check(
     pictures: bool = False,
     **params: Any,
 ) -> Report:
-    """Check a primitive, or any function that JAX can trace, and report what was found.
+    """Check a primitive, or any function that JAX can trace, and return what was found. `check` also raises.
 
     Args:
         target: a ``Primitive``, a ``jax.custom_jvp`` or ``jax.custom_vjp`` function, or a plain function.
@@ -68,9 +69,9 @@ def check(
 
     Example:
         >>> import jax.numpy as jnp, jaxprim
-        >>> jaxprim.check(jnp.sin, jnp.array([1.0, 2.0])).ok
+        >>> jaxprim.report(jnp.sin, jnp.array([1.0, 2.0])).ok
         True
-        >>> [finding.question for finding in jaxprim.check(jnp.sin, 1.0, only=["jit", "vmap"]).findings]
+        >>> [finding.question for finding in jaxprim.report(jnp.sin, 1.0, only=["jit", "vmap"]).findings]
         ['jit', 'vmap']
     """
     subject = Subject.of(target, reference)
@@ -82,6 +83,31 @@ def check(
     found = tuple(ask(subject, examples, seed, chosen))
     drawn = measure.pictures(first_case(subject, examples, seed), found) if pictures else ()
     return Report(subject.name, seed, found, pictures=drawn)
+
+
+def check(target: Callable[..., Any], /, *operands: Any, **options_and_params: Any) -> Report:
+    """Check a primitive, or any function that JAX can trace, and raise if a finding is bad.
+
+    Args:
+        target: as for `report`.
+        *operands: as for `report`.
+        **options_and_params: the options of `report`, static params of the target, and operands that go by name.
+
+    Returns:
+        The report, when nothing bad was found.
+
+    Raises:
+        CheckFailed: a finding is bad; the message has its breadcrumb.
+        BadCall: as for `report`.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxprim
+        >>> jaxprim.check(jnp.sin, jnp.array([1.0, 2.0])).ok
+        True
+    """
+    found = report(target, *operands, **options_and_params)
+    found.raise_if_bad()
+    return found
 
 
 def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Inputs]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from jaxprim.checking import probes
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.subject import Subject, refusal
 from jaxprim.checking.values import Array, describe, is_scalar, wide
 from jaxprim.checking.view import Point, Tangents, View

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking.case import Case
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer
 from jaxprim.checking.values import describe, has_tangents, is_key, is_scalar, wide
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxprim._errors import BadCall, message
 from jaxprim._rules import rules_of
 from jaxprim.checking.case import Case
-from jaxprim.checking.findings import number
+from jaxprim.checking.reports.findings import number
 from jaxprim.checking.subject import Subject, first_line, refusal
 from jaxprim.checking.values import Array, peak, wide
 from jaxprim.checking.view import View

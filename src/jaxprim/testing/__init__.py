@@ -10,9 +10,10 @@ from typing import Any
 
 from jaxprim._errors import CheckFailed
 from jaxprim._types import Example
-from jaxprim.checking import Report, expected, options, run
+from jaxprim.checking import Report, options, run
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import QUESTIONS, Question, Speed
+from jaxprim.checking.reports import expected
 from jaxprim.checking.subject import Subject
 
 __all__ = ["Asked", "expected_failures", "parametrize", "questions_to"]

@@ -11,7 +11,7 @@ from jaxprim import Primitive
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.accuracy import accuracy, unit_in_the_last_place
 from jaxprim.checking.questions.values import reference
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 

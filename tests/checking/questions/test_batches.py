@@ -5,7 +5,7 @@ import pytest
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.batches import vmap_nested, vmap_patterns, vmap_sizes
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 

@@ -69,8 +69,8 @@ OTHER_INDICES = [Example((jnp.array([1.0, 2.0, 4.0]), jnp.array(i))) for i in ([
 
 def test_indices_of_the_members_differ_where_other_examples_have_others():
     take = take_with_the_first_index_for_all()
-    assert jaxprim.check(take, OTHER_INDICES[0], only="vmap").ok
-    bad = jaxprim.check(take, *OTHER_INDICES, only="vmap").bad
+    assert jaxprim.report(take, OTHER_INDICES[0], only="vmap").ok
+    bad = jaxprim.report(take, *OTHER_INDICES, only="vmap").bad
     assert [finding.question for finding in bad] == ["vmap", "vmap"]
     assert {item.against for item in bad[0].evidence if not item.ok} == {
         f"vmap against a loop, in_axes {axes}" for axes in ("x=0, i=0", "x=-1, i=-1", "x=None, i=0", "x=-1, i=0")

@@ -6,7 +6,7 @@ import pytest
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.control import POLICIES, checkpoint, conditional, control_flow, looped, scanned
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.subject import Subject
 
 X = jnp.array([0.5, 1.0, -2.0])

@@ -8,7 +8,7 @@ import pytest
 from jaxprim import Primitive
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import cost
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked
 from jaxprim.checking.subject import Subject
 

@@ -11,7 +11,7 @@ from jaxprim import Primitive
 from jaxprim.checking import run
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import fidelity
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.first_order import dot_product, halve, jvp_differences, vjp_differences
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.subject import Subject
 
 

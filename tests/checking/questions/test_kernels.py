@@ -7,7 +7,7 @@ import pytest
 from jaxprim import Primitive
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.kernels import implementations
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.modes import holomorphic, linearize, tangent_types
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import scale
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.values import abstract_eval, jit, primal
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.subject import Subject
 
 X = jnp.array([0.5, 1.0, -2.0])

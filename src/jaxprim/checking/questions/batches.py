@@ -15,7 +15,7 @@ from jaxprim._errors import RuleWrong
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.batching import Axes, Batch, patterns, values_against_loop
 from jaxprim.checking.questions.usual import Transform, everywhere, modes
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import has_tangents, is_scalar

@@ -14,7 +14,7 @@ from jaxprim._rules import rules_of
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.control import conditional, scanned
 from jaxprim.checking.questions.usual import Flat
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked
 from jaxprim.checking.values import is_scalar
 

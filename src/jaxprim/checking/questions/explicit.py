@@ -13,7 +13,7 @@ from jaxprim import _jax
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.scale import AXIS, shared_by_all, spread, two_devices
 from jaxprim.checking.questions.usual import same
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import is_scalar

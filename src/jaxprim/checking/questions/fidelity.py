@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxprim._record import record_rules
 from jaxprim.checking.case import Case
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.values import has_tangents
 

@@ -13,7 +13,7 @@ from jaxprim._rules import rules_of
 from jaxprim._use import use
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import Array

@@ -12,7 +12,7 @@ import numpy as np
 from jaxprim.checking import compare
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.first_order import CANNOT_TELL
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, Direction, NotAsked, Note
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 

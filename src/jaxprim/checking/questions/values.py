@@ -12,7 +12,7 @@ from jaxprim._rules import rules_of
 from jaxprim.checking import compare
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.usual import modes, same
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.values import describe, is_key, is_scalar, leaf_names, wide
 

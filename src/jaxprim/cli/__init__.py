@@ -25,19 +25,21 @@ except ImportError as error:
 
 import jax
 
-from jaxprim import _jax, _terminal
-from jaxprim._check_run import BAD, NOT_IMPORTED, OK, UNCHECKED, CheckRun
+from jaxprim import _jax
 from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
-from jaxprim.checking import Report, expected, find, options, parallel
+from jaxprim.checking import Report, options, targets
 from jaxprim.checking.questions import QUESTIONS, Question
+from jaxprim.checking.reports import expected
 from jaxprim.checking.subject import Subject
+from jaxprim.cli import parallel, terminal
+from jaxprim.cli.check_run import BAD, NOT_IMPORTED, OK, UNCHECKED, CheckRun
+from jaxprim.cli.new import KINDS, create
 from jaxprim.derive import report as rules_report
 from jaxprim.fuzzing import Fuzzing
 from jaxprim.fuzzing import run as fuzzing
 from jaxprim.fuzzing.run import DEPTH
-from jaxprim.new import KINDS, create
 
 EXIT_CODES = """
 \b
@@ -57,7 +59,7 @@ Exit codes:
   3  nothing was compared: no examples, or no reference, or no nest that could be asked
   4  the file or module could not be imported
 """
-MARKS = f"\b\nMarks in the table:\n{_terminal.legend()}\n"
+MARKS = f"\b\nMarks in the table:\n{terminal.legend()}\n"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
@@ -75,7 +77,7 @@ def explain(target: str) -> None:
     with _captured() as output:
         found = _find(target)
     for primitive in found:
-        console.print(_terminal.rules(primitive.name, rules_report(rules_of(primitive))))
+        console.print(terminal.rules(primitive.name, rules_report(rules_of(primitive))))
     _say_hidden(console, output)
 
 
@@ -132,7 +134,7 @@ def check(
 
 
 def _write(console: Console, reports: Sequence[Report], path: Path) -> None:
-    from jaxprim.checking.page import page
+    from jaxprim.checking.reports.page import page
 
     path.write_text(page(reports), encoding="utf-8")
     console.print(Text(f"written: {path}", "dim"))
@@ -147,7 +149,7 @@ def _questions(only: Sequence[str], skip: Sequence[str], speed: Any) -> tuple[Qu
 
 def _records(target: str) -> expected.Records:
     """The expected failures of the project that a file belongs to, or of the current folder."""
-    path = Path(find.split(target)[0])
+    path = Path(targets.split(target)[0])
     try:
         return expected.read(path.parent if path.is_file() else Path(), [question.name for question in QUESTIONS])
     except expected.BadRecord as error:
@@ -175,7 +177,7 @@ def fuzz(
     with _captured() as output:
         found = _find(target)
         with _finding():
-            believed = None if reference is None else find.function(reference, find.split(target)[0])
+            believed = None if reference is None else targets.function(reference, targets.split(target)[0])
         results = [_fuzz(console, target, p, believed, examples, seed, depth, nest) for p in found]
     _say_hidden(console, output, show_output)
     sys.exit(max(results, key=(OK, UNCHECKED, BAD).index))
@@ -187,15 +189,15 @@ def _fuzz(
 ) -> int:  # fmt: skip
     """Fuzz one primitive; returns its exit code."""
     subject = Subject.of(primitive, reference)
-    found = Fuzzing(subject.name, seed, _terminal.place(target, subject.name))
+    found = Fuzzing(subject.name, seed, terminal.place(target, subject.name))
     try:
         given = subject.examples()
-        with _terminal.counting(console, subject.name, 1 if nest else examples) as tell:
+        with terminal.counting(console, subject.name, 1 if nest else examples) as tell:
             fuzzing.run(found, subject, given, examples, depth, nest, tell)
     except BadCall as error:
         console.print(Text(str(error), "yellow"), soft_wrap=True)
         return UNCHECKED
-    for line in _terminal.fuzzed(found):
+    for line in terminal.fuzzed(found):
         console.print(line, soft_wrap=True)
     return OK if found.ok else BAD if found.failure is not None else UNCHECKED
 
@@ -204,7 +206,7 @@ def _fuzz(
 @main.command()
 def questions() -> None:
     """List the questions that `check` asks."""
-    table = _terminal.plain_table(heading=False)
+    table = terminal.plain_table(heading=False)
     for question in QUESTIONS:
         table.add_row(Text(question.name, "bold"), question.sentence)
     _console().print(table)
@@ -229,7 +231,7 @@ def new(name: str, kind: str) -> None:
 @main.command()
 def doctor() -> None:
     """Say which JAX this is, whether it has the hooks that jaxprim needs, which platforms, and which compilers."""
-    table = _terminal.plain_table(heading=False)
+    table = terminal.plain_table(heading=False)
     for label, value, ok in _facts():
         table.add_row(Text(label, "bold"), Text(value, "" if ok else "red"))
     console = _console()
@@ -277,7 +279,7 @@ class _NotImported(click.ClickException):
 
 def _find(target: str) -> list[Primitive]:
     with _finding():
-        return find.find(target)
+        return targets.find(target)
 
 
 @contextmanager
@@ -285,9 +287,9 @@ def _finding() -> Generator[None]:
     """Exceptions of `find` as the command line tells them."""
     try:
         yield
-    except find.NotFound as error:
+    except targets.NotFound as error:
         raise click.UsageError(str(error)) from error
-    except find.ImportFailed as error:
+    except targets.ImportFailed as error:
         raise _NotImported(str(error)) from error
 
 

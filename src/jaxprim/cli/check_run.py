@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from jaxprim import _terminal
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
-from jaxprim.checking import Finding, Report, expected, measure, parallel
+from jaxprim.checking import Finding, Report
 from jaxprim.checking.questions import Question
-from jaxprim.checking.report import FORMAT
+from jaxprim.checking.reports import expected, measure
+from jaxprim.checking.reports.report import FORMAT
 from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import NoExamples, Subject
+from jaxprim.cli import parallel, terminal
 from jaxprim.derive import report as rules_report
 
 # Exit codes of the command line; 2 is click's, for a wrong one.
@@ -42,7 +43,7 @@ class CheckRun:
 
     def check(self, position: int, primitive: Primitive) -> None:
         """Show the rules of a primitive, ask the questions, and show what is bad."""
-        self.console.print(_terminal.rules(primitive.name, rules_report(rules_of(primitive))))
+        self.console.print(terminal.rules(primitive.name, rules_report(rules_of(primitive))))
         subject = Subject.of(primitive)
         try:
             examples = [subject.split(*example) for example in subject.examples()]
@@ -60,8 +61,8 @@ class CheckRun:
         self.console.print()
 
     def _ask(self, position: int, subject: Subject, examples: Sequence[Any]) -> None:
-        report = Report(subject.name, self.seed, target=_terminal.place(self.target, subject.name))
-        progress = _terminal.Progress(
+        report = Report(subject.name, self.seed, target=terminal.place(self.target, subject.name))
+        progress = terminal.Progress(
             self.console, len(examples) * len(self.questions), [question.name for question in self.questions]
         )
         with Live(console=self.console, get_renderable=lambda: progress.render(report.findings), redirect_stdout=False,
@@ -86,11 +87,11 @@ class CheckRun:
     def _show(self, report: Report, seconds: float) -> None:
         self.reports.append(report)
         self.console.print("" if self.console.is_terminal else "\n")  # what was live ends without one where it is not
-        for note in _terminal.notes(report):
+        for note in terminal.notes(report):
             self.console.print(note, soft_wrap=True)
-        for bad in _terminal.breadcrumbs(report):
+        for bad in terminal.breadcrumbs(report):
             self.console.print(bad, soft_wrap=True)
-        self.console.print(_terminal.verdict(report, seconds), soft_wrap=True)
+        self.console.print(terminal.verdict(report, seconds), soft_wrap=True)
 
     def record(self) -> dict[str, Any]:
         """Everything that was found, for `--json`."""

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from reports import BAD, finding
 
-from jaxprim.checking import expected
-from jaxprim.checking.report import Report
+from jaxprim.checking.reports import expected
+from jaxprim.checking.reports.report import Report
 
 KNOWN = {"jit", "vmap"}
 TABLE = "[tool.jaxprim.expected-failures.op]\n"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxprim._errors import BadCall, CheckFailed, message
-from jaxprim.checking import codec
-from jaxprim.checking.findings import WORST_FIRST, Evidence, Finding, Status, number
-from jaxprim.checking.picture import Heat, Lines, Series
+from jaxprim.checking.reports import codec
+from jaxprim.checking.reports.findings import WORST_FIRST, Evidence, Finding, Status, number
+from jaxprim.checking.reports.picture import Heat, Lines, Series
 
 __all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status", "not_asked", "number", "rows"]
 
@@ -226,7 +226,7 @@ class Report:
 
     def html(self) -> str:
         """The report as one HTML page that needs no other file. It needs jinja2: ``pip install 'jaxprim[cli]'``."""
-        from jaxprim.checking import page
+        from jaxprim.checking.reports import page
 
         return page.page([self])
 

@@ -13,34 +13,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from programs import EXAMPLES, EXPECTED, RIGHT, WRONG
 
 from jaxprim import Report, _jax
 from jaxprim.checking import options
 from jaxprim.cli import main
-
-RIGHT = """
-import jax.numpy as jnp
-from jaxprim import Primitive
-
-print("the file prints")
-scale = Primitive("scale")
-
-@scale.def_impl
-def _(x, factor):
-    return x * factor
-
-@scale.def_jvp
-def _(primals, tangents):
-    print("the rule prints")
-    (x, factor), (x_dot, factor_dot) = primals, tangents
-    return scale(x, factor), x_dot * factor + x * factor_dot
-"""
-EXAMPLES = """
-@scale.def_examples
-def _():
-    return [(jnp.array([1.0, 2.0, 3.0]), 2.0)]
-"""
-WRONG = RIGHT.replace("x * factor_dot", "2 * x * factor_dot") + EXAMPLES
 
 
 @pytest.fixture
@@ -259,9 +236,6 @@ def test_the_matrix_has_a_column_for_each_operand(write):
     found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences")
     assert "question            x  factor  compared" in found.output
     assert "jvp-differences  ✗  ✓    ✗" in found.output
-
-
-EXPECTED = '[tool.jaxprim.expected-failures.scale]\n{} = "wrong on purpose"\n'
 
 
 def test_an_expected_failure(write):

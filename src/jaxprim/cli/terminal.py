@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxprim._types import RuleInfo
-from jaxprim.checking import find
+from jaxprim.checking import targets
 from jaxprim.checking.questions import named
-from jaxprim.checking.report import WHAT_IT_RESTS_ON, Finding, Report, Row, Status, not_asked, operands, rows
+from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, Status, not_asked, operands, rows
 from jaxprim.fuzzing import Fuzzing
 
 STYLES = {
@@ -144,7 +144,7 @@ def verdict(report: Report, seconds: float) -> Text:
 
 def place(target: str, name: str) -> str:
     """How the command line calls one primitive of a target."""
-    return target if find.split(target)[1] else f"{target}:{name}"
+    return target if targets.split(target)[1] else f"{target}:{name}"
 
 
 @contextmanager

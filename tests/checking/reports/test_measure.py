@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxprim
-from jaxprim.checking import measure
-from jaxprim.checking.picture import Heat, Lines
 from jaxprim.checking.questions import named
+from jaxprim.checking.reports import measure
+from jaxprim.checking.reports.picture import Heat, Lines
 from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import Subject
 
@@ -74,8 +74,8 @@ def test_nothing_is_measured_of_what_does_not_run():
         raise ValueError("no")
 
     assert drawn(broken, X) == {}
-    assert jaxprim.check(broken, X, pictures=True).pictures == ()
+    assert jaxprim.report(broken, X, pictures=True).pictures == ()
 
 
 def test_an_operation_of_integers_has_no_pictures_but_a_report():
-    assert jaxprim.check(lambda n: n + 1, jnp.arange(3), pictures=True).ok
+    assert jaxprim.report(lambda n: n + 1, jnp.arange(3), pictures=True).ok

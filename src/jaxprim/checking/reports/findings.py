@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from jaxprim.checking import compare, hints
+from jaxprim.checking import compare
+from jaxprim.checking.reports import hints
 
 # Bad comparisons that the text of a finding shows in full, each at another place.
 SHOWN = 2

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxprim._errors import JaxprimError, message
-from jaxprim.checking.findings import Finding
-from jaxprim.checking.report import Report, rows
+from jaxprim.checking.reports.findings import Finding
+from jaxprim.checking.reports.report import Report, rows
 
 TABLE = "[tool.jaxprim.expected-failures.NAME]"
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jaxprim.checking.hints import causes
+from jaxprim.checking.reports.hints import causes
 
 TRUTH = (0.7, -1.3, 2.1)
 COMPLEX = (0.7 + 0.2j, -1.3 + 1.1j)

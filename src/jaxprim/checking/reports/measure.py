@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxprim.checking import probes
 from jaxprim.checking.case import Case
-from jaxprim.checking.findings import Finding
-from jaxprim.checking.picture import Heat, Lines, Series
+from jaxprim.checking.reports.findings import Finding
+from jaxprim.checking.reports.picture import Heat, Lines, Series
 from jaxprim.checking.setting import Direction
 from jaxprim.checking.values import Array, doubled, spacing, wide
 from jaxprim.checking.view import View

@@ -7,15 +7,15 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxprim._errors import BadCall, message
-from jaxprim.checking import svg
-from jaxprim.checking.findings import Finding
-from jaxprim.checking.picture import Heat, Lines
 from jaxprim.checking.questions import QUESTIONS
+from jaxprim.checking.reports import svg
+from jaxprim.checking.reports.findings import Finding
+from jaxprim.checking.reports.picture import Heat, Lines
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from jaxprim.checking.report import Report, Row
+    from jaxprim.checking.reports.report import Report, Row
 
 MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
 WORDS = {
@@ -49,7 +49,7 @@ def _template() -> Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = resources.files("jaxprim.checking").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    source = resources.files("jaxprim.checking.reports").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source)
 
 

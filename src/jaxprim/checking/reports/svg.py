@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import count
 
-from jaxprim.checking.picture import Heat, Lines, Series
+from jaxprim.checking.reports.picture import Heat, Lines, Series
 
 WIDTH, HEIGHT = 500, 290
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44

@@ -7,7 +7,7 @@ import pytest
 from reports import BAD, GOOD, RAISED, everything, finding
 
 from jaxprim import BadCall, CheckFailed
-from jaxprim.checking.report import Report, not_asked, number, rows
+from jaxprim.checking.reports.report import Report, not_asked, number, rows
 
 
 def test_ok():

@@ -11,10 +11,10 @@ import pytest
 from reports import everything, finding
 
 from jaxprim import BadCall, Report
-from jaxprim.checking import svg
-from jaxprim.checking.page import page, ran
-from jaxprim.checking.picture import Heat, Lines, Series
-from jaxprim.checking.report import Evidence
+from jaxprim.checking.reports import svg
+from jaxprim.checking.reports.page import page, ran
+from jaxprim.checking.reports.picture import Heat, Lines, Series
+from jaxprim.checking.reports.report import Evidence
 
 VOID = {"meta"}
 LINES = Lines(

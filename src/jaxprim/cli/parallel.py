@@ -9,10 +9,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import NamedTuple
 
-from jaxprim.checking import find, run
+from jaxprim.checking import run, targets
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import Question, named
-from jaxprim.checking.report import Finding
+from jaxprim.checking.reports.report import Finding
 from jaxprim.checking.subject import Subject
 
 # In a worker: the cases of each primitive that it was asked about, with what was worked out for them.
@@ -64,6 +64,6 @@ def _answer(task: _Task) -> tuple[Finding, str]:
 def _cases_of(target: str, position: int, seed: int) -> list[Case]:
     key = (target, position, seed)
     if key not in _cases:
-        subject = Subject.of(find.find(target)[position])
+        subject = Subject.of(targets.find(target)[position])
         _cases[key] = run.cases(subject, subject.examples(), seed)
     return _cases[key]

@@ -1,0 +1,1 @@
+"""What is made of the answers: findings, reports as text, JSON and pages, hints, pictures."""
