@@ -17,10 +17,10 @@ SOURCE = ROOT / "src" / "jaxprim"
 
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
-    {"_errors", "_jax"},
+    {"_errors", "_jax", "_rule_kinds"},
     {"_types", "_avals", "_levels", "_masks", "_zeros"},
     {"_trees"},
-    {"_signature", "_linear", "_results"},
+    {"_signature", "_linear", "_returned"},
     {"_rules"},
     {"_use"},
     {"_calls"},
@@ -29,8 +29,7 @@ LAYERS = (
     {"forms"},
     {"derive.*"},
     {"derive"},
-    {"_install"},
-    {"_explain", "_record", "ad", "mlir"},
+    {"_record", "ad", "mlir"},
     {"_primitive"},
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},

@@ -13,7 +13,7 @@ from jaxprim import ad, mlir
 from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
 from jaxprim._primitive import Primitive, primitive
 from jaxprim._record import record_rules
-from jaxprim._types import Example, RuleInfo
+from jaxprim._types import Example, Explanation, RuleInfo
 from jaxprim._use import use
 from jaxprim._zeros import Zero
 
@@ -29,6 +29,7 @@ __all__ = [
     "BadCall",
     "CheckFailed",
     "Example",
+    "Explanation",
     "Finding",
     "HostError",
     "JaxprimError",

@@ -47,7 +47,7 @@ def _is_extended(dtype: Any) -> bool:
     return _jax.is_extended(dtype)
 
 
-def complete(avals: Sequence[Aval], operands: Sequence[Aval]) -> tuple[Aval, ...]:
+def in_operands_mesh(avals: Sequence[Aval], operands: Sequence[Aval]) -> tuple[Aval, ...]:
     """Hand-written result types, in the operands' mesh and with the axes over which they vary inside ``shard_map``."""
     like = next((aval for aval in operands if _jax.has_mesh(aval)), None)
     if like is None:
@@ -64,3 +64,13 @@ def equalize_varying(values: Sequence[Any]) -> list[Any]:
     """Bring all operands to the same varying axes: the cotangent of a replicated one is then summed over the mesh."""
     axes = union_varying([_jax.typeof(value) for value in values])
     return [_jax.cast_varying(value, axes) for value in values] if axes else list(values)
+
+
+def nonzero(values: Sequence[Any]) -> tuple[bool, ...]:
+    """Which tangents or cotangents are not symbolically zero."""
+    return tuple(not isinstance(value, _jax.JaxZero) for value in values)
+
+
+def instantiate(values: Sequence[Any]) -> list[Any]:
+    """Tangents or cotangents as arrays: a symbolic zero becomes an array of zeros."""
+    return [_jax.zeros(value.aval) if isinstance(value, _jax.JaxZero) else value for value in values]

@@ -43,6 +43,7 @@ class Call:
         self.result_tree: Any = None
         self._has_results = False
         self._pushed: dict[tuple[Level, str], Call] = {}
+        self._by: dict[str, Call] = {}
 
     def _hold(self, rules: RuleSet) -> None:
         self.rules = rules
@@ -60,6 +61,16 @@ class Call:
             self._pushed[key] = Call(self.rules, self.params, self.tree, levels, self, how, self.using)
         return self._pushed[key]
 
+    def by(self, using: str) -> Call:
+        """The call as one implementation computes it, whatever the platform."""
+        if self.using == using:
+            return self
+        if self.parent is not None:
+            return self.parent.by(using).push(self.levels[-1], self.how)
+        if using not in self._by:
+            self._by[using] = Call(self.rules, self.params, self.tree, using=using)
+        return self._by[using]
+
     def note_result_tree(self, tree: Any) -> None:
         """Keep the tree of the results, as long as it is the same for all operand types."""
         if not self._has_results:
@@ -74,6 +85,15 @@ class Call:
     def names(self) -> list[str]:
         """The name of each operand leaf."""
         return _trees.leaf_names(self.tree, self.rules.signature.names(len(self.tree.children())))
+
+    def linear_mask(self) -> list[bool]:
+        """Which operand leaves the primitive was declared linear in."""
+        names = self.rules.signature.names(len(self.tree.children()))
+        return [
+            name in self.rules.linear
+            for name, subtree in zip(names, self.tree.children(), strict=True)
+            for _ in range(subtree.num_leaves)
+        ]
 
     def element_avals(self, avals: Sequence[Any]) -> tuple[Any, ...]:
         return element_avals(self.levels, avals)

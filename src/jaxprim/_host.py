@@ -20,7 +20,8 @@ from jaxprim import _jax, _trees
 from jaxprim._avals import short
 from jaxprim._calls import Call
 from jaxprim._errors import HostError, message
-from jaxprim._results import Results
+from jaxprim._returned import Results
+from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, call_author
 from jaxprim._trees import TreeMismatch
 
@@ -41,7 +42,7 @@ def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
     name = call.rules.name
     try:
         with _jax.without_jax(lambda operation: _used_jax(name, fn, operation)):
-            return call_author(call.rules, "host function", fn, *operands, **call.params)
+            return call_author(call.rules, form_of("host"), fn, *operands, **call.params)
     except ValueError as error:
         if "read-only" not in str(error):
             raise

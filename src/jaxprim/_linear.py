@@ -15,12 +15,13 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from jaxprim import _jax
+from jaxprim._avals import instantiate, nonzero
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 from jaxprim._masks import Mask, expand, select
 
 Role = Literal["pushforward", "pullback"]
-# Values for the residuals of the transpose, from those of the map itself.
-Prelude = Callable[[Sequence[Any], Levels], tuple[list[Any], Levels]]
+# Makes the residuals of a map's transpose, and their batch levels, from those of the map itself.
+ResidualsForTranspose = Callable[[Sequence[Any], Levels], tuple[list[Any], Levels]]
 
 
 class LinearMap:
@@ -40,11 +41,12 @@ class LinearMap:
         self,
         owner: Any,
         role: Role,
+        *,
         residuals: int,
         in_avals: Sequence[Any],
         out_avals: Sequence[Any],
         build: Callable[[], Any],
-        transposed: Callable[[LinearMap], tuple[Prelude, LinearMap]],
+        transposed: Callable[[], tuple[ResidualsForTranspose, LinearMap]],
         is_linear: bool = True,
         named_axes: frozenset[Any] = frozenset(),
     ) -> None:
@@ -54,7 +56,7 @@ class LinearMap:
         self.named_axes = named_axes
         self._build, self._transposed = build, transposed
         self._program: Any = None
-        self._transpose: tuple[Prelude, LinearMap] | None = None
+        self._transpose: tuple[ResidualsForTranspose, LinearMap] | None = None
         self._restrictions: dict[tuple[Mask, Mask], LinearMap] = {}
         self._stacked: dict[Any, Any] = {}
 
@@ -65,10 +67,10 @@ class LinearMap:
             self._program = self._build()
         return self._program
 
-    def transpose(self) -> tuple[Prelude, LinearMap]:
+    def transpose(self) -> tuple[ResidualsForTranspose, LinearMap]:
         """What makes the transpose's residuals, and the transpose."""
         if self._transpose is None:
-            self._transpose = self._transposed(self)
+            self._transpose = self._transposed()
         return self._transpose
 
     def under(self, levels: Levels) -> Any:
@@ -92,22 +94,22 @@ class LinearMap:
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
             run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
-            return _jax.trace(lambda *args: [*map(_instantiate, select(run(*args), outputs))], avals, self.role)
+            return _jax.trace(lambda *args: instantiate(select(run(*args), outputs)), avals, self.role)
 
-        def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:
-            prelude, other = self.transpose()
-            return prelude, other.restrict(outputs, inputs)
+        def transposed() -> tuple[ResidualsForTranspose, LinearMap]:
+            residuals_of, other = self.transpose()
+            return residuals_of, other.restrict(outputs, inputs)
 
         return LinearMap(
             self.owner,
             self.role,
-            self.residuals,
-            select(self.in_avals, inputs),
-            select(self.out_avals, outputs),
-            build,
-            transposed,
-            self.is_linear,
-            self.named_axes,
+            residuals=self.residuals,
+            in_avals=select(self.in_avals, inputs),
+            out_avals=select(self.out_avals, outputs),
+            build=build,
+            transposed=transposed,
+            is_linear=self.is_linear,
+            named_axes=self.named_axes,
         )
 
     def pull_back(
@@ -115,9 +117,9 @@ class LinearMap:
     ) -> list[Any]:
         """Apply the transpose to the nonzero cotangents, for the wanted linear inputs."""
         with axes_of(levels):
-            prelude, other = self.transpose()
+            residuals_of, other = self.transpose()
             own = [True] * self.residuals + [False] * len(self.in_avals)
-            new_residuals, residual_levels = prelude(residuals, select_dims(levels, own))
+            new_residuals, residual_levels = residuals_of(residuals, select_dims(levels, own))
         flipped = tuple(
             Level(
                 level.axis,
@@ -134,12 +136,8 @@ class LinearMap:
 
 
 def same_residuals(residuals: Sequence[Any], levels: Levels) -> tuple[list[Any], Levels]:
-    """The prelude of a map whose transpose needs the same residuals."""
+    """For a map whose transpose needs the same residuals."""
     return list(residuals), levels
-
-
-def _instantiate(value: Any) -> Any:
-    return _jax.zeros(value.aval) if isinstance(value, _jax.JaxZero) else value
 
 
 def select_dims(levels: Levels, keep: Sequence[bool], outputs: Sequence[bool] | None = None) -> Levels:
@@ -158,26 +156,26 @@ def select_dims(levels: Levels, keep: Sequence[bool], outputs: Sequence[bool] | 
 def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any], levels: Levels = ()) -> list[Any]:
     """Apply a map: one equation in a jaxpr."""
     primitive = getattr(linear_map.owner, linear_map.role)
-    return primitive.bind(*residuals, *inputs, map=linear_map, levels=levels)
+    return primitive.bind(*residuals, *inputs, linear_map=linear_map, levels=levels)
 
 
-def abstract_eval(*avals: Any, map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:  # noqa: A002
+def abstract_eval_rule(*avals: Any, linear_map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:
     own = frozenset(level.axis.name for level in levels)
-    return list(batched_avals(levels, map.out_avals)), _jax.axis_effects(map.named_axes - own)
+    return list(batched_avals(levels, linear_map.out_avals)), _jax.axis_effects(linear_map.named_axes - own)
 
 
-def jvp(primals: Sequence[Any], tangents: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
+def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
     """Linear inputs: the map itself, on the tangents. Residuals: the derivative of the rule's program."""
-    outs = _bind(map, primals, levels)
-    count = map.residuals
-    perturbed = [type(t) is not _jax.JaxZero for t in tangents]
+    outs = _bind(linear_map, primals, levels)
+    count = linear_map.residuals
+    perturbed = list(nonzero(tangents))
     out_dots = [_jax.JaxZero(_jax.tangent_aval(_jax.typeof(out))) for out in outs]
-    if map.is_linear and any(perturbed[count:]):
-        part = _linear_part(map, primals[:count], tangents[count:], tuple(perturbed[count:]), levels)
+    if linear_map.is_linear and any(perturbed[count:]):
+        part = _linear_part(linear_map, primals[:count], tangents[count:], tuple(perturbed[count:]), levels)
         out_dots = [_jax.add_tangents(a, b) for a, b in zip(out_dots, part, strict=True)]
-    nonlinear = perturbed if not map.is_linear else perturbed[:count] + [False] * (len(primals) - count)
+    nonlinear = perturbed if not linear_map.is_linear else perturbed[:count] + [False] * (len(primals) - count)
     if any(nonlinear):
-        part = _derivative(map.under(levels), nonlinear, primals, tangents)
+        part = _derivative(linear_map.under(levels), nonlinear, primals, tangents)
         out_dots = [_jax.add_tangents(a, b) for a, b in zip(out_dots, part, strict=True)]
     return outs, out_dots
 
@@ -192,31 +190,34 @@ def _linear_part(
 
 
 def _derivative(program: Any, perturbed: Sequence[bool], primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    derivative, nonzero = _jax.jvp_program(program, perturbed)
+    derivative, nonzero_out = _jax.jvp_program(program, perturbed)
     count = len(_jax.out_avals(program))
-    dots_only, used = _jax.dce(derivative, [False] * count + [True] * sum(nonzero))
+    dots_only, used = _jax.dce(derivative, [False] * count + [True] * sum(nonzero_out))
     args = [*primals, *select(tangents, perturbed)]
     dots = _jax.evaluate(dots_only, *select(args, used))
     zeros = [_jax.JaxZero(_jax.tangent_aval(aval)) for aval in _jax.out_avals(program)]
-    return expand(dots, nonzero, zeros.__getitem__)
+    return expand(dots, nonzero_out, zeros.__getitem__)
 
 
 def _bind(linear_map: LinearMap, args: Sequence[Any], levels: Levels) -> list[Any]:
     return apply(linear_map, args[: linear_map.residuals], args[linear_map.residuals :], levels)
 
 
-def transpose(cotangents: Sequence[Any], *args: Any, map: LinearMap, levels: Levels) -> list[Any]:  # noqa: A002
+def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels) -> list[Any]:
     undefined = [_jax.is_undefined(arg) for arg in args]
-    count = map.residuals
+    count = linear_map.residuals
     if any(undefined[:count]):  # legal: the rule may be linear in a primal
-        return _transpose_program(map.under(levels), undefined, args, cotangents)
-    nonzero = tuple(type(ct) is not _jax.JaxZero for ct in cotangents)
+        return _transpose_program(linear_map.under(levels), undefined, args, cotangents)
+    kept = nonzero(cotangents)
     wanted = tuple(undefined[count:])
     zeros = [_jax.JaxZero(_jax.cotangent_aval(arg.aval)) if u else None for arg, u in zip(args, undefined, strict=True)]
-    if not any(nonzero):
+    if not any(kept):
         return zeros
-    cts = [fit_cotangent(ct, aval) for ct, aval in zip(cotangents, batched_avals(levels, map.out_avals), strict=True)]
-    outs = map.pull_back(args[:count], select(cts, nonzero), nonzero, wanted, levels)
+    cts = [
+        fit_cotangent(ct, aval)
+        for ct, aval in zip(cotangents, batched_avals(levels, linear_map.out_avals), strict=True)
+    ]
+    outs = linear_map.pull_back(args[:count], select(cts, kept), kept, wanted, levels)
     return expand(outs, undefined, zeros.__getitem__)
 
 
@@ -225,7 +226,7 @@ def fit_cotangent(ct: Any, aval: Any) -> Any:
 
     Since JAX 0.11 a cotangent may arrive in another dtype than the output's (float32 for a bfloat16 output).
     """
-    if type(ct) is _jax.JaxZero:
+    if isinstance(ct, _jax.JaxZero):
         return ct
     if getattr(ct, "dtype", None) != aval.dtype:  # a Python number has none
         ct = jnp.asarray(ct, aval.dtype)
@@ -238,15 +239,15 @@ def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[A
     return expand(outs, undefined, lambda _: None)
 
 
-def batching(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
-    program = map.under(levels)
+def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+    program = linear_map.under(levels)
     if all(dim is None for dim in dims) and axis.name not in _jax.named_axes(program):
-        outs = _bind(map, args, levels)
+        outs = _bind(linear_map, args, levels)
         return outs, [None] * len(outs)
     level = infer(program, axis, dims)
-    return _bind(map, args, (*levels, level)), list(level.out_dims)
+    return _bind(linear_map, args, (*levels, level)), list(level.out_dims)
 
 
-def jet(primals: Sequence[Any], series: Sequence[Any], *, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
-    program = map.under(levels)
+def jet_rule(primals: Sequence[Any], series: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+    program = linear_map.under(levels)
     return _jax.jet_of(lambda *args: _jax.evaluate(program, *args), primals, series)

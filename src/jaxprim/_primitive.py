@@ -16,12 +16,12 @@ from jaxprim import _host, _jax, _trees, _use, derive, forms
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._errors import BadCall, JaxprimError, message, named, shorten
-from jaxprim._explain import explain
-from jaxprim._install import install, reinstall
 from jaxprim._rules import Rule, RuleSet, make_room
 from jaxprim._signature import typed
-from jaxprim._types import Example
-from jaxprim.derive import batching, implementation
+from jaxprim._types import Example, Explanation
+from jaxprim.derive import batching
+from jaxprim.derive.abstract_eval import refuse_other_types, results
+from jaxprim.derive.implementation import runs_on_host
 
 if TYPE_CHECKING:
     from jaxprim.checking import Report
@@ -78,7 +78,7 @@ class Primitive:
         self._rules.apply = self._apply
         if batching is not None:
             self._set_word(batching)
-        install(self._rules)
+        derive.install(self._rules)
         self._compiled = self._rules.compiled
         self._examples: Callable[[], Iterable[Any]] | None = None
         self._module = _remember(self._rules, frame)
@@ -195,15 +195,10 @@ class Primitive:
             apply.__name__ = apply.__qualname__ = self.name
             compiled = jax.jit(apply)
             make_room(self._compiled, MOST_COMPILED)
-            self._compiled[key] = self._on_host(params, compiled) if self._runs_on_host() else compiled
+            self._compiled[key] = (
+                self._on_host(params, compiled) if runs_on_host(self._rules, jax.default_backend()) else compiled
+            )
         return self._compiled[key]
-
-    def _runs_on_host(self) -> bool:
-        return (
-            self._rules.has("host")
-            and not self._rules.has("impl")
-            and jax.default_backend() not in self._rules.kernels()
-        )
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
         """An eager host function runs at once, in this thread: its exceptions keep their own traceback."""
@@ -213,11 +208,11 @@ class Primitive:
             if jax.config.jax_debug_nans or jax.config.jax_disable_jit or any(map(_needs_jax, leaves)):
                 return compiled(*operands)
             call = call_of(self._rules, params, tree)
-            results = implementation.results(call, _avals(call, leaves))
-            host = _host.callback(call, self._rules.given["host"], results)
+            found = results(call, _avals(call, leaves))
+            host = _host.callback(call, self._rules.given["host"], found)
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
             # Copied: the function may keep and write the memory that it returned.
-            return _trees.unflatten(results.tree, jax.device_put([np.array(out) for out in outs]))
+            return _trees.unflatten(found.tree, jax.device_put([np.array(out) for out in outs]))
 
         return run
 
@@ -231,7 +226,7 @@ class Primitive:
         outs = self._rules.primitive.bind(*leaves, call=call)
         tree = call.result_tree  # known by now
         if tree is None:  # not the same for all operand types
-            tree = implementation.results(call, _avals(call, leaves)).tree
+            tree = results(call, _avals(call, leaves)).tree
         return outs[0] if tree == _trees.LEAF else _trees.unflatten(tree, outs)
 
     def _refuse_non_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -325,8 +320,8 @@ class Primitive:
         if fn is None:
             return lambda fn: self.def_kernel(fn, platform=platform)
         self._check_platform("def_kernel", platform)
-        self._rules.give(Rule(f"kernel[{platform}]", fn, fn))
-        reinstall(self._rules)
+        self._rules.give(Rule("kernel", fn, fn, platform))
+        derive.reinstall(self._rules)
         return fn
 
     @overload
@@ -358,8 +353,8 @@ class Primitive:
             return lambda rule: self.def_lowering(rule, platform)
         if platform is not None:
             self._check_platform("def_lowering", platform)
-        self._rules.give(Rule(f"lowering[{platform or ''}]", rule, rule))
-        reinstall(self._rules)
+        self._rules.give(Rule("lowering", rule, rule, platform))
+        derive.reinstall(self._rules)
         return rule
 
     def def_abstract_eval(self, fn: F) -> F:
@@ -608,13 +603,16 @@ class Primitive:
         return self._examples is not None
 
     def derive(self, **choices: str) -> None:
-        """Choose another derivation than the table's.
+        """Choose another derivation than the table's, for rules that are not given.
+
+        A choice of ``lowering`` or ``batching`` also says which implementation runs: everywhere, or for batches. Giving
+        a rule afterwards ends the choice.
 
         Args:
             **choices: what a rule is derived from, by the rule's name.
 
         Raises:
-            BadCall: the rule cannot be derived from that.
+            BadCall: the rule cannot be derived from that, or it is given: a given rule is always used.
 
         Example:
             >>> half = Primitive("half")
@@ -629,7 +627,7 @@ class Primitive:
         for wanted, source in choices.items():
             derive.set_choice(self._rules, wanted, source)
 
-    def explain(self) -> str:
+    def explain(self) -> Explanation:
         """Which rule is given (where), derived (from what), or missing (why, and what to write).
 
         Example:
@@ -643,7 +641,7 @@ class Primitive:
               transpose      derived  from impl: linear_transpose of the impl, where it is linear
               batching       derived  from impl: vmap of the impl, rules kept
         """
-        return explain(self.name, derive.report(self._rules))
+        return derive.explain(self._rules)
 
     def operand_names(self, *operands: Any) -> tuple[str, ...]:
         """The names of the operands in a call."""
@@ -794,7 +792,7 @@ def _avals(call: Call, leaves: Sequence[Any]) -> list[Any]:
     """The types of operands; anything that is no array is refused."""
     avals = [_type_of(leaf) for leaf in leaves]
     if not all(avals):
-        implementation.refuse_other_types(call, avals, leaves)
+        refuse_other_types(call, avals, leaves)
     return avals
 
 

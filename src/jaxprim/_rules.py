@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message, source_of
+from jaxprim._rule_kinds import Form, form_of
 from jaxprim._signature import Signature
 from jaxprim._trees import describe
 
@@ -18,25 +19,44 @@ AuthorFn = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule that an author gave.
+    """One rule that an author gave, or one that stands for it.
 
     Attributes:
-        name: ``"jvp"``, ``"vjp"``, ``"impl"``, ...
+        kind: ``"jvp"``, ``"vjp"``, ``"impl"``, ... (`_rule_kinds.KINDS`).
         author: the function (or the first of several) as it was given.
-        fn: the rule in canonical form.
+        fn: the rule in canonical form (`forms`); the function itself where there is only one form.
+        platform: the platform that it is for; None for all.
+        form: how it was written.
         operands: for a rule per operand: the operands that have one.
         surrogate: the reason for a deliberate departure from the derivative.
     """
 
-    name: str
+    kind: str
     author: AuthorFn
     fn: Callable[..., Any]
+    platform: str | None = None
+    form: Form | None = None
     operands: tuple[str, ...] | None = None
     surrogate: str | None = None
 
     @property
+    def label(self) -> str:
+        """What ``explain``, `record_rules` and messages call it: ``"jvp"``, ``"kernel[cuda]"``."""
+        return self.kind if self.platform is None else f"{self.kind}[{self.platform}]"
+
+    @property
+    def phrase(self) -> str:
+        """What a message calls it: ``"JVP rule"``."""
+        return (self.form or form_of(self.kind)).phrase
+
+    @property
     def origin(self) -> str:
         return source_of(self.author)
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether it is compiled code that JAX cannot look into, and says so (`kernels.Kernel`)."""
+        return getattr(self.author, "is_opaque", False)
 
 
 class Records:
@@ -91,13 +111,14 @@ class RuleSet:
     Attributes:
         name: the primitive's name.
         made: the file and line where the primitive was made.
-        given: the rules that the author gave, by name (``"impl"``, ``"kernel[cuda]"``, ``"jvp"``, ...).
+        given: the rules that the author gave, by label (``"impl"``, ``"kernel[cuda]"``, ``"jvp"``, ...).
         choices: derivations that the author chose instead of the table's (``{"jvp": "impl"}``).
+        chosen: what `derive.table.choose` looked up so far.
         linear: names of the operands in which the primitive was declared linear.
         batching_word: how a batch is evaluated, where a word says so.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
-        apply: applies the primitive to operands (a pytree call); set when it is installed.
+        apply: applies the primitive to operands (a pytree call); set by `Primitive` itself.
     """
 
     primitive: Any
@@ -109,6 +130,7 @@ class RuleSet:
         self.name, self.made = name, made
         self.given: dict[str, Rule] = {}
         self.choices: dict[str, str] = {}
+        self.chosen: dict[Any, Any] = {}
         self.linear: tuple[str, ...] = ()
         self.batching_word: str | None = None
         self.used = False
@@ -121,12 +143,14 @@ class RuleSet:
     def give(self, rule: Rule) -> None:
         """Add or replace a rule; everything that was traced or compiled with the old one is traced again."""
         if not callable(rule.author):
-            raise self._no_function(rule)
-        self.given[rule.name] = rule
+            raise self._not_a_function(rule)
+        self.given[rule.label] = rule
+        self.choices.pop(rule.kind, None)  # a given rule is used; `derive` chooses among derivations
         self.changed()
 
     def changed(self) -> None:
         self._signature = None
+        self.chosen.clear()
         self.cache.clear()
         self.calls.clear()
         self.compiled.clear()
@@ -135,16 +159,21 @@ class RuleSet:
             self.used = False
 
     # ------------------------------------------------------------------------------------------------------- reading
-    def has(self, name: str) -> bool:
-        return name in self.given
+    def has(self, kind: str) -> bool:
+        """Whether a rule of this kind was given, for whichever platform."""
+        return kind in self.given or any(rule.kind == kind for rule in self.given.values())
+
+    def by_platform(self, kind: str) -> dict[str | None, Rule]:
+        """The rules of a kind, by platform (None for every platform)."""
+        return {rule.platform: rule for rule in self.given.values() if rule.kind == kind}
 
     def kernels(self) -> dict[str, Rule]:
         """The implementations for one platform each."""
-        return {name[7:-1]: rule for name, rule in self.given.items() if name.startswith("kernel[")}
+        return {platform: rule for platform, rule in self.by_platform("kernel").items() if platform is not None}
 
     def lowerings(self) -> dict[str | None, Rule]:
         """The raw lowering rules, by platform (None for every platform)."""
-        return {name[9:-1] or None: rule for name, rule in self.given.items() if name.startswith("lowering[")}
+        return self.by_platform("lowering")
 
     @property
     def signature(self) -> Signature:
@@ -169,25 +198,28 @@ class RuleSet:
     @property
     def listed(self) -> str:
         """The given rules as messages name them."""
-        names = [name.removesuffix("[]") for name in self.given]
+        names = list(self.given)
         return f"the rule{'s' * (len(names) > 1)} {', '.join(names)}" if names else "no rules"
 
     @property
     def implementation_author(self) -> AuthorFn | None:
         """The function that says what the operands are: the first of impl, host, kernel, abstract eval."""
-        kernels = [rule for name, rule in self.given.items() if name.startswith("kernel[")]
-        rules = (self.given.get("impl"), self.given.get("host"), *kernels, self.given.get("abstract_eval"))
+        rules = (
+            self.given.get("impl"),
+            self.given.get("host"),
+            *self.kernels().values(),
+            self.given.get("abstract_eval"),
+        )
         return next((rule.author for rule in rules if rule is not None), None)
 
-    def _no_function(self, rule: Rule) -> BadCall:
-        method = rule.name.partition("[")[0]
+    def _not_a_function(self, rule: Rule) -> BadCall:
         return BadCall(
             message(
-                f"{self.name}: def_{method} takes a function.",
+                f"{self.name}: def_{rule.kind} takes a function.",
                 got=describe(rule.author),
                 expected="a function, or nothing where it is used as a decorator",
                 defined=self.made,
-                write=f"@{self.name}.def_{method}",
+                write=f"@{self.name}.def_{rule.kind}",
             )
         )
 
@@ -211,19 +243,7 @@ def rules_of(primitive: Any) -> RuleSet:
 
 
 # -------------------------------------------------------------------------------------------------- calling a rule
-# What a rule takes before (or instead of) the operands.
-_LEADING: dict[str, tuple[str, ...]] = {
-    "JVP rule": ("primals", "tangents"),
-    "VJP rule": ("primals",),
-    "batch rule": ("axis", "args", "dims"),
-    "transpose rule": ("y_bar",),
-    "JVP rule of operand": ("x_dot", "y"),
-    "VJP rule of operand": ("y_bar", "y"),
-    "function of partial derivatives": ("y",),
-}
-
-
-def call_author(rules: RuleSet, kind: str, author: AuthorFn, /, *args: Any, **params: Any) -> Any:
+def call_author(rules: RuleSet, form: Form, author: AuthorFn, /, *args: Any, **params: Any) -> Any:
     """Call an author's function; where it does not take what it is called with, say so."""
     try:
         return author(*args, **params)
@@ -231,7 +251,7 @@ def call_author(rules: RuleSet, kind: str, author: AuthorFn, /, *args: Any, **pa
         inside = error.__traceback__ is not None and error.__traceback__.tb_next is not None
         if inside or _takes(author, args, params):
             raise
-        raise _wrong_signature(rules, kind, author, len(args), params) from None
+        raise _wrong_signature(rules, form, author, len(args), params) from None
 
 
 def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> bool:
@@ -244,15 +264,15 @@ def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> 
     return True
 
 
-def _wrong_signature(rules: RuleSet, kind: str, author: AuthorFn, count: int, params: Mapping[str, Any]) -> RuleWrong:
-    leading = _LEADING.get(kind.partition(" '")[0], ())
-    operands = [name for name in rules.signature.names(count) if kind != "transpose rule" or name not in rules.linear]
-    positional = [*leading, *operands[: count - len(leading)]]
+def _wrong_signature(rules: RuleSet, form: Form, author: AuthorFn, count: int, params: Mapping[str, Any]) -> RuleWrong:
+    is_transpose = form == form_of("transpose")  # which gets only the operands that are not linear
+    operands = [name for name in rules.signature.names(count) if not is_transpose or name not in rules.linear]
+    positional = [*form.leading, *operands[: count - len(form.leading)]]
     wanted = ", ".join([*positional, *(["*"] if params else []), *params])
     name = getattr(author, "__name__", "_")
     return RuleWrong(
         message(
-            f"{rules.name}: the {kind} does not take what it is called with.",
+            f"{rules.name}: the {form.phrase} does not take what it is called with.",
             got=f"{name}{inspect.signature(author)}",
             expected=f"({wanted})",
             why="every rule gets all operands and every static param" if params else None,

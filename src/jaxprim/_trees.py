@@ -143,3 +143,9 @@ def leaf_names(treedef: TreeDef, roots: Sequence[str] | None = None) -> list[str
 def tuple_tree(trees: Sequence[TreeDef]) -> TreeDef:
     """The tree of a tuple of trees."""
     return jax.tree_util.treedef_tuple(trees)
+
+
+def split(trees: Sequence[TreeDef], leaves: Sequence[Any]) -> list[list[Any]]:
+    """The leaves of each of several trees, which follow one another in ``leaves``."""
+    given = iter(leaves)
+    return [[next(given) for _ in range(tree.num_leaves)] for tree in trees]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ class RuleInfo:
     """What is known of one rule of a primitive, for ``explain`` and the command line.
 
     Attributes:
-        rule: the rule's name, such as ``"jvp"`` or ``"lowering[cuda]"``.
+        rule: the rule's name, such as ``"jvp"`` or ``"kernel[cuda]"``.
         status: given by the author, derived from other rules, or missing.
         origin: ``file.py:12`` of a given rule; the name of the rule that a derived one comes from; else ``""``.
         why: how it is derived, or why it is missing.
@@ -30,6 +30,55 @@ class RuleInfo:
     why: str = ""
     write: str = ""
     notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """How it reads: where the rule comes from, then what else there is to say."""
+        first = {"given": self.origin, "derived": f"from {self.origin}: {self.why}", "missing": self.why}[self.status]
+        return [first, *self.notes, *([f"write: {self.write}"] if self.write else [])]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What ``explain()`` returns: a row for each rule. It prints as text.
+
+    Attributes:
+        name: the primitive's name.
+        rows: each rule, and whether it is given (where), derived (from what), or missing (why, and what to write).
+
+    Example:
+        >>> from jaxprim import primitive
+        >>> @primitive
+        ... def square(x):
+        ...     return x * x
+        >>> square.explain()["jvp"].origin
+        'impl'
+        >>> [row.rule for row in square.explain().rows if row.status == "missing"]
+        []
+    """
+
+    name: str
+    rows: tuple[RuleInfo, ...]
+
+    def __getitem__(self, rule: str) -> RuleInfo:
+        """The row of one rule, such as ``"jvp"`` or ``"kernel[cuda]"``."""
+        for row in self.rows:
+            if row.rule == rule:
+                return row
+        raise KeyError(rule)
+
+    def __iter__(self) -> Iterator[RuleInfo]:
+        return iter(self.rows)
+
+    def __str__(self) -> str:
+        width = max(len(row.rule) for row in self.rows)
+        lines = [self.name]
+        for row in self.rows:
+            first, *more = row.lines()
+            lines.append(f"  {row.rule.ljust(width)}  {row.status:<8} {first}")
+            lines += [f"  {'':{width}}  {'':8} {line}" for line in more]
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)

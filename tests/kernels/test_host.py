@@ -108,7 +108,7 @@ def test_a_function_that_is_not_smooth_states_the_error():
 
 
 def test_explain_states_the_error():
-    text = from_numpy(np.sinc, derivative=FINITE).explain()
+    text = str(from_numpy(np.sinc, derivative=FINITE).explain())
     assert text.count("relative error about 1e-12 in float64 and 1e-5 in float32") == 2
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 
-from jaxprim import Primitive, primitive
+from jaxprim import Explanation, Primitive, primitive
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
@@ -121,4 +121,4 @@ def double(x: jax.Array) -> jax.Array:
 
 assert_type(double, Primitive)
 assert_type(double.name, str)
-assert_type(double.explain(), str)
+assert_type(double.explain(), Explanation)

@@ -18,7 +18,7 @@ from jaxprim._rules import rules_of
 from jaxprim._types import RuleInfo
 from jaxprim.checking import draw
 from jaxprim.checking.values import is_scalar
-from jaxprim.derive import report
+from jaxprim.derive import explain
 
 # What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
 REFUSALS = (
@@ -76,7 +76,7 @@ class Subject:
         """What is known of a rule; None for a function, which JAX differentiates as it can."""
         if self.primitive is None:
             return None
-        return next((info for info in report(rules_of(self.primitive)) if info.rule == name), None)
+        return next((info for info in explain(rules_of(self.primitive)) if info.rule == name), None)
 
     def missing(self, name: str) -> str | None:
         """Why there is no rule of this name, or None if there is one, or it is not known before it is asked."""

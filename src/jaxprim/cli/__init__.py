@@ -36,7 +36,7 @@ from jaxprim.checking.subject import Subject
 from jaxprim.cli import parallel, terminal
 from jaxprim.cli.check_run import BAD, NOT_IMPORTED, OK, UNCHECKED, CheckRun
 from jaxprim.cli.new import KINDS, create
-from jaxprim.derive import report as rules_report
+from jaxprim.derive import explain as rules_of_primitive
 from jaxprim.fuzzing import Fuzzing
 from jaxprim.fuzzing import run as fuzzing
 from jaxprim.fuzzing.run import DEPTH
@@ -77,7 +77,7 @@ def explain(target: str) -> None:
     with _captured() as output:
         found = _find(target)
     for primitive in found:
-        console.print(terminal.rules(primitive.name, rules_report(rules_of(primitive))))
+        console.print(terminal.rules(primitive.name, rules_of_primitive(rules_of(primitive)).rows))
     _say_hidden(console, output)
 
 

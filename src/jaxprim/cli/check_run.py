@@ -20,7 +20,7 @@ from jaxprim.checking.reports.report import FORMAT
 from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.cli import parallel, terminal
-from jaxprim.derive import report as rules_report
+from jaxprim.derive import explain as rules_of_primitive
 
 # Exit codes of the command line; 2 is click's, for a wrong one.
 OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
@@ -43,7 +43,7 @@ class CheckRun:
 
     def check(self, position: int, primitive: Primitive) -> None:
         """Show the rules of a primitive, ask the questions, and show what is bad."""
-        self.console.print(terminal.rules(primitive.name, rules_report(rules_of(primitive))))
+        self.console.print(terminal.rules(primitive.name, rules_of_primitive(rules_of(primitive)).rows))
         subject = Subject.of(primitive)
         try:
             examples = [subject.split(*example) for example in subject.examples()]

@@ -3,6 +3,9 @@
 given as a rule   the author's rule evaluates the level
 given as a word   "vmap" | "sequential" | "expand_dims" | "broadcast_all" | "elementwise"
 derived           "vmap" of an impl or kernel; "sequential" for a host function or a raw lowering
+
+Functions under ``@derives("batching", ...)``: (call) -> the call that computes one element, and the word, or ``"rule"``,
+that says how a batch of elements is evaluated.
 """
 
 from __future__ import annotations
@@ -15,51 +18,85 @@ from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, message
 from jaxprim._levels import Level, infer
 from jaxprim._rules import RuleSet
-from jaxprim.derive import implementation, vmapped
+from jaxprim.derive import batched_programs
+from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.programs import named_axes, program
+from jaxprim.derive.table import applies, choose, derives, missing, rows_of
 
 WORDS = ("vmap", "sequential", "expand_dims", "broadcast_all", "elementwise")
 
-
-def word(rules: RuleSet) -> str:
-    """How a batch of a primitive is evaluated."""
-    if rules.has("batching"):
-        return "rule"
-    if rules.batching_word is not None:
-        return rules.batching_word
-    return "vmap" if _is_traceable(rules) else "sequential"
+Way = tuple[Call, str]  # the call that computes one element, and how a batch of elements is evaluated
 
 
-def _is_traceable(rules: RuleSet) -> bool:
-    """Whether JAX can look into the implementation on every platform that has one."""
-    return rules.has("impl") or (bool(rules.kernels()) and not rules.has("host"))
+@derives("batching", "batching")
+def as_given(call: Call) -> Way:
+    """The author's rule for the innermost vmap, and vmap of that rule's program for the next ones; or a word."""
+    word = call.rules.batching_word
+    if word is None:
+        return call, "rule" if call.parent is None else "vmap"
+    if word == "vmap" and not _can_vmap(call.rules):
+        raise _no_vmap(call.rules)
+    return call, word
 
 
-def batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call) -> tuple[list[Any], list[Any]]:
+@derives("batching", "kernel")
+def vmap_of_kernel(call: Call) -> Way:
+    return call, "vmap"
+
+
+@derives("batching", "impl")
+def vmap_of_impl(call: Call) -> Way:
+    return _chosen(call, "impl"), "vmap"
+
+
+@derives("batching", "host")
+def loop_over_host(call: Call) -> Way:
+    return _chosen(call, "host"), "sequential"
+
+
+@derives("batching", "lowering")
+def loop_over_lowering(call: Call) -> Way:
+    return call, "sequential"
+
+
+def _chosen(call: Call, implementation: str) -> Call:
+    """The call by this implementation, if the author chose it for batches; else as the platform computes it."""
+    is_chosen = choose(call.rules, "batching").is_chosen and call.parent is None
+    return call.by(implementation) if is_chosen else call
+
+
+def _can_vmap(rules: RuleSet) -> bool:
+    return any(row.is_vmap and applies(rules, row) for row in rows_of("batching"))
+
+
+# -------------------------------------------------------------------------------------------------- JAX's batch rule
+def batching_rule(
+    axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call
+) -> tuple[list[Any], list[Any]]:
     """JAX's batch rule of the main primitive; JAX asks it also when nothing is batched."""
     primitive = call.rules.primitive
     avals = [_jax.typeof(x) for x in args]
-    if all(dim is None for dim in dims) and axis.name not in implementation.named_axes(call, avals):
+    if all(dim is None for dim in dims) and axis.name not in named_axes(call, avals):
         outs = primitive.bind(*args, call=call)
         return outs, [None] * len(outs)
-    pushed = push(call, axis, avals, dims)
-    return primitive.bind(*args, call=pushed), list(pushed.levels[-1].out_dims)
+    batched = batched_call(call, axis, avals, dims)
+    return primitive.bind(*args, call=batched), list(batched.levels[-1].out_dims)
 
 
-def push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
+def batched_call(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
     """The call under one more vmap."""
-    key = ("push", call, axis, tuple(avals), tuple(dims))
-    return call.rules.cache.get(key, lambda: _push(call, axis, avals, dims))
+    key = ("batched", call, axis, tuple(avals), tuple(dims))
+    return call.rules.cache.get(key, lambda: _batched_call(call, axis, avals, dims))
 
 
-def _push(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
-    how = word(call.rules)
-    if how == "vmap" and not _is_traceable(call.rules):
-        raise _no_vmap(call.rules)
-    if how == "rule" and call.parent is not None:
-        how = "vmap"  # of the program of the author's rule for the inner level
-    if how == "vmap" and call.using == "host":
+def _batched_call(call: Call, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Call:
+    choice = choose(call.rules, "batching")
+    if choice.row is None:
+        raise missing(call.rules, "batching")
+    element, how = choice.derive(call)
+    if how == "vmap" and element.using == "host":  # `jaxprim.use("host")`
         how = "sequential"
-    return call.push(_level(call, how, axis, avals, dims), how)
+    return element.push(_level(element, how, axis, avals, dims), how)
 
 
 def _no_vmap(rules: RuleSet) -> RuleMissing:
@@ -76,11 +113,12 @@ def _no_vmap(rules: RuleSet) -> RuleMissing:
 
 
 def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Level:
+    """The level of a vmap: where the batch is in each operand, and where it will be in each result."""
     elements = tuple(_jax.element_aval(axis, dim, aval) for dim, aval in zip(dims, avals, strict=True))
-    element = implementation.results(call, call.element_avals(elements))
+    element = results(call, call.element_avals(elements))
     if how == "rule":
-        by_rule = vmapped.batched_by_rule(call, axis, avals, dims, element)
+        by_rule = batched_programs.batched_by_rule(call, axis, avals, dims, element)
         return Level(axis, tuple(dims), by_rule.dims)
     if how == "vmap":
-        return infer(implementation.program(call, elements), axis, dims)
+        return infer(program(call, elements), axis, dims)
     return Level(axis, tuple(dims), (0,) * len(element.avals))

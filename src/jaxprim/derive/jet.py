@@ -14,37 +14,41 @@ import jax.numpy as jnp
 from jaxprim import _jax
 from jaxprim._calls import Call
 from jaxprim._masks import expand, select
-from jaxprim.derive import implementation
+from jaxprim.derive.programs import impl_program
 from jaxprim.derive.table import choose
 
 Values = Sequence[Any]
 
 
-def jet(primals: Values, series: Sequence[Values], *, call: Call) -> tuple[list[Any], list[list[Any]]]:
+def jet_rule(primals: Values, series: Sequence[Values], *, call: Call) -> tuple[list[Any], list[list[Any]]]:
     """JAX's jet rule: results, and the series of each, whose terms are Taylor coefficients (derivative / factorial)."""
     if choose(call.rules, "jvp").source == "impl":
-        program = implementation.program(call, [_jax.typeof(x) for x in primals])
+        program = impl_program(call, [_jax.typeof(x) for x in primals])
         return _jax.jet_of(lambda *xs: _jax.evaluate(program, *xs), primals, series)
-    moving = [_jax.has_tangent(_jax.typeof(x)) for x in primals]
+    perturbed = [_jax.has_tangent(_jax.typeof(x)) for x in primals]
     outs = call.rules.primitive.bind(*primals, call=call)
-    found = _jet_of_jvp(call, primals, moving, select(series, moving))
+    found = _jet_of_jvp(call, primals, perturbed, select(series, perturbed))
     has_tangent = [_jax.has_tangent(_jax.typeof(out)) for out in outs]
     order = len(series[0])
     return outs, expand(select(found, has_tangent), has_tangent, lambda i: [_zero(outs[i])] * order)
 
 
-def _jet_of_jvp(call: Call, primals: Values, moving: Sequence[bool], series: Sequence[Values]) -> list[list[Any]]:
-    """The series of the results: term k + 1 is term k of the series of y', divided by k + 1."""
+def _jet_of_jvp(call: Call, primals: Values, perturbed: Sequence[bool], series: Sequence[Values]) -> list[list[Any]]:
+    """The series of the results, from that of their derivative.
+
+    With Taylor coefficients x(t) = sum_k x_k t^k, the derivative has the coefficients x'_k = (k + 1) x_(k+1). The JVP rule
+    gives y'(t) from x(t) and x'(t), of one order less. Back: y_(k+1) = y'_k / (k + 1).
+    """
     count = len(series)
 
     def push(*args: Any) -> list[Any]:
         def apply(*xs: Any) -> list[Any]:
-            return call.rules.primitive.bind(*expand(xs, moving, primals.__getitem__), call=call)
+            return call.rules.primitive.bind(*expand(xs, perturbed, primals.__getitem__), call=call)
 
         outs, dots = _jax.jvp_flat(apply, args[:count], args[count:])
         return [dot if _jax.has_tangent(_jax.typeof(out)) else _zero(out) for out, dot in zip(outs, dots, strict=True)]
 
-    xs, velocity = select(primals, moving), [terms[0] for terms in series]
+    xs, velocity = select(primals, perturbed), [terms[0] for terms in series]
     if len(series[0]) == 1:
         return [[dot] for dot in push(*xs, *velocity)]
     accelerations = [[(k + 2) * term for k, term in enumerate(terms[1:])] for terms in series]

@@ -1,4 +1,8 @@
-"""Abstract evaluation of the main primitive, and lowering of all three."""
+"""Abstract evaluation of the main primitive for JAX, and lowering of all three primitives.
+
+The raw lowering rule of a platform is used where one is given; else the program of the implementation that
+`implementation.which_runs` finds in the table.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +14,37 @@ from jaxprim._calls import Call
 from jaxprim._levels import Levels, batched_avals
 from jaxprim._linear import LinearMap
 from jaxprim._rules import RuleSet
-from jaxprim.derive import implementation
+from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.implementation import which_runs
+from jaxprim.derive.programs import named_axes, program
+from jaxprim.derive.table import choose, derives
 
 
-def abstract_eval(*avals: Any, call: Call) -> tuple[list[Any], set[Any]]:
+def abstract_eval_rule(*avals: Any, call: Call) -> tuple[list[Any], set[Any]]:
     """JAX's abstract eval: result types, and the named axes that collectives in the implementation use."""
-    found = implementation.results(call, call.element_avals(avals))
-    effects = _jax.axis_effects(implementation.named_axes(call, avals))
+    found = results(call, call.element_avals(avals))
+    effects = _jax.axis_effects(named_axes(call, avals))
     return list(batched_avals(call.levels, found.avals)), effects
 
 
 def lower(ctx: Any, *args: Any, call: Call, platform: str | None = None) -> Any:
     """The lowering of an application: its implementation's program."""
-    rule = implementation.implementation(call, platform)
-    if rule.name != "host":  # a host function is counted when it runs
-        call.rules.record(rule.name)
-    return _jax.lower_program(ctx, implementation.program(call, ctx.avals_in, platform), *args)
+    rule = which_runs(call, platform)
+    if rule.kind != "host":  # a host function is counted when it runs
+        call.rules.record(rule.label)
+    return _jax.lower_program(ctx, program(call, ctx.avals_in, platform), *args)
 
 
-def lower_linear(ctx: Any, *args: Any, map: LinearMap, levels: Levels) -> Any:  # noqa: A002
+def lower_linear(ctx: Any, *args: Any, linear_map: LinearMap, levels: Levels) -> Any:
     """The lowering of an application of a linear map."""
-    map.owner.record_linear(map)
-    return _jax.lower_program(ctx, map.under(levels), *args)
+    linear_map.owner.record_linear(linear_map)
+    return _jax.lower_program(ctx, linear_map.under(levels), *args)
 
 
 def lower_anywhere(ctx: Any, *args: Any, call: Call) -> Any:
-    """The lowering for platforms without a kernel of their own."""
-    given = call.rules.given
-    if "impl" not in given and "host" not in given:
-        implementation.implementation(call, _jax.platform_of(ctx))  # raises, with the platform's name
+    """The lowering for platforms that have nothing of their own."""
+    if choose(call.rules, "lowering", None).row is None and call.using is None:
+        which_runs(call, _jax.platform_of(ctx))  # raises, with the platform's name
     return lower(ctx, *args, call=call)
 
 
@@ -46,14 +52,17 @@ def register(rules: RuleSet) -> None:
     """Write the lowerings of kernels and raw lowering rules into JAX's tables."""
     for platform in rules.kernels():
         _jax.register_lowering(rules.primitive, partial(lower, platform=platform), platform)
-    for platform, rule in rules.lowerings().items():
-        _jax.register_lowering(rules.primitive, partial(_raw, rule.author, platform), platform)
+    for platform in rules.lowerings():
+        _jax.register_lowering(rules.primitive, partial(raw, platform), platform)
 
 
-def _raw(author: Any, platform: str | None, ctx: Any, *args: Any, call: Call) -> Any:
+@derives("lowering", "lowering")
+def raw(platform: str | None, ctx: Any, *args: Any, call: Call) -> Any:
+    """The author's raw lowering rule. It knows one element only; a batch is a loop over the primitive."""
     if call.using is not None:
-        return lower(ctx, *args, call=call)
-    if call.levels:  # a raw lowering knows one element only; its batch is a loop over the primitive
-        return _jax.lower_program(ctx, implementation.program(call, ctx.avals_in), *args)
-    call.rules.record(f"lowering[{platform or ''}]")
-    return author(ctx, *args, **call.params)
+        return lower(ctx, *args, call=call, platform=platform)
+    if call.levels:
+        return _jax.lower_program(ctx, program(call, ctx.avals_in, platform), *args)
+    rule = call.rules.lowerings()[platform]
+    call.rules.record(rule.label)
+    return rule.author(ctx, *args, **call.params)

@@ -1,131 +1,276 @@
-"""The derivation table: missing this, have that, use this. Its order is the rule; there is no silent second choice.
+"""The derivation table: missing this, have that, use this.
 
-Only given rules are derived from, so there are no circles.
+The table is the dispatch. Each of JAX's rules of a primitive asks `choose` for its row and calls that row's function,
+and ``explain()`` prints the same row. The order of the rows is the rule: the first row that applies is taken, and
+there is no second choice if it fails. Only given rules are derived from, so there are no circles.
+
+A row's function stands in the file of its rule, under ``@derives(missing, have)``. What the functions of one kind are
+called with, and what they return, is said in that file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from jaxprim._errors import BadCall, RuleMissing, message
+from jaxprim._rule_kinds import BY_NAME
 from jaxprim._rules import RuleSet
 from jaxprim._types import Status
+
+Derivation = Callable[..., Any]
+D = TypeVar("D", bound=Derivation)
 
 
 @dataclass(frozen=True)
 class Row:
-    """``missing`` can be derived from ``have``."""
+    """``missing`` can be had from ``have``.
+
+    Attributes:
+        missing: the kind of rule.
+        have: the kind that it comes from; ``missing`` itself for a rule that the author gave.
+        how: what ``explain`` says of it.
+        looks_inside: whether JAX must be able to differentiate or transpose the code of ``have``. It cannot look into
+            compiled code.
+        is_vmap: whether JAX must be able to vmap the implementation, whichever platform runs it. It cannot vmap a host
+            function.
+    """
 
     missing: str
     have: str
-    how: str
+    how: str = ""
+    looks_inside: bool = False
+    is_vmap: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        return self.missing == self.have
+
+    @property
+    def derive(self) -> Derivation:
+        """The function that derives."""
+        return _FUNCTIONS[self.missing, self.have]
 
 
 TABLE: tuple[Row, ...] = (
+    Row("abstract_eval", "abstract_eval"),
     Row("abstract_eval", "impl", "by tracing the impl"),
     Row("abstract_eval", "kernel", "by tracing a kernel"),
+    Row("lowering", "lowering"),
     Row("lowering", "kernel", "the kernel on its platform"),
     Row("lowering", "impl", "the traced impl"),
     Row("lowering", "host", "a callback that sees NumPy arrays"),
+    Row("jvp", "jvp"),
     Row("jvp", "transpose", "linear operands: the primitive applied to the tangent"),
     Row("jvp", "vjp", "the transpose of the pullback"),
-    Row("jvp", "impl", "JAX differentiates the impl"),
+    Row("jvp", "impl", "JAX differentiates the impl", looks_inside=True),
+    Row("vjp", "vjp"),
     Row("vjp", "jvp", "JAX linearizes the JVP rule and transposes it"),
     Row("vjp", "transpose", "the transpose rule"),
-    Row("vjp", "impl", "JAX differentiates the impl"),
-    Row("transpose", "impl", "linear_transpose of the impl, where it is linear"),
-    Row("batching", "impl", "vmap of the impl, rules kept"),
-    Row("batching", "kernel", "vmap of the kernel, rules kept"),
+    Row("vjp", "impl", "JAX differentiates the impl", looks_inside=True),
+    Row("transpose", "transpose"),
+    Row("transpose", "impl", "linear_transpose of the impl, where it is linear", looks_inside=True),
+    Row("batching", "batching"),
+    Row("batching", "kernel", "vmap of the kernel on its platform, rules kept", is_vmap=True),
+    Row("batching", "impl", "vmap of the impl, rules kept", is_vmap=True),
     Row("batching", "host", "sequential: one element after the other, rules kept"),
     Row("batching", "lowering", "sequential: one element after the other, rules kept"),
 )
 
+_FUNCTIONS: dict[tuple[str, str], Derivation] = {}
 
+
+def derives(missing: str, have: str) -> Callable[[D], D]:
+    """Make a function the derivation of a row."""
+
+    def attach(fn: D) -> D:
+        _FUNCTIONS[missing, have] = fn
+        return fn
+
+    return attach
+
+
+# ------------------------------------------------------------------------------------------------------ looking it up
 @dataclass(frozen=True)
 class Choice:
-    """Where a rule comes from."""
+    """Where a rule of a primitive comes from.
+
+    Attributes:
+        status: given, derived or missing.
+        row: the table's row; None where it is missing.
+        is_chosen: whether the author chose it with ``derive``.
+    """
 
     status: Status
-    source: str = ""
-    how: str = ""
+    row: Row | None = None
+    is_chosen: bool = False
+
+    @property
+    def source(self) -> str:
+        """The kind of rule that it comes from; empty where it is missing."""
+        return "" if self.row is None else self.row.have
+
+    @property
+    def derive(self) -> Derivation:
+        """The function of the row."""
+        if self.row is None:
+            raise AttributeError("a missing rule has no derivation")
+        return self.row.derive
 
 
-def choose(rules: RuleSet, wanted: str) -> Choice:
-    """Given; else as the author chose with ``derive``; else the first row of the table that applies."""
-    if rules.has(wanted):
-        return Choice("given")
+ANY = "any"  # a platform: whichever
+
+
+def choose(rules: RuleSet, wanted: str, platform: str | None = ANY, *, given: bool = True) -> Choice:
+    """Given; else as the author chose with ``derive``; else the first row of the table that applies.
+
+    Args:
+        rules: the primitive's rules.
+        wanted: the kind of rule.
+        platform: counts only kernels and lowerings for this platform; by default those for any.
+        given: False to pass over a rule that is given, where it does not cover a case.
+    """
+    key = (wanted, platform, given)
+    found = rules.chosen.get(key)
+    if found is None:
+        found = rules.chosen[key] = _choose(rules, wanted, platform, given)
+    return found
+
+
+def _choose(rules: RuleSet, wanted: str, platform: str | None, given: bool) -> Choice:
     chosen = rules.choices.get(wanted)
-    for row in TABLE:
-        if row.missing == wanted and _has(rules, row.have) and chosen in (None, row.have):
-            return Choice("derived", row.have, row.how)
+    for row in rows_of(wanted):
+        if (row.is_given and not given) or not applies(rules, row, platform):
+            continue
+        if row.is_given:
+            return Choice("given", row)
+        if chosen in (None, row.have):
+            return Choice("derived", row, chosen is not None)
     return Choice("missing")
 
 
-def _has(rules: RuleSet, name: str) -> bool:
-    return rules.has(name) or (name in ("kernel", "lowering") and any(n.startswith(name + "[") for n in rules.given))
+def rows_of(wanted: str) -> tuple[Row, ...]:
+    """The rows of a kind of rule, in order."""
+    return tuple(row for row in TABLE if row.missing == wanted)
 
 
+def applies(rules: RuleSet, row: Row, platform: str | None = ANY) -> bool:
+    """Whether a primitive has what a row needs."""
+    if row.is_vmap and choose(rules, "lowering", None, given=False).source == "host":
+        return False
+    if row.looks_inside and is_opaque(rules, row.have):
+        return False
+    if row.have == "batching" and rules.batching_word is not None:
+        return True  # given as a word
+    if not BY_NAME[row.have].per_platform or platform == ANY:
+        return rules.has(row.have)
+    return not rules.by_platform(row.have).keys().isdisjoint({platform, None})
+
+
+def is_opaque(rules: RuleSet, kind: str) -> bool:
+    """Whether the rule of a kind is compiled code that JAX cannot look into."""
+    rule = rules.given.get(kind)
+    return rule is not None and rule.is_opaque
+
+
+def has_own_vjp(rules: RuleSet) -> bool:
+    """Whether reverse mode runs a rule of its own, instead of transposing what forward mode does.
+
+    It transposes forward mode where the VJP comes from the JVP rule, and where both come from the same source.
+    """
+    choice = choose(rules, "vjp")
+    if choice.status == "given":
+        return True
+    return choice.source not in ("", "jvp", choose(rules, "jvp").source)
+
+
+# ----------------------------------------------------------------------------------------------------- choosing a row
 def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
-    """Choose another derivation than the table's."""
-    sources = [row.have for row in TABLE if row.missing == wanted]
+    """Choose another derivation than the table's first, of a rule that is not given."""
+    sources = [row.have for row in rows_of(wanted) if not row.is_given]
     if source not in sources:
-        raise BadCall(
-            message(
-                f"{rules.name}: derive({wanted}='{source}') is not a derivation.",
-                got=f"{wanted} from '{source}'",
-                expected=f"{wanted} from one of {', '.join(sources)}"
-                if sources
-                else f"one of {', '.join(sorted({row.missing for row in TABLE}))}",
-                defined=rules.made,
-                write=f"{rules.name}.derive({wanted}='{sources[0]}')"
-                if sources
-                else f"{rules.name}.derive(jvp='impl')",
-            )
-        )
+        raise _not_a_derivation(rules, wanted, source, sources)
+    if choose(rules, wanted, None).status == "given":
+        raise _is_given(rules, wanted, source)
     rules.choices[wanted] = source
     rules.changed()
 
 
-_WRITE = {
-    "jvp": "@{0}.def_jvp  # def rule(primals, tangents): return primals_out, tangents_out",
-    "vjp": "@{0}.def_vjp  # def rule(primals): return primals_out, pullback",
-    "transpose": "@{0}.def_transpose  # def rule(y_bar, *other_operands), with linear=('operand',)",
-    "batching": "@{0}.def_batching  # def rule(axis, args, dims): return outs, dims_out",
-    "abstract_eval": "@{0}.def_abstract_eval  # def rule(*avals): return jax.ShapeDtypeStruct(shape, dtype)",
-    "lowering": "@{0}.def_impl",
-}
-_MODE = {"jvp": "forward-mode differentiation (jvp)", "vjp": "reverse-mode differentiation (vjp, grad)"}
+def _not_a_derivation(rules: RuleSet, wanted: str, source: str, sources: list[str]) -> BadCall:
+    kinds = dict.fromkeys(row.missing for row in TABLE)
+    return BadCall(
+        message(
+            f"{rules.name}: derive({wanted}='{source}') is not a derivation.",
+            got=f"{wanted} from '{source}'",
+            expected=f"{wanted} from one of {', '.join(sources)}" if sources else f"one of {', '.join(sorted(kinds))}",
+            defined=rules.made,
+            write=f"{rules.name}.derive({wanted}='{sources[0]}')" if sources else f"{rules.name}.derive(jvp='impl')",
+        )
+    )
 
 
+def _is_given(rules: RuleSet, wanted: str, source: str) -> BadCall:
+    rule = rules.given.get(wanted)
+    return BadCall(
+        message(
+            f"{rules.name}: derive({wanted}='{source}') has no effect, because the {BY_NAME[wanted].form.phrase} is given.",
+            got=f"a given {BY_NAME[wanted].form.phrase}" if rule else f"batching='{rules.batching_word}'",
+            expected=f"a primitive whose {BY_NAME[wanted].form.phrase} is derived",
+            why="a given rule is always used; derive chooses how a rule that is not given is derived",
+            rule=rule.author if rule else None,
+            defined=None if rule else rules.made,
+            write=f"{rules.name}.derive({wanted}='{source}')  # and without def_{wanted}",
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- what is missing
 def why_missing(rules: RuleSet, wanted: str) -> str:
     """Why a rule can't be derived."""
     chosen = rules.choices.get(wanted)
     if chosen is not None:
         return f"derive({wanted}='{chosen}') was chosen, and no {chosen} is given"
-    sources = [row.have for row in TABLE if row.missing == wanted]
-    opaque = ", and a host function is opaque to JAX" if rules.has("host") and "impl" in sources else ""
-    if len(sources) == 1:
-        return f"it could be derived from {sources[0]}, which is not given{opaque}"
-    return f"it could be derived from {', '.join(sources[:-1])} or {sources[-1]}; none of them is given{opaque}"
+    rows = [row for row in rows_of(wanted) if not row.is_given]
+    compiled = next((row.have for row in rows if row.looks_inside and is_opaque(rules, row.have)), None)
+    needs_impl = any(row.have == "impl" for row in rows)
+    host = ", and a host function is opaque to JAX" if rules.has("host") and needs_impl else ""
+    if len(rows) == 1:
+        only = f"it could be derived from {rows[0].have}, which"
+        return f"{only} is compiled code, opaque to JAX" if compiled else f"{only} is not given{host}"
+    sources = [row.have for row in rows]
+    some = f"it could be derived from {', '.join(sources[:-1])} or {sources[-1]};"
+    if compiled:
+        return f"{some} only the {compiled} is given, and it is compiled code, opaque to JAX"
+    return f"{some} none of them is given{host}"
 
 
 def line_to_write(rules: RuleSet, wanted: str) -> str:
+    """The line that gives a missing rule, or chooses a derivation that there is."""
     if wanted in rules.choices:
-        for row in TABLE:
-            if row.missing == wanted and _has(rules, row.have):
+        for row in rows_of(wanted):
+            if applies(rules, row) and not row.is_given:
                 return f"{rules.name}.derive({wanted}='{row.have}')"
-    return _WRITE[wanted].format(rules.name)
+    return BY_NAME[wanted].write.format(rules.name)
 
 
 def missing(rules: RuleSet, wanted: str, why: str | None = None) -> RuleMissing:
     """The error at the moment a rule is needed."""
+    kind = BY_NAME[wanted]
     return RuleMissing(
         message(
-            f"{rules.name}: {_MODE.get(wanted, wanted)} needs a rule that is missing.",
+            f"{rules.name}: {kind.need} needs a rule that is missing.",
             got=rules.listed,
-            expected=f"a {wanted.upper()} rule",
+            expected=f"a {kind.form.phrase}",
             why=why or why_missing(rules, wanted),
             rule=rules.implementation_author,
             write=line_to_write(rules, wanted),
         )
     )
+
+
+def not_linear(rules: RuleSet, mode: str, operands: Sequence[str]) -> RuleMissing:
+    """The error where an operand is perturbed in which the primitive was not declared linear."""
+    linear = ", ".join(rules.linear)
+    why = f"{', '.join(operands)} is perturbed; the transpose rule knows the derivative in {linear} alone"
+    return missing(rules, mode, why)

@@ -1,146 +1,171 @@
 """Transposition: JAX's transpose rule of the main primitive, for operands in which it is linear.
 
 given          the author's transpose rule, in the operands declared linear; the transpose of *that* is the primitive
-from vjp       only for operands declared linear (a VJP rule of a nonlinear operation is no transpose)
 from impl      linear_transpose of the impl
+
+A VJP rule is no transpose: that of a nonlinear operation would be a silent wrong number.
+
+Functions under ``@derives("transpose", ...)``: (`Transposition`) -> cotangents of the undefined operands, None for others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jaxprim import _jax, _trees
+from jaxprim._avals import nonzero
 from jaxprim._calls import Call
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
-from jaxprim._masks import expand, select
-from jaxprim._results import fit, read_linear, run_with_zeros, wanted_cotangents
+from jaxprim._masks import Mask, expand, select
+from jaxprim._returned import fit, read_linear, run_with_zeros, wanted_cotangents
+from jaxprim._rule_kinds import form_of
 from jaxprim._rules import call_author
-from jaxprim.derive import implementation
-from jaxprim.derive.jvp import linear_mask
+from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.programs import impl_program
+from jaxprim.derive.table import choose, derives
 
 Values = Sequence[Any]
 
 
-def transpose(cotangents: Values, *args: Any, call: Call) -> list[Any]:
+@dataclass(frozen=True)
+class Transposition:
+    """What JAX asks for.
+
+    Attributes:
+        call: the application.
+        cotangents: m cotangents of the results, JAX's zeros among them.
+        args: n operands, by value where they are known.
+        avals: the types of the n operands.
+        undefined: which of the n are not known, and get a cotangent.
+    """
+
+    call: Call
+    cotangents: Values
+    args: Values
+    avals: Values
+    undefined: Mask
+
+    @property
+    def known(self) -> list[Any]:
+        return [arg for arg, undefined in zip(self.args, self.undefined, strict=True) if not undefined]
+
+
+def transpose_rule(cotangents: Values, *args: Any, call: Call) -> list[Any]:
     """JAX's transpose rule: cotangents of the undefined operands, None for the others."""
-    undefined = [_jax.is_undefined(arg) for arg in args]
+    undefined = tuple(_jax.is_undefined(arg) for arg in args)
     avals = [arg.aval if u else _jax.typeof(arg) for arg, u in zip(args, undefined, strict=True)]
-    zeros = [_jax.JaxZero(_jax.cotangent_aval(a)) if u else None for a, u in zip(avals, undefined, strict=True)]
-    if all(isinstance(ct, _jax.JaxZero) for ct in cotangents):
-        return zeros
+    if not any(nonzero(cotangents)):
+        return expand(_zeros(select(avals, undefined)), undefined, lambda _: None)
     with axes_of(call.levels):
-        return _transpose(call, cotangents, args, avals, undefined, zeros)
+        return _transpose(Transposition(call, cotangents, args, avals, undefined))
 
 
-def _transpose(
-    call: Call, cotangents: Values, args: Values, avals: Values, undefined: Sequence[bool], zeros: Values
-) -> list[Any]:
-    linear = linear_mask(call)
-    if call.rules.has("transpose"):
-        _refuse_unknown_operand(call)
-    if call.rules.has("transpose") and all(is_linear for is_linear, u in zip(linear, undefined, strict=True) if u):
-        return _by_rule(call, cotangents, args, avals, undefined, linear, zeros)
-    if call.rules.has("impl"):
-        return _by_impl(call, cotangents, args, avals, undefined)
-    raise _missing(call, [name for name, u in zip(call.names(), undefined, strict=True) if u])
+def _transpose(asked: Transposition) -> list[Any]:
+    choice = choose(asked.call.rules, "transpose")
+    if choice.status == "given" and not _is_declared(asked):
+        choice = choose(asked.call.rules, "transpose", given=False)
+    if choice.row is None:
+        raise _missing(asked.call, select(asked.call.names(), asked.undefined))
+    return choice.derive(asked)
 
 
-def _by_impl(call: Call, cotangents: Values, args: Values, avals: Values, undefined: Sequence[bool]) -> list[Any]:
-    program = implementation.program(call, [_jax.strip(aval) for aval in avals])
-    known = [arg for arg, u in zip(args, undefined, strict=True) if not u]
-    cts = [fit_cotangent(ct, aval) for ct, aval in zip(cotangents, _jax.out_avals(program), strict=True)]
-    outs = _jax.transpose(program, undefined, known, cts)
-    return expand(outs, undefined, lambda _: None)
+def _is_declared(asked: Transposition) -> bool:
+    """Whether the primitive was declared linear in all the operands that are undefined."""
+    _refuse_unknown_operand(asked.call)
+    return all(select(asked.call.linear_mask(), asked.undefined))
 
 
-def _by_rule(
-    call: Call,
-    cotangents: Values,
-    args: Values,
-    avals: Values,
-    undefined: Sequence[bool],
-    linear: Sequence[bool],
-    zeros: Values,
-) -> list[Any]:
-    elements = call.element_avals(avals)
+def _zeros(avals: Values) -> list[Any]:
+    return [_jax.JaxZero(_jax.cotangent_aval(aval)) for aval in avals]
+
+
+@derives("transpose", "impl")
+def by_impl(asked: Transposition) -> list[Any]:
+    program = impl_program(asked.call, [_jax.strip(aval) for aval in asked.avals])
+    cts = [fit_cotangent(ct, aval) for ct, aval in zip(asked.cotangents, _jax.out_avals(program), strict=True)]
+    outs = _jax.transpose(program, asked.undefined, asked.known, cts)
+    return expand(outs, asked.undefined, lambda _: None)
+
+
+@derives("transpose", "transpose")
+def by_rule(asked: Transposition) -> list[Any]:
+    """The author's rule, as the transpose of a linear map of which the operands that are not linear are the residuals."""
+    call, linear = asked.call, asked.call.linear_mask()
+    elements = call.element_avals(asked.avals)
     linear_map = call.rules.cache.get(("linear", call.base, elements), lambda: _map_of(call.base, elements))
-    order = [not is_linear for is_linear in linear]
+    others = [not is_linear for is_linear in linear]
     levels = tuple(
-        Level(level.axis, (*select(level.in_dims, order), *select(level.in_dims, linear)), level.out_dims)
+        Level(level.axis, (*select(level.in_dims, others), *select(level.in_dims, linear)), level.out_dims)
         for level in call.levels
     )
-    outs = batched_avals(call.levels, implementation.results(call, elements).avals)
-    nonzero = tuple(not isinstance(ct, _jax.JaxZero) for ct in cotangents)
-    cts = [fit_cotangent(ct, aval) for ct, aval, n in zip(cotangents, outs, nonzero, strict=True) if n]
-    wanted = tuple(select(undefined, linear))
-    found = linear_map.pull_back(select(args, order), cts, nonzero, wanted, levels)
-    return expand(found, undefined, zeros.__getitem__)
+    outs = batched_avals(call.levels, results(call, elements).avals)
+    kept = nonzero(asked.cotangents)
+    cts = [fit_cotangent(ct, aval) for ct, aval, n in zip(asked.cotangents, outs, kept, strict=True) if n]
+    wanted = tuple(select(asked.undefined, linear))
+    found = linear_map.pull_back(select(asked.args, others), cts, kept, wanted, levels)
+    return expand(found, asked.undefined, lambda _: None)
 
 
 def _map_of(call: Call, avals: Values) -> LinearMap:
     """The primitive as a linear map: (other operands, linear operands) -> results, and its transpose rule."""
-    linear = linear_mask(call)
+    linear = call.linear_mask()
     others = [not is_linear for is_linear in linear]
-    results = implementation.results(call, avals)
+    found = results(call, avals)
     count = sum(others)
     residuals, inputs = select(avals, others), [_jax.strip(a) for a in select(avals, linear)]
-    cts = [_jax.cotangent_aval(aval) for aval in results.avals]
+    cts = [_jax.cotangent_aval(aval) for aval in found.avals]
 
     def push(*args: Any) -> list[Any]:
-        whole = expand(args[count:], linear, lambda i: args[sum(others[:i])])
+        others_by_place = expand(args[:count], others, lambda _: None)
+        whole = expand(args[count:], linear, others_by_place.__getitem__)
         return call.rules.primitive.bind(*whole, call=call)
 
     def pull(*args: Any) -> list[Any]:
-        return _run_rule(call, avals, linear, args[:count], args[count:])
+        return _run_rule(call, avals, args[:count], args[count:])
 
     pushforward = LinearMap(
         call.rules,
         "pushforward",
-        count,
-        inputs,
-        [_jax.strip(aval) for aval in results.avals],
-        lambda: _jax.trace(push, [*residuals, *inputs], call.rules.name),
-        lambda _: (same_residuals, pullback),
+        residuals=count,
+        in_avals=inputs,
+        out_avals=[_jax.strip(aval) for aval in found.avals],
+        build=lambda: _jax.trace(push, [*residuals, *inputs], call.rules.name),
+        transposed=lambda: (same_residuals, pullback),
     )
     pullback = LinearMap(
         call.rules,
         "pullback",
-        count,
-        cts,
-        [_jax.cotangent_aval(aval) for aval in inputs],
-        lambda: _jax.trace(pull, [*residuals, *cts], f"{call.rules.name}_transpose"),
-        lambda _: (same_residuals, pushforward),
+        residuals=count,
+        in_avals=cts,
+        out_avals=[_jax.cotangent_aval(aval) for aval in inputs],
+        build=lambda: _jax.trace(pull, [*residuals, *cts], f"{call.rules.name}_transpose"),
+        transposed=lambda: (same_residuals, pushforward),
     )
     return pushforward
 
 
-def _run_rule(call: Call, avals: Values, linear: Sequence[bool], others: Values, cotangents: Values) -> list[Any]:
+def _run_rule(call: Call, avals: Values, others: Values, cotangents: Values) -> list[Any]:
     """``rule(y_bar, *other_operands, **params)`` -> cotangents of the linear operands."""
-    rule = call.rules.given["transpose"]
-    results = implementation.results(call, avals)
+    rule, form = call.rules.given["transpose"], form_of("transpose")
+    linear = call.linear_mask()
     leaves = expand(others, [not is_linear for is_linear in linear], lambda _: None)
-    names = call.rules.signature.names(len(call.tree.children()))
-    trees = list(call.tree.children())
-    operands = iter(leaves)
-    parts = [[next(operands) for _ in range(tree.num_leaves)] for tree in trees]
-    given = [
-        _trees.unflatten(tree, part)
-        for name, tree, part in zip(names, trees, parts, strict=True)
-        if name not in call.rules.linear
-    ]
-    tree = _trees.tuple_tree([tree for name, tree in zip(names, trees, strict=True) if name in call.rules.linear])
+    names, trees = call.rules.signature.names(len(call.tree.children())), call.tree.children()
+    by_name = list(zip(names, trees, _trees.split(trees, leaves), strict=True))
+    given = [_trees.unflatten(tree, part) for name, tree, part in by_name if name not in call.rules.linear]
+    tree = _trees.tuple_tree([tree for name, tree, _ in by_name if name in call.rules.linear])
 
     def run(cts: Sequence[Any]) -> Any:
-        y_bar = _trees.unflatten(results.tree, cts)
-        return call_author(call.rules, "transpose rule", rule.author, y_bar, *given, **call.params)
+        y_bar = _trees.unflatten(results(call, avals).tree, cts)
+        return call_author(call.rules, form, rule.author, y_bar, *given, **call.params)
 
     value = run_with_zeros(run, cotangents)
     tree, value = _trees.bare(tree, value)
     wanted = wanted_cotangents(tree, lambda: select(call.names(), linear), select(avals, linear), "linear operands")
-    found = read_linear(call.rules.name, "transpose rule", rule.author, value, wanted)
+    found = read_linear(call.rules.name, form.phrase, rule.author, value, wanted)
     return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, wanted.avals, strict=True)]
 
 

@@ -1,7 +1,15 @@
 """Reverse mode: JAX's linearization rule of the main primitive.
 
 Where reverse mode has a rule of its own, its forward half runs, its residuals are kept, and a linear equation is staged
-whose transpose is its backward half. Everything else is JAX's own linearization of the JVP rule.
+whose transpose is its backward half. Everything else is JAX's own linearization of the JVP rule:
+
+    the VJP comes from           and the JVP from       reverse mode is
+    vjp (given)                  anything               the rule's two halves
+    jvp                          jvp                    the transpose of the JVP rule
+    transpose or impl            the same               the transpose of what forward mode does
+    transpose or impl            something else         a rule made of it, in two halves
+
+Functions under ``@derives("vjp", ...)``: (call) -> the VJP `Rule`, in canonical form.
 """
 
 from __future__ import annotations
@@ -9,45 +17,60 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from jaxprim import _jax
+from jaxprim._avals import instantiate
 from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, apply
 from jaxprim._masks import Mask, expand, select
-from jaxprim.derive.jvp import has_own_vjp
-from jaxprim.derive.kept import KeptPullback
-from jaxprim.derive.loop import refuse_opaque_tangent
-from jaxprim.derive.pullback import reverse_rule, run_rule
-from jaxprim.derive.reverse import reverse, run_forward
-from jaxprim.derive.table import choose, missing
+from jaxprim._rule_kinds import form_of
+from jaxprim._rules import Rule, RuleSet, call_author
+from jaxprim.derive.eager_pullback import EagerPullback
+from jaxprim.derive.site import site_of
+from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
+from jaxprim.derive.traced_vjp import run_forward, run_vjp_rule, traced_vjp, vjp_rule_of
+from jaxprim.derive.transposed_pair import refuse_opaque_tangent
 
 Values = Sequence[Any]
 
 
-def linearize(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call) -> tuple[Any, ...]:
-    """JAX's linearization rule."""
-    choice = choose(call.rules, "vjp")
-    if is_vjp and choice.status == "missing":
-        raise missing(call.rules, "vjp")
-    if not is_vjp or not has_own_vjp(call):
-        if is_vjp and choice.source == "jvp":
-            avals, mask = call.element_avals([_jax.typeof(x) for x in primals]), tuple(perturbed)
-            key = ("transposable", call.base, tuple(avals), mask)
-            call.rules.cache.get(key, lambda: refuse_opaque_tangent(call, avals, mask) or True)
+def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call) -> tuple[Any, ...]:
+    """JAX's linearization rule. ``is_vjp`` says whether the linear function will be transposed."""
+    if not is_vjp:
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
-    mask = tuple(perturbed)
-    call.rules.record("vjp forward", reverse_rule(call).origin)
+    choice = choose(call.rules, "vjp")
+    if choice.row is None:
+        raise missing(call.rules, "vjp")
+    if not has_own_vjp(call.rules):
+        if choice.source == "jvp":
+            site = site_of(call, primals, perturbed)
+            call.rules.cache.get(("transposable", site), lambda: refuse_opaque_tangent(call, site) or True)
+        return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
+    call.rules.record("vjp forward", vjp_rule_of(call).origin)
     if not call.levels and _jax.is_eager() and _jax.is_concrete(primals):
-        return _linearize_eagerly(call, primals, mask)
-    avals = call.element_avals([_jax.typeof(x) for x in primals])
+        return _linearize_eagerly(call, primals, tuple(perturbed))
+    return _linearize(call, primals, tuple(perturbed))
+
+
+def _linearize(call: Call, primals: Values, perturbed: Mask) -> tuple[Any, ...]:
+    site = site_of(call, primals, perturbed)
+    found = traced_vjp(call, site)
     with axes_of(call.levels):
-        found = reverse(call, avals, mask)
         outs, residuals, residual_levels = run_forward(found, call, primals)
-    levels = _levels(call, residual_levels, mask, [_jax.has_tangent(aval) for aval in found.results.avals])
-    return _staged(outs, residuals, found.pushforward, levels, mask)
+    levels = _levels(call, residual_levels, perturbed, site.has_tangent)
+    return _stage(outs, residuals, found.pushforward, levels, perturbed)
+
+
+def _linearize_eagerly(call: Call, primals: Values, perturbed: Mask) -> tuple[Any, ...]:
+    """In a plain ``grad`` the author's Python pullback is kept, and called at backward time."""
+    outs, pullback = run_vjp_rule(call, primals, perturbed)
+    return _stage(outs, (), EagerPullback(pullback, primals), (), perturbed)
 
 
 def _levels(call: Call, residuals: Levels, perturbed: Mask, has_tangent: Sequence[bool]) -> Levels:
+    """The levels of the pushforward: its inputs are the residuals and the tangents, its outputs tangents."""
     return tuple(
         Level(
             level.axis,
@@ -58,17 +81,73 @@ def _levels(call: Call, residuals: Levels, perturbed: Mask, has_tangent: Sequenc
     )
 
 
-def _staged(outs: Values, residuals: Values, linear_map: LinearMap, levels: Levels, perturbed: Mask) -> tuple[Any, ...]:
+def _stage(outs: Values, residuals: Values, pushforward: LinearMap, levels: Levels, perturbed: Mask) -> tuple[Any, ...]:
+    """What JAX's linearization rule returns, with the pushforward as the linear function."""
     has_tangent = [_jax.has_tangent(_jax.typeof(out)) for out in outs]
     zeros = [_jax.zero_tangent(out) for out in outs]
 
     def linear(kept: Values, *tangents: Any) -> list[Any]:
         inputs = select(tangents, perturbed)
-        return expand(apply(linear_map, kept, inputs, levels), has_tangent, zeros.__getitem__)
+        return expand(apply(pushforward, kept, inputs, levels), has_tangent, zeros.__getitem__)
 
     return _jax.linearization(outs, has_tangent, residuals, linear)
 
 
-def _linearize_eagerly(call: Call, primals: Values, perturbed: Mask) -> tuple[Any, ...]:
-    outs, pullback = run_rule(call, primals, perturbed)
-    return _staged(outs, (), KeptPullback(pullback, primals), (), perturbed)
+# ---------------------------------------------------------------------------------------------------- where it comes from
+@derives("vjp", "vjp")
+def given(call: Call) -> Rule:
+    return call.rules.given["vjp"]
+
+
+@derives("vjp", "jvp")
+def by_jvp(call: Call) -> Rule:
+    """The JVP rule stands for it: JAX linearizes and transposes it, so that no VJP rule runs."""
+    return call.rules.given["jvp"]
+
+
+@derives("vjp", "impl")
+def by_impl(call: Call) -> Rule:
+    """The VJP rule of the impl as JAX differentiates it."""
+    impl = call.rules.given["impl"]
+
+    def fn(primals: Any, perturbed: Any, params: Any) -> Any:
+        return jax.vjp(lambda *xs: impl.author(*xs, **params), *primals)
+
+    return Rule("vjp", impl.author, fn)
+
+
+@derives("vjp", "transpose")
+def by_transpose(call: Call) -> Rule:
+    """The transpose rule for the operands in which the primitive is linear; the others need the impl.
+
+    For y = A(z) x the cotangents are x_bar = A(z)^T y_bar, which is the transpose rule, and z_bar, which is the
+    derivative of the impl.
+    """
+    rules, rule = call.rules, call.rules.given["transpose"]
+
+    def fn(primals: Any, perturbed: Any, params: Any) -> Any:
+        names = rules.signature.names(len(primals))
+        linear = [name in rules.linear for name in names]
+        needed = [any(jax.tree.leaves(p)) and not is_linear for p, is_linear in zip(perturbed, linear, strict=True)]
+        if any(needed) and not rules.has("impl"):
+            raise not_linear(rules, "vjp", select(names, needed))
+
+        def pullback(y_bar: Any) -> tuple[Any, ...]:
+            others = [x for x, is_linear in zip(primals, linear, strict=True) if not is_linear]
+            cts = call_author(rules, form_of("transpose"), rule.author, y_bar, *others, **params)
+            whole = expand(cts if sum(linear) > 1 else [cts], linear, lambda _: None)
+            return tuple(expand(_by_impl(rules, primals, needed, params, y_bar), needed, whole.__getitem__))
+
+        return rules.apply(primals, params), pullback
+
+    return Rule("vjp", rule.author, fn)
+
+
+def _by_impl(rules: RuleSet, primals: Any, needed: Sequence[bool], params: Any, y_bar: Any) -> tuple[Any, ...]:
+    """The cotangents of the needed operands, by JAX's derivative of the impl."""
+    if not any(needed):
+        return ()
+    impl = rules.given["impl"]
+    moved = lambda *xs: impl.author(*expand(xs, needed, primals.__getitem__), **params)
+    leaves, tree = jax.tree.flatten(y_bar, is_leaf=lambda ct: isinstance(ct, _jax.JaxZero))
+    return jax.vjp(moved, *select(primals, needed))[1](tree.unflatten(instantiate(leaves)))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxprim import _jax
 from jaxprim._avals import short
 from jaxprim._errors import RuleWrong, message
+from jaxprim._rule_kinds import PARTIALS
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._zeros import Zero, is_zero
 
@@ -39,7 +40,7 @@ def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
 
         return y, pullback
 
-    return Rule("jvp", author, jvp), Rule("vjp", author, vjp)
+    return Rule("jvp", author, jvp, form=PARTIALS), Rule("vjp", author, vjp, form=PARTIALS)
 
 
 def _partials(
@@ -49,7 +50,7 @@ def _partials(
     names = rules.signature.names(len(primals))
     if jax.tree.structure((y, primals)) != jax.tree.structure((0, (0,) * len(primals))):
         raise _not_elementwise(rules, author, "operands or results that are pytrees", None)
-    result = call_author(rules, "function of partial derivatives", author, y, *primals, **params)
+    result = call_author(rules, PARTIALS, author, y, *primals, **params)
     result = result if isinstance(result, tuple | list) else (result,)
     line = f"return {', '.join(f'dy_d{name}' for name in names)}"
     if len(result) != len(primals):

@@ -10,7 +10,8 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, RuleMissing, message
-from jaxprim._results import Results, fit, read_linear, wanted_cotangents, wanted_tangents
+from jaxprim._returned import Results, fit, read_linear, wanted_cotangents, wanted_tangents
+from jaxprim._rule_kinds import JVP_PER_OPERAND, VJP_PER_OPERAND
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._trees import leaf_names, tuple_tree
 from jaxprim._zeros import Zero, is_zero
@@ -66,14 +67,14 @@ def jvp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
                 continue
             if name not in per_operand:
                 raise _not_differentiable(rules, "jvp", name, per_operand)
-            rule, kind = per_operand[name], f"JVP rule of operand '{name}'"
+            rule, form = per_operand[name], JVP_PER_OPERAND.of(name)
             if rule is not None:
-                part = call_author(rules, kind, rule, t, y, *primals, **params)
-                dots = read_linear(rules.name, kind, rule, part, wanted)
+                part = call_author(rules, form, rule, t, y, *primals, **params)
+                dots = read_linear(rules.name, form.phrase, rule, part, wanted)
                 total = [a if b is None else a + fit(b, w) for a, b, w in zip(total, dots, wanted.avals, strict=True)]
         return y, tree.unflatten(total)
 
-    return Rule("jvp", _first(per_operand), fn, operands=tuple(per_operand))
+    return Rule("jvp", _first(per_operand), fn, form=JVP_PER_OPERAND, operands=tuple(per_operand))
 
 
 def vjp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
@@ -89,14 +90,14 @@ def vjp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
                 raise _not_differentiable(rules, "vjp", name, per_operand)
 
         def cotangent(name: str, operand: Any, y_bar: Any) -> Any:
-            rule, kind = per_operand[name], f"VJP rule of operand '{name}'"
+            rule, form = per_operand[name], VJP_PER_OPERAND.of(name)
             if rule is None:
                 return None
-            part = call_author(rules, kind, rule, y_bar, y, *primals, **params)
+            part = call_author(rules, form, rule, y_bar, y, *primals, **params)
             leaves, tree = jax.tree.flatten(operand)
             labels = lambda: leaf_names(tuple_tree([tree]), [name])
             read = read_linear(
-                rules.name, kind, rule, part, wanted_cotangents(tree, labels, [*map(_jax.typeof, leaves)])
+                rules.name, form.phrase, rule, part, wanted_cotangents(tree, labels, [*map(_jax.typeof, leaves)])
             )
             return tree.unflatten(read)
 
@@ -106,4 +107,4 @@ def vjp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
 
         return y, pullback
 
-    return Rule("vjp", _first(per_operand), fn, operands=tuple(per_operand))
+    return Rule("vjp", _first(per_operand), fn, form=VJP_PER_OPERAND, operands=tuple(per_operand))

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 
 from jaxprim._errors import RuleWrong, message
-from jaxprim._results import Results
+from jaxprim._returned import Results
+from jaxprim._rule_kinds import VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._trees import describe, written
 
@@ -31,7 +32,9 @@ def jvp_rule(rules: RuleSet, author: Any) -> Rule:
     """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
 
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        return call_author(rules, "JVP rule", author, primals, tangents, **_extra(author, perturbed, params), **params)
+        return call_author(
+            rules, form_of("jvp"), author, primals, tangents, **_extra(author, perturbed, params), **params
+        )
 
     return Rule("jvp", author, fn)
 
@@ -40,7 +43,7 @@ def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
     """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        result = call_author(rules, "VJP rule", author, primals, **_extra(author, perturbed, params), **params)
+        result = call_author(rules, form_of("vjp"), author, primals, **_extra(author, perturbed, params), **params)
         return read_vjp_result(rules, author, primals, params, result)
 
     return Rule("vjp", author, fn, surrogate=surrogate)
@@ -51,7 +54,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
         extra = _extra(fwd, perturbed, params)
-        result = call_author(rules, "forward function of the VJP rule", fwd, *primals, **extra, **params)
+        result = call_author(rules, VJP_PAIR, fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
             raise RuleWrong(
                 message(
@@ -65,7 +68,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
         out, residuals = result
         return out, lambda cts: bwd(residuals, cts)
 
-    return Rule("vjp", fwd, fn, surrogate=surrogate)
+    return Rule("vjp", fwd, fn, form=VJP_PAIR, surrogate=surrogate)
 
 
 def read_vjp_result(

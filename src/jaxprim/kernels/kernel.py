@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
-from jaxprim._avals import complete, equalize_varying
+from jaxprim._avals import equalize_varying, in_operands_mesh
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._signature import typed
 from jaxprim.kernels.binding import bind
@@ -46,7 +46,10 @@ class Kernel:
         signature: what it takes and returns.
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
+        is_opaque: JAX can neither differentiate nor transpose it, so that no rule is derived from its code.
     """
+
+    is_opaque = True
 
     def __init__(
         self,
@@ -150,7 +153,7 @@ class Kernel:
             kernel=self,
             signature=found.signature,
             attributes=tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes),
-            results=complete(found.results, [_jax.typeof(leaf) for leaf in leaves]),
+            results=in_operands_mesh(found.results, [_jax.typeof(leaf) for leaf in leaves]),
         )
         return tuple(outs) if self.signature.several else outs[0]
 

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import from_author, is_aval, same_type, short, short_value
+from jaxprim._avals import from_author, instantiate, is_aval, same_type, short, short_value
 from jaxprim._errors import JaxprimError, RuleWrong, message
+from jaxprim._rule_kinds import Form
 from jaxprim._trees import TreeMismatch
 from jaxprim._zeros import Zero
 
@@ -75,24 +76,24 @@ def _written_aval(aval: Any, operands: Sequence[tuple[str, Any]]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- primal outputs
-def read_outputs(primitive: str, rule: str, author: Author, value: Any, expected: Results) -> list[Any]:
-    """The primal outputs that a rule returned."""
+def read_outputs(primitive: str, form: Form, author: Author, value: Any, expected: Results) -> list[Any]:
+    """The primal outputs that a rule of this form returned."""
     try:
         leaves = _trees.flatten_like(expected.tree, value)
     except TreeMismatch as mismatch:
         raise wrong(
             primitive,
-            f"the {rule} returned primal outputs of another structure than the operation's results.",
+            f"the {form.phrase} returned primal outputs of another structure than the operation's results.",
             got=mismatch.got_where,
             expected=mismatch.expected,
             rule=author,
-            write=_output_line(rule, expected),
+            write=_output_line(form, expected),
         ) from None
     for index, (leaf, aval) in enumerate(zip(leaves, expected.avals, strict=True)):
         if leaf is None or isinstance(leaf, _jax.JaxZero) or not _fits(leaf, aval):
             raise wrong(
                 primitive,
-                f"the {rule} returned {expected.names()[index]} in another type than the operation's.",
+                f"the {form.phrase} returned {expected.names()[index]} in another type than the operation's.",
                 got=short_value(leaf),
                 expected=short(aval),
                 rule=author,
@@ -101,10 +102,9 @@ def read_outputs(primitive: str, rule: str, author: Author, value: Any, expected
     return leaves
 
 
-def _output_line(rule: str, expected: Results) -> str:
+def _output_line(form: Form, expected: Results) -> str:
     out = _trees.written(expected.tree, expected.variables())
-    beside = {"JVP rule": "tangents_out", "VJP rule": "pullback", "batch rule": "dims"}.get(rule)
-    return f"return {out}, {beside}" if beside else _trees.returned(expected.tree, expected.variables())
+    return f"return {out}, {form.beside}" if form.beside else _trees.returned(expected.tree, expected.variables())
 
 
 # --------------------------------------------------------------------------------------------- tangents and cotangents
@@ -279,7 +279,7 @@ def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> An
     except Exception as error:  # noqa: BLE001 any error may be of that kind
         first = error
     try:
-        return run([_jax.zeros(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves])
+        return run(instantiate(leaves))
     except Exception:  # noqa: BLE001 it was another error
         pass
     raise first

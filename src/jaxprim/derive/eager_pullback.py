@@ -12,15 +12,16 @@ from typing import Any
 
 from jaxprim import _jax
 from jaxprim._levels import Level, Levels
-from jaxprim._linear import LinearMap, Prelude
+from jaxprim._linear import LinearMap, ResidualsForTranspose
 from jaxprim._masks import Mask, expand, select
-from jaxprim.derive.loop import Loop, close, tangent_avals
-from jaxprim.derive.pullback import Pullback, cotangent_avals, trace_open
+from jaxprim.derive.site import Site, tangent_avals
+from jaxprim.derive.traced_vjp import Pullback, trace_pullback
+from jaxprim.derive.transposed_pair import TransposedPair, transposed_pair
 
 Values = Sequence[Any]
 
 
-class KeptPullback(LinearMap):
+class EagerPullback(LinearMap):
     """The pushforward whose transpose is a Python pullback."""
 
     def __init__(self, pullback: Pullback, operands: Values) -> None:
@@ -31,11 +32,11 @@ class KeptPullback(LinearMap):
         super().__init__(
             pullback.call.rules,
             "pushforward",
-            0,
-            tangent_avals(select(pullback.avals, pullback.perturbed)),
-            tangent_avals(results),
-            self._explicit_program,
-            self._explicit_transpose,
+            residuals=0,
+            in_avals=tangent_avals(select(pullback.avals, pullback.perturbed)),
+            out_avals=tangent_avals(results),
+            build=self._explicit_program,
+            transposed=self._explicit_transpose,
         )
 
     def pull_back(self, residuals: Values, cts: Values, nonzero: Mask, wanted: Mask, levels: Levels) -> list[Any]:
@@ -53,30 +54,27 @@ class KeptPullback(LinearMap):
 
     # ------------------------------------------------------------------------------------------------- made explicit
     @cached_property
-    def _explicit(self) -> tuple[Loop, tuple[Any, ...]]:
-        """The loop of the traced pullback, and the values of its residuals."""
+    def _explicit(self) -> tuple[TransposedPair, tuple[Any, ...]]:
+        """The pair of the traced pullback, and the values of its residuals."""
         pullback = self.kept
-        jaxpr, consts = trace_open(pullback)
+        site = Site(pullback.call, tuple(pullback.avals), pullback.perturbed)
+        jaxpr, consts = trace_pullback(pullback)
         count = len(consts)
         avals = [_jax.typeof(const) for const in consts]
-        pull = _jax.trace(
-            lambda *args: _jax.evaluate_open(jaxpr, args[:count], *args[count:]),
-            [*avals, *cotangent_avals(pullback.results)],
-            "pullback",
-        )
-        loop = close(pullback.call, pullback.avals, pullback.perturbed, pull, avals)
-        return loop, (*consts, *(self._operands if loop.keeps_operands else ()))
+        run = lambda *args: _jax.evaluate_open(jaxpr, args[:count], *args[count:])
+        pair = transposed_pair(site, _jax.trace(run, [*avals, *site.cotangent_avals], "pullback"), avals)
+        return pair, (*consts, *(self._operands if pair.keeps_operands else ()))
 
     def _explicit_program(self) -> Any:
-        loop, values = self._explicit
-        run = loop.pushforward.program
+        pair, values = self._explicit
+        run = pair.pushforward.program
         return _jax.trace(lambda *tangents: _jax.evaluate(run, *values, *tangents), self.in_avals, "pushforward")
 
-    def _explicit_transpose(self, _: LinearMap) -> tuple[Prelude, LinearMap]:
-        loop, values = self._explicit
+    def _explicit_transpose(self) -> tuple[ResidualsForTranspose, LinearMap]:
+        pair, values = self._explicit
         shared = tuple(None for _ in values)  # the same for every element of a batch
 
-        def prelude(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:
+        def residuals_of(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:
             return list(values), tuple(Level(level.axis, shared, ()) for level in levels)
 
-        return prelude, loop.pullback
+        return residuals_of, pair.pullback

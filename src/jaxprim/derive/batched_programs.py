@@ -13,7 +13,8 @@ from jaxprim import _jax, _trees
 from jaxprim._avals import same_type, short
 from jaxprim._calls import Call
 from jaxprim._errors import RuleWrong, message
-from jaxprim._results import Results, fit, read_outputs, wrong
+from jaxprim._returned import Results, fit, read_outputs, wrong
+from jaxprim._rule_kinds import form_of
 from jaxprim._rules import call_author
 from jaxprim._trees import TreeMismatch
 
@@ -123,7 +124,7 @@ def _trace_rule(
         call.rules.record("batching")
         operands, dim_tree = call.operands(leaves), _trees.unflatten(call.tree, list(dims))
         about = Axis(axis.size, axis.name)
-        result = call_author(call.rules, "batch rule", rule.author, about, operands, dim_tree, **call.params)
+        result = call_author(call.rules, form_of("batching"), rule.author, about, operands, dim_tree, **call.params)
         outs, out_dims = _read_result(call, rule.author, result, element)
         claimed.extend(out_dims)
         return [
@@ -150,7 +151,7 @@ def _read_result(call: Call, author: Any, result: Any, element: Results) -> tupl
     try:
         leaves = _trees.flatten_like(element.tree, outs)
     except TreeMismatch:
-        leaves = read_outputs(name, "batch rule", author, outs, element)  # raises, with the structure's message
+        leaves = read_outputs(name, form_of("batching"), author, outs, element)  # raises, with the structure's message
     out_dims = _read_dims(call, author, dims, element)
     for index, (out, dim) in enumerate(zip(leaves, out_dims, strict=True)):
         _check_output(call, author, element, index, out, dim)

@@ -1,0 +1,117 @@
+"""The kinds of rule that a primitive can have: one row for each, and the forms in which an author may write it.
+
+Everything that is said about a kind as such is said here: what messages call it, what it is given, what needs it, and
+the line that defines it. A new kind is one row here, its rows in `derive/table.py` with the file that derives it, one
+``def_...`` method, and one page in ``docs/rules``. A new way to write a kind is one `Form` and one file in ``forms/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a rule.
+
+    Attributes:
+        phrase: what a message calls a rule of this form.
+        leading: the arguments that it gets before the operands, or instead of them.
+        said: how ``explain`` mentions the form; empty for the usual one.
+        beside: what it returns beside the primal outputs, if anything.
+    """
+
+    phrase: str
+    leading: tuple[str, ...] = ()
+    said: str = ""
+    beside: str = ""
+
+    def of(self, operand: str) -> Form:
+        """The form of a rule for one operand."""
+        return replace(self, phrase=f"{self.phrase} of operand '{operand}'")
+
+
+@dataclass(frozen=True)
+class RuleKind:
+    """One kind of rule.
+
+    Attributes:
+        name: as in ``def_NAME``, ``derive(NAME=...)`` and ``explain``.
+        form: the usual way to write it.
+        need: what asks for it, in a message.
+        write: the line that defines it; ``{0}`` is the primitive.
+        is_implementation: whether it computes the operation.
+        per_platform: whether there may be one for each platform.
+    """
+
+    name: str
+    form: Form
+    need: str
+    write: str
+    is_implementation: bool = False
+    per_platform: bool = False
+
+
+JVP_PER_OPERAND = Form("JVP rule", ("x_dot", "y"), said="per operand")
+VJP_PER_OPERAND = Form("VJP rule", ("y_bar", "y"), said="per operand")
+VJP_PAIR = Form("forward function of the VJP rule", said="the two functions of jax.custom_vjp")
+PARTIALS = Form("function of partial derivatives", ("y",), said="partial derivatives")
+
+KINDS: tuple[RuleKind, ...] = (
+    RuleKind("impl", Form("impl"), "a call", "@{0}.def_impl", is_implementation=True),
+    RuleKind("host", Form("host function"), "a call", "@{0}.def_host", is_implementation=True),
+    RuleKind(
+        "kernel",
+        Form("kernel"),
+        "a call",
+        "@{0}.def_kernel(platform='cuda')",
+        is_implementation=True,
+        per_platform=True,
+    ),
+    RuleKind(
+        "lowering",
+        Form("lowering rule", ("ctx",)),
+        "a call",
+        "@{0}.def_impl",
+        is_implementation=True,
+        per_platform=True,
+    ),
+    RuleKind(
+        "abstract_eval",
+        Form("abstract eval"),
+        "a call",
+        "@{0}.def_abstract_eval  # def rule(*avals): return jax.ShapeDtypeStruct(shape, dtype)",
+    ),
+    RuleKind(
+        "jvp",
+        Form("JVP rule", ("primals", "tangents"), beside="tangents_out"),
+        "forward-mode differentiation (jvp)",
+        "@{0}.def_jvp  # def rule(primals, tangents): return primals_out, tangents_out",
+    ),
+    RuleKind(
+        "vjp",
+        Form("VJP rule", ("primals",), beside="pullback"),
+        "reverse-mode differentiation (vjp, grad)",
+        "@{0}.def_vjp  # def rule(primals): return primals_out, pullback",
+    ),
+    RuleKind(
+        "transpose",
+        Form("transpose rule", ("y_bar",)),
+        "transposition (linear_transpose)",
+        "@{0}.def_transpose  # def rule(y_bar, *other_operands), with linear=('operand',)",
+    ),
+    RuleKind(
+        "batching",
+        Form("batch rule", ("axis", "args", "dims"), beside="dims"),
+        "batching (vmap)",
+        "@{0}.def_batching  # def rule(axis, args, dims): return outs, dims_out",
+    ),
+)
+
+BY_NAME: dict[str, RuleKind] = {kind.name: kind for kind in KINDS}
+IMPLEMENTATIONS: tuple[str, ...] = tuple(kind.name for kind in KINDS if kind.is_implementation)
+
+
+def form_of(kind: str) -> Form:
+    """The usual form of a kind."""
+    return BY_NAME[kind].form

@@ -1,0 +1,144 @@
+"""Abstract eval: the types of the results, given or found by tracing.
+
+Functions under ``@derives("abstract_eval", ...)``: (call, avals) -> `Results`, for one element of a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxprim import _jax, _trees
+from jaxprim._avals import in_operands_mesh, same_type, short
+from jaxprim._calls import Call
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, message, named
+from jaxprim._levels import axes_of
+from jaxprim._returned import Results, read_avals, returned_avals
+from jaxprim._rule_kinds import form_of
+from jaxprim._rules import Rule, call_author
+from jaxprim.derive.table import choose, derives
+from jaxprim.derive.traced import traced
+
+
+def results(call: Call, avals: Sequence[Any]) -> Results:
+    """The result types of one element of a call (its innermost, without batch levels)."""
+    with axes_of(call.levels):
+        return call.rules.cache.get(("results", call.base, tuple(avals)), lambda: _results(call.base, avals))
+
+
+def _results(call: Call, avals: Sequence[Any]) -> Results:
+    refuse_other_types(call, avals, avals)
+    found = _find_results(call, avals)
+    call.note_result_tree(found.tree)
+    return found
+
+
+def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) -> None:
+    """Refuse operands that are no arrays; a type is None where JAX knows none for the value."""
+    for name, aval, value in zip(call.names(), avals, values, strict=True):
+        if aval is None or not _jax.is_array_type(aval):
+            raise BadCall(
+                message(
+                    f"{call.rules.name}: operand '{name}' is no array.",
+                    got=_trees.describe(value) if aval is None else str(aval),
+                    expected="an array or a number, in any pytree",
+                    why="mutable refs and hijax types are not supported yet" if aval is not None else None,
+                    rule=call.rules.implementation_author,
+                    write=call.rules.signature.with_param(name.split("[")[0].split(".")[0])
+                    if aval is None
+                    else f"{name}[...]  # the value that it holds",
+                )
+            )
+
+
+def _find_results(call: Call, avals: Sequence[Any]) -> Results:
+    choice = choose(call.rules, "abstract_eval")
+    if choice.row is None:
+        raise _no_abstract_eval(call)
+    return choice.derive(call, avals)
+
+
+@derives("abstract_eval", "abstract_eval")
+def declared(call: Call, avals: Sequence[Any]) -> Results:
+    """What the author declares, compared with the impl where there is one."""
+    rule, impl = call.rules.given["abstract_eval"], call.rules.given.get("impl")
+    found = _declared(call, rule, avals)
+    if impl is not None:
+        _compare(call, rule, impl, found, traced(call, impl, avals).results, avals)
+    return found
+
+
+@derives("abstract_eval", "impl")
+def of_impl(call: Call, avals: Sequence[Any]) -> Results:
+    return traced(call, call.rules.given["impl"], avals).results
+
+
+@derives("abstract_eval", "kernel")
+def of_kernel(call: Call, avals: Sequence[Any]) -> Results:
+    return traced(call, next(iter(call.rules.kernels().values())), avals).results
+
+
+def traced_source(call: Call) -> Rule | None:
+    """The implementation whose types are known to be those of the operation; others are compared with them."""
+    if choose(call.rules, "abstract_eval").source == "kernel":
+        return next(iter(call.rules.kernels().values()))
+    return call.rules.given.get("impl")
+
+
+def _declared(call: Call, rule: Rule, avals: Sequence[Any]) -> Results:
+    call.rules.record("abstract_eval")
+    operands = call.operands([_jax.strip(aval) for aval in avals])
+    with _jax.at_once():
+        declared = call_author(call.rules, form_of("abstract_eval"), rule.author, *operands, **call.params)
+    found = read_avals(call.rules.name, rule.author, declared)
+    return Results(in_operands_mesh(found.avals, avals), found.tree)
+
+
+def _compare(
+    call: Call, declared_by: Rule, source: Rule, declared: Results, real: Results, avals: Sequence[Any]
+) -> None:
+    names = declared.names()
+    if declared.tree != real.tree:
+        raise RuleWrong(
+            message(
+                f"{call.rules.name}: abstract eval and the implementation disagree on the structure of the results.",
+                got=f"{_trees.describe(declared.value)} from abstract eval",
+                expected=f"{_trees.describe(real.value)} from the implementation, {named(source.author)}",
+                rule=declared_by.author,
+                write=_aval_line(call, real, avals),
+            )
+        )
+    for name, said, is_ in zip(names, declared.avals, real.avals, strict=True):
+        if not same_type(said, is_):
+            raise RuleWrong(
+                message(
+                    f"{call.rules.name}: abstract eval and the implementation disagree on the type of {name}.",
+                    got=f"{short(said)} from abstract eval",
+                    expected=f"{short(is_)} from the implementation, {named(source.author)}",
+                    rule=declared_by.author,
+                    write=_aval_line(call, real, avals),
+                )
+            )
+
+
+def _aval_line(call: Call, results: Results, avals: Sequence[Any]) -> str:
+    operands = [(name, aval) for name, aval in zip(call.names(), avals, strict=True) if name.isidentifier()]
+    return f"{returned_avals(results, operands)}  # or leave it out: it is derived from the implementation"
+
+
+def _no_abstract_eval(call: Call) -> RuleMissing:
+    rules = call.rules
+    operands = rules.signature.names(len(call.tree.children()))
+    arguments = ", ".join([*operands, *(["*", *call.params] if call.params else [])])
+    first = next((name for name in call.names() if name.isidentifier()), "x")
+    return RuleMissing(
+        message(
+            f"{rules.name}: its abstract eval is missing, so the type of its result is not known.",
+            got=rules.listed,
+            expected="an abstract eval, or an impl",
+            why="it is derived from an impl, which JAX can trace"
+            + (", unlike a host function" if rules.has("host") else ""),
+            rule=rules.implementation_author,
+            write=f"@{rules.name}.def_abstract_eval  # def _({arguments}): return jax.ShapeDtypeStruct({first}.shape, {first}.dtype)",
+        )
+    )

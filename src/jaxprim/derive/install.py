@@ -1,0 +1,49 @@
+"""Makes a primitive's three JAX primitives, and writes their rules into JAX's tables: the only global side effect.
+
+It runs when a `Primitive` is made, before any rule is given: nothing is derived until JAX asks. The rules that JAX gets are
+the same functions for every primitive; what differs is in the ``call`` or ``linear_map`` of an application. JAX's tables
+therefore hold nothing that keeps a dropped primitive alive.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from jaxprim import _jax, _linear
+from jaxprim._rules import RuleSet
+from jaxprim.derive import batching, jet, jvp, lowering, transpose, vjp
+
+# All rules of a primitive side by side. Each looks its derivation up in `table.TABLE`.
+MAIN = {
+    "abstract_eval": lowering.abstract_eval_rule,
+    "lowering": lowering.lower_anywhere,
+    "jvp": jvp.jvp_rule,
+    "linearize": vjp.linearization_rule,
+    "transpose": transpose.transpose_rule,
+    "batching": batching.batching_rule,
+    "jet": jet.jet_rule,
+}
+# Those of its pushforward and its pullback.
+LINEAR = {
+    "abstract_eval": _linear.abstract_eval_rule,
+    "lowering": lowering.lower_linear,
+    "jvp": _linear.jvp_rule,
+    "transpose": _linear.transpose_rule,
+    "batching": _linear.batching_rule,
+    "jet": _linear.jet_rule,
+}
+
+
+def install(rules: RuleSet) -> None:
+    """Make the three JAX primitives and register them; they are taken out again when the rule set is dropped."""
+    rules.primitive = _jax.new_primitive(rules.name)
+    rules.pushforward = _jax.new_primitive(f"{rules.name}_pushforward")
+    rules.pullback = _jax.new_primitive(f"{rules.name}_pullback")
+    for primitive, functions in ((rules.primitive, MAIN), (rules.pushforward, LINEAR), (rules.pullback, LINEAR)):
+        _jax.register(primitive, **functions)
+        weakref.finalize(rules, _jax.unregister, primitive)
+
+
+def reinstall(rules: RuleSet) -> None:
+    """Register the lowerings of a primitive that got another kernel or raw lowering."""
+    lowering.register(rules)

@@ -1,0 +1,147 @@
+"""An implementation as a program: tracing it, and what is refused while it is traced."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxprim import _jax, _trees
+from jaxprim._avals import short, union_varying
+from jaxprim._calls import Call
+from jaxprim._errors import BadCall, RuleWrong, header, message
+from jaxprim._returned import Results
+from jaxprim._rule_kinds import form_of
+from jaxprim._rules import Rule, call_author
+
+# Host functions and foreign kernels lose the varying axes of their operands inside shard_map.
+_OPAQUE = frozenset(
+    {"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call", "triton_kernel_call"}
+)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced implementation: (operand leaves) -> result leaves, and the types and tree of the results."""
+
+    program: Any
+    results: Results
+
+
+def traced(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
+    """Trace an impl or kernel on operands of these types."""
+    key = ("traced", rule, call, tuple(avals))
+    return call.rules.cache.get(key, lambda: _trace(call, rule, avals))
+
+
+def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
+    tree: list[Any] = []
+
+    def run(*leaves: Any) -> list[Any]:
+        out = _call(call, rule, call.operands(leaves))
+        if out is None:
+            raise _returned_nothing(call, rule)
+        flat, out_tree = jax.tree.flatten(out)
+        tree.append(out_tree)
+        return [_as_array(call, rule, leaf) for leaf in flat]
+
+    program = _jax.trace(run, avals, f"{call.rules.name}_{rule.label}")
+    refuse_tracers(call, rule, program)
+    _refuse_effects(call, rule, program)
+    axes = union_varying(avals)
+    if axes and any(_jax.uses(program, name) for name in _OPAQUE):
+        inner = program
+        program = _jax.trace(
+            lambda *xs: [_jax.cast_varying(x, axes) for x in _jax.evaluate(inner, *xs)], avals, "varying"
+        )
+    return Traced(program, Results(_jax.out_avals(program), tree[0]))
+
+
+def _call(call: Call, rule: Rule, operands: Sequence[Any]) -> Any:
+    try:
+        return call_author(call.rules, form_of(rule.kind), rule.author, *operands, **call.params)
+    except Exception as error:
+        if not _jax.asks_for_value(error):
+            raise
+        raise _asks_for_value(call, rule) from error
+
+
+def _asks_for_value(call: Call, rule: Rule) -> RuleWrong:
+    rules = call.rules
+    required = [name for name, default in rules.signature.operands.items() if default is inspect.Parameter.empty]
+    defaulted = [f"{name}={value!r}" for name, value in rules.signature.operands.items() if name not in required]
+    return RuleWrong(
+        message(
+            f"{rules.name}: the {rule.phrase} asks for the value of an operand, but it is traced.",
+            got=f"operands {', '.join(call.names())}",
+            expected="operands that are data; what decides about code or shapes is a static param, after a `*`",
+            why="an operation is compiled for all values; a host function sees values, and may branch on them",
+            rule=rule.author,
+            write=header(rule.author, ", ".join([*required, "*", *defaulted]))
+            if defaulted
+            else f"@{rules.name}.def_host",
+        )
+    )
+
+
+def _returned_nothing(call: Call, rule: Rule) -> RuleWrong:
+    return RuleWrong(
+        message(
+            f"{call.rules.name}: the implementation returned nothing.",
+            got="None",
+            expected="arrays, in any pytree",
+            why="operations are pure: what has no result does nothing",
+            rule=rule.author,
+            write="return result",
+        )
+    )
+
+
+def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
+    effects = _jax.refused_effects(program)
+    if effects:
+        raise RuleWrong(
+            message(
+                f"{call.rules.name}: the implementation has side effects.",
+                got=", ".join(effects),
+                expected="a pure function (jax.debug.print is allowed)",
+                why="operations are pure: JAX may drop, merge or repeat them",
+                rule=rule.author,
+                write="return result, value  # and use the value where the primitive is called",
+            )
+        )
+
+
+def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
+    try:
+        _jax.typeof(leaf)
+    except TypeError:
+        raise RuleWrong(
+            message(
+                f"{call.rules.name}: the implementation returned something that is no array.",
+                got=_trees.describe(leaf),
+                expected="arrays, in any pytree",
+                rule=rule.author,
+                write="return jnp.asarray(result)",
+            )
+        ) from None
+    return leaf
+
+
+def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:
+    """A rule that closes over a traced value would leak it into other traces: it must be an operand."""
+    for tracer in _jax.closed_over_tracers(program):
+        operands = call.rules.signature.names(len(call.tree.children()))
+        raise BadCall(
+            message(
+                f"{call.rules.name}: the {form_of(rule.kind).phrase} closes over a traced value.",
+                got=f"{short(tracer.aval)} (traced)",
+                expected="operands, static params and concrete arrays only",
+                why="rules are traced once and used in many traces",
+                rule=rule.author,
+                write=f"{call.rules.name}({', '.join(operands)}, value)  # the value as one more operand",
+            )
+        )

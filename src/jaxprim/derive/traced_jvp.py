@@ -1,0 +1,114 @@
+"""A JVP rule as a program: (operands, nonzero tangents) -> nonzero tangents of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from jaxprim import _jax, _trees
+from jaxprim._avals import instantiate
+from jaxprim._calls import Call
+from jaxprim._levels import axes_of
+from jaxprim._masks import Mask, expand, select
+from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
+from jaxprim._rule_kinds import form_of
+from jaxprim._rules import Rule
+from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.site import Site
+from jaxprim.derive.table import choose
+from jaxprim.derive.traced import refuse_tracers
+
+
+@dataclass(frozen=True)
+class TracedJvp:
+    """A traced JVP rule.
+
+    Attributes:
+        program: (n operands, m results if `uses_results`, nonzero tangents) -> nonzero result tangents.
+        nonzero: which of the m results have a tangent that is not symbolically zero.
+        uses_results: whether the rule reads the primitive's own results, which are then passed in, not computed again.
+    """
+
+    program: Any
+    nonzero: Mask
+    uses_results: bool
+
+
+def jvp_rule_of(call: Call) -> Rule:
+    """The JVP rule that runs as such: the author's, or that of the impl."""
+    return call.rules.given["jvp"] if choose(call.rules, "jvp").status == "given" else impl_rule(call)
+
+
+def impl_rule(call: Call) -> Rule:
+    """The JVP rule of the impl as JAX differentiates it."""
+    impl = call.rules.given["impl"]
+
+    def fn(primals: Any, tangents: Any, perturbed: Any, params: Any) -> Any:
+        leaves, tree = jax.tree.flatten(primals)
+        flat = _trees.flatten_like(tree, tangents)
+        dots = [_jax.zero_tangent(x) if t is None else t for x, t in zip(leaves, flat, strict=True)]
+        return jax.jvp(lambda *xs: impl.author(*xs, **params), primals, tree.unflatten(instantiate(dots)))
+
+    return Rule("jvp", impl.author, fn)
+
+
+def run_jvp_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Run the rule on values or tracers.
+
+    Args:
+        call: the call, of one element.
+        leaves: n operands.
+        tangents: n tangents, which may be JAX's zeros.
+
+    Returns:
+        m results, and m tangents: None for one that is symbolically zero.
+    """
+    rule, form = jvp_rule_of(call), form_of("jvp")
+    found = results(call, [_jax.typeof(leaf) for leaf in leaves])
+    flags = _trees.unflatten(call.tree, [not isinstance(t, _jax.JaxZero) for t in tangents])
+    operands = call.operands(as_arrays(leaves))
+    run = lambda given: rule.fn(operands, _trees.unflatten(call.tree, given), flags, call.params)
+    value = run_with_zeros(run, tangents)
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise wrong(
+            call.rules.name,
+            "the JVP rule must return (primals_out, tangents_out).",
+            got=_trees.describe(value),
+            expected="a tuple of 2",
+            rule=rule.author,
+            write="return primals_out, tangents_out",
+        )
+    outs = read_outputs(call.rules.name, form, rule.author, value[0], found)
+    wanted = wanted_tangents(found)
+    dots = read_linear(call.rules.name, form.phrase, rule.author, value[1], wanted)
+    outs = [fit(out, aval) for out, aval in zip(outs, found.avals, strict=True)]
+    return outs, [None if dot is None else fit(dot, aval) for dot, aval in zip(dots, wanted.avals, strict=True)]
+
+
+def traced_jvp(call: Call, site: Site) -> TracedJvp:
+    """The traced JVP rule at a site of a call."""
+    with axes_of(call.levels):
+        return call.rules.cache.get(("jvp", site), lambda: _trace(site))
+
+
+def _trace(site: Site) -> TracedJvp:
+    call, count = site.call, len(site.avals)
+    nonzero: list[Mask] = []
+    tangents = [_jax.tangent_aval(aval) for aval in site.avals]  # that of a Python number stays weakly typed
+
+    def run(*args: Any) -> list[Any]:
+        given = expand(args[count:], site.perturbed, lambda i: _jax.JaxZero(tangents[i]))
+        _, dots = run_jvp_rule(call, args[:count], given)
+        nonzero.append(tuple(dot is not None for dot in dots))
+        return [dot for dot in dots if dot is not None]
+
+    inputs = [*site.avals, *select(tangents, site.perturbed)]
+    program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
+    refuse_tracers(call, jvp_rule_of(call), program)
+    # A rule that applies the primitive for the value would run its kernel twice: once for the value, which is bound
+    # beside the pushforward, and once here. The results of the first are passed in instead.
+    shared = _jax.replace_application(program, call.rules.primitive, {"call": call}, count)
+    return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None)
