@@ -25,6 +25,15 @@ def pages() -> list[Path]:
     return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 
 
+def linked() -> list[Path]:
+    """The pages, and what stands beside them in other folders: their links are held too."""
+    others = {
+        *ROOT.glob("*.md"),
+        *(ROOT / folder / "README.md" for folder in ("tests", "benchmarks", "examples/gallery")),
+    }
+    return [*pages(), *sorted(others - set(pages()))]
+
+
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 

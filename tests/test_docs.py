@@ -127,7 +127,7 @@ def test_versions_are_supported_ones(page):
     assert wrong_versions(pages.prose(page.read_text())) == []
 
 
-@each_page
+@pytest.mark.parametrize("page", pages.linked(), ids=pages.relative)
 def test_links_resolve(page):
     assert broken_links(page, page.read_text()) == []
 
