@@ -28,8 +28,8 @@ class Level:
         axis: JAX's axis data (size, name, spmd name, explicit mesh axis).
         in_dims: the batch dimension of each input; None where it is the same for all.
         out_dims: the batch dimension of each output; None where it is the same for all.
-        add: whether a result that is batched where `out_dims` says None is summed over the axis. So it is in the
-            transpose of a linear function, where None stands for an input that all elements share.
+        add: sum over the axis where an output comes out batched but `out_dims` says None. Transposition needs this:
+            None then marks an input shared by all elements, whose cotangents add up.
     """
 
     axis: Any
@@ -111,7 +111,13 @@ def _fit(level: Level, src: Dim, dst: Dim, out: Any) -> Any:
 def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> frozenset[int]:
     """The unbatched linear inputs that a sum over the axis would count once per element.
 
-    Only where an output is to be summed at all; there the whole input goes to the first element instead.
+    Say y = A x and z_i = B(r_i) x for all n elements i of a batch, where x and y are shared. The transposed program of one
+    element computes A^T y_bar + B(r_i)^T z_bar_i, and x_bar is their sum over i:
+
+        x_bar = A^T y_bar + sum_i B(r_i)^T z_bar_i        but        sum_i A^T y_bar = n A^T y_bar
+
+    So y_bar goes to the first element only, and the others get zero.
+    This is needed only where an output is to be summed at all.
     """
     _, out_dims = _jax.batch(program, level.axis, level.in_dims)
     if not any(src is not None and dst is None for src, dst in zip(out_dims, level.out_dims, strict=True)):

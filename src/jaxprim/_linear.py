@@ -25,7 +25,7 @@ ResidualsForTranspose = Callable[[Sequence[Any], Levels], tuple[list[Any], Level
 
 
 class LinearMap:
-    """A function of residuals and linear inputs, linear in the latter.
+    """A function of residuals and linear inputs, linear in the latter: (r, t) -> A(r) t.
 
     Attributes:
         owner: what the map belongs to; it has ``name`` and the JAX primitives ``pushforward`` and ``pullback``.
@@ -68,13 +68,13 @@ class LinearMap:
         return self._program
 
     def transpose(self) -> tuple[ResidualsForTranspose, LinearMap]:
-        """What makes the transpose's residuals, and the transpose."""
+        """What makes the transpose's residuals, and the transpose: (r, c) -> A(r)^T c."""
         if self._transpose is None:
             self._transpose = self._transposed()
         return self._transpose
 
     def under(self, levels: Levels) -> Any:
-        """The program under batch levels."""
+        """The program under batch levels, innermost first; their ``in_dims`` are those of residuals and linear inputs."""
         if not levels:
             return self.program
         with axes_of(levels):
@@ -84,7 +84,12 @@ class LinearMap:
             return self._stacked[key]
 
     def restrict(self, inputs: Mask, outputs: Mask) -> LinearMap:
-        """The map with some linear inputs zero and some outputs not wanted."""
+        """The map with some linear inputs zero and some outputs not wanted: a block of A.
+
+        Args:
+            inputs: which of the linear inputs are not zero.
+            outputs: which of the outputs are wanted.
+        """
         if all(inputs) and all(outputs):
             return self
         if (inputs, outputs) not in self._restrictions:
@@ -115,11 +120,22 @@ class LinearMap:
     def pull_back(
         self, residuals: Sequence[Any], cts: Sequence[Any], nonzero: Mask, wanted: Mask, levels: Levels
     ) -> list[Any]:
-        """Apply the transpose to the nonzero cotangents, for the wanted linear inputs."""
+        """Apply the transpose to the nonzero cotangents, for the wanted linear inputs.
+
+        Args:
+            residuals: the residuals of the map, whole batches.
+            cts: the cotangents of the outputs that are not symbolically zero.
+            nonzero: which outputs these are.
+            wanted: which linear inputs get a cotangent.
+            levels: the batch levels of the map's application.
+        """
         with axes_of(levels):
             residuals_of, other = self.transpose()
             own = [True] * self.residuals + [False] * len(self.in_avals)
             new_residuals, residual_levels = residuals_of(residuals, select_dims(levels, own))
+        # Under a vmap, y_i = A(r_i) x_i for each element i, and x_bar_i = A(r_i)^T y_bar_i: the batch dimensions of outputs
+        # become those of inputs, and the other way round. Where all elements share x, y_i = A(r_i) x, so that
+        # x_bar = sum_i A(r_i)^T y_bar_i: a level that adds.
         flipped = tuple(
             Level(
                 level.axis,
@@ -165,7 +181,14 @@ def abstract_eval_rule(*avals: Any, linear_map: LinearMap, levels: Levels) -> tu
 
 
 def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
-    """Linear inputs: the map itself, on the tangents. Residuals: the derivative of the rule's program."""
+    """The derivative of y = A(r) t.
+
+        y_dot = A(r) t_dot + (dA(r)/dr r_dot) t
+
+    The first term is the map itself, applied to the tangents of its linear inputs. The second is the derivative of the rule's
+    program in its residuals. The pullback of a declared surrogate need not be linear: there the program is differentiated
+    in all its inputs.
+    """
     outs = _bind(linear_map, primals, levels)
     count = linear_map.residuals
     perturbed = list(nonzero(tangents))
@@ -206,7 +229,7 @@ def _bind(linear_map: LinearMap, args: Sequence[Any], levels: Levels) -> list[An
 def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels) -> list[Any]:
     undefined = [_jax.is_undefined(arg) for arg in args]
     count = linear_map.residuals
-    if any(undefined[:count]):  # legal: the rule may be linear in a primal
+    if any(undefined[:count]):  # legal: A(r) t may be linear in r at a fixed t, as x * f is in both
         return _transpose_program(linear_map.under(levels), undefined, args, cotangents)
     kept = nonzero(cotangents)
     wanted = tuple(undefined[count:])
