@@ -13,7 +13,7 @@ from tools import cxx, needs, nvcc
 
 from jaxprim import BadCall, kernels
 from jaxprim.cli import main
-from jaxprim.cli.new import KINDS, create, rendered
+from jaxprim.cli.new.project import KINDS, create, rendered
 
 NEEDED = {"cpp": [cxx], "library": [cxx], "numba": [cxx, needs("numba")]}
 each_kind = pytest.mark.parametrize("kind", KINDS)

@@ -20,10 +20,8 @@ from jaxprim.checking.reports.report import FORMAT
 from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.cli import parallel, terminal
+from jaxprim.cli.common import BAD, OK, UNCHECKED
 from jaxprim.derive import report as rules_report
-
-# Exit codes of the command line; 2 is click's, for a wrong one.
-OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
 
 
 @dataclass
