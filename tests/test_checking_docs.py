@@ -81,4 +81,4 @@ def test_the_picture_of_the_terminal_shows_that_report_and_loads_nothing():
 
 def test_help_tells_what_the_marks_mean():
     text = CliRunner().invoke(cli.main, ["check", "--help"]).output
-    assert "✗  fails" in text
+    assert "✗  fail " in text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import re
 
 import jax
@@ -59,10 +60,55 @@ def test_without_operands_the_examples_are_checked():
     }
 
 
-def test_a_primitive_s_own_check_raises_with_the_breadcrumb():
-    with pytest.raises(CheckFailed, match="differences along x alone"):
-        scale(1.01).check(X, 2.0)
-    assert scale().check(X, 2.0).ok
+def halved():
+    """An operation whose JVP rule is half of what it should be."""
+    made = Primitive("halved")
+    made.def_impl(lambda x: x * x)
+    made.def_jvp(lambda primals, tangents: (made(*primals), primals[0] * tangents[0]))
+    return made
+
+
+FAILED = """\
+halved: 0 of 1 questions pass, 1 FAIL, at 1 example (seed 0)
+at x=float32[]
+                              compared  worst error, of what is allowed, and where
+  fail       jvp-differences         2  1.0e+00 of 1.0e-06, result
+
+fail: jvp-differences of halved at x=float32[]
+"""
+
+
+@pytest.mark.parametrize("check", [jaxprim.check, Primitive.check], ids=["jaxprim.check", "p.check"])
+def test_check_raises_with_the_text_of_the_report(check):
+    with pytest.raises(CheckFailed) as error:
+        check(halved(), jnp.float32(3.0), only="jvp-differences")
+    assert str(error.value) == FAILED
+
+
+@pytest.mark.parametrize("report", [jaxprim.report, Primitive.report], ids=["jaxprim.report", "p.report"])
+def test_report_returns_the_same(report):
+    found = report(halved(), jnp.float32(3.0), only="jvp-differences")
+    assert (found.ok, found.text()) == (False, FAILED)
+
+
+def test_check_returns_the_report_of_what_is_right():
+    assert jaxprim.check(scale(), X, 2.0, only="jit").ok
+    assert scale().check(X, 2.0, only="jit").ok
+
+
+def test_check_takes_what_report_takes():
+    assert inspect.signature(jaxprim.check) == inspect.signature(jaxprim.report)
+
+
+def test_every_option_of_check_reaches_the_report():
+    with pytest.raises(CheckFailed, match="fail       reference"):
+        jaxprim.check(jnp.sin, X, reference=np.cos, only="reference")
+    found = jaxprim.check(
+        scale(), X, 2.0, power=2, seed=3, only=["jit", "vmap"], skip="vmap", speed="fast", pictures=True
+    )  # fmt: skip
+    assert (found.seed, [finding.question for finding in found.findings]) == (3, ["jit"])
+    assert found.findings[0].example.endswith("power=2")
+    assert found.pictures
 
 
 def test_findings_come_as_they_are_found():
@@ -113,7 +159,7 @@ def test_the_first_line_of_an_error_is_what_was_raised():
 
 
 def test_a_refusal_is_no_answer():
-    assert answer(NotAsked("no operand")).status == "not asked"
+    assert answer(NotAsked("no operand")).status == "skipped"
     assert answer(NotAsked("no operand")).reason == "no operand"
     assert answer(NotImplementedError("Transpose rule (for reverse-mode differentiation) for 'f' not implemented")).ok
     assert answer(Note("why")).reason == "why"
@@ -132,7 +178,7 @@ def test_an_implementation_that_fails_is_reported_once():
     report = jaxprim.report(broken, X)
     first, *others = report.findings
     assert first.evidence[0].message.startswith("ValueError: broken kernel\nraised at ")
-    assert {f.status for f in others} == {"not asked"}
+    assert {f.status for f in others} == {"skipped"}
     assert others[0].reason == "the implementation does not run: broken kernel"
     assert len(report.text().splitlines()) < 14
 

@@ -62,6 +62,14 @@ def test_what_the_file_prints_does_not_drown_the_report(write):
     assert "the rule prints" in shown
 
 
+@pytest.mark.parametrize("command", [("explain",), ("fuzz", "--nest", "jit")], ids=["explain", "fuzz"])
+def test_the_option_that_shows_what_was_printed_is_that_of_the_command(write, command: tuple[str, ...]):
+    name = write("right.py", RIGHT + EXAMPLES)
+    hidden = run(*command, name).output
+    assert f"1 printed line hidden; `jaxprim {command[0]} --show-output` shows them" in hidden
+    assert "the file prints" in run(*command, write("again.py", RIGHT + EXAMPLES), "--show-output").output
+
+
 def test_a_bad_finding_exits_1_and_says_where(write):
     found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences", "--seed", "7")
     assert found.exit_code == 1, found.output
@@ -242,7 +250,7 @@ def test_an_expected_failure(write):
     write("pyproject.toml", EXPECTED.format("jvp-differences"))
     found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences")
     assert found.exit_code == 0, found.output
-    assert "1 fail as recorded" in found.output
+    assert "1 xfail" in found.output
     assert "recorded in pyproject.toml: wrong on purpose" in found.output
 
 

@@ -68,7 +68,7 @@ class CheckRun:
             for finding in self._findings(position, subject, examples):
                 report = replace(report, findings=(*report.findings, finding))
                 live.refresh()
-            report = expected.applied(report, self.records)
+            report = expected.apply(report, self.records)
         if self.pictures:
             drawn = measure.pictures(first_case(subject, examples, self.seed), report.findings)
             report = replace(report, pictures=drawn)

@@ -17,7 +17,7 @@ from jaxprim.checking import options, targets
 from jaxprim.checking.subject import Subject
 from jaxprim.cli import common, terminal
 from jaxprim.cli.common import BAD, OK, UNCHECKED
-from jaxprim.fuzzing import Fuzzing, run
+from jaxprim.fuzzing import FuzzReport, run
 from jaxprim.fuzzing.run import DEPTH
 
 EXIT_CODES = """
@@ -73,7 +73,7 @@ class _Wanted:
 def _fuzz(console: Console, primitive: Primitive, wanted: _Wanted) -> int:
     """Fuzz one primitive; returns its exit code."""
     subject = Subject.of(primitive, wanted.reference)
-    found = Fuzzing(subject.name, wanted.seed, terminal.place(wanted.target, subject.name))
+    found = FuzzReport(subject.name, wanted.seed, terminal.place(wanted.target, subject.name))
     try:
         given = subject.examples()
         with terminal.counting(console, subject.name, 1 if wanted.nest else wanted.examples) as tell:

@@ -1,13 +1,15 @@
-"""Curves and matrices as SVG text. Colours are classes of the page's style, so that they follow light and dark."""
+"""Pictures of measurements: as data, which a report keeps, and drawn as SVG, for the page.
+
+Colours are classes of the page's style, so that they follow light and dark.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import count
-
-from jaxprim.checking.reports.picture import Heat, Lines, Series
 
 WIDTH, HEIGHT = 500, 290
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44
@@ -22,7 +24,65 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ids = count(1)
 
 
-def drawn(picture: Lines | Heat) -> str:
+# ----------------------------------------------------------------------------------------------------------- as data
+@dataclass(frozen=True)
+class Series:
+    """A named line of points, all finite."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The points of the line."""
+        return list(zip(self.x, self.y, strict=True))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Curves over logarithmic axes.
+
+    Attributes:
+        title: what it shows.
+        caption: how to read it.
+        example: the example that it was measured at.
+        x: what the horizontal axis is.
+        y: what the vertical axis is.
+        series: the curves.
+    """
+
+    title: str
+    caption: str
+    example: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A matrix of sizes, drawn as colours.
+
+    Attributes:
+        title: what it shows.
+        caption: how to read it.
+        example: the example that it was measured at.
+        rows: a name for each row.
+        columns: a name for each column.
+        values: a row of numbers for each row.
+    """
+
+    title: str
+    caption: str
+    example: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+# ----------------------------------------------------------------------------------------------------------- as SVG
+def draw(picture: Lines | Heat) -> str:
     """A picture as an ``<svg>`` element that a screen reader names by its title."""
     return _heat(picture) if isinstance(picture, Heat) else _lines(picture)
 
