@@ -87,9 +87,9 @@ def _run(run: CheckRun, target: str, jobs: int) -> None:
 
 
 def _write(console: Console, reports: Sequence[Report], path: Path) -> None:
-    from jaxprim.checking.reports.page import page
+    from jaxprim.checking.reports import page
 
-    path.write_text(page(reports), encoding="utf-8")
+    path.write_text(page.render(reports), encoding="utf-8")
     console.print(Text(f"written: {path}", "dim"))
 
 

@@ -12,7 +12,7 @@ from reports import everything, finding
 
 from jaxprim import BadCall, Report
 from jaxprim.checking.reports import svg
-from jaxprim.checking.reports.page import page, rules_run
+from jaxprim.checking.reports.page import render, rules_run
 from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.reports.svg import Heat, Lines, Series
 
@@ -85,7 +85,7 @@ def test_text_of_the_author_is_escaped():
 
 
 def test_several_reports_have_an_index():
-    found = Tags(page([everything(), Report("other", 0, (finding(),))])).found
+    found = Tags(render([everything(), Report("other", 0, (finding(),))])).found
     assert [attrs["href"] for tag, attrs in found if tag == "a"] == ["#content", "#report-1", "#report-2"]
 
 

@@ -86,7 +86,7 @@ def test_a_report_reads():
     assert str(report).splitlines()[:7] == [
         "op: 1 of 3 questions pass, 1 FAIL, 1 surrogate, 2 skipped, at 1 example (seed 7)",
         "at x=float32[3]",
-        "                              compared  worst error, of what is allowed, and where",
+        "                              compared  worst error of tolerance, where",
         "  pass       jit                     1  1.0e-08 of 1.0e-06, result[1]",
         "  fail       vjp-differences         1  2.0e+00 of 1.0e-06, cotangent of x[2,0]",
         "  surrogate  vjp-linear              1  declared surrogate: clipped",

@@ -10,13 +10,12 @@ from jaxprim._errors import BadCall, message
 from jaxprim.checking.questions import QUESTIONS
 from jaxprim.checking.reports import svg
 from jaxprim.checking.reports.findings import Evidence, Finding
+from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Report, Row
 from jaxprim.checking.reports.status import SIGNS
 from jaxprim.checking.reports.svg import Heat, Lines
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-    from jaxprim.checking.reports.report import Report, Row
 
 
 class Drawing(NamedTuple):
@@ -27,10 +26,16 @@ class Drawing(NamedTuple):
     legend: list[tuple[Any, str]]
 
 
-def page(reports: Sequence[Report]) -> str:
+def render(reports: Sequence[Report]) -> str:
     """Reports as the text of an HTML file. Raises BadCall, with the line to write, if jinja2 is not there."""
     return _template().render(
-        reports=reports, signs=SIGNS, sentences=sentences(), groups=groups, drawings=drawings, rules_run=rules_run
+        reports=reports,
+        signs=SIGNS,
+        rests_on=WHAT_IT_RESTS_ON,
+        sentences=sentences(),
+        groups=groups,
+        drawings=drawings,
+        rules_run=rules_run,
     )
 
 

@@ -17,7 +17,7 @@ from jaxprim.checking.reports.svg import Heat, Lines, Series
 __all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status", "number", "rows", "skipped"]
 
 # What a table says of an answer; the heading of `Row.cells`.
-WHAT_IT_RESTS_ON = "worst error, of what is allowed, and where"
+WHAT_IT_RESTS_ON = "worst error of tolerance, where"
 # The version of the JSON form; it changes when a field changes its meaning or goes.
 FORMAT = 2
 
@@ -231,7 +231,7 @@ class Report:
         """The report as one HTML page that needs no other file. It needs jinja2: ``pip install 'jaxprim[cli]'``."""
         from jaxprim.checking.reports import page
 
-        return page.page([self])
+        return page.render([self])
 
 
 def _require_format(record: Mapping[str, Any]) -> None:

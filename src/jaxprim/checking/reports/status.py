@@ -26,7 +26,7 @@ class Sign(NamedTuple):
 # In the order of a legend.
 SIGNS: dict[Status, Sign] = {
     "pass": Sign("✓", "+", "all that was compared agrees"),
-    "fail": Sign("✗", "x", "something is off by more than its tolerance, or an exception was raised"),
+    "fail": Sign("✗", "x", "off by more than its tolerance, or an exception was raised"),
     "xfail": Sign("≈", "~", "fails as recorded in pyproject.toml"),
     "xpass": Sign("!", "!", "passes, though pyproject.toml records a failure"),
     "surrogate": Sign("≠", "#", "differs from the derivative, as def_vjp(surrogate=...) declares"),
