@@ -21,7 +21,7 @@ from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.cli import parallel, terminal
 from jaxprim.cli.common import BAD, OK, UNCHECKED
-from jaxprim.derive import report as rules_report
+from jaxprim.derive import report as report_rules
 
 
 @dataclass
@@ -41,7 +41,7 @@ class CheckRun:
 
     def check(self, position: int, primitive: Primitive) -> None:
         """Show the rules of a primitive, ask the questions, and show what is bad."""
-        self.console.print(terminal.rules(primitive.name, rules_report(rules_of(primitive))))
+        self.console.print(terminal.rules(primitive.name, report_rules(rules_of(primitive))))
         subject = Subject.of(primitive)
         try:
             examples = [subject.split(*example) for example in subject.examples()]
@@ -59,7 +59,7 @@ class CheckRun:
         self.console.print()
 
     def _ask(self, position: int, subject: Subject, examples: Sequence[Any]) -> None:
-        report = Report(subject.name, self.seed, target=terminal.place(self.target, subject.name))
+        report = Report(subject.name, self.seed, target=terminal.full_target(self.target, subject.name))
         progress = terminal.Progress(
             self.console, len(examples) * len(self.questions), [question.name for question in self.questions]
         )
@@ -84,7 +84,9 @@ class CheckRun:
 
     def _show(self, report: Report, seconds: float) -> None:
         self.reports.append(report)
-        self.console.print("" if self.console.is_terminal else "\n")  # what was live ends without one where it is not
+        self.console.print(
+            "" if self.console.is_terminal else "\n"
+        )  # rich ends a live table with a line break only in a terminal
         for note in terminal.notes(report):
             self.console.print(note, soft_wrap=True)
         for bad in terminal.breadcrumbs(report):

@@ -73,14 +73,14 @@ class _Wanted:
 def _fuzz(console: Console, primitive: Primitive, wanted: _Wanted) -> int:
     """Fuzz one primitive; returns its exit code."""
     subject = Subject.of(primitive, wanted.reference)
-    found = FuzzReport(subject.name, wanted.seed, terminal.place(wanted.target, subject.name))
+    found = FuzzReport(subject.name, wanted.seed, terminal.full_target(wanted.target, subject.name))
     try:
         given = subject.examples()
-        with terminal.counting(console, subject.name, 1 if wanted.nest else wanted.examples) as tell:
+        with terminal.progress_bar(console, subject.name, 1 if wanted.nest else wanted.examples) as tell:
             run.run(found, subject, given, wanted.examples, wanted.depth, wanted.nest, tell)
     except BadCall as error:
         console.print(Text(str(error), "yellow"), soft_wrap=True)
         return UNCHECKED
-    for line in terminal.fuzzed(found):
+    for line in terminal.fuzz_lines(found):
         console.print(line, soft_wrap=True)
     return OK if found.ok else BAD if found.failure is not None else UNCHECKED

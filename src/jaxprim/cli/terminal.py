@@ -1,4 +1,4 @@
-"""What the command line shows: tables that grow while a check runs, and breadcrumbs. It decides nothing."""
+"""What the command line shows: tables that grow while a check runs, and breadcrumbs. It only draws what it is given."""
 
 from __future__ import annotations
 
@@ -26,14 +26,21 @@ MARK_STYLES: dict[Status, str] = {
     "pass": "green", "fail": "bold red", "xpass": "bold red", "xfail": "yellow", "surrogate": "yellow", "skipped": "dim",
 }  # fmt: skip
 WORD_STYLES: dict[Status, str] = {**MARK_STYLES, "pass": "dim", "fail": "red", "xpass": "red"}
-RULES = {"given": "green", "derived": "cyan", "missing": "yellow"}
+RULE_STYLES = {"given": "green", "derived": "cyan", "missing": "yellow"}
 # The operands that get a column each; a table of more would not be read.
-COLUMNS = 6
+MOST_COLUMNS = 6
 NAME_WIDTH = 9
 # Up to so many questions their notes are shown too.
-FEW = 3
-LABELS = {"got": "red", "expected": "green", "hint": "bold yellow", "again": "cyan", "error": "red", "wrong": "red"}
-_LABELLED = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
+MOST_WITH_NOTES = 3
+LABEL_STYLES = {
+    "got": "red",
+    "expected": "green",
+    "hint": "bold yellow",
+    "again": "cyan",
+    "error": "red",
+    "wrong": "red",
+}
+_LABELLED_LINE = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
 
 
 def plain_table(*, heading: bool = True) -> Table:
@@ -44,11 +51,11 @@ def plain_table(*, heading: bool = True) -> Table:
 def rules(name: str, infos: Sequence[RuleInfo]) -> RenderableType:
     """The rules of a primitive as a table."""
     table = plain_table()
-    table.title, table.title_justify = f"[bold]{name}[/]", "left"
+    table.title, table.title_justify = Text(name, "bold"), "left"
     for heading in ("rule", "", "where it comes from"):
         table.add_column(heading, overflow="fold")
     for info in infos:
-        table.add_row(info.rule, Text(info.status, RULES[info.status]), _origin(info))
+        table.add_row(info.rule, Text(info.status, RULE_STYLES[info.status]), _origin(info))
     return Group(table, "")
 
 
@@ -75,7 +82,7 @@ class Progress:
         """Every question with a mark for each example, and for each operand that it was answered for alone."""
         examples = list(dict.fromkeys(finding.example for finding in findings))
         names = operands(findings)
-        columns = names[:COLUMNS] if len(names) > 1 else []
+        columns = names[:MOST_COLUMNS] if len(names) > 1 else []
         table = self._table(columns)
         for row in rows(findings):
             if row.status != "skipped":
@@ -122,16 +129,16 @@ def breadcrumbs(report: Report) -> Iterator[RenderableType]:
 
 
 def _line(line: str) -> Text:
-    found = _LABELLED.match(line)
+    found = _LABELLED_LINE.match(line)
     if found is None:
         return Text(line)
-    style = LABELS.get(found["label"], "")
+    style = LABEL_STYLES.get(found["label"], "")
     return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (found["rest"], style))
 
 
 def notes(report: Report) -> Iterator[Text]:
     """What is to be known beside the numbers, where only a few questions were asked: else it would drown the rest."""
-    if len(report.rows) <= FEW:
+    if len(report.rows) <= MOST_WITH_NOTES:
         for row in report.rows:
             yield from (Text(f"  {row.question}: {note}", "dim") for note in row.notes if row.status == "pass")
 
@@ -141,13 +148,13 @@ def verdict(report: Report, seconds: float) -> Text:
     return Text.assemble((report.headline(), "bold green" if report.ok else "bold red"), f" in {seconds:.1f} s\n")
 
 
-def place(target: str, name: str) -> str:
+def full_target(target: str, name: str) -> str:
     """How the command line calls one primitive of a target."""
     return target if targets.split(target)[1] else f"{target}:{name}"
 
 
 @contextmanager
-def counting(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
+def progress_bar(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
     """A bar that is drawn while nests are asked; it is gone when they are done."""
     columns = (SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with ProgressBar(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False,
@@ -156,7 +163,7 @@ def counting(console: Console, name: str, total: int) -> Generator[Callable[[], 
         yield lambda: bar.advance(task)
 
 
-def fuzzed(found: FuzzReport) -> Iterator[Text]:
+def fuzz_lines(found: FuzzReport) -> Iterator[Text]:
     """What fuzzing found, and why nests could not be asked."""
     head, *body = found.text().splitlines()
     yield Text(head, "bold green" if found.ok else "bold red" if found.failure else "yellow")

@@ -101,7 +101,7 @@ class Evidence:
             yield "error", self.message
         if self.leaf:
             yield "at", self.where + (f" ({self.bad} of {self.judged} elements are off)" if self.judged > 1 else "")
-        digits = 9 if self.ok or _told_apart(self.got, self.expected) else 17
+        digits = 9 if self.ok or _look_different(self.got, self.expected) else 17
         if self.got is not None:
             yield "got", number(self.got, digits) + self._times()
         if self.expected is not None:
@@ -134,7 +134,7 @@ def labelled(label: str, fact: str) -> Iterator[str]:
     yield from (" " * 13 + line for line in rest)
 
 
-def _told_apart(got: complex | str | None, expected: complex | str | None) -> bool:
+def _look_different(got: complex | str | None, expected: complex | str | None) -> bool:
     return got is None or expected is None or number(got) != number(expected)
 
 
@@ -201,8 +201,8 @@ class Finding:
         if found:
             return found
         wrong = [name for name, right in self.operands if not right]
-        told = {name: self._causes([item for item in bad if item.is_about(name)]) for name in wrong}
-        return tuple(f"{name}: {cause}" for name, causes in told.items() for cause in causes)
+        by_operand = {name: self._causes([item for item in bad if item.is_about(name)]) for name in wrong}
+        return tuple(f"{name}: {cause}" for name, causes in by_operand.items() for cause in causes)
 
     def _causes(self, evidence: Sequence[Evidence]) -> tuple[str, ...]:
         return tuple(hints.causes([(item.got, item.expected) for item in evidence], self.example))

@@ -16,8 +16,8 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44
 MOST_TICKS = 7
 # Curves are told apart by their dashes too, not by colour alone.
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4", "12 4", "6 2 2 2")
-# What is off by less than the first is drawn as right, by more than the last as wrong.
-FAINT, FULL = 1e-9, 1.0
+# A relative error below the first has no colour, one above the last has all of it.
+SMALLEST_COLOURED, FULLY_COLOURED = 1e-9, 1.0
 CELL = 30
 LARGEST_WITH_NUMBERS = 10
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -111,7 +111,7 @@ def _lines(picture: Lines) -> str:
     parts = [*_grid(xs, ys), *_labels(picture)]
     for number, series in enumerate(picture.series):
         parts.append(_curve(series, number, xs, ys, floor))
-    description = "; ".join(f"{s.name}: {_said(s)}" for s in picture.series)
+    description = "; ".join(f"{s.name}: {_range_of(s)}" for s in picture.series)
     return _svg(WIDTH, HEIGHT, picture.title, description, parts)
 
 
@@ -121,7 +121,7 @@ def _floor(series: Sequence[Series]) -> float:
     return min(positive, default=1.0) / 2
 
 
-def _said(series: Series) -> str:
+def _range_of(series: Series) -> str:
     if not series.y:
         return "no point"
     return f"between {min(series.y):.1e} and {max(series.y):.1e}"
@@ -225,6 +225,6 @@ def _short(value: float) -> str:
 
 def shade(value: float) -> float:
     """How strongly a relative error is coloured: from 0 for rounding to 1 for a number that is all wrong."""
-    if not value > FAINT:
+    if not value > SMALLEST_COLOURED:
         return 1.0 if math.isnan(value) else 0.0
-    return min(1.0, math.log(value / FAINT) / math.log(FULL / FAINT))
+    return min(1.0, math.log(value / SMALLEST_COLOURED) / math.log(FULLY_COLOURED / SMALLEST_COLOURED))
