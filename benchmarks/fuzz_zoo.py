@@ -14,8 +14,7 @@ from pathlib import Path
 
 import jax
 
-import jaxprim
-from jaxprim.fuzzing import Fuzzing
+from jaxprim import fuzzing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -39,9 +38,9 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def _fuzz(entry: zoo.Entry, examples: int, seed: int, depth: int) -> Fuzzing:
+def _fuzz(entry: zoo.Entry, examples: int, seed: int, depth: int) -> fuzzing.FuzzReport:
     start = time.perf_counter()
-    found = jaxprim.fuzz(
+    found = fuzzing.report(
         entry.f, *entry.args(), reference=entry.reference, examples=examples, seed=seed, depth=depth
     )  # fmt: skip
     print(f"{entry.name}: {found.text()} in {time.perf_counter() - start:.0f} s", flush=True)

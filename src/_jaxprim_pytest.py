@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from jaxprim import Primitive
+    from _pytest._code.code import TerminalRepr, TracebackStyle
+
+    from jaxprim import Primitive, Report
+    from jaxprim.checking.questions import Speed
+    from jaxprim.checking.reports.expected import Records
     from jaxprim.testing import Asked
 
 SPEEDS = ("fast", "normal", "thorough")
@@ -82,7 +86,7 @@ class QuestionItem(pytest.Item):
     asked: Asked
 
     @classmethod
-    def of(cls, parent: pytest.Collector, asked: Asked, records: Any) -> QuestionItem:
+    def of(cls, parent: pytest.Collector, asked: Asked, records: Records) -> QuestionItem:
         """The test of a question; where a failure is recorded, it is expected."""
         item: QuestionItem = cls.from_parent(parent, name=asked.name)
         item.asked = asked
@@ -94,8 +98,10 @@ class QuestionItem(pytest.Item):
         """Ask."""
         self.asked()
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """A bad answer is told by its breadcrumb, without a traceback through the checker."""
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: TracebackStyle | None = None
+    ) -> str | TerminalRepr:
+        """A bad answer shows its breadcrumb, without a traceback through the checker."""
         from jaxprim import CheckFailed
 
         return str(excinfo.value) if isinstance(excinfo.value, CheckFailed) else super().repr_failure(excinfo, style)
@@ -105,24 +111,23 @@ class QuestionItem(pytest.Item):
         return self.path, None, f"{self.asked.subject}: {self.asked.name}"
 
 
-def _choices(config: pytest.Config) -> tuple[int, Any]:
+def _choices(config: pytest.Config) -> tuple[int, Speed]:
     """The seed and the speed that the command line asks for."""
-    return int(config.getoption("--jaxprim-seed") or 0), config.getoption("--jaxprim-speed")
+    speed: Speed = config.getoption("--jaxprim-speed") or "normal"
+    return int(config.getoption("--jaxprim-seed") or 0), speed
 
 
 @pytest.fixture
-def jaxprim_check(pytestconfig: pytest.Config) -> Callable[..., Any]:
+def jaxprim_check(pytestconfig: pytest.Config) -> Callable[..., Report]:
     """``jaxprim_check(f, *operands, **params)`` checks a primitive or a function, and fails with the breadcrumb.
 
     It takes what ``jaxprim.check`` takes; the seed and the speed are those of the command line.
     """
-    from jaxprim import report
+    from jaxprim import check
 
-    def run(target: Callable[..., Any], /, *operands: Any, **options: Any) -> Any:
+    def run(target: Callable[..., Any], /, *operands: Any, **options: Any) -> Report:
         seed, speed = _choices(pytestconfig)
         choices: dict[str, Any] = {"seed": seed, "speed": speed, **options}
-        found = report(target, *operands, **choices)
-        found.raise_if_bad()
-        return found
+        return check(target, *operands, **choices)
 
     return run

@@ -1,6 +1,10 @@
-"""Files that the command line and the pytest plugin are tried on."""
+"""Files that the command line and the pytest plugin are tried on, and a way to run a command."""
 
 from __future__ import annotations
+
+from click.testing import CliRunner, Result
+
+from jaxprim.cli import main
 
 RIGHT = """
 import jax.numpy as jnp
@@ -27,3 +31,8 @@ def _():
 WRONG = RIGHT.replace("x * factor_dot", "2 * x * factor_dot") + EXAMPLES
 
 EXPECTED = '[tool.jaxprim.expected-failures.scale]\n{} = "wrong on purpose"\n'
+
+
+def run(*arguments: str) -> Result:
+    """Run a command of the command line in this process."""
+    return CliRunner().invoke(main, list(arguments))

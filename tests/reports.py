@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxprim.checking.reports.picture import Heat, Lines, Series
 from jaxprim.checking.reports.report import Evidence, Finding, Report
+from jaxprim.checking.reports.svg import Heat, Lines, Series
 
 GOOD = Evidence("impl", "jit against eager", "result", (1,), 1.0, 1.0, 1e-8, 1e-6, "because", 0, judged=3)
 BAD = Evidence(
@@ -27,4 +27,4 @@ def everything():
         Heat("jacobian", "caption", "x", ("y[0]",), ("x[0]", "x[1]"), ((0.0, float("inf")),)),
     )
     found = finding("fail", [odd, words, RAISED], operands=(("x", False),), notes=("a note",), seconds=0.5)
-    return Report("op", 7, (found, finding(), finding("not asked", [], "vmap", reason="why")), "ops.py:op", pictures)
+    return Report("op", 7, (found, finding(), finding("skipped", [], "vmap", reason="why")), "ops.py:op", pictures)

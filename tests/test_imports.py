@@ -51,7 +51,14 @@ EXTRA = {
     "_jax": {"jaxlib"},
     "testing.strategies": {"hypothesis"},
     "cli": {"click", "rich"},
+    "cli.check": {"click", "rich"},
     "cli.check_run": {"rich"},
+    "cli.common": {"click", "rich"},
+    "cli.doctor": {"click", "rich"},
+    "cli.explain": {"click"},
+    "cli.fuzz": {"click", "rich"},
+    "cli.new": {"click", "rich"},
+    "cli.questions": {"click", "rich"},
     "cli.terminal": {"rich"},
 }
 PRIVATE_JAX = ("jax._src", "jax.extend", "jax.interpreters")

@@ -48,7 +48,7 @@ class Answers:
             speed,
             len(reports),
             [row.question for row in found if row.status == "pass"],
-            {row.question: row.shown.reason for row in found if row.status == "not asked"},
+            {row.question: row.representative.reason for row in found if row.status == "skipped"},
             {row.question: row.cells()[1] for row in found if row.status == "fail"},
             texts=[report.text() for report in reports if not report.ok],
         )
@@ -56,7 +56,7 @@ class Answers:
     def line(self) -> str:
         if self.absent:
             return f"{self.name}: not there: {self.absent}"
-        told = f"{len(self.passed)} pass, {len(self.unasked)} not asked"
+        told = f"{len(self.passed)} pass, {len(self.unasked)} skipped"
         told += f", FAIL: {', '.join(self.failed)}" if self.failed else ""
         return f"{self.name} ({self.bits} bits, {self.points} points): {told}"
 

@@ -18,8 +18,10 @@ from rich.console import Console, Group
 
 import jaxprim
 from jaxprim import Report
+from jaxprim._rules import rules_of
 from jaxprim.checking import targets
-from jaxprim.derive import report as rules
+from jaxprim.cli import terminal
+from jaxprim.derive import report as report_rules
 
 HERE = Path(__file__).parent
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -30,13 +32,13 @@ def main() -> None:
     os.chdir(HERE)
     (gaussian,) = targets.find("gaussian.py")
     report = replace(jaxprim.report(gaussian, speed="fast", pictures=True), target="gaussian.py:gaussian")
-    terminal(gaussian, report)
-    shoot(report.html())
+    draw_terminal(gaussian, report)
+    draw_page(report.html())
 
 
-def terminal(primitive: jaxprim.Primitive, report: Report) -> None:
+def draw_terminal(primitive: jaxprim.Primitive, report: Report) -> None:
     console = Console(record=True, width=112, force_terminal=True, highlight=False, file=io.StringIO())
-    console.print(terminal.rules(primitive.name, rules(primitive.rules)))
+    console.print(terminal.rules(primitive.name, report_rules(rules_of(primitive))))
     seconds = sum(finding.seconds for finding in report.findings)
     console.print(Group(terminal.Progress(console, 0, []).render(report.findings), ""))
     for bad in terminal.breadcrumbs(report):
@@ -47,7 +49,7 @@ def terminal(primitive: jaxprim.Primitive, report: Report) -> None:
     Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL))
 
 
-def shoot(text: str) -> None:
+def draw_page(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "page.html"
         source.write_text(text)

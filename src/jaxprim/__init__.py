@@ -18,7 +18,7 @@ from jaxprim._use import use
 from jaxprim._zeros import Zero
 
 if TYPE_CHECKING:
-    from jaxprim import kernels, testing
+    from jaxprim import fuzzing, kernels, testing
     from jaxprim.checking import Finding, Report, check, report
     from jaxprim.fuzzing import fuzz
     from jaxprim.kernels.host import from_numpy
@@ -44,6 +44,7 @@ __all__ = [
     "check",
     "from_numpy",
     "fuzz",
+    "fuzzing",
     "kernels",
     "mlir",
     "primitive",
@@ -68,6 +69,6 @@ def __getattr__(name: str) -> Any:
         from jaxprim.kernels.host import from_numpy
 
         return from_numpy
-    if name in ("kernels", "testing"):
+    if name in ("fuzzing", "kernels", "testing"):
         return importlib.import_module(f"jaxprim.{name}")
     raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")

@@ -53,7 +53,7 @@ def test_a_wrong_function_is_told() -> None:
     assert set(found.failed) == {"jvp-differences", "vjp-differences"}
     assert (found.points, found.unexpected, len(found.texts)) == (2, True, 2)
     assert found.line().startswith("own twice (32 bits, 2 points): ")
-    assert found.line().endswith("not asked, FAIL: jvp-differences, vjp-differences")
+    assert found.line().endswith("skipped, FAIL: jvp-differences, vjp-differences")
 
 
 def test_a_function_that_is_not_there_is_told() -> None:

@@ -49,9 +49,9 @@ def test_a_keyword_that_two_could_mean_is_refused():
     with pytest.raises(BadCall) as error:
         jaxprim.report(dropout, 1.0, seed=0)
     assert str(error.value) == (
-        "dropout: check cannot tell whom seed= is meant for.\n"
-        "  got:      seed=, which is an option of check, and an argument of dropout\n"
-        "  expected: operands and params of dropout in an Example, options of check beside it\n"
+        "dropout: seed= is ambiguous.\n"
+        "  got:      seed=, which is an option of check and report, and an argument of dropout\n"
+        "  expected: operands and params of dropout in an Example, options beside it\n"
         '  write:    jaxprim.check(dropout, jaxprim.Example((x, ...), {"seed": ...}))'
     )
 
@@ -59,7 +59,7 @@ def test_a_keyword_that_two_could_mean_is_refused():
 def test_the_same_of_a_primitive():
     made = Primitive("dropout")
     made.def_impl(dropout)
-    with pytest.raises(BadCall, match="cannot tell whom seed= is meant for"):
+    with pytest.raises(BadCall, match="seed= is ambiguous"):
         made.check(1.0, seed=4)
     report = made.check(Example((1.0,), {"seed": 2}), seed=4, only="jit")
     assert (report.seed, report.findings[0].example) == (4, "x=1.0, seed=2")
@@ -71,9 +71,9 @@ def test_several_examples():
 
 
 def test_examples_stand_alone():
-    with pytest.raises(BadCall, match="check got examples and operands"):
+    with pytest.raises(BadCall, match="dropout: got both examples and operands to check"):
         jaxprim.report(dropout, Example((1.0,)), 2.0)
-    with pytest.raises(BadCall, match="a param beside them"):
+    with pytest.raises(BadCall, match="dropout: got a param beside examples to check"):
         jaxprim.report(dropout, Example((1.0,)), power=2)
 
 

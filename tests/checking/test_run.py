@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import re
 
 import jax
@@ -59,10 +60,63 @@ def test_without_operands_the_examples_are_checked():
     }
 
 
-def test_a_primitive_s_own_check_raises_with_the_breadcrumb():
-    with pytest.raises(CheckFailed, match="differences along x alone"):
-        scale(1.01).check(X, 2.0)
-    assert scale().check(X, 2.0).ok
+def doubled():
+    """An operation whose JVP rule returns the operand as its value."""
+    made = Primitive("doubled")
+    made.def_impl(lambda x: 2 * x)
+    made.def_jvp(lambda primals, tangents: (primals[0], 2 * tangents[0]))
+    return made
+
+
+FAILED = """\
+doubled: 0 of 1 questions pass, 1 FAIL, at 1 example (seed 0)
+at x=float32[]
+                     compared  worst error of tolerance, where
+  fail       primal         4  3.0e+00 of 9.5e-14, result
+
+fail: primal of doubled at x=float32[]
+  jvp: its primal output against the implementation (float32)
+    at:        result
+    got:       3  (got / expected = 0.5)
+    expected:  6
+    off by:    3 (6.3e+06 ulp), allowed 5.3e-05: 32 roundings of 1.2e-07
+    seed:      0
+  and 1 more comparison that is off
+  hint: factor 1/2: every number is 1/2 times what is expected
+  again: jaxprim.check(doubled, ..., only="primal", seed=0)"""
+
+
+@pytest.mark.parametrize("check", [jaxprim.check, Primitive.check], ids=["jaxprim.check", "p.check"])
+def test_check_raises_with_the_text_of_the_report(check):
+    with pytest.raises(CheckFailed) as error:
+        check(doubled(), jnp.float32(3.0), only="primal")
+    assert str(error.value) == FAILED
+
+
+@pytest.mark.parametrize("report", [jaxprim.report, Primitive.report], ids=["jaxprim.report", "p.report"])
+def test_report_returns_the_same(report):
+    found = report(doubled(), jnp.float32(3.0), only="primal")
+    assert (found.ok, found.text()) == (False, FAILED)
+
+
+def test_check_returns_the_report_of_what_is_right():
+    assert jaxprim.check(scale(), X, 2.0, only="jit").ok
+    assert scale().check(X, 2.0, only="jit").ok
+
+
+def test_check_takes_what_report_takes():
+    assert inspect.signature(jaxprim.check) == inspect.signature(jaxprim.report)
+
+
+def test_every_option_of_check_reaches_the_report():
+    with pytest.raises(CheckFailed, match="fail       reference"):
+        jaxprim.check(jnp.sin, X, reference=np.cos, only="reference")
+    found = jaxprim.check(
+        scale(), X, 2.0, power=2, seed=3, only=["jit", "vmap"], skip="vmap", speed="fast", pictures=True
+    )  # fmt: skip
+    assert (found.seed, [finding.question for finding in found.findings]) == (3, ["jit"])
+    assert found.findings[0].example.endswith("power=2")
+    assert found.pictures
 
 
 def test_findings_come_as_they_are_found():
@@ -113,7 +167,7 @@ def test_the_first_line_of_an_error_is_what_was_raised():
 
 
 def test_a_refusal_is_no_answer():
-    assert answer(NotAsked("no operand")).status == "not asked"
+    assert answer(NotAsked("no operand")).status == "skipped"
     assert answer(NotAsked("no operand")).reason == "no operand"
     assert answer(NotImplementedError("Transpose rule (for reverse-mode differentiation) for 'f' not implemented")).ok
     assert answer(Note("why")).reason == "why"
@@ -132,7 +186,7 @@ def test_an_implementation_that_fails_is_reported_once():
     report = jaxprim.report(broken, X)
     first, *others = report.findings
     assert first.evidence[0].message.startswith("ValueError: broken kernel\nraised at ")
-    assert {f.status for f in others} == {"not asked"}
+    assert {f.status for f in others} == {"skipped"}
     assert others[0].reason == "the implementation does not run: broken kernel"
     assert len(report.text().splitlines()) < 14
 

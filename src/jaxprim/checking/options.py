@@ -60,7 +60,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
         if not all(isinstance(operand, Example) for operand in operands):
             raise BadCall(
                 message(
-                    f"{subject.name}: check got examples and operands.",
+                    f"{subject.name}: got both examples and operands to check.",
                     got=", ".join(type(operand).__name__ for operand in operands),
                     expected="the operands of one example, or Example objects alone",
                     write=f"jaxprim.check({subject.name}, Example((x, ...)), Example((y, ...)))",
@@ -70,9 +70,9 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
     for name in sorted(given & _keywords(subject)):
         raise BadCall(
             message(
-                f"{subject.name}: check cannot tell whom {name}= is meant for.",
-                got=f"{name}=, which is an option of check, and an argument of {subject.name}",
-                expected=f"operands and params of {subject.name} in an Example, options of check beside it",
+                f"{subject.name}: {name}= is ambiguous.",
+                got=f"{name}=, which is an option of check and report, and an argument of {subject.name}",
+                expected=f"operands and params of {subject.name} in an Example, options beside it",
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',
             )
         )
@@ -95,7 +95,7 @@ def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
     for name in params:
         raise BadCall(
             message(
-                f"{subject.name}: check got examples, and a param beside them.",
+                f"{subject.name}: got a param beside examples to check.",
                 got=f"{name}=",
                 expected="each example with its own params",
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',

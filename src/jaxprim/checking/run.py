@@ -19,6 +19,7 @@ from jaxprim.checking.options import SEED
 from jaxprim.checking.questions import Question, Speed
 from jaxprim.checking.reports import measure
 from jaxprim.checking.reports.report import Evidence, Finding, Report
+from jaxprim.checking.reports.status import Status
 from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject, first_line, refusal, without_frames
 
@@ -46,7 +47,9 @@ def report(
     pictures: bool = False,
     **params: Any,
 ) -> Report:
-    """Check a primitive, or any function that JAX can trace, and return what was found. `check` also raises.
+    """Check a primitive, or any function that JAX can trace, and return what was found, good or bad.
+
+    In a test, use `check`, which raises.
 
     Args:
         target: a ``Primitive``, a ``jax.custom_jvp`` or ``jax.custom_vjp`` function, or a plain function.
@@ -85,19 +88,27 @@ def report(
     return Report(subject.name, seed, found, pictures=drawn)
 
 
-def check(target: Callable[..., Any], /, *operands: Any, **options_and_params: Any) -> Report:
+def check(
+    target: Callable[..., Any],
+    /,
+    *operands: Any,
+    reference: Callable[..., Any] | None = None,
+    seed: int | None = None,
+    only: str | Iterable[str] | None = None,
+    skip: str | Iterable[str] | None = None,
+    speed: Speed | None = None,
+    pictures: bool = False,
+    **params: Any,
+) -> Report:
     """Check a primitive, or any function that JAX can trace, and raise if a finding is bad.
 
-    Args:
-        target: as for `report`.
-        *operands: as for `report`.
-        **options_and_params: the options of `report`, static params of the target, and operands that go by name.
+    It takes what `report` takes, and asks the same questions.
 
     Returns:
         The report, when nothing bad was found.
 
     Raises:
-        CheckFailed: a finding is bad; the message has its breadcrumb.
+        CheckFailed: a finding is bad; the message is the text of the report.
         BadCall: as for `report`.
 
     Example:
@@ -105,7 +116,9 @@ def check(target: Callable[..., Any], /, *operands: Any, **options_and_params: A
         >>> jaxprim.check(jnp.sin, jnp.array([1.0, 2.0])).ok
         True
     """
-    found = report(target, *operands, **options_and_params)
+    found = report(
+        target, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, pictures=pictures, **params
+    )  # fmt: skip
     found.raise_if_bad()
     return found
 
@@ -206,31 +219,46 @@ def _is_library(frame: FrameType) -> bool:
 
 
 def _finding(question: Question, case: Case, items: list[Evidence | Note], unasked: str, seconds: float) -> Finding:
+    """The finding that the evidence and the notes of one answer make."""
+    # What is bad stays in the order of asking; what passes follows, the worst first.
     evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio if e.ok else 0.0))
-    notes = tuple(dict.fromkeys([item.text for item in items if isinstance(item, Note)] + [unasked] * bool(unasked)))
+    notes = dict.fromkeys([item.text for item in items if isinstance(item, Note)] + [unasked] * bool(unasked))
+    status, reason = _status(question, case.subject, evidence, next(iter(notes), ""), unasked)
     bad = [item for item in evidence if not item.ok]
-    status, reason = "pass", ""
-    if bad:
-        status = "fail"
-        departs = question.departs is not None and case.subject.departs(question.departs)
-        if departs and not any(item.message for item in bad):
-            status, reason = "departure", f"declared surrogate: {case.subject.surrogate}"
-        notes = (*notes, *_origins(bad, case.subject))
-    elif not evidence:
-        status, reason = "not asked", unasked or (notes[0] if notes else "there is nothing to compare")
-    kept = evidence[: max(KEPT, len(bad))]
     return Finding(
         question=question.name,
         subject=case.subject.name,
         example=case.label,
         status=status,
-        evidence=tuple(_with_spacing(item, case) for item in kept),
+        evidence=_kept(evidence, case),
         reason=reason,
-        notes=notes,
+        notes=(*notes, *_origins(bad, case.subject)),
         compared=len(evidence),
         seconds=seconds,
         operands=_by_operand(evidence, case.point.names),
     )
+
+
+def _status(
+    question: Question, subject: Subject, evidence: Sequence[Evidence], note: str, unasked: str
+) -> tuple[Status, str]:
+    """The answer that the evidence gives, and its reason if it needs one."""
+    bad = [item for item in evidence if not item.ok]
+    if not evidence:
+        return "skipped", unasked or note or "there is nothing to compare"
+    if not bad:
+        return "pass", ""
+    declared = question.departs is not None and subject.departs(question.departs)
+    # A surrogate may give other numbers than the derivative. It may not raise, or return other types.
+    if declared and not any(item.message for item in bad):
+        return "surrogate", f"declared surrogate: {subject.surrogate}"
+    return "fail", ""
+
+
+def _kept(evidence: Sequence[Evidence], case: Case) -> tuple[Evidence, ...]:
+    """The evidence that the report keeps: all that is bad, and of the rest the worst."""
+    bad = sum(not item.ok for item in evidence)
+    return tuple(_with_spacing(item, case) for item in evidence[: max(KEPT, bad)])
 
 
 def _origins(bad: Iterable[Evidence], subject: Subject) -> Iterator[str]:

@@ -20,10 +20,8 @@ from jaxprim.checking.reports.report import FORMAT
 from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.cli import parallel, terminal
-from jaxprim.derive import explain as rules_of_primitive
-
-# Exit codes of the command line; 2 is click's, for a wrong one.
-OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
+from jaxprim.cli.common import BAD, OK, UNCHECKED
+from jaxprim.derive import explain as explain_rules
 
 
 @dataclass
@@ -43,7 +41,7 @@ class CheckRun:
 
     def check(self, position: int, primitive: Primitive) -> None:
         """Show the rules of a primitive, ask the questions, and show what is bad."""
-        self.console.print(terminal.rules(primitive.name, rules_of_primitive(rules_of(primitive)).rows))
+        self.console.print(terminal.rules(primitive.name, explain_rules(rules_of(primitive)).rows))
         subject = Subject.of(primitive)
         try:
             examples = [subject.split(*example) for example in subject.examples()]
@@ -61,7 +59,7 @@ class CheckRun:
         self.console.print()
 
     def _ask(self, position: int, subject: Subject, examples: Sequence[Any]) -> None:
-        report = Report(subject.name, self.seed, target=terminal.place(self.target, subject.name))
+        report = Report(subject.name, self.seed, target=terminal.full_target(self.target, subject.name))
         progress = terminal.Progress(
             self.console, len(examples) * len(self.questions), [question.name for question in self.questions]
         )
@@ -70,7 +68,7 @@ class CheckRun:
             for finding in self._findings(position, subject, examples):
                 report = replace(report, findings=(*report.findings, finding))
                 live.refresh()
-            report = expected.applied(report, self.records)
+            report = expected.apply(report, self.records)
         if self.pictures:
             drawn = measure.pictures(first_case(subject, examples, self.seed), report.findings)
             report = replace(report, pictures=drawn)
@@ -86,7 +84,9 @@ class CheckRun:
 
     def _show(self, report: Report, seconds: float) -> None:
         self.reports.append(report)
-        self.console.print("" if self.console.is_terminal else "\n")  # what was live ends without one where it is not
+        self.console.print(
+            "" if self.console.is_terminal else "\n"
+        )  # rich ends a live table with a line break only in a terminal
         for note in terminal.notes(report):
             self.console.print(note, soft_wrap=True)
         for bad in terminal.breadcrumbs(report):

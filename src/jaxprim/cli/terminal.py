@@ -1,10 +1,10 @@
-"""What the command line shows: tables that grow while a check runs, and breadcrumbs. It decides nothing."""
+"""What the command line shows: tables that grow while a check runs, and breadcrumbs. It only draws what it is given."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -17,27 +17,30 @@ from rich.text import Text
 from jaxprim._types import RuleInfo
 from jaxprim.checking import targets
 from jaxprim.checking.questions import named
-from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, Status, not_asked, operands, rows
-from jaxprim.fuzzing import Fuzzing
+from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, operands, rows, skipped
+from jaxprim.checking.reports.status import SIGNS, Status
+from jaxprim.fuzzing import FuzzReport
 
-STYLES = {
-    "pass": "green", "fail": "bold red", "fixed": "bold red", "expected": "yellow", "departure": "yellow",
-    "not asked": "dim",
+# How a mark is printed, and the words beside it.
+MARK_STYLES: dict[Status, str] = {
+    "pass": "green", "fail": "bold red", "xpass": "bold red", "xfail": "yellow", "surrogate": "yellow", "skipped": "dim",
 }  # fmt: skip
-MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
-# For a terminal that is not UTF-8.
-PLAIN_MARKS = {"pass": "+", "fail": "x", "fixed": "!", "expected": "~", "departure": "#", "not asked": "-"}
-WORDS = {"pass": "dim", "fail": "red", "fixed": "red", "expected": "yellow", "departure": "yellow"}
-RULES = {"given": "green", "derived": "cyan", "missing": "yellow"}
+WORD_STYLES: dict[Status, str] = {**MARK_STYLES, "pass": "dim", "fail": "red", "xpass": "red"}
+RULE_STYLES = {"given": "green", "derived": "cyan", "missing": "yellow"}
 # The operands that get a column each; a table of more would not be read.
-COLUMNS = 6
+MOST_COLUMNS = 6
 NAME_WIDTH = 9
 # Up to so many questions their notes are shown too.
-FEW = 3
-# Of the reasons why nests could not be asked, as many are told.
-REASONS = 5
-LABELS = {"got": "red", "expected": "green", "hint": "bold yellow", "again": "cyan", "error": "red", "wrong": "red"}
-_LABELLED = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
+MOST_WITH_NOTES = 3
+LABEL_STYLES = {
+    "got": "red",
+    "expected": "green",
+    "hint": "bold yellow",
+    "again": "cyan",
+    "error": "red",
+    "wrong": "red",
+}
+_LABELLED_LINE = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
 
 
 def plain_table(*, heading: bool = True) -> Table:
@@ -48,11 +51,11 @@ def plain_table(*, heading: bool = True) -> Table:
 def rules(name: str, infos: Sequence[RuleInfo]) -> RenderableType:
     """The rules of a primitive as a table."""
     table = plain_table()
-    table.title, table.title_justify = f"[bold]{name}[/]", "left"
+    table.title, table.title_justify = Text(name, "bold"), "left"
     for heading in ("rule", "", "where it comes from"):
         table.add_column(heading, overflow="fold")
     for info in infos:
-        table.add_row(info.rule, Text(info.status, RULES[info.status]), _origin(info))
+        table.add_row(info.rule, Text(info.status, RULE_STYLES[info.status]), _origin(info))
     return Group(table, "")
 
 
@@ -68,8 +71,8 @@ class Progress:
     def __init__(self, console: Console, total: int, questions: Sequence[str]) -> None:
         self.total, self.questions = total, questions
         self.start = time.perf_counter()
-        unicode = console.encoding.startswith("utf")
-        self.marks, self.spinner = (MARKS, Spinner("dots")) if unicode else (PLAIN_MARKS, Spinner("line"))
+        self.unicode = console.encoding.startswith("utf")
+        self.spinner = Spinner("dots" if self.unicode else "line")
 
     def seconds(self) -> float:
         """How long the check has taken so far."""
@@ -79,13 +82,13 @@ class Progress:
         """Every question with a mark for each example, and for each operand that it was answered for alone."""
         examples = list(dict.fromkeys(finding.example for finding in findings))
         names = operands(findings)
-        columns = names[:COLUMNS] if len(names) > 1 else []
+        columns = names[:MOST_COLUMNS] if len(names) > 1 else []
         table = self._table(columns)
         for row in rows(findings):
-            if row.status != "not asked":
+            if row.status != "skipped":
                 table.add_row(*self._row(row, columns))
-        skipped = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in not_asked(findings).items()]
-        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *skipped]
+        left = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in skipped(findings).items()]
+        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *left]
         if len(findings) < self.total:
             asking = self.questions[len(findings) % len(self.questions)]
             self.spinner.update(text=f"{asking}  {len(findings)}/{self.total}  {self.seconds():.0f} s")
@@ -108,10 +111,13 @@ class Progress:
         yield from (self._mark(row.operand(name)) for name in columns)
         compared, words = row.cells()
         yield compared
-        yield Text(words, WORDS[row.status])
+        yield Text(words, WORD_STYLES[row.status])
 
     def _mark(self, status: Status | None) -> Text:
-        return Text(self.marks[status], STYLES[status]) if status is not None else Text()
+        if status is None:
+            return Text()
+        sign = SIGNS[status]
+        return Text(sign.mark if self.unicode else sign.plain, MARK_STYLES[status])
 
 
 def breadcrumbs(report: Report) -> Iterator[RenderableType]:
@@ -123,16 +129,16 @@ def breadcrumbs(report: Report) -> Iterator[RenderableType]:
 
 
 def _line(line: str) -> Text:
-    found = _LABELLED.match(line)
+    found = _LABELLED_LINE.match(line)
     if found is None:
         return Text(line)
-    style = LABELS.get(found["label"], "")
+    style = LABEL_STYLES.get(found["label"], "")
     return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (found["rest"], style))
 
 
 def notes(report: Report) -> Iterator[Text]:
     """What is to be known beside the numbers, where only a few questions were asked: else it would drown the rest."""
-    if len(report.rows) <= FEW:
+    if len(report.rows) <= MOST_WITH_NOTES:
         for row in report.rows:
             yield from (Text(f"  {row.question}: {note}", "dim") for note in row.notes if row.status == "pass")
 
@@ -142,13 +148,13 @@ def verdict(report: Report, seconds: float) -> Text:
     return Text.assemble((report.headline(), "bold green" if report.ok else "bold red"), f" in {seconds:.1f} s\n")
 
 
-def place(target: str, name: str) -> str:
+def full_target(target: str, name: str) -> str:
     """How the command line calls one primitive of a target."""
     return target if targets.split(target)[1] else f"{target}:{name}"
 
 
 @contextmanager
-def counting(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
+def progress_bar(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
     """A bar that is drawn while nests are asked; it is gone when they are done."""
     columns = (SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with ProgressBar(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False,
@@ -157,18 +163,15 @@ def counting(console: Console, name: str, total: int) -> Generator[Callable[[], 
         yield lambda: bar.advance(task)
 
 
-def fuzzed(found: Fuzzing) -> Iterator[Text]:
+def fuzz_lines(found: FuzzReport) -> Iterator[Text]:
     """What fuzzing found, and why nests could not be asked."""
     head, *body = found.text().splitlines()
     yield Text(head, "bold green" if found.ok else "bold red" if found.failure else "yellow")
     yield from map(_line, body)
-    yield from (Text(f"  {count} x {reason}", "dim") for reason, count in found.refused.most_common(REASONS))
+    if found.compared or found.failure is not None:  # else the text has them
+        yield from (Text(line, "dim") for line in found.reasons())
 
 
-def legend(marks: Mapping[str, str] = MARKS) -> str:
+def legend() -> str:
     """What the marks of a table mean."""
-    words = {
-        "pass": "passes", "fail": "fails", "expected": "fails as recorded in pyproject.toml",
-        "fixed": "passes against that record", "departure": "departs as its author declared", "not asked": "not asked",
-    }  # fmt: skip
-    return "\n".join(f"  {marks[status]}  {word}" for status, word in words.items())
+    return "\n".join(f"  {sign.mark}  {status:<9}  {sign.meaning}" for status, sign in SIGNS.items())

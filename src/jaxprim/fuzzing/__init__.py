@@ -1,5 +1,5 @@
 """Random nests of transformations and control flow around an operation, against the same nests around its reference."""
 
-from jaxprim.fuzzing.run import Fuzzing, fuzz
+from jaxprim.fuzzing.run import FuzzReport, fuzz, report
 
-__all__ = ["Fuzzing", "fuzz"]
+__all__ = ["FuzzReport", "fuzz", "report"]

@@ -20,10 +20,12 @@ from jaxprim.fuzzing.pair import Failure, Pair, Refused
 # JAX keeps every program that it compiled; of ten thousand nests that would be all memory.
 FORGET_AFTER = 200
 DEPTH = 3
+# So many reasons why nests could not be asked are shown.
+REASONS = 5
 
 
 @dataclass
-class Fuzzing:
+class FuzzReport:
     """What a run of nests found.
 
     Attributes:
@@ -46,14 +48,18 @@ class Fuzzing:
 
     @property
     def ok(self) -> bool:
-        """Whether no nest gave something else, and at least one was compared."""
+        """Whether at least one nest was compared, and none gave something else."""
         return self.failure is None and self.compared > 0
 
     def text(self) -> str:
-        """What was found; a failure with the line that shows it again."""
+        """What was found: a failure with the line that shows it again, or why nothing was compared."""
         agree = "1 nest agrees" if self.compared == 1 else f"{self.compared} nests agree"
         head = f"{self.subject}: {agree}, {self.refused.total()} cannot be asked (seed {self.seed})"
-        return "\n".join([head, *self._failed()])
+        return "\n".join([head, *self._failed(), *(self.reasons() if not self.ok and self.failure is None else ())])
+
+    def reasons(self) -> Iterator[str]:
+        """Why nests could not be asked, the most frequent reasons first."""
+        yield from (f"  {count} x {reason}" for reason, count in self.refused.most_common(REASONS))
 
     def _failed(self) -> Iterator[str]:
         if self.failure is None:
@@ -73,8 +79,8 @@ class Fuzzing:
         return f'jaxprim.fuzz({self.subject}, ..., nest="{nest}")'
 
     def raise_if_bad(self) -> None:
-        """Raise ``CheckFailed`` if a nest gave something else."""
-        if self.failure is not None:
+        """Raise ``CheckFailed`` with the text if a nest gave something else, or none was compared."""
+        if not self.ok:
             raise CheckFailed(self.text())
 
     def take(self, pair: Pair, nest: Nest) -> Failure | None:
@@ -92,6 +98,49 @@ class Fuzzing:
         return failure
 
 
+def report(
+    target: Callable[..., Any],
+    /,
+    *operands: Any,
+    reference: Callable[..., Any] | None = None,
+    examples: int = 100,
+    seed: int = 0,
+    depth: int = DEPTH,
+    nest: str | None = None,
+    **params: Any,
+) -> FuzzReport:
+    """Put an operation into random nests of transformations and control flow, and compare with its reference there.
+
+    It returns what was found, good or bad. In a test, use `fuzz`, which raises.
+
+    Args:
+        target: a ``Primitive``, or any function that JAX can trace.
+        *operands: an example of its operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
+        reference: the same function in JAX, without rules of its own. A primitive's traceable impl by default.
+        examples: how many nests.
+        seed: the seed of the nests.
+        depth: how many layers a nest has at most.
+        nest: only this nest, as a failure spells it.
+        **params: static params, and operands that go by name.
+
+    Returns:
+        What was found: ``found.ok``, ``found.failure``, ``found.text()``, ``found.raise_if_bad()``.
+
+    Raises:
+        BadCall: there is no reference, or no example, or no such nest.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxprim
+        >>> square = jaxprim.primitive(lambda x: x * x)
+        >>> jaxprim.fuzzing.report(square, jnp.ones(2), nest="vmap").text()
+        '<lambda>: 1 nest agrees, 0 cannot be asked (seed 0)'
+    """
+    subject = Subject.of(target, reference)
+    found = FuzzReport(subject.name, seed)
+    run(found, subject, checking.inputs(subject, operands, params), examples, depth, nest)
+    return found
+
+
 def fuzz(
     target: Callable[..., Any],
     /,
@@ -102,24 +151,17 @@ def fuzz(
     depth: int = DEPTH,
     nest: str | None = None,
     **params: Any,
-) -> Fuzzing:
-    """Put an operation into random nests of transformations and control flow, and compare with its reference there.
+) -> FuzzReport:
+    """Compare an operation with its reference in random nests of transformations, and raise if one differs.
 
-    Args:
-        target: a ``Primitive``, or any function that JAX can trace.
-        *operands: an example of its operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
-        reference: the same function in JAX, without rules of its own. A primitive's traceable impl by default.
-        examples: how many nests.
-        seed: the seed of the nests.
-        depth: how many layers a nest has at most.
-        nest: this nest alone, as a failure spells it.
-        **params: static params, and operands that go by name.
+    It takes what `jaxprim.fuzzing.report` takes, and asks for the same nests.
 
     Returns:
-        What was found: ``found.ok``, ``found.text()``, ``found.raise_if_bad()``.
+        The report, when at least one nest was compared and all agree.
 
     Raises:
-        BadCall: there is no reference, or no example, or no such nest.
+        CheckFailed: a nest gives something else than around the reference, or none could be compared.
+        BadCall: as for `report`.
 
     Example:
         >>> import jax.numpy as jnp, jaxprim
@@ -127,14 +169,15 @@ def fuzz(
         >>> jaxprim.fuzz(square, jnp.ones(2), examples=3).ok
         True
     """
-    subject = Subject.of(target, reference)
-    found = Fuzzing(subject.name, seed)
-    run(found, subject, checking.inputs(subject, operands, params), examples, depth, nest)
+    found = report(
+        target, *operands, reference=reference, examples=examples, seed=seed, depth=depth, nest=nest, **params
+    )
+    found.raise_if_bad()
     return found
 
 
 def run(
-    found: Fuzzing, subject: Subject, given: Sequence[Inputs], examples: int, depth: int = DEPTH,
+    found: FuzzReport, subject: Subject, given: Sequence[Inputs], examples: int, depth: int = DEPTH,
     nest: str | None = None, tell: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Ask for nests, and fill in what is found; the first failure is made small. ``tell`` is called after each nest."""

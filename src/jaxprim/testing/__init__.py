@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxprim._errors import CheckFailed
 from jaxprim._types import Example
@@ -15,6 +15,9 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.questions import QUESTIONS, Question, Speed
 from jaxprim.checking.reports import expected
 from jaxprim.checking.subject import Subject
+
+if TYPE_CHECKING:
+    import pytest
 
 __all__ = ["Asked", "expected_failures", "parametrize", "questions_to"]
 
@@ -52,7 +55,7 @@ class Asked:
         return self.asking.subject.name
 
     def report(self) -> Report:
-        """The answer at every example."""
+        """The answer at every example, good or bad."""
         found = tuple(run.answer(self.question, case, first=True) for case in self.asking.cases)
         return Report(self.subject, self.asking.seed, found, self.asking.where)
 
@@ -67,12 +70,12 @@ class Asked:
         report = self.report()
         if not report.ok:
             raise CheckFailed("\n\n".join(report.breadcrumbs().values()))
-        if all(finding.status == "not asked" for finding in report.findings):
+        if all(finding.status == "skipped" for finding in report.findings):
             pytest.skip(report.findings[0].reason)
         return report
 
-    def marks(self, records: expected.Records) -> list[Any]:
-        """A strict xfail where a failure is recorded: pytest tells when it is none any more."""
+    def marks(self, records: expected.Records) -> list[pytest.MarkDecorator]:
+        """A strict xfail where a failure is recorded: pytest reports when it no longer occurs."""
         import pytest
 
         reason = records.get(self.subject, {}).get(self.name)
@@ -93,9 +96,9 @@ def questions_to(
     """The questions to one primitive or function, each to be called in a test of its own.
 
     Args:
-        target: as for ``jaxprim.check``.
+        target: as for ``jaxprim.check``; so are the options below.
         examples: tuples of operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
-        reference: as for ``jaxprim.check``; so are the others.
+        reference: the same function in JAX or NumPy.
         seed: the seed of everything random.
         only: the questions to ask.
         skip: questions not to ask.
@@ -113,12 +116,27 @@ def questions_to(
         yield Asked(asking, question)
 
 
-def parametrize(*targets: Callable[..., Any], **choices: Any) -> Any:
+def parametrize(
+    *targets: Callable[..., Any],
+    examples: Iterable[Example | tuple[Any, ...]] = (),
+    reference: Callable[..., Any] | None = None,
+    seed: int = options.SEED,
+    only: str | Iterable[str] | None = None,
+    skip: str | Iterable[str] | None = None,
+    speed: Speed = "normal",
+    where: str = "",
+) -> pytest.MarkDecorator:
     """Make one test of each question: a decorator for a test function with an argument ``question``, which it calls.
 
     Args:
-        *targets: primitives with examples; or one target, with ``examples=``.
-        **choices: as for `questions_to`.
+        *targets: primitives that have examples, or any functions, with ``examples=``.
+        examples: as for `questions_to`; so are the others.
+        reference: the same function in JAX or NumPy.
+        seed: the seed of everything random.
+        only: the questions to ask.
+        skip: questions not to ask.
+        speed: how many questions are asked.
+        where: what the command line calls the target.
 
     Example:
         >>> import jaxprim
@@ -129,14 +147,17 @@ def parametrize(*targets: Callable[..., Any], **choices: Any) -> Any:
     """
     import pytest
 
-    records = expected_failures(Path())
+    records, given = expected_failures(Path()), list(examples)
+    every = [
+        asked
+        for target in targets
+        for asked in questions_to(
+            target, given, reference=reference, seed=seed, only=only, skip=skip, speed=speed, where=where
+        )
+    ]
     return pytest.mark.parametrize(
         "question",
-        [
-            pytest.param(asked, id=f"{asked.subject}-{asked.name}", marks=asked.marks(records))
-            for target in targets
-            for asked in questions_to(target, **choices)
-        ],
+        [pytest.param(asked, id=f"{asked.subject}-{asked.name}", marks=asked.marks(records)) for asked in every],
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import jaxprim
 from jaxprim.checking.questions import named
 from jaxprim.checking.reports import measure
-from jaxprim.checking.reports.picture import Heat, Lines
+from jaxprim.checking.reports.svg import Heat, Lines
 from jaxprim.checking.run import ask, first_case
 from jaxprim.checking.subject import Subject
 

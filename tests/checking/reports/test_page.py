@@ -12,9 +12,9 @@ from reports import everything, finding
 
 from jaxprim import BadCall, Report
 from jaxprim.checking.reports import svg
-from jaxprim.checking.reports.page import page, ran
-from jaxprim.checking.reports.picture import Heat, Lines, Series
+from jaxprim.checking.reports.page import render, rules_run
 from jaxprim.checking.reports.report import Evidence
+from jaxprim.checking.reports.svg import Heat, Lines, Series
 
 VOID = {"meta"}
 LINES = Lines(
@@ -85,7 +85,7 @@ def test_text_of_the_author_is_escaped():
 
 
 def test_several_reports_have_an_index():
-    found = Tags(page([everything(), Report("other", 0, (finding(),))])).found
+    found = Tags(render([everything(), Report("other", 0, (finding(),))])).found
     assert [attrs["href"] for tag, attrs in found if tag == "a"] == ["#content", "#report-1", "#report-2"]
 
 
@@ -95,7 +95,7 @@ def test_which_rule_ran_where():
         Evidence("vjp", "reverse mode, jit", "the rules that ran", got="jvp x 1", ok=False),
     ]
     report = Report("op", 0, (finding("fail", evidence, "which-rule"),))
-    assert ran(report) == {"jit": {"forward mode": ("jvp x 1", True), "reverse mode": ("jvp x 1", False)}}
+    assert rules_run(report) == {"jit": {"forward mode": ("jvp x 1", True), "reverse mode": ("jvp x 1", False)}}
     assert "Which rule ran where" in report.html()
 
 
@@ -106,7 +106,7 @@ def test_without_jinja2_it_says_what_to_install(monkeypatch):
 
 
 def test_curves():
-    root = ElementTree.fromstring(svg.drawn(LINES))
+    root = ElementTree.fromstring(svg.draw(LINES))
     curves = [element.get("points") for element in root.iter("polyline")]
     (x0, y0), (x1, y1) = [map(float, point.split(",")) for point in curves[0].split()]
     assert x1 < x0  # 0.01 is left of 0.1
@@ -117,7 +117,7 @@ def test_curves():
 
 def test_a_matrix():
     heat = Heat("jacobian", "c", "x", ("y[0]", "y[1]"), ("x[0]",), ((0.0,), (float("nan"),)))
-    root = ElementTree.fromstring(svg.drawn(heat))
+    root = ElementTree.fromstring(svg.draw(heat))
     cells = [(cell.find("title").text, float(cell.get("fill-opacity"))) for cell in root.iter("rect")]
     assert cells == [("y[0] by x[0]: 0.00e+00", 0.0), ("y[1] by x[0]: nan", 1.0)]
 

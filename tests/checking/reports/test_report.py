@@ -7,11 +7,11 @@ import pytest
 from reports import BAD, GOOD, RAISED, everything, finding
 
 from jaxprim import BadCall, CheckFailed
-from jaxprim.checking.reports.report import Report, not_asked, number, rows
+from jaxprim.checking.reports.report import Report, number, rows, skipped
 
 
 def test_ok():
-    assert [finding(status).ok for status in ("pass", "departure", "not asked", "fail")] == [True, True, True, False]
+    assert [finding(status).ok for status in ("pass", "surrogate", "skipped", "fail")] == [True, True, True, False]
 
 
 def test_a_failure_carries_its_breadcrumb():
@@ -62,7 +62,7 @@ def test_ratio():
 
 def test_a_row_is_the_worst_of_its_examples():
     row, other = rows(
-        [finding(), finding("fail", [BAD], example="y"), finding("not asked", [], "vmap", reason="no array")]
+        [finding(), finding("fail", [BAD], example="y"), finding("skipped", [], "vmap", reason="no array")]
     )
     assert (row.question, row.status, len(row.findings)) == ("jit", "fail", 2)
     assert row.cells() == ("2", "2.0e+00 of 1.0e-06, cotangent of x[2,0]")
@@ -76,23 +76,23 @@ def test_a_report_reads():
         (
             finding(),
             finding("fail", [BAD], "vjp-differences"),
-            finding("departure", [BAD], "vjp-linear", reason="declared surrogate: clipped"),
-            finding("not asked", [], "vmap", reason="no operand is an array"),
-            finding("not asked", [], "vmap-jvp", reason="no operand is an array"),
+            finding("surrogate", [BAD], "vjp-linear", reason="declared surrogate: clipped"),
+            finding("skipped", [], "vmap", reason="no operand is an array"),
+            finding("skipped", [], "vmap-jvp", reason="no operand is an array"),
         ),
     )
     assert not report.ok
     assert [f.question for f in report.bad] == ["vjp-differences"]
     assert str(report).splitlines()[:7] == [
-        "op: 1 of 3 questions pass, 1 FAIL, 1 depart as declared, 2 not asked, at 1 example (seed 7)",
+        "op: 1 of 3 questions pass, 1 FAIL, 1 surrogate, 2 skipped, at 1 example (seed 7)",
         "at x=float32[3]",
-        "                              compared  worst error, of what is allowed, and where",
+        "                              compared  worst error of tolerance, where",
         "  pass       jit                     1  1.0e-08 of 1.0e-06, result[1]",
         "  fail       vjp-differences         1  2.0e+00 of 1.0e-06, cotangent of x[2,0]",
-        "  departure  vjp-linear              1  declared surrogate: clipped",
-        "  not asked  vmap, vmap-jvp: no operand is an array",
+        "  surrogate  vjp-linear              1  declared surrogate: clipped",
+        "  skipped    vmap, vmap-jvp: no operand is an array",
     ]
-    assert not_asked(report.findings) == {"no operand is an array": ["vmap", "vmap-jvp"]}
+    assert skipped(report.findings) == {"no operand is an array": ["vmap", "vmap-jvp"]}
     with pytest.raises(CheckFailed) as error:
         report.raise_if_bad()
     assert str(error.value) == report.text()
@@ -113,13 +113,42 @@ def test_json_and_back():
     report = everything()
     assert Report.from_json(report.to_json()) == report
     record = json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert (record["format"], record["ok"], record["subject"]) == (1, False, "op")
+    assert (record["format"], record["ok"], record["subject"]) == (2, False, "op")
     assert record["findings"][0]["evidence"][0]["got"] == {"complex": [1.0, -2.0]}
 
 
-def test_json_of_another_format():
-    with pytest.raises(BadCall, match="another format"):
-        Report.from_json('{"format": 99}')
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '{"format": 1, "ok": true}',
+            "a report of another format.\n"
+            "  got:      format 1\n"
+            "  expected: format 2\n"
+            "  why:      in format 1, statuses had other names\n"
+            "  write:    jaxprim check FILE --json > reports.json  # by this version of jaxprim",
+        ),
+        (
+            "[]",
+            "a report of another format.\n"
+            "  got:      no format\n"
+            "  expected: format 2\n"
+            "  write:    jaxprim check FILE --json > reports.json  # by this version of jaxprim",
+        ),
+        (
+            '{"format": 2, "ok": true, "reports": []}',
+            "several reports in one.\n"
+            "  got:      what `jaxprim check --json` prints\n"
+            "  expected: one report\n"
+            '  write:    [Report.from_record(record) for record in json.loads(text)["reports"]]',
+        ),
+        ("op: 1 of 1", "this is not JSON.\n  got:      Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_json_of_another_form(text, problem):
+    with pytest.raises(BadCall) as error:
+        Report.from_json(text)
+    assert str(error.value) == f"Report.from_json: {problem}"
 
 
 def test_error_in_ulp():

@@ -12,31 +12,31 @@ COMPLEX, FLOAT = "complex", "float"
 
 def dumps(value: Any) -> str:
     """Records, tuples and numbers as JSON."""
-    return json.dumps(encoded(value), indent=1, allow_nan=False, ensure_ascii=False)
+    return json.dumps(encode(value), indent=1, allow_nan=False, ensure_ascii=False)
 
 
-def encoded(value: Any) -> Any:
-    """The same as dictionaries and lists. What a record has by default is left out."""
+def encode(value: Any) -> Any:
+    """Turn records and numbers into dictionaries, lists and plain values. Fields that have their default are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         kept = [f for f in fields(value) if getattr(value, f.name) != f.default]
-        return {f.name: encoded(getattr(value, f.name)) for f in kept}
+        return {f.name: encode(getattr(value, f.name)) for f in kept}
     if isinstance(value, tuple | list):
-        return [encoded(item) for item in value]
+        return [encode(item) for item in value]
     if isinstance(value, complex):
-        return {COMPLEX: [encoded(value.real), encoded(value.imag)]}
+        return {COMPLEX: [encode(value.real), encode(value.imag)]}
     if isinstance(value, float) and not math.isfinite(value):
         return {FLOAT: str(value)}
     return value
 
 
-def decoded(value: Any) -> Any:
-    """Numbers and tuples back; dictionaries of fields stay dictionaries."""
+def decode(value: Any) -> Any:
+    """Turn them back into numbers and tuples; dictionaries of fields stay dictionaries."""
     if isinstance(value, list):
-        return tuple(decoded(item) for item in value)
+        return tuple(decode(item) for item in value)
     if isinstance(value, dict):
         if set(value) == {COMPLEX}:
-            return complex(*decoded(value[COMPLEX]))
+            return complex(*decode(value[COMPLEX]))
         if set(value) == {FLOAT}:
             return float(value[FLOAT])
-        return {key: decoded(item) for key, item in value.items()}
+        return {key: decode(item) for key, item in value.items()}
     return value

@@ -64,23 +64,23 @@ def _require(path: Path, subject: str, question: str, reason: object, questions:
     )
 
 
-def applied(report: Report, records: Records) -> Report:
-    """The report with its failures told as expected where they are recorded, and as fixed where they are no more.
+def apply(report: Report, records: Records) -> Report:
+    """Turn a failure that is recorded into an xfail, and a pass in spite of a record into an xpass.
 
-    A record stands for a question at every example: it is fixed when no example fails.
+    A record stands for a question at every example: it is an xpass when no example fails.
     """
     reasons = records.get(report.subject, {})
     failing = {row.question for row in rows(report.findings) if row.status == "fail"}
-    return replace(report, findings=tuple(_applied(f, reasons, failing) for f in report.findings))
+    return replace(report, findings=tuple(_apply(f, reasons, failing) for f in report.findings))
 
 
-def _applied(finding: Finding, reasons: Mapping[str, str], failing: set[str]) -> Finding:
+def _apply(finding: Finding, reasons: Mapping[str, str], failing: set[str]) -> Finding:
     reason = reasons.get(finding.question)
     if reason is None:
         return finding
     if finding.status == "fail":
-        return replace(finding, status="expected", reason=f"recorded in pyproject.toml: {reason}")
+        return replace(finding, status="xfail", reason=f"recorded in pyproject.toml: {reason}")
     if finding.status == "pass" and finding.question not in failing:
         why = f'nothing is wrong now; remove `{finding.question} = "{reason}"` from pyproject.toml'
-        return replace(finding, status="fixed", reason=why)
+        return replace(finding, status="xpass", reason=why)
     return finding

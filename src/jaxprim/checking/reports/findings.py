@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from jaxprim.checking import compare
 from jaxprim.checking.reports import hints
+from jaxprim.checking.reports.status import BAD, Status
 
 # Bad comparisons that the text of a finding shows in full, each at another place.
 SHOWN = 2
-
-Status = Literal["fail", "fixed", "expected", "departure", "pass", "not asked"]
-WORST_FIRST: tuple[Status, ...] = get_args(Status)
-BAD = ("fail", "fixed")
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class Evidence:
             yield "error", self.message
         if self.leaf:
             yield "at", self.where + (f" ({self.bad} of {self.judged} elements are off)" if self.judged > 1 else "")
-        digits = 9 if self.ok or _told_apart(self.got, self.expected) else 17
+        digits = 9 if self.ok or _look_different(self.got, self.expected) else 17
         if self.got is not None:
             yield "got", number(self.got, digits) + self._times()
         if self.expected is not None:
@@ -138,7 +134,7 @@ def labelled(label: str, fact: str) -> Iterator[str]:
     yield from (" " * 13 + line for line in rest)
 
 
-def _told_apart(got: complex | str | None, expected: complex | str | None) -> bool:
+def _look_different(got: complex | str | None, expected: complex | str | None) -> bool:
     return got is None or expected is None or number(got) != number(expected)
 
 
@@ -159,10 +155,11 @@ class Finding:
         question: the question's stable name.
         subject: the name of the primitive or function.
         example: which example, such as ``"x=float32[3], factor=float"``.
-        status: ``"pass"``; ``"fail"``; ``"not asked"``, with the reason; ``"departure"``: wrong as its author declared,
-            with the reason; ``"expected"``: wrong as it is recorded to be; ``"fixed"``: right, against the record.
+        status: ``"pass"``; ``"fail"``; ``"skipped"``: the question does not apply; ``"surrogate"``: the rule differs
+            from the derivative, as its author declared; ``"xfail"``: it fails as pyproject.toml records; ``"xpass"``:
+            it passes, though a failure is recorded. All but the first two have a reason.
         evidence: the comparisons: those that are bad, in the order of asking, then the others, the worst first.
-        reason: why it was not asked, or why the rule departs.
+        reason: why the question was skipped, why the rule differs, or what the record says.
         notes: what a reader should know beside the numbers.
         compared: how many comparisons were made; ``evidence`` keeps the worst.
         seconds: how long the answer took.
@@ -182,7 +179,7 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing bad was found; also true when the question was not asked."""
+        """Whether nothing bad was found; also true when the question was skipped."""
         return self.status not in BAD
 
     @property
@@ -191,7 +188,7 @@ class Finding:
         return max(self.evidence, key=lambda item: (not item.ok, item.ratio), default=None)
 
     @property
-    def shown(self) -> tuple[Evidence, ...]:
+    def excerpt(self) -> tuple[Evidence, ...]:
         """The bad evidence that a reader needs: each place once."""
         bad = [item for item in self.evidence if not item.ok]
         return tuple(list({item.where: item for item in reversed(bad)}.values())[::-1][:SHOWN])
@@ -204,8 +201,8 @@ class Finding:
         if found:
             return found
         wrong = [name for name, right in self.operands if not right]
-        told = {name: self._causes([item for item in bad if item.is_about(name)]) for name in wrong}
-        return tuple(f"{name}: {cause}" for name, causes in told.items() for cause in causes)
+        by_operand = {name: self._causes([item for item in bad if item.is_about(name)]) for name in wrong}
+        return tuple(f"{name}: {cause}" for name, causes in by_operand.items() for cause in causes)
 
     def _causes(self, evidence: Sequence[Evidence]) -> tuple[str, ...]:
         return tuple(hints.causes([(item.got, item.expected) for item in evidence], self.example))
@@ -214,11 +211,11 @@ class Finding:
         """The finding with the breadcrumb of everything that is bad."""
         head = f"{self.status}: {self.question} of {self.subject} at {self.example}"
         reason = [f"  reason: {self.reason}"] if self.reason else []
-        if self.status == "fixed":
+        if self.status == "xpass":
             return "\n".join([head, *reason])
         bad = sum(not item.ok for item in self.evidence)
-        body = [f"  {line}" for item in self.shown for line in item.lines()]
-        left = bad - len(self.shown)
+        body = [f"  {line}" for item in self.excerpt for line in item.lines()]
+        left = bad - len(self.excerpt)
         more = (
             [f"  and {left} more comparison{'s' * (left > 1)} that {'are' if left > 1 else 'is'} off"] if left else []
         )

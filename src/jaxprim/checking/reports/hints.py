@@ -1,4 +1,4 @@
-"""The likely cause of wrong numbers, from what they have in common. A hint is a guess, and is told as one."""
+"""The likely cause of wrong numbers, from what they have in common. A hint is a guess, and is labelled as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from fractions import Fraction
 CLOSE = 2e-3
 # Factors that a rule is likely to be off by: small fractions, and what formulas are made of.
 LARGEST_FRACTION = 12
-SIMPLE = 4  # of a single number, which is near many fractions
+# Of a single number, which is always near some fraction: only the simplest say something.
+LARGEST_FRACTION_OF_ONE = 4
 CONSTANTS = {"pi": math.pi, "2 pi": 2 * math.pi, "sqrt(2)": math.sqrt(2), "sqrt(pi)": math.sqrt(math.pi),
              "ln 2": math.log(2)}  # fmt: skip
 _SHAPE = re.compile(r"([\w\[\]'\.]+)=\w+\[([\d,]+)\]")
@@ -54,7 +55,7 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
     if not abs(first):
         return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
     several = _several(pairs)
-    return _named_factor(first, example, LARGEST_FRACTION if several else SIMPLE) or (
+    return _named_factor(first, example, LARGEST_FRACTION if several else LARGEST_FRACTION_OF_ONE) or (
         _scalar(first) if several else None
     )
 

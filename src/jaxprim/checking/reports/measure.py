@@ -11,7 +11,7 @@ import numpy as np
 from jaxprim.checking import probes
 from jaxprim.checking.case import Case
 from jaxprim.checking.reports.findings import Finding
-from jaxprim.checking.reports.picture import Heat, Lines, Series
+from jaxprim.checking.reports.svg import Heat, Lines, Series
 from jaxprim.checking.setting import Direction
 from jaxprim.checking.values import Array, doubled, spacing, wide
 from jaxprim.checking.view import View
@@ -28,7 +28,7 @@ NAMES = {"jvp": "JVP rule", "vjp": "VJP rule"}
 
 def pictures(case: Case, findings: Iterable[Finding]) -> tuple[Lines | Heat, ...]:
     """Everything that can be measured of a case; nothing of one whose implementation does not run."""
-    if all(finding.status == "not asked" for finding in findings) or case.failure() is not None:
+    if all(finding.status == "skipped" for finding in findings) or case.failure() is not None:
         return ()
     with np.errstate(all="ignore"):
         drawn = [*_jacobians(case), *_steps(case), *_range(case)]

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxprim._errors import BadCall, message
 from jaxprim.checking.questions import QUESTIONS
 from jaxprim.checking.reports import svg
-from jaxprim.checking.reports.findings import Finding
-from jaxprim.checking.reports.picture import Heat, Lines
+from jaxprim.checking.reports.findings import Evidence, Finding
+from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Report, Row
+from jaxprim.checking.reports.status import SIGNS
+from jaxprim.checking.reports.svg import Heat, Lines
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-    from jaxprim.checking.reports.report import Report, Row
-
-MARKS = {"pass": "✓", "fail": "✗", "fixed": "!", "expected": "≈", "departure": "≠", "not asked": "-"}
-WORDS = {
-    "pass": "pass", "fail": "fail", "fixed": "fixed", "expected": "fails as recorded", "departure": "departs as declared",
-    "not asked": "not asked",
-}  # fmt: skip
 
 
 class Drawing(NamedTuple):
@@ -32,10 +26,16 @@ class Drawing(NamedTuple):
     legend: list[tuple[Any, str]]
 
 
-def page(reports: Sequence[Report]) -> str:
+def render(reports: Sequence[Report]) -> str:
     """Reports as the text of an HTML file. Raises BadCall, with the line to write, if jinja2 is not there."""
     return _template().render(
-        reports=reports, marks=MARKS, words=WORDS, sentences=sentences(), groups=groups, drawings=drawings, ran=ran
+        reports=reports,
+        signs=SIGNS,
+        rests_on=WHAT_IT_RESTS_ON,
+        sentences=sentences(),
+        groups=groups,
+        drawings=drawings,
+        rules_run=rules_run,
     )
 
 
@@ -74,17 +74,17 @@ def drawings(report: Report) -> Iterator[Drawing]:
     for picture in report.pictures:
         curves = () if isinstance(picture, Heat) else picture.series
         legend = [(Markup(svg.sample(number)), curve.name) for number, curve in enumerate(curves)]
-        yield Drawing(picture, Markup(svg.drawn(picture)), legend)
+        yield Drawing(picture, Markup(svg.draw(picture)), legend)
 
 
-def ran(report: Report) -> dict[str, dict[str, tuple[str, bool]]]:
+def rules_run(report: Report) -> dict[str, dict[str, tuple[str, bool]]]:
     """Which rule ran in each context, by mode: what was seen, and whether it is right."""
     found: dict[str, dict[str, tuple[str, bool]]] = {}
-    for item in (e for f in report.findings if f.question == "which-rule" for e in _once(f)):
+    for item in (e for f in report.findings if f.question == "which-rule" for e in _in_a_context(f)):
         mode, _, context = item.against.partition(", ")
         found.setdefault(context, {})[mode] = (str(item.got), item.ok)
     return found
 
 
-def _once(finding: Finding) -> Iterator[Any]:
+def _in_a_context(finding: Finding) -> Iterator[Evidence]:
     return (item for item in finding.evidence if ", " in item.against)

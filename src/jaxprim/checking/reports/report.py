@@ -10,15 +10,16 @@ from typing import Any
 
 from jaxprim._errors import BadCall, CheckFailed, message
 from jaxprim.checking.reports import codec
-from jaxprim.checking.reports.findings import WORST_FIRST, Evidence, Finding, Status, number
-from jaxprim.checking.reports.picture import Heat, Lines, Series
+from jaxprim.checking.reports.findings import Evidence, Finding, number
+from jaxprim.checking.reports.status import BAD, WORST_FIRST, Status
+from jaxprim.checking.reports.svg import Heat, Lines, Series
 
-__all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status", "not_asked", "number", "rows"]
+__all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status", "number", "rows", "skipped"]
 
 # What a table says of an answer; the heading of `Row.cells`.
-WHAT_IT_RESTS_ON = "worst error, of what is allowed, and where"
+WHAT_IT_RESTS_ON = "worst error of tolerance, where"
 # The version of the JSON form; it changes when a field changes its meaning or goes.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Row:
 
     @property
     def status(self) -> Status:
-        """The worst answer; not asked only if it was asked at no example."""
+        """The worst answer; skipped only if it was skipped at every example."""
         return min(self.findings, key=lambda finding: WORST_FIRST.index(finding.status)).status
 
     @property
-    def shown(self) -> Finding:
+    def representative(self) -> Finding:
         """The finding that stands for the row: of those with its status, the one with the worst evidence."""
         same = [finding for finding in self.findings if finding.status == self.status]
         return max(same, key=lambda finding: finding.worst.ratio if finding.worst else 0.0)
@@ -52,9 +53,9 @@ class Row:
 
     def cells(self) -> tuple[str, str]:
         """What the answer rests on: how many comparisons, and in a few words the worst of them."""
-        found = self.shown
+        found = self.representative
         compared = str(sum(finding.compared for finding in self.findings))
-        if found.status in ("not asked", "departure", "expected", "fixed"):
+        if found.status not in ("pass", "fail"):
             return compared, found.reason
         return compared, found.worst.brief() if found.worst is not None else ""
 
@@ -67,11 +68,11 @@ def rows(findings: Iterable[Finding]) -> list[Row]:
     return [Row(question, tuple(found)) for question, found in by_question.items()]
 
 
-def not_asked(findings: Iterable[Finding]) -> dict[str, list[str]]:
-    """The questions that were asked at no example, by reason."""
+def skipped(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """The questions that were skipped at every example, by reason."""
     reasons: dict[str, list[str]] = {}
     for row in rows(findings):
-        if row.status == "not asked":
+        if row.status == "skipped":
             reasons.setdefault(row.findings[0].reason, []).append(row.question)
     return reasons
 
@@ -125,12 +126,12 @@ class Report:
         return operands(self.findings)
 
     @property
-    def told(self) -> list[tuple[Finding, tuple[Finding, ...]]]:
-        """What a reader must look at: what is bad, expected to be bad, or departs, the worst first.
+    def highlights(self) -> list[tuple[Finding, tuple[Finding, ...]]]:
+        """What a reader must look at, the worst first: everything but what passes or was skipped.
 
-        Findings of one question, or that the very same error made, are told together: the first, and the others.
+        Findings of one question, or that the very same error made, go together: the first, and the others.
         """
-        asked = [finding for finding in self.findings if finding.status not in ("pass", "not asked")]
+        asked = [finding for finding in self.findings if finding.status not in ("pass", "skipped")]
         same: dict[tuple[str, str], list[Finding]] = {}
         for finding in sorted(asked, key=lambda finding: WORST_FIRST.index(finding.status)):
             said = finding.evidence[0].message if finding.evidence else ""
@@ -148,8 +149,8 @@ class Report:
         return "\n".join([self.headline(), *self._table(), *["\n" + text for text in self.breadcrumbs().values()]])
 
     def breadcrumbs(self) -> dict[Finding, str]:
-        """The text of each bad finding that is told."""
-        return {finding: self._breadcrumb(finding, others) for finding, others in self.told if not finding.ok}
+        """The text of each bad finding among the highlights."""
+        return {finding: self._breadcrumb(finding, others) for finding, others in self.highlights if not finding.ok}
 
     def _breadcrumb(self, finding: Finding, others: Sequence[Finding]) -> str:
         names = list(dict.fromkeys(other.question for other in others if other.question != finding.question))
@@ -167,25 +168,22 @@ class Report:
         """How many questions had which answer, at how many examples."""
         counts = Counter(row.status for row in self.rows)
         examples = len(self.examples)
-        words = {
-            "fail": "FAIL", "fixed": "pass against the record", "expected": "fail as recorded",
-            "departure": "depart as declared", "not asked": "not asked",
-        }  # fmt: skip
-        said = [f"{counts['pass']} of {counts.total() - counts['not asked']} questions pass"]
-        said += [f"{counts[status]} {word}" for status, word in words.items() if counts[status]]
+        others = [status for status in WORST_FIRST if status != "pass" and counts[status]]
+        said = [f"{counts['pass']} of {counts.total() - counts['skipped']} questions pass"]
+        said += [f"{counts[status]} {status.upper() if status in BAD else status}" for status in others]
         return f"{self.subject}: {', '.join(said)}, at {examples} example{'s' * (examples != 1)} (seed {self.seed})"
 
     def _table(self) -> Iterator[str]:
         yield from (f"at {example}" for example in self.examples)
-        asked = [row for row in self.rows if row.status != "not asked"]
+        asked = [row for row in self.rows if row.status != "skipped"]
         width = max((len(row.question) for row in asked), default=0)
         if asked:
             yield f"  {'':<9}  {'':<{width}}  compared  {WHAT_IT_RESTS_ON}"
         for row in asked:
             compared, words = row.cells()
             yield f"  {row.status:<9}  {row.question:<{width}}  {compared:>8}  {words}"
-        for reason, names in not_asked(self.findings).items():
-            yield f"  not asked  {', '.join(names)}: {reason}"
+        for reason, names in skipped(self.findings).items():
+            yield f"  {'skipped':<9}  {', '.join(names)}: {reason}"
 
     def __str__(self) -> str:
         return self.text()
@@ -204,22 +202,27 @@ class Report:
 
     def record(self) -> dict[str, Any]:
         """The report as dictionaries, lists and plain values, and whether it is good."""
-        pictures = [{"kind": type(p).__name__, **codec.encoded(p)} for p in self.pictures]
-        return {"format": FORMAT, "ok": self.ok, **codec.encoded(replace(self, pictures=())), "pictures": pictures}
+        pictures = [{"kind": type(p).__name__, **codec.encode(p)} for p in self.pictures]
+        return {"format": FORMAT, "ok": self.ok, **codec.encode(replace(self, pictures=())), "pictures": pictures}
 
     @staticmethod
     def from_json(text: str) -> Report:
-        """The report that ``to_json`` wrote. Raises BadCall if it is of another format."""
-        return Report.from_record(json.loads(text))
+        """The report that ``to_json`` wrote.
+
+        Raises:
+            BadCall: the text is not a report, or is of a format that an earlier or later jaxprim writes.
+        """
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise BadCall(message("Report.from_json: this is not JSON.", got=str(error))) from error
+        return Report.from_record(record)
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> Report:
-        """The report that ``record`` made."""
-        if record.get("format") != FORMAT:
-            raise BadCall(
-                message("Report.from_json: another format.", got=f"format {record.get('format')}", expected=FORMAT)
-            )
-        kept = codec.decoded({key: value for key, value in record.items() if key not in ("format", "ok")})
+        """The report that ``record`` made. Raises BadCall as `from_json` does."""
+        _require_format(record)
+        kept = codec.decode({key: value for key, value in record.items() if key not in ("format", "ok")})
         kept["findings"] = tuple(map(_finding, kept.get("findings", ())))
         kept["pictures"] = tuple(map(_picture, kept["pictures"]))
         return Report(**kept)
@@ -228,7 +231,31 @@ class Report:
         """The report as one HTML page that needs no other file. It needs jinja2: ``pip install 'jaxprim[cli]'``."""
         from jaxprim.checking.reports import page
 
-        return page.page([self])
+        return page.render([self])
+
+
+def _require_format(record: Mapping[str, Any]) -> None:
+    """Refuse what is not one report of today's format."""
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise BadCall(
+            message(
+                "Report.from_json: a report of another format.",
+                got="no format" if found is None else f"format {found}",
+                expected=f"format {FORMAT}",
+                why="in format 1, statuses had other names" if found == 1 else None,
+                write="jaxprim check FILE --json > reports.json  # by this version of jaxprim",
+            )
+        )
+    if "reports" in record:
+        raise BadCall(
+            message(
+                "Report.from_json: several reports in one.",
+                got="what `jaxprim check --json` prints",
+                expected="one report",
+                write='[Report.from_record(record) for record in json.loads(text)["reports"]]',
+            )
+        )
 
 
 def _finding(record: Mapping[str, Any]) -> Finding:

@@ -1,28 +1,88 @@
-"""Curves and matrices as SVG text. Colours are classes of the page's style, so that they follow light and dark."""
+"""Pictures of measurements: as data, which a report keeps, and drawn as SVG, for the page.
+
+Colours are classes of the page's style, so that they follow light and dark.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import count
-
-from jaxprim.checking.reports.picture import Heat, Lines, Series
 
 WIDTH, HEIGHT = 500, 290
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44
 MOST_TICKS = 7
 # Curves are told apart by their dashes too, not by colour alone.
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4", "12 4", "6 2 2 2")
-# What is off by less than the first is drawn as right, by more than the last as wrong.
-FAINT, FULL = 1e-9, 1.0
+# A relative error below the first has no colour, one above the last has all of it.
+SMALLEST_COLOURED, FULLY_COLOURED = 1e-9, 1.0
 CELL = 30
 LARGEST_WITH_NUMBERS = 10
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ids = count(1)
 
 
-def drawn(picture: Lines | Heat) -> str:
+# ----------------------------------------------------------------------------------------------------------- as data
+@dataclass(frozen=True)
+class Series:
+    """A named line of points, all finite."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The points of the line."""
+        return list(zip(self.x, self.y, strict=True))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Curves over logarithmic axes.
+
+    Attributes:
+        title: what it shows.
+        caption: how to read it.
+        example: the example that it was measured at.
+        x: what the horizontal axis is.
+        y: what the vertical axis is.
+        series: the curves.
+    """
+
+    title: str
+    caption: str
+    example: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A matrix of sizes, drawn as colours.
+
+    Attributes:
+        title: what it shows.
+        caption: how to read it.
+        example: the example that it was measured at.
+        rows: a name for each row.
+        columns: a name for each column.
+        values: a row of numbers for each row.
+    """
+
+    title: str
+    caption: str
+    example: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+# ----------------------------------------------------------------------------------------------------------- as SVG
+def draw(picture: Lines | Heat) -> str:
     """A picture as an ``<svg>`` element that a screen reader names by its title."""
     return _heat(picture) if isinstance(picture, Heat) else _lines(picture)
 
@@ -51,7 +111,7 @@ def _lines(picture: Lines) -> str:
     parts = [*_grid(xs, ys), *_labels(picture)]
     for number, series in enumerate(picture.series):
         parts.append(_curve(series, number, xs, ys, floor))
-    description = "; ".join(f"{s.name}: {_said(s)}" for s in picture.series)
+    description = "; ".join(f"{s.name}: {_range_of(s)}" for s in picture.series)
     return _svg(WIDTH, HEIGHT, picture.title, description, parts)
 
 
@@ -61,7 +121,7 @@ def _floor(series: Sequence[Series]) -> float:
     return min(positive, default=1.0) / 2
 
 
-def _said(series: Series) -> str:
+def _range_of(series: Series) -> str:
     if not series.y:
         return "no point"
     return f"between {min(series.y):.1e} and {max(series.y):.1e}"
@@ -165,6 +225,6 @@ def _short(value: float) -> str:
 
 def shade(value: float) -> float:
     """How strongly a relative error is coloured: from 0 for rounding to 1 for a number that is all wrong."""
-    if not value > FAINT:
+    if not value > SMALLEST_COLOURED:
         return 1.0 if math.isnan(value) else 0.0
-    return min(1.0, math.log(value / FAINT) / math.log(FULL / FAINT))
+    return min(1.0, math.log(value / SMALLEST_COLOURED) / math.log(FULLY_COLOURED / SMALLEST_COLOURED))

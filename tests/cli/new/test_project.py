@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from programs import run
 from tools import cxx, needs, nvcc
 
 from jaxprim import BadCall, kernels
-from jaxprim.cli import main
-from jaxprim.cli.new import KINDS, create, rendered
+from jaxprim.cli.new.project import KINDS, create, rendered
 
 NEEDED = {"cpp": [cxx], "library": [cxx], "numba": [cxx, needs("numba")]}
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -26,10 +25,6 @@ def folder(tmp_path, tmp_path_factory, monkeypatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))  # undone with what the check and pytest add
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
 
 
 # ------------------------------------------------------------------------------------------------------- the projects

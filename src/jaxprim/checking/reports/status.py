@@ -1,0 +1,34 @@
+"""The answers that a question can have, in the words of pytest, and how each is marked and explained."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+Status = Literal["fail", "xpass", "xfail", "surrogate", "pass", "skipped"]
+WORST_FIRST: tuple[Status, ...] = get_args(Status)
+BAD: tuple[Status, ...] = ("fail", "xpass")
+
+
+class Sign(NamedTuple):
+    """How an answer is shown.
+
+    Attributes:
+        mark: one character, for tables.
+        plain: the same for a terminal that is not UTF-8.
+        meaning: what the answer says.
+    """
+
+    mark: str
+    plain: str
+    meaning: str
+
+
+# In the order of a legend.
+SIGNS: dict[Status, Sign] = {
+    "pass": Sign("✓", "+", "all that was compared agrees"),
+    "fail": Sign("✗", "x", "off by more than its tolerance, or an exception was raised"),
+    "xfail": Sign("≈", "~", "fails as recorded in pyproject.toml"),
+    "xpass": Sign("!", "!", "passes, though pyproject.toml records a failure"),
+    "surrogate": Sign("≠", "#", "differs from the derivative, as def_vjp(surrogate=...) declares"),
+    "skipped": Sign("-", "-", "does not apply, for the reason given"),
+}

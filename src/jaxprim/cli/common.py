@@ -1,0 +1,69 @@
+"""What the commands share: exit codes, the console, finding the target, and hiding what the checked file prints."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from jaxprim._primitive import Primitive
+from jaxprim.checking import targets
+
+# Exit codes; 2 is click's own, for a command line that is wrong.
+OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
+
+target_argument = click.argument("target", metavar="FILE_OR_MODULE[:NAME]")
+show_output_option = click.option("--show-output", is_flag=True, help="Show what the file and its rules print.")
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console that keeps writing to the terminal while the checked file's own output is captured."""
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+
+
+class _NotImported(click.ClickException):
+    exit_code = NOT_IMPORTED
+
+
+@contextmanager
+def usage_errors() -> Generator[None]:
+    """Turn what goes wrong while a target is found into errors of click, with their exit codes."""
+    try:
+        yield
+    except targets.NotFound as error:
+        raise click.UsageError(str(error)) from error
+    except targets.ImportFailed as error:
+        raise _NotImported(str(error)) from error
+
+
+def find_primitives(target: str) -> list[Primitive]:
+    """The primitives that the command line names."""
+    with usage_errors():
+        return targets.find(target)
+
+
+@contextmanager
+def capture_output() -> Generator[io.StringIO]:
+    """Keep what the checked file and its rules print apart, so that it does not drown the report."""
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        yield output
+
+
+def show_captured(console: Console, output: io.StringIO, *, show: bool) -> None:
+    """Print what was captured, or say how many lines there are and how to see them."""
+    lines = output.getvalue().splitlines()
+    if lines and show:
+        console.print(Text("what the file and its rules printed:", "bold"))
+        console.print(Text("\n".join(lines)))
+    elif lines:
+        command = click.get_current_context().info_name
+        plural = "s" * (len(lines) != 1)
+        console.print(
+            Text(f"{len(lines)} printed line{plural} hidden; `jaxprim {command} --show-output` shows them", "dim")
+        )

@@ -1,0 +1,124 @@
+"""What `jaxprim new` writes. The files are templates in the folder beside."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import io
+import json
+import re
+import tokenize
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from jaxprim._errors import BadCall, message, shorten
+
+KINDS = ("cpp", "cuda", "numba", "numpy", "pallas", "library")
+_TEMPLATES = Path(str(files("jaxprim.cli.new"))) / "templates"
+_SUFFIX = ".template"
+
+
+def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
+    """Write the project ``name`` into a new folder of that name; returns its files, relative to the folder.
+
+    Args:
+        name: of the primitive, its module and its project.
+        kind: one of `KINDS`: where the kernel comes from.
+        parent: the folder in which the new one is made.
+
+    Raises:
+        BadCall: there is such a file or folder already, or the name or kind cannot be used. Nothing was written.
+    """
+    _check_kind(kind)
+    _check_spelling(name)
+    folder = parent / name
+    if folder.exists():
+        raise BadCall(
+            message(
+                f"new: {name} is there already.",
+                got=shorten(str(folder)),
+                expected="a name that no file or folder here has",
+            )
+        )
+    _check_free(name, kind)
+    contents = rendered(name, kind)
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    return tuple(contents)
+
+
+def rendered(name: str, kind: str) -> dict[Path, str]:
+    """The files of a project, and what is in them."""
+    found = dict(_templates(kind))
+    values = _values(name, kind, [path.name for path in found if len(path.parts) == 1])
+    return {
+        Path(str(path).replace("NAME", name)): Template(source).substitute(values)
+        for path, source in sorted(found.items())
+    }
+
+
+def _templates(kind: str) -> Iterator[tuple[Path, str]]:
+    for folder in (_TEMPLATES / "common", _TEMPLATES / kind):
+        for path in folder.rglob(f"*{_SUFFIX}"):
+            yield path.relative_to(folder).with_suffix(""), path.read_text()
+
+
+def _values(name: str, kind: str, files: list[str]) -> dict[str, Any]:
+    """What stands for the words with a dollar sign."""
+    row = tomllib.loads((_TEMPLATES / kind / "kind.toml").read_text())
+    sources = sorted(file.replace("NAME", name) for file in files if file.startswith("NAME"))
+    return {
+        **row,
+        "name": name,
+        "About": row["about"][0].upper() + row["about"][1:],
+        "change": Template(row["change"]).substitute(name=name).strip(),
+        "dependencies": json.dumps(row["dependencies"]),
+        "sources": json.dumps(sources),
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise BadCall(message("new: unknown kind.", got=repr(kind), expected=" | ".join(KINDS)))
+
+
+def _check_spelling(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z](\w*[A-Za-z0-9])?", name, re.ASCII):
+        raise BadCall(
+            message(
+                "new: this name cannot be used.",
+                got=repr(name),
+                expected="letters, digits and underscores, a letter first and no underscore last",
+                why="it names a Python variable, a module and a project",
+                write=f"jaxprim new {_respelled(name)}",
+            )
+        )
+
+
+def _respelled(name: str) -> str:
+    found = re.sub(r"\W+|_+", "_", name, flags=re.ASCII).strip("_")
+    return found if found[:1].isalpha() else f"op_{found}".rstrip("_")
+
+
+def _check_free(name: str, kind: str) -> None:
+    """Refuse a name that means something else where the project would use it."""
+    if name in dir(builtins) or name in _words(kind):
+        meaning = "a word of Python, or of the code that is made"
+    elif importlib.util.find_spec(name) is not None:
+        meaning = "a module that can be imported here, which the new one would hide"
+    else:
+        return
+    raise BadCall(message(f"new: the name '{name}' is taken.", why=f"it is {meaning}", write=f"jaxprim new my_{name}"))
+
+
+def _words(kind: str) -> set[str]:
+    """The names and keywords in the Python files of a kind."""
+    sources = [source for path, source in rendered("_", kind).items() if path.suffix == ".py"]
+    tokens = (token for source in sources for token in tokenize.generate_tokens(io.StringIO(source).readline))
+    return {token.string for token in tokens if token.type == tokenize.NAME}
