@@ -31,7 +31,7 @@ def notes(it, mode="jvp"):
 
 def test_float64_is_asked_too_where_it_runs():
     it = case(jnp.sin, X)
-    assert [view.label for view in it.views("jvp", "vjp")] == ["float32", "float64"]
+    assert [precision.label for precision in it.precisions("jvp", "vjp")] == ["float32", "float64"]
     assert it.truth.double
     assert notes(it) == []
 
@@ -39,12 +39,12 @@ def test_float64_is_asked_too_where_it_runs():
 def test_a_float64_example_is_asked_once():
     with jax.enable_x64(True):
         it = case(jnp.sin, X.astype(jnp.float64))
-        assert [view.label for view in it.views()] == ["float64"]
+        assert [precision.label for precision in it.precisions()] == ["float64"]
 
 
 def test_a_kernel_for_float32_alone():
     it = case(float32_only, X)
-    assert [view.label for view in it.views()] == ["float32"]
+    assert [precision.label for precision in it.precisions()] == ["float32"]
     assert notes(it)[0].startswith("the implementation does not run in float64 (")
 
 
@@ -72,7 +72,7 @@ def test_a_rule_for_float32_alone():
         return square(*primals), jnp.asarray(2 * primals[0] * tangents[0], jnp.float32)
 
     it = case(square, X)
-    assert [view.label for view in it.views("jvp")] == ["float32"]
+    assert [precision.label for precision in it.precisions("jvp")] == ["float32"]
     assert it.truth.double
     assert notes(it)[0].startswith("the jvp rule does not run in float64 (")
 

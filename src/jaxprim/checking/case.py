@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxprim.checking import compare, draw, numeric, probes
 from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.precision import Point, Precision, Pulled, Pushed, Tangents
 from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.setting import Answer, Direction, Note, Setting
 from jaxprim.checking.subject import Subject, first_line
 from jaxprim.checking.values import Array, epsilon, peak, wide
-from jaxprim.checking.view import Point, Pulled, Pushed, Tangents, View
 
 # No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
 COARSEST = 2.0**-7
@@ -47,19 +47,19 @@ class Case(Setting):
 
     # ------------------------------------------------------------------------------------------------- precisions
     @cached_property
-    def _double(self) -> tuple[View | None, str | None]:
+    def _double(self) -> tuple[Precision | None, str | None]:
         leaves = [self.point.leaves[i] for i in self.point.differentiable]
         if not leaves or all(epsilon(leaf) < numeric.DOUBLE for leaf in leaves):
             return None, None
         try:
-            view = View.in_double(self.subject, self.point)
+            precision = Precision.in_double(self.subject, self.point)
         except Exception as error:  # noqa: BLE001 - a kernel for float32 alone may fail in any way it likes
             return None, f"the implementation does not run in float64 ({first_line(error)})"
-        if not self._agree(view):
+        if not self._agree(precision):
             return None, "the implementation gives other values in float64"
-        return view, None
+        return precision, None
 
-    def _agree(self, double: View) -> bool:
+    def _agree(self, double: Precision) -> bool:
         """Whether the values in double precision are those of the example's own dtypes, before rounding."""
         native, noise = self.value(self.native)
         if double.names != self.native.names or [r.shape for r in double.results] != [
@@ -78,14 +78,14 @@ class Case(Setting):
         gross = GROSS * (np.abs(size) + peak(size))
         return self.strictly(size, noise) + Tolerance(gross, f"{GROSS:g} of the value")
 
-    def views(self, *modes: str) -> tuple[View, ...]:
+    def precisions(self, *modes: str) -> tuple[Precision, ...]:
         """The precisions to ask rules in: that of the example, and float64 where implementation and rules run there."""
         double = self._double[0]
         if double is None or any(self._refusal_in_double(mode, double) for mode in modes):
             return (self.native,)
         return self.native, double
 
-    def _refusal_in_double(self, mode: str, double: View) -> str | None:
+    def _refusal_in_double(self, mode: str, double: Precision) -> str | None:
         """Why a rule does not run in float64, which does not make it wrong in its own dtypes."""
 
         def make() -> str | None:
@@ -98,9 +98,9 @@ class Case(Setting):
         return self.once(("refusal in double", mode), make)
 
     @property
-    def truth(self) -> View:
-        """The most precise view: its implementation gives the differences."""
-        return self.views()[-1]
+    def truth(self) -> Precision:
+        """The most precise precision: its implementation gives the differences."""
+        return self.precisions()[-1]
 
     def precision_note(self, mode: str) -> Answer:
         """Says so when the implementation or a rule could be asked in the example's own precision alone."""
@@ -149,54 +149,59 @@ class Case(Setting):
         """The same along any tangents."""
         return numeric.derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps)
 
-    def value(self, view: View) -> tuple[list[Array], list[Array]]:
+    def value(self, precision: Precision) -> tuple[list[Array], list[Array]]:
         """The results of the implementation, and the size of the rounding errors in each."""
 
         def make() -> tuple[list[Array], list[Array]]:
-            found = view.value()
-            return found, self.noise(view, found, lambda leaves, _: view.value(leaves), of_rule=False)
+            found = precision.value()
+            return found, self.noise(precision, found, lambda leaves, _: precision.value(leaves), of_rule=False)
 
-        return self.once(("value", view.double), make)
+        return self.once(("value", precision.double), make)
 
-    def pushed(self, view: View, direction: Direction) -> tuple[Pushed, list[Array]]:
+    def pushed(self, precision: Precision, direction: Direction) -> tuple[Pushed, list[Array]]:
         """The JVP along a direction, and the size of the rounding errors in each element."""
 
         def make() -> tuple[Pushed, list[Array]]:
             def again(leaves: Sequence[Any], step: float) -> list[Array]:
-                return view.jvp(self._varied(direction.tangents, step), leaves).tangent
+                return precision.jvp(self._varied(direction.tangents, step), leaves).tangent
 
-            pushed = view.jvp(direction.tangents)
-            return pushed, self.noise(view, pushed.tangent, again, of_rule=True)
+            pushed = precision.jvp(direction.tangents)
+            return pushed, self.noise(precision, pushed.tangent, again, of_rule=True)
 
-        return self.once(("pushed", view.double, direction.key), make)
+        return self.once(("pushed", precision.double, direction.key), make)
 
-    def pulled(self, view: View, draw: int) -> tuple[Pulled, dict[int, Array]]:
+    def pulled(self, precision: Precision, draw: int) -> tuple[Pulled, dict[int, Array]]:
         """The VJP along a cotangent, and the size of the rounding errors in each element."""
-        return self.once(("pulled", view.double, draw), lambda: self.pull(view, self.cotangents(draw)))
+        return self.once(("pulled", precision.double, draw), lambda: self.pull(precision, self.cotangents(draw)))
 
-    def pull(self, view: View, cotangents: Sequence[Array]) -> tuple[Pulled, dict[int, Array]]:
+    def pull(self, precision: Precision, cotangents: Sequence[Array]) -> tuple[Pulled, dict[int, Array]]:
         """The same along any cotangents."""
         wrt = self.wrt("vjp")
 
         def again(leaves: Sequence[Any], step: float) -> list[Array]:
             varied = self._varied(dict(enumerate(cotangents)), step)
-            return list(view.vjp(list(varied.values()), wrt, leaves).cotangent.values())
+            return list(precision.vjp(list(varied.values()), wrt, leaves).cotangent.values())
 
-        pulled = view.vjp(cotangents, wrt)
-        noise = self.noise(view, list(pulled.cotangent.values()), again, of_rule=True)
+        pulled = precision.vjp(cotangents, wrt)
+        noise = self.noise(precision, list(pulled.cotangent.values()), again, of_rule=True)
         return pulled, dict(zip(wrt, noise, strict=True))
 
     def noise(
-        self, view: View, base: list[Array], again: Callable[[Sequence[Any], float], list[Array]], *, of_rule: bool
+        self,
+        precision: Precision,
+        base: list[Array],
+        again: Callable[[Sequence[Any], float], list[Array]],
+        *,
+        of_rule: bool,
     ) -> list[Array]:
         """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents)."""
-        direction = {i: self.relative(i, 2) for i in view.point.differentiable}
+        direction = {i: self.relative(i, 2) for i in precision.point.differentiable}
 
         def along(step: float) -> list[Array]:
-            with view.precision():
+            with precision.in_effect():
                 leaves = [
                     probes.moved(leaf, step * direction[i]) if i in direction else leaf
-                    for i, leaf in enumerate(view.point.leaves)
+                    for i, leaf in enumerate(precision.point.leaves)
                 ]
             try:
                 return again(leaves, step)
@@ -204,9 +209,9 @@ class Case(Setting):
                 return [np.full(leaf.shape, np.nan) for leaf in base]
 
         # The error of p (t - sum(p t)) at p = 1 - 1e-9 is a step that a change of t by 1e-10 does not take.
-        found = numeric.noise(along, view.eps, RULE_SPACING if of_rule else 0.0)
-        if of_rule and view.eps < numeric.DOUBLE:
-            most = max(SINGLE if view.double else LOST, 1e3 * self.working_eps(view))
+        found = numeric.noise(along, precision.eps, RULE_SPACING if of_rule else 0.0)
+        if of_rule and precision.eps < numeric.DOUBLE:
+            most = max(SINGLE if precision.double else LOST, 1e3 * self.working_eps(precision))
             limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + peak(leaf)) for leaf in base]
             found = [np.minimum(noise, limit) for noise, limit in zip(found, limits, strict=True)]
         return found
@@ -216,18 +221,18 @@ class Case(Setting):
         rng = self.rng("varied")
         return {i: n * (1 + step * rng.uniform(0.5, 1.5, n.shape)) for i, n in numbers.items()}
 
-    def working_eps(self, view: View) -> float:
+    def working_eps(self, precision: Precision) -> float:
         """The rounding that the implementation really works with: float32's, if it computes in float32 inside."""
-        return self.once(("eps", view.double), lambda: self._working_eps(view))
+        return self.once(("eps", precision.double), lambda: self._working_eps(precision))
 
-    def _working_eps(self, view: View) -> float:
-        found = [view.eps]
-        values, noise = self.value(view)
-        for i in view.outputs:
+    def _working_eps(self, precision: Precision) -> float:
+        found = [precision.eps]
+        values, noise = self.value(precision)
+        for i in precision.outputs:
             size, most = np.abs(values[i]), peak(values[i])
             if most > 0:
                 found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * most))))
-        return max(view.eps, min(COARSEST, max(found)), 0.0 if view.double else self._inaccuracy())
+        return max(precision.eps, min(COARSEST, max(found)), 0.0 if precision.double else self._inaccuracy())
 
     def _inaccuracy(self) -> float:
         """How far the implementation is off in the example's own dtypes, by its values in double precision."""
@@ -239,29 +244,29 @@ class Case(Setting):
         return max(found, default=0.0)
 
     # --------------------------------------------------------------------------------------------------- tolerances
-    def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:
+    def roughly(self, precision: Precision, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when two formulas compute them from the same inputs."""
-        return compare.rounding(np.abs(size) + peak(size), self.working_eps(view), view.tiny, noise)
+        return compare.rounding(np.abs(size) + peak(size), self.working_eps(precision), precision.tiny, noise)
 
     def strictly(self, size: Array, noise: Array) -> Tolerance:
         """The same by the example's own dtypes: what the implementation is off beyond them excuses nothing."""
         return compare.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, noise)
 
-    def closely(self, view: View, size: Array, noise: Array) -> Tolerance:
+    def closely(self, precision: Precision, size: Array, noise: Array) -> Tolerance:
         """What numbers of this size may be off by when one formula computes them in another order."""
-        return compare.rounding(size, self.working_eps(view), view.tiny, noise)
+        return compare.rounding(size, self.working_eps(precision), precision.tiny, noise)
 
-    def value_scale(self, view: View) -> float:
+    def value_scale(self, precision: Precision) -> float:
         """The largest finite number in the results: what cancels inside an operation is often of this size."""
-        return max(map(peak, self.value(view)[0]), default=0.0)
+        return max(map(peak, self.value(precision)[0]), default=0.0)
 
-    def tangent_scale(self, view: View, tangents: Tangents) -> float:
+    def tangent_scale(self, precision: Precision, tangents: Tangents) -> float:
         """The size of a tangent result if the operation is of degree one: that of the results, times |t| / |x|."""
         ratios = [
             float(np.max(np.abs(t), initial=0.0)) / probes.typical(wide(self.point.leaves[i]))
             for i, t in tangents.items()
         ]
-        return self.value_scale(view) * max(ratios, default=0.0)
+        return self.value_scale(precision) * max(ratios, default=0.0)
 
     @staticmethod
     def fits(value: Array, like: Any) -> Array:

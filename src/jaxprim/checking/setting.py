@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from jaxprim.checking import probes
+from jaxprim.checking.precision import Point, Precision, Tangents
 from jaxprim.checking.reports.report import Evidence
 from jaxprim.checking.subject import Subject, refusal
 from jaxprim.checking.values import Array, describe, is_scalar, wide
-from jaxprim.checking.view import Point, Tangents, View
 
 
 class NotAsked(Exception):
@@ -106,9 +106,9 @@ class Setting:
         return self.number + (", ".join([*operands, *params]) or "no operands")
 
     @property
-    def native(self) -> View:
+    def native(self) -> Precision:
         """The example in the dtypes that it was given in."""
-        return self.once("native", lambda: View.native(self.subject, self.point))
+        return self.once("native", lambda: Precision.native(self.subject, self.point))
 
     # ----------------------------------------------------------------------------------------------------- probes
     def wrt(self, mode: str) -> tuple[int, ...]:
@@ -167,12 +167,12 @@ class Setting:
             return False
         return True
 
-    def _differentiate(self, mode: str, leaves: tuple[int, ...], view: View | None = None) -> None:
-        view = view or self.native
+    def _differentiate(self, mode: str, leaves: tuple[int, ...], precision: Precision | None = None) -> None:
+        precision = precision or self.native
         if mode == "jvp":
-            view.jvp({i: self.relative(i) for i in leaves})
+            precision.jvp({i: self.relative(i) for i in leaves})
         else:
-            view.vjp(self.cotangents(0), leaves)
+            precision.vjp(self.cotangents(0), leaves)
 
     def refused(self, mode: str) -> Answer:
         """Names the operands that a rule does not differentiate."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxprim.checking.view import of_some
+from jaxprim.checking.precision import of_some
 
 Function = Callable[..., list[Any]]
 # A layer is a function, and a number that it may read: which operands, which axis, which policy.

@@ -13,10 +13,10 @@ import numpy as np
 from jaxprim._errors import BadCall, message
 from jaxprim._rules import rules_of
 from jaxprim.checking.case import Case
+from jaxprim.checking.precision import Precision
 from jaxprim.checking.reports.findings import number
 from jaxprim.checking.subject import Subject, first_line, refusal
 from jaxprim.checking.values import Array, peak, wide
-from jaxprim.checking.view import View
 from jaxprim.fuzzing.layers import Function, Nest, nested
 
 # Derivatives of derivatives amplify roundings: numbers may differ by this power of the spacing, in units of the largest.
@@ -51,7 +51,7 @@ class Pair:
 
     def __init__(self, case: Case, number: int) -> None:
         self.label, self.number = case.label, number
-        self.op, self.reference = _views(case)
+        self.op, self.reference = _precisions(case)
         point = self.op.point
         self.wrt = point.differentiable
         if not self.wrt or not self.op.outputs:
@@ -65,7 +65,7 @@ class Pair:
 
     def ask(self, nest: Nest) -> Failure | None:
         """Compare the two in a nest. Raises Refused where that is not possible."""
-        with self.op.precision():
+        with self.op.in_effect():
             xs = [jnp.asarray(self.op.point.leaves[i]) for i in self.wrt]
             expected = self._expected(nest, xs)
             try:
@@ -87,16 +87,16 @@ class Pair:
         except Exception as error:
             raise Refused(f"JAX, of the reference: {first_line(error)}") from error
 
-    def _run(self, view: View, nest: Nest, xs: Sequence[Any]) -> list[Any]:
-        found = nested(nest, self._function(view))(*xs)
+    def _run(self, precision: Precision, nest: Nest, xs: Sequence[Any]) -> list[Any]:
+        found = nested(nest, self._function(precision))(*xs)
         return jax.block_until_ready(jax.tree_util.tree_leaves(found))
 
-    def _function(self, view: View) -> Function:
-        of_some = view.of(view.point.leaves, self.wrt)
+    def _function(self, precision: Precision) -> Function:
+        of_some = precision.of(precision.point.leaves, self.wrt)
 
         def function(*xs: Any) -> list[Any]:
             results = of_some(*xs)
-            return [results[i] for i in view.outputs]
+            return [results[i] for i in precision.outputs]
 
         return function
 
@@ -124,8 +124,8 @@ class Pair:
         found = [np.zeros(leaf.shape) for leaf in expected]
         for sign in (1, -1):
             moved = [(x * (1 + sign * 4 * self.op.eps)).astype(x.dtype) for x in xs]
-            for view, base in ((self.op, got), (self.reference, expected)):
-                other = self._run(view, nest, moved)
+            for precision, base in ((self.op, got), (self.reference, expected)):
+                other = self._run(precision, nest, moved)
                 found = [np.maximum(f, np.abs(wide(o) - wide(b))) for f, o, b in zip(found, other, base, strict=True)]
         return [np.nan_to_num(f, posinf=0.0) for f in found]
 
@@ -134,7 +134,7 @@ def _types(leaves: Sequence[Any]) -> str:
     return ", ".join(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in leaves)
 
 
-def _views(case: Case) -> tuple[View, View]:
+def _precisions(case: Case) -> tuple[Precision, Precision]:
     """The operation and the reference at the case's operands: in double precision, if they are the same function there.
 
     An operation that computes in float32 inside, or that has a float32 constant, is compared in its own dtypes.
@@ -142,15 +142,15 @@ def _views(case: Case) -> tuple[View, View]:
     reference = Subject(f"reference of {case.subject.name}", reference_of(case.subject))
     if case.truth.double:
         try:
-            exact = View.in_double(reference, case.point)
+            exact = Precision.in_double(reference, case.point)
         except Exception:  # noqa: BLE001 - a reference for float32 alone may fail in any way it likes
-            return case.native, View.native(reference, case.point)
+            return case.native, Precision.native(reference, case.point)
         if _agree(case.truth, exact):
             return case.truth, exact
-    return case.native, View.native(reference, case.point)
+    return case.native, Precision.native(reference, case.point)
 
 
-def _agree(op: View, other: View) -> bool:
+def _agree(op: Precision, other: Precision) -> bool:
     pairs = list(zip(map(wide, op.results), map(wide, other.results), strict=False))
     close = op.eps**POWER
     return len(op.results) == len(other.results) and all(

@@ -98,19 +98,19 @@ def _truth(case: Case, *, known: bool) -> list[Array]:
 
 def _at(case: Case, *, known: bool) -> Answer:
     """Where numbers are ordinary, an implementation that is grossly off is wrong; with a reference, any that is off."""
-    view, truth = case.native, _truth(case, known=known)
-    values, noise = case.value(view)
+    precision, truth = case.native, _truth(case, known=known)
+    values, noise = case.value(precision)
     against = "the reference in float64" if known else "the implementation in float64"
-    for i in view.outputs:
-        leaf = view.results[i]
+    for i in precision.outputs:
+        leaf = precision.results[i]
         expected = case.fits(truth[i], leaf)
         # A formula may overflow on the way, but not where its author says what it should give.
         judged = np.isfinite(values[i]) | ~np.isfinite(expected) | known
         tolerance = case.grossly(values[i], noise[i], leaf)
         if known:
-            tolerance = case.roughly(view, expected, noise[i]) + compare.relative(expected, view.eps)
-        yield case.evidence("impl", against, view.names[i], values[i], expected, tolerance, judged)
-        yield Note(f"{view.names[i]}{case.place}: {_in_ulp(values[i], expected, leaf)}")
+            tolerance = case.roughly(precision, expected, noise[i]) + compare.relative(expected, precision.eps)
+        yield case.evidence("impl", against, precision.names[i], values[i], expected, tolerance, judged)
+        yield Note(f"{precision.names[i]}{case.place}: {_in_ulp(values[i], expected, leaf)}")
 
 
 def _beyond(case: Case, *, known: bool) -> Answer:

@@ -14,10 +14,10 @@ import numpy as np
 from jaxprim.checking import probes
 from jaxprim.checking.case import SINGLE, Case
 from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.precision import Precision
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import Array, is_scalar, wide
-from jaxprim.checking.view import View
 
 # One axis, or None, for each operand leaf.
 Axes = tuple[int | None, ...]
@@ -42,7 +42,7 @@ class Batch:
     """Several points stacked along the axes of one pattern, in one precision."""
 
     case: Case
-    view: View
+    precision: Precision
     axes: Axes
 
     @cached_property
@@ -57,14 +57,14 @@ class Batch:
 
         Integers are the example's, as others may point to where there is nothing; or all are those of another example.
         """
-        spread = min(0.5, max(0.01, 64 * self.view.eps))
-        rows: list[list[Any]] = [list(self.view.point.leaves)]
+        spread = min(0.5, max(0.01, 64 * self.precision.eps))
+        rows: list[list[Any]] = [list(self.precision.point.leaves)]
         integers = [rows[0], *self._other_integers]
         for member in range(1, self.size):
             rng = self.case.rng("member", member)
-            with self.view.precision():
+            with self.precision.in_effect():
                 near = [probes.nearby(rng, leaf, spread) for leaf in rows[0]]
-            for i in self.view.point.integers:
+            for i in self.precision.point.integers:
                 near[i] = integers[member % len(integers)][i]
             rows.append([n if a is not None else leaf for n, leaf, a in zip(near, rows[0], self.axes, strict=True)])
         return rows
@@ -72,7 +72,7 @@ class Batch:
     @property
     def _other_integers(self) -> list[Sequence[Any]]:
         """The leaves of other examples whose integers agree with those of the example that are not batched."""
-        point = self.view.point
+        point = self.precision.point
         same = [i for i in point.integers if self.axes[i] is None]
         return [
             other.leaves
@@ -83,7 +83,7 @@ class Batch:
     @cached_property
     def stacked(self) -> list[Any]:
         """The operands as ``vmap`` takes them."""
-        with self.view.precision():
+        with self.precision.in_effect():
             return [_stack([row[i] for row in self.members], axis) for i, axis in enumerate(self.axes)]
 
     def tangents(self, wrt: Sequence[int], member: int) -> dict[int, Array]:
@@ -98,7 +98,7 @@ class Batch:
     def label(self) -> str:
         """The pattern as a reader would write it."""
         pairs = zip(self.case.point.names, self.axes, strict=True)
-        return "in_axes " + ", ".join(f"{name}={axis}" for name, axis in pairs) + _in(self.view)
+        return "in_axes " + ", ".join(f"{name}={axis}" for name, axis in pairs) + _in(self.precision)
 
 
 def _stack(rows: Sequence[Any], axis: int | None) -> Any:
@@ -107,17 +107,17 @@ def _stack(rows: Sequence[Any], axis: int | None) -> Any:
 
 def stacked_tangents(batch: Batch, each: Sequence[dict[int, Array]]) -> dict[int, Any]:
     """A tangent for each member, as ``vmap`` takes them: along the axes of the operands."""
-    leaves = batch.view.point.leaves
-    with batch.view.precision():
+    leaves = batch.precision.point.leaves
+    with batch.precision.in_effect():
         return {i: _stack_numbers([t[i] for t in each], batch.axes[i], leaves[i]) for i in each[0]}
 
 
-def stacked_cotangents(view: View, each: Sequence[list[Array]]) -> list[Any]:
+def stacked_cotangents(precision: Precision, each: Sequence[list[Array]]) -> list[Any]:
     """A cotangent of each differentiable result for each member, stacked in front."""
-    with view.precision():
+    with precision.in_effect():
         return [
-            _stack_numbers(rows, 0, view.results[i])
-            for i, rows in zip(view.outputs, zip(*each, strict=True), strict=True)
+            _stack_numbers(rows, 0, precision.results[i])
+            for i, rows in zip(precision.outputs, zip(*each, strict=True), strict=True)
         ]
 
 
@@ -127,92 +127,94 @@ def _stack_numbers(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
     return jnp.asarray(np.stack(rows, axis).astype(like.dtype))
 
 
-def _batches(case: Case, view: View) -> list[Batch]:
+def _batches(case: Case, precision: Precision) -> list[Batch]:
     if not case.point.leaves or all(is_scalar(leaf) for leaf in case.point.leaves):
         raise NotAsked("no operand is an array")
-    return case.once(("batches", view.double), lambda: [Batch(case, view, axes) for axes in patterns(case)])
+    return case.once(("batches", precision.double), lambda: [Batch(case, precision, axes) for axes in patterns(case)])
 
 
-def _in_each(case: Case, ask: Callable[[View], Answer], *modes: str) -> Answer:
+def _in_each(case: Case, ask: Callable[[Precision], Answer], *modes: str) -> Answer:
     """Asks in the precision of the example; if that is half precision, where roundings alone may be a tenth of a sum, also
     in float64.
     """
     yield from ask(case.native)
-    for double in case.views(*modes)[1:] if case.native.eps > SINGLE else ():
+    for double in case.precisions(*modes)[1:] if case.native.eps > SINGLE else ():
         try:
             yield from list(ask(double))
         except Exception as error:  # noqa: BLE001 - a batch rule for half precision alone may fail in any way it likes
             yield Note(f"not asked in float64: {first_line(error)}")
 
 
-def _in(view: View) -> str:
-    return f" ({view.label})" if view.double else ""
+def _in(precision: Precision) -> str:
+    return f" ({precision.label})" if precision.double else ""
 
 
 Evaluation = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def _together(view: View, evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
+def _together(precision: Precision, evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
     """The results of several functions on their arguments. One program is compiled for all of them: that is faster."""
     arguments = [arguments for _, arguments in evaluations.values()]
     functions = [function for function, _ in evaluations.values()]
     compiled = jax.jit(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
-    with view.precision():
+    with precision.in_effect():
         return dict(zip(evaluations, compiled(arguments), strict=True))
 
 
 def vmap(case: Case) -> Answer:
     """``jax.vmap`` of the implementation against a loop over it."""
-    yield from _in_each(case, lambda view: values_against_loop(_batches(case, view)))
+    yield from _in_each(case, lambda precision: values_against_loop(_batches(case, precision)))
 
 
 def values_against_loop(batches: Sequence[Batch]) -> Answer:
-    """``jax.vmap`` of the implementation over some batches of one view, each against a loop."""
-    case, view = batches[0].case, batches[0].view
-    _, noise = case.value(view)
-    found = _together(view, {b.axes: (jax.vmap(view.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches})
+    """``jax.vmap`` of the implementation over some batches of one precision, each against a loop."""
+    case, precision = batches[0].case, batches[0].precision
+    _, noise = case.value(precision)
+    found = _together(
+        precision, {b.axes: (jax.vmap(precision.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches}
+    )
     for batch in batches:
-        rows = [view.value(member) for member in batch.members]
-        for k, name in enumerate(view.names):
+        rows = [precision.value(member) for member in batch.members]
+        for k, name in enumerate(precision.names):
             expected, got = np.stack([row[k] for row in rows]), wide(found[batch.axes][k])
-            tolerance = case.roughly(view, expected, noise[k])
+            tolerance = case.roughly(precision, expected, noise[k])
             yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, got, expected, tolerance)
 
 
 def vmap_jvp(case: Case) -> Answer:
     """``vmap`` of the JVP, and the JVP of ``vmap``, against a loop over the JVP."""
-    yield from _in_each(case, lambda view: _jvps_against_loop(case, view), "jvp")
+    yield from _in_each(case, lambda precision: _jvps_against_loop(case, precision), "jvp")
 
 
-def _jvps_against_loop(case: Case, view: View) -> Answer:
-    wrt, (_, noise) = case.wrt("jvp"), case.pushed(view, case.directions("jvp")[0])
+def _jvps_against_loop(case: Case, precision: Precision) -> Answer:
+    wrt, (_, noise) = case.wrt("jvp"), case.pushed(precision, case.directions("jvp")[0])
     rows: dict[Any, list[list[Array]]] = {}
     evaluations: dict[Any, Evaluation] = {}
-    for batch in _batches(case, view):
+    for batch in _batches(case, precision):
         tangents = [batch.tangents(wrt, member) for member in range(batch.size)]
-        row = [view.jvp(t, leaves).tangent for t, leaves in zip(tangents, batch.members, strict=True)]
+        row = [precision.jvp(t, leaves).tangent for t, leaves in zip(tangents, batch.members, strict=True)]
         for against, evaluation in _batched_jvps(batch, wrt, tangents).items():
             key = f"{against} against a loop, {batch.label}"
             rows[key], evaluations[key] = row, evaluation
     tangents = [{i: case.relative(i, 10 + member) for i in wrt} for member in range(2)]
-    key = f"vmap over tangents alone against a loop{_in(view)}"  # what jacfwd does
-    rows[key], evaluations[key] = [view.jvp(t).tangent for t in tangents], _tangents_alone(view, tangents)
-    for against, found in _together(view, evaluations).items():
-        for k, name in enumerate(view.output_names):
-            expected, got = np.stack([row[k] for row in rows[against]]), wide(found[view.outputs[k]])
-            tolerance = case.roughly(view, expected, noise[k])
+    key = f"vmap over tangents alone against a loop{_in(precision)}"  # what jacfwd does
+    rows[key], evaluations[key] = [precision.jvp(t).tangent for t in tangents], _tangents_alone(precision, tangents)
+    for against, found in _together(precision, evaluations).items():
+        for k, name in enumerate(precision.output_names):
+            expected, got = np.stack([row[k] for row in rows[against]]), wide(found[precision.outputs[k]])
+            tolerance = case.roughly(precision, expected, noise[k])
             yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance)
 
 
 def _batched_jvps(batch: Batch, wrt: Sequence[int], tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
-    view = batch.view
+    precision = batch.precision
     dots = stacked_tangents(batch, tangents)
     one = jax.vmap(
-        lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
+        lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
     )
 
     def two(leaves: Sequence[Any], dots: Mapping[int, Any]) -> Any:
-        function = _batched(view.flat, batch, leaves, wrt)
+        function = _batched(precision.flat, batch, leaves, wrt)
         return jax.jvp(function, tuple(leaves[i] for i in wrt), tuple(dots[i] for i in wrt))[1]
 
     return {"vmap of jvp": (one, (batch.stacked, dots)), "jvp of vmap": (two, (batch.stacked, dots))}
@@ -229,63 +231,66 @@ def _batched(flat: Callable[..., Any], batch: Batch, leaves: Sequence[Any], wrt:
     return function
 
 
-def _tangents_alone(view: View, tangents: Sequence[dict[int, Array]]) -> Evaluation:
-    with view.precision():
-        dots = {i: jnp.stack([jnp.asarray(view.cast(t)[i]) for t in tangents]) for i in tangents[0]}
-    return jax.vmap(lambda leaves, d: view.raw_jvp(leaves, d)[1], in_axes=(None, 0)), (view.point.leaves, dots)
+def _tangents_alone(precision: Precision, tangents: Sequence[dict[int, Array]]) -> Evaluation:
+    with precision.in_effect():
+        dots = {i: jnp.stack([jnp.asarray(precision.cast(t)[i]) for t in tangents]) for i in tangents[0]}
+    return jax.vmap(lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(None, 0)), (
+        precision.point.leaves,
+        dots,
+    )
 
 
 def vmap_vjp(case: Case) -> Answer:
     """``vmap`` of the VJP, and the VJP of ``vmap``, against a loop over the VJP; the latter sums unbatched operands."""
-    yield from _in_each(case, lambda view: _vjps_against_loop(case, view), "vjp")
+    yield from _in_each(case, lambda precision: _vjps_against_loop(case, precision), "vjp")
 
 
-def _vjps_against_loop(case: Case, view: View) -> Answer:
-    wrt, batches = case.wrt("vjp"), _batches(case, view)
-    _, noise = case.pulled(view, 0)
+def _vjps_against_loop(case: Case, precision: Precision) -> Answer:
+    wrt, batches = case.wrt("vjp"), _batches(case, precision)
+    _, noise = case.pulled(precision, 0)
     evaluations: dict[Any, Evaluation] = {
         (batch.axes, way): evaluation for batch in batches for way, evaluation in _batched_vjps(batch, wrt).items()
     }
     drawn = [case.cotangents(10 + member) for member in range(2)]
-    evaluations["alone"] = _cotangents_alone(view, wrt, drawn)
-    found = _together(view, evaluations)
+    evaluations["alone"] = _cotangents_alone(precision, wrt, drawn)
+    found = _together(precision, evaluations)
     for batch in batches:
-        rows = [view.vjp(batch.cotangents(m), wrt, leaves).cotangent for m, leaves in enumerate(batch.members)]
+        rows = [precision.vjp(batch.cotangents(m), wrt, leaves).cotangent for m, leaves in enumerate(batch.members)]
         for i, one, two in zip(wrt, found[batch.axes, "vmap of vjp"], found[batch.axes, "vjp of vmap"], strict=True):
             each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
             against = f"vmap of vjp against a loop, {batch.label}"
-            yield case.evidence("vjp", against, name, wide(one), each, case.roughly(view, each, noise[i]))
+            yield case.evidence("vjp", against, name, wide(one), each, case.roughly(precision, each, noise[i]))
             against = f"vjp of vmap against a loop, {batch.label}"
             yield case.evidence("vjp", against, name, wide(two), *_as_vjp_of_vmap(batch, i, each, noise[i]))
-    rows = [view.vjp(cts, wrt).cotangent for cts in drawn]
+    rows = [precision.vjp(cts, wrt).cotangent for cts in drawn]
     for i, got in zip(wrt, found["alone"], strict=True):
         each, name = np.stack([row[i] for row in rows]), f"cotangent of {case.point.names[i]}"
-        against = f"vmap over cotangents alone against a loop{_in(view)}"  # what jacrev does
-        yield case.evidence("vjp", against, name, wide(got), each, case.roughly(view, each, noise[i]))
+        against = f"vmap over cotangents alone against a loop{_in(precision)}"  # what jacrev does
+        yield case.evidence("vjp", against, name, wide(got), each, case.roughly(precision, each, noise[i]))
 
 
 def _as_vjp_of_vmap(batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
     """The cotangents of the members as the VJP of ``vmap`` gives them: stacked, or summed for an unbatched operand."""
-    case, view, axis = batch.case, batch.view, batch.axes[leaf]
+    case, precision, axis = batch.case, batch.precision, batch.axes[leaf]
     if axis is None:
-        return np.sum(each, 0), case.roughly(view, np.sum(np.abs(each), 0), batch.size * noise)
+        return np.sum(each, 0), case.roughly(precision, np.sum(np.abs(each), 0), batch.size * noise)
     total = np.moveaxis(each, 0, axis)
-    return total, case.roughly(view, total, np.expand_dims(noise, axis))
+    return total, case.roughly(precision, total, np.expand_dims(noise, axis))
 
 
 def _batched_vjps(batch: Batch, wrt: Sequence[int]) -> dict[str, Evaluation]:
-    view = batch.view
+    precision = batch.precision
     drawn = [batch.cotangents(member) for member in range(batch.size)]
-    seeds = stacked_cotangents(view, drawn)
-    one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
+    seeds = stacked_cotangents(precision, drawn)
+    one = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
 
     def two(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
-        primal, pull = jax.vjp(_batched(view.flat, batch, leaves, wrt), *[leaves[i] for i in wrt])
-        return pull(view.seeds(primal, seeds))
+        primal, pull = jax.vjp(_batched(precision.flat, batch, leaves, wrt), *[leaves[i] for i in wrt])
+        return pull(precision.seeds(primal, seeds))
 
     return {"vmap of vjp": (one, (batch.stacked, seeds)), "vjp of vmap": (two, (batch.stacked, seeds))}
 
 
-def _cotangents_alone(view: View, wrt: Sequence[int], drawn: Sequence[list[Array]]) -> Evaluation:
-    one = jax.vmap(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
-    return one, (view.point.leaves, stacked_cotangents(view, drawn))
+def _cotangents_alone(precision: Precision, wrt: Sequence[int], drawn: Sequence[list[Array]]) -> Evaluation:
+    one = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
+    return one, (precision.point.leaves, stacked_cotangents(precision, drawn))

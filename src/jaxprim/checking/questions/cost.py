@@ -25,19 +25,19 @@ MEMBERS = 3
 # --------------------------------------------------------------------------------------------------------- kernel runs
 def kernel_runs(case: Case) -> Answer:
     """How often the host function really runs: for derivatives and batches this is told, for a value it must be once."""
-    primitive, view = case.subject.primitive, case.native
+    primitive, precision = case.subject.primitive, case.native
     if primitive is None or not rules_of(primitive).has("host"):
         raise NotAsked("only the runs of a host function can be counted")
-    called = _runs(case, view.flat)
+    called = _runs(case, precision.flat)
     if not called:
         raise NotAsked("the host function does not run here: another implementation does")
     said = "; ".join(f"{what}: {_times(_runs(case, jax.jit(function)))}" for what, function in _told(case))
     yield Evidence("impl", "runs of the host function", "the host function", message=said or "once for a value")
     counted = {
         "a call": (called, 1),
-        "a call in jit": (_runs(case, jax.jit(view.flat)), 1),
-        "a branch of cond": (_runs(case, conditional(view.flat, view.results)), 1),
-        "two steps of scan": (_runs(case, scanned(view.flat)), 2),
+        "a call in jit": (_runs(case, jax.jit(precision.flat)), 1),
+        "a branch of cond": (_runs(case, conditional(precision.flat, precision.results)), 1),
+        "two steps of scan": (_runs(case, scanned(precision.flat)), 2),
     }
     for place, (runs, most) in counted.items():
         yield Evidence("impl", place, "the host function", got=_times(runs), expected=_times(most), ok=runs <= most)
@@ -45,17 +45,21 @@ def kernel_runs(case: Case) -> Answer:
 
 def _told(case: Case) -> Iterator[tuple[str, Flat]]:
     """Each with the value: what forward mode, reverse mode and vmap cost."""
-    view = case.native
+    precision = case.native
     if case.why_not("jvp") is None:
-        tangents = {i: jnp.asarray(t) for i, t in view.cast(case.directions("jvp")[0].tangents).items()}
-        yield "jvp", lambda *leaves: view.raw_jvp(leaves, tangents)
+        tangents = {i: jnp.asarray(t) for i, t in precision.cast(case.directions("jvp")[0].tangents).items()}
+        yield "jvp", lambda *leaves: precision.raw_jvp(leaves, tangents)
     if case.why_not("vjp") is None:
-        wrt, cotangents, checkpointed = case.wrt("vjp"), view.cast_out(case.cotangents(0)), jax.checkpoint(view.flat)
-        yield "vjp", lambda *leaves: view.raw_vjp(leaves, wrt, cotangents)
-        yield "vjp of a checkpoint", lambda *leaves: view.pull(checkpointed, leaves, wrt, cotangents)
+        wrt, cotangents, checkpointed = (
+            case.wrt("vjp"),
+            precision.cast_out(case.cotangents(0)),
+            jax.checkpoint(precision.flat),
+        )
+        yield "vjp", lambda *leaves: precision.raw_vjp(leaves, wrt, cotangents)
+        yield "vjp of a checkpoint", lambda *leaves: precision.pull(checkpointed, leaves, wrt, cotangents)
     if not any(is_scalar(leaf) for leaf in case.point.leaves):
         batch = lambda *leaves: [jnp.stack([leaf] * MEMBERS) for leaf in leaves]
-        yield f"vmap over {MEMBERS}", lambda *leaves: jax.vmap(view.flat)(*batch(*leaves))
+        yield f"vmap over {MEMBERS}", lambda *leaves: jax.vmap(precision.flat)(*batch(*leaves))
 
 
 def _times(runs: int) -> str:
@@ -75,13 +79,13 @@ def _runs(case: Case, function: Flat) -> int:
 # ----------------------------------------------------------------------------------------------------------- residuals
 def residuals(case: Case) -> Answer:
     """The bytes that the forward pass of ``jax.vjp`` keeps when it is traced, and those that the backward pass reads."""
-    wrt, view = case.wrt("vjp"), case.native
-    cotangents = view.seeds(view.results, view.cast_out(case.cotangents(0)))
-    primals = [jnp.asarray(view.point.leaves[i]) for i in wrt]
+    wrt, precision = case.wrt("vjp"), case.native
+    cotangents = precision.seeds(precision.results, precision.cast_out(case.cotangents(0)))
+    primals = [jnp.asarray(precision.point.leaves[i]) for i in wrt]
     trees: list[Any] = []
 
     def forward(*some: Any) -> list[Any]:
-        leaves, tree = jax.tree_util.tree_flatten(jax.vjp(view.of(view.point.leaves, wrt), *some)[1])
+        leaves, tree = jax.tree_util.tree_flatten(jax.vjp(precision.of(precision.point.leaves, wrt), *some)[1])
         trees.append(tree)
         return leaves
 

@@ -60,16 +60,16 @@ def _spec(typed: Any) -> str:
 
 
 def _pushed(case: Case, leaves: Sequence[Any]) -> Sequence[Any]:
-    view, tangents = case.native, case.native.cast(case.directions("jvp")[0].tangents)
-    found = view.raw_jvp(leaves, {i: _like(tangent, leaves[i]) for i, tangent in tangents.items()})[1]
-    return [found[i] for i in view.outputs]
+    precision, tangents = case.native, case.native.cast(case.directions("jvp")[0].tangents)
+    found = precision.raw_jvp(leaves, {i: _like(tangent, leaves[i]) for i, tangent in tangents.items()})[1]
+    return [found[i] for i in precision.outputs]
 
 
 def _pulled(case: Case, leaves: Sequence[Any]) -> Sequence[Any]:
-    view, wrt = case.native, case.wrt("vjp")
-    primal, pull = jax.vjp(view.of(leaves, wrt), *[leaves[i] for i in wrt])
-    given = zip(view.outputs, view.cast_out(case.cotangents(0)), strict=True)
-    return pull(view.seeds(primal, [_like(ct, primal[i]) for i, ct in given]))
+    precision, wrt = case.native, case.wrt("vjp")
+    primal, pull = jax.vjp(precision.of(leaves, wrt), *[leaves[i] for i in wrt])
+    given = zip(precision.outputs, precision.cast_out(case.cotangents(0)), strict=True)
+    return pull(precision.seeds(primal, [_like(ct, primal[i]) for i, ct in given]))
 
 
 def _like(value: Any, other: Any) -> Any:

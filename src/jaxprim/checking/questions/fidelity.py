@@ -83,12 +83,12 @@ def _author_runs(counts: Mapping[tuple[str, str, str], int], name: str) -> Count
 
 
 def _differentiate(case: Case, mode: str, wrap: Callable[[Function], Function], *, run: bool) -> None:
-    view, wrt = case.native, case.wrt(mode)
-    function = wrap(view.of(view.point.leaves, wrt))
-    primals = tuple(view.point.leaves[i] for i in wrt)
+    precision, wrt = case.native, case.wrt(mode)
+    function = wrap(precision.of(precision.point.leaves, wrt))
+    primals = tuple(precision.point.leaves[i] for i in wrt)
 
     def forward(*primals: Any) -> Any:
-        tangents = view.cast({i: case.relative(i) for i in wrt})
+        tangents = precision.cast({i: case.relative(i) for i in wrt})
         return jax.jvp(function, primals, tuple(tangents[i] for i in wrt))[1]
 
     def reverse(*primals: Any) -> Any:

@@ -10,10 +10,10 @@ from jaxprim.checking import compare
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance, root_sum_square
 from jaxprim.checking.numeric import Derivative
+from jaxprim.checking.precision import Precision, Tangents
 from jaxprim.checking.probes import typical
 from jaxprim.checking.setting import Answer, Direction, NotAsked, Note
 from jaxprim.checking.values import Array, wide
-from jaxprim.checking.view import Tangents, View
 
 CANNOT_TELL = "the differences of the implementation do not converge at this point"
 
@@ -37,8 +37,8 @@ def _jvp_at(case: Case) -> Answer:
     _require_judged([d.judged for row in found for d in row])
     for direction, row in zip(directions, found, strict=True):
         yield from _notes(row, direction)
-        for view in case.views("jvp"):
-            yield from _jvp_against(case, view, direction, row, sizes(found))
+        for precision in case.precisions("jvp"):
+            yield from _jvp_against(case, precision, direction, row, sizes(found))
 
 
 def sizes(found: Sequence[Sequence[Derivative]]) -> list[Array]:
@@ -52,17 +52,17 @@ def _require_judged(judged: Sequence[Array]) -> None:
 
 
 def _jvp_against(
-    case: Case, view: View, direction: Direction, found: Sequence[Derivative], size: Sequence[Array]
+    case: Case, precision: Precision, direction: Direction, found: Sequence[Derivative], size: Sequence[Array]
 ) -> Answer:
-    pushed, noise = case.pushed(view, direction)
-    scale = case.tangent_scale(view, direction.tangents)
-    for k, (name, d) in enumerate(zip(view.output_names, found, strict=True)):
+    pushed, noise = case.pushed(precision, direction)
+    scale = case.tangent_scale(precision, direction.tangents)
+    for k, (name, d) in enumerate(zip(precision.output_names, found, strict=True)):
         got = pushed.tangent[k]
-        result = view.results[view.outputs[k]]
+        result = precision.results[precision.outputs[k]]
         expected = case.fits(_between(got, d), result)
-        own = compare.rounding(np.abs(expected) + scale, case.working_eps(view), view.tiny, noise[k])
+        own = compare.rounding(np.abs(expected) + scale, case.working_eps(precision), precision.tiny, noise[k])
         tolerance = compare.differences(size[k], d.error, case.truth.eps) + own
-        against = f"differences along {direction.label} ({view.label})"
+        against = f"differences along {direction.label} ({precision.label})"
         yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged)
 
 
@@ -97,8 +97,8 @@ def _vjp_at(case: Case) -> Answer:
     for direction, row in zip(directions, found, strict=True):
         yield from _notes(row, direction)
     cotangents = [np.where(mask, ct, 0) for mask, ct in zip(judged, case.cotangents(0), strict=True)]
-    for view in case.views("vjp"):
-        pull = _Pullback(case, view, cotangents, sizes(found), partial=not all(map(np.all, judged)))
+    for precision in case.precisions("vjp"):
+        pull = _Pullback(case, precision, cotangents, sizes(found), partial=not all(map(np.all, judged)))
         sums = [item for direction, row in zip(directions, found, strict=True) for item in pull.against(direction, row)]
         yield from pull.worst_element()
         yield from sums
@@ -108,21 +108,21 @@ class _Pullback:
     """The VJP rule at one cotangent, compared along directions: <x_bar, t> = <ct, J t>, bilinear, as JAX's VJP is."""
 
     def __init__(
-        self, case: Case, view: View, cotangents: list[Array], size: Sequence[Array], *, partial: bool
+        self, case: Case, precision: Precision, cotangents: list[Array], size: Sequence[Array], *, partial: bool
     ) -> None:
-        self.case, self.view, self.cotangents, self.size, self.partial = case, view, cotangents, size, partial
-        pulled, self.noise = case.pull(view, cotangents)
+        self.case, self.precision, self.cotangents, self.size, self.partial = case, precision, cotangents, size, partial
+        pulled, self.noise = case.pull(precision, cotangents)
         self.cotangent = pulled.cotangent
         exact = np.zeros(())
         self.why = (
             compare.differences(exact, exact, case.truth.eps)
-            + compare.rounding(exact, case.working_eps(view), view.tiny)
+            + compare.rounding(exact, case.working_eps(precision), precision.tiny)
         ).why
         self.off: list[Direction] = []
-        self.scale = case.value_scale(view) * max([float(np.max(np.abs(ct), initial=0.0)) for ct in cotangents])
+        self.scale = case.value_scale(precision) * max([float(np.max(np.abs(ct), initial=0.0)) for ct in cotangents])
 
     def against(self, direction: Direction, found: Sequence[Derivative]) -> Answer:
-        against = f"differences along {direction.label} ({self.view.label})"
+        against = f"differences along {direction.label} ({self.precision.label})"
         if self.partial:
             direction, found = self._finite(direction, found)
         got, expected, allowed = self._sides(direction.tangents, found, self.size)
@@ -167,7 +167,7 @@ class _Pullback:
     def _rounding(self, leaf: int) -> Array:
         scale = self.scale / typical(wide(self.case.point.leaves[leaf]))
         return compare.rounding(
-            np.abs(self.cotangent[leaf]) + scale, self.case.working_eps(self.view), 0.0, self.noise[leaf]
+            np.abs(self.cotangent[leaf]) + scale, self.case.working_eps(self.precision), 0.0, self.noise[leaf]
         ).size
 
     def worst_element(self) -> Answer:
@@ -184,7 +184,7 @@ class _Pullback:
         value = self.cotangent[leaf]
         expected, allowed = self._element(leaf, index, direction.tangents[leaf][index])
         got = np.where(_at(value.shape, index), value, 0)
-        against = f"differences in the element that is off most ({self.view.label})"
+        against = f"differences in the element that is off most ({self.precision.label})"
         name = f"cotangent of {self.case.point.names[leaf]}"
         truth = np.where(_at(value.shape, index), expected, 0)
         tolerance = Tolerance(np.full(value.shape, allowed), self.why)
@@ -244,36 +244,39 @@ def dot_product(case: Case) -> Answer:
         directions = [d for d in single_first(place.directions("jvp")) if set(d.tangents) <= both]
         if not directions:
             raise NotAsked("the two rules differentiate different operands")
-        for view in place.views("jvp", "vjp"):
+        for precision in place.precisions("jvp", "vjp"):
             for draw in range(2):
                 for direction in directions:
-                    yield from _dot(place, view, direction, draw)
+                    yield from _dot(place, precision, direction, draw)
 
 
-def _dot(case: Case, view: View, direction: Direction, draw: int) -> Answer:
+def _dot(case: Case, precision: Precision, direction: Direction, draw: int) -> Answer:
     cotangents = case.cotangents(draw)
-    pushed, push_noise = case.pushed(view, direction)
-    pulled, pull_noise = case.pulled(view, draw)
+    pushed, push_noise = case.pushed(precision, direction)
+    pulled, pull_noise = case.pulled(precision, draw)
     tangents = direction.tangents
     left = sum(float(np.sum(np.real(ct * out))) for ct, out in zip(cotangents, pushed.tangent, strict=True))
     right = sum(float(np.sum(np.real(pulled.cotangent[i] * t))) for i, t in tangents.items())
-    against = f"<J^T ct, t> by the VJP rule along {direction.label} ({view.label})"
+    against = f"<J^T ct, t> by the VJP rule along {direction.label} ({precision.label})"
     if not (np.isfinite(left) and np.isfinite(right)):
         yield Note(f"{against}: not finite at this point")
         return
-    scale, ct_scale = case.tangent_scale(view, tangents), max(float(np.max(np.abs(c), initial=0)) for c in cotangents)
-    value = case.value_scale(view)
+    scale, ct_scale = (
+        case.tangent_scale(precision, tangents),
+        max(float(np.max(np.abs(c), initial=0)) for c in cotangents),
+    )
+    value = case.value_scale(precision)
     forward = [
-        ct * compare.rounding(np.abs(out) + scale, case.working_eps(view), view.tiny, n).size
+        ct * compare.rounding(np.abs(out) + scale, case.working_eps(precision), precision.tiny, n).size
         for ct, out, n in zip(cotangents, pushed.tangent, push_noise, strict=True)
     ]
     backward = [
-        t * compare.rounding(np.abs(pulled.cotangent[i]) + _slope(case, i, ct_scale * value), case.working_eps(view), view.tiny, pull_noise[i]).size
+        t * compare.rounding(np.abs(pulled.cotangent[i]) + _slope(case, i, ct_scale * value), case.working_eps(precision), precision.tiny, pull_noise[i]).size
         for i, t in tangents.items()
     ]  # fmt: skip
     allowed = root_sum_square(*forward, *backward)
     names = ", ".join(case.point.names[i] for i in tangents)
-    why = f"{compare.ROUNDINGS:g} roundings of {case.working_eps(view):.1e} in each element, as independent errors"
+    why = f"{compare.ROUNDINGS:g} roundings of {case.working_eps(precision):.1e} in each element, as independent errors"
     leaf = f"<ct, J t> over {names}"
     yield case.evidence(
         "jvp and vjp", against, leaf, np.asarray(left), np.asarray(right), Tolerance(np.asarray(allowed), why)

@@ -32,10 +32,10 @@ def implementations(case: Case) -> Answer:
     if len(ways) < 2:
         raise NotAsked("there is one implementation that can run here")
     (reference, first), *others = ways.items()
-    view, leaves = case.native, case.native.point.leaves
+    precision, leaves = case.native, case.native.point.leaves
     expected = first(leaves)
     # The noise of the first alone: one that works in a coarser dtype must not excuse itself.
-    noise = case.noise(view, expected, lambda moved, _: first(moved), of_rule=False)
+    noise = case.noise(precision, expected, lambda moved, _: first(moved), of_rule=False)
     tolerances = [case.strictly(value, n) for value, n in zip(expected, noise, strict=True)]
     for label, run in others:
         yield from _compare(case, label, run, f"the {reference}", expected, tolerances)

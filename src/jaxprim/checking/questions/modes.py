@@ -22,17 +22,19 @@ HOLOMORPHIC = 1e-3
 
 def linearize(case: Case) -> Answer:
     """``jax.linearize``: its value against the implementation, and its linear function against ``jax.jvp``."""
-    wrt, view = case.wrt("jvp"), case.native
-    results, linear = jax.linearize(view.of(view.point.leaves, wrt), *[view.point.leaves[i] for i in wrt])
-    values, noise = case.value(view)
-    for name, got, expected, n in zip(view.names, map(wide, results), values, noise, strict=True):
+    wrt, precision = case.wrt("jvp"), case.native
+    results, linear = jax.linearize(
+        precision.of(precision.point.leaves, wrt), *[precision.point.leaves[i] for i in wrt]
+    )
+    values, noise = case.value(precision)
+    for name, got, expected, n in zip(precision.names, map(wide, results), values, noise, strict=True):
         against = "the value that linearize gives, against the implementation"
-        yield case.evidence("jvp", against, name, got, expected, case.roughly(view, expected, n))
+        yield case.evidence("jvp", against, name, got, expected, case.roughly(precision, expected, n))
     for direction in case.directions("jvp")[:2]:
-        found = linear(*view.cast(direction.tangents).values())
-        pushed, noise = case.pushed(view, direction)
-        for name, i, expected, n in zip(view.output_names, view.outputs, pushed.tangent, noise, strict=True):
-            tolerance, against = case.roughly(view, expected, n), f"linearize against jvp along {direction.label}"
+        found = linear(*precision.cast(direction.tangents).values())
+        pushed, noise = case.pushed(precision, direction)
+        for name, i, expected, n in zip(precision.output_names, precision.outputs, pushed.tangent, noise, strict=True):
+            tolerance, against = case.roughly(precision, expected, n), f"linearize against jvp along {direction.label}"
             yield case.evidence("jvp", against, f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
@@ -54,14 +56,14 @@ def holomorphic(case: Case) -> Answer:
 
 
 def _complex_direction(case: Case, direction: Direction, row: Sequence[Any], outputs: Sequence[int]) -> Answer:
-    for view in case.views("jvp"):
-        pushed, noise = case.pushed(view, direction)
-        scale = case.tangent_scale(view, direction.tangents)
+    for precision in case.precisions("jvp"):
+        pushed, noise = case.pushed(precision, direction)
+        scale = case.tangent_scale(precision, direction.tangents)
         for k in outputs:
-            d, name = row[k], view.output_names[k]
-            own = compare.rounding(np.abs(d.value) + scale, case.working_eps(view), view.tiny, noise[k])
+            d, name = row[k], precision.output_names[k]
+            own = compare.rounding(np.abs(d.value) + scale, case.working_eps(precision), precision.tiny, noise[k])
             tolerance = compare.differences(np.abs(d.value) + scale, d.error, case.truth.eps) + own
-            against = f"differences along {direction.label} ({view.label})"
+            against = f"differences along {direction.label} ({precision.label})"
             yield case.evidence("jvp", against, f"tangent of {name}", pushed.tangent[k], d.value, tolerance, d.judged)
 
 
@@ -87,24 +89,24 @@ def _exact_leaves(case: Case) -> tuple[int, ...]:
 
 
 def _tangents(case: Case, wrt: tuple[int, ...]) -> Answer:
-    view, leaves = case.native, case.native.point.leaves
-    tangents = view.cast(case.directions("jvp")[0].tangents)
+    precision, leaves = case.native, case.native.point.leaves
+    tangents = precision.cast(case.directions("jvp")[0].tangents)
     exact = {i: np.zeros(np.shape(leaves[i]), jax.dtypes.float0) for i in _exact_leaves(case)}
-    results, found = view.raw_jvp(leaves, tangents | exact)
-    for name, result, tangent in zip(view.names, results, found, strict=True):
+    results, found = precision.raw_jvp(leaves, tangents | exact)
+    for name, result, tangent in zip(precision.names, results, found, strict=True):
         yield _typed("jvp", f"tangent of {name}", tangent, result)
     if exact:
-        pushed, noise = case.pushed(view, case.directions("jvp")[0])
-        for name, i, expected, n in zip(view.output_names, view.outputs, pushed.tangent, noise, strict=True):
+        pushed, noise = case.pushed(precision, case.directions("jvp")[0])
+        for name, i, expected, n in zip(precision.output_names, precision.outputs, pushed.tangent, noise, strict=True):
             against = "float0 for the operands without tangents, against leaving them out"
-            tolerance = case.closely(view, expected, n)
+            tolerance = case.closely(precision, expected, n)
             yield case.evidence("jvp", against, f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
 def _cotangents(case: Case, wrt: tuple[int, ...]) -> Answer:
-    view, leaves = case.native, case.native.point.leaves
+    precision, leaves = case.native, case.native.point.leaves
     every = tuple(sorted({*wrt, *_exact_leaves(case)}))
-    _, found = view.raw_vjp(leaves, every, view.cast_out(case.cotangents(0)))
+    _, found = precision.raw_vjp(leaves, every, precision.cast_out(case.cotangents(0)))
     for i, cotangent in zip(every, found, strict=True):
         yield _typed("vjp", f"cotangent of {case.point.names[i]}", cotangent, leaves[i])
 

@@ -20,12 +20,12 @@ APART = 0.05
 
 def deterministic(case: Case) -> Answer:
     """The implementation on the same operands again, eagerly and compiled, against its first values."""
-    view = case.native
-    first, compiled = case.value(view)[0], jax.jit(view.flat)
-    compiled_first = [wide(leaf) for leaf in compiled(*view.point.leaves)]
+    precision = case.native
+    first, compiled = case.value(precision)[0], jax.jit(precision.flat)
+    compiled_first = [wide(leaf) for leaf in compiled(*precision.point.leaves)]
     runs = {
-        "once more": (first, view.value()),
-        "compiled once, run twice": (compiled_first, [wide(leaf) for leaf in compiled(*view.point.leaves)]),
+        "once more": (first, precision.value()),
+        "compiled once, run twice": (compiled_first, [wide(leaf) for leaf in compiled(*precision.point.leaves)]),
     }
     for against, (expected, again) in runs.items():
         yield from _same(case, against, again, expected)
@@ -36,33 +36,33 @@ def pure(case: Case) -> Answer:
     if not any(hasattr(leaf, "dtype") for leaf in case.point.leaves):
         raise NotAsked("no operand is an array")
     yield from _operands_kept(case)
-    view, here, there = case.native, list(case.native.point.leaves), _other(case)
-    first, other = case.value(view)[0], view.called(there)
-    yield from _same(case, "after a call with other operands", view.called(here), first)
-    yield from _same(case, "after a call with the same operands", view.called(here), first)
-    yield from _same(case, "other operands, again", view.called(there), other)
-    both = jax.jit(lambda one, two: (view.flat(*one), view.flat(*two)))
-    noise = case.value(view)[1]
+    precision, here, there = case.native, list(case.native.point.leaves), _other(case)
+    first, other = case.value(precision)[0], precision.called(there)
+    yield from _same(case, "after a call with other operands", precision.called(here), first)
+    yield from _same(case, "after a call with the same operands", precision.called(here), first)
+    yield from _same(case, "other operands, again", precision.called(there), other)
+    both = jax.jit(lambda one, two: (precision.flat(*one), precision.flat(*two)))
+    noise = case.value(precision)[1]
     for order, pair, expected in (("first", (here, there), first), ("second", (there, here), first)):
         found = both(*pair)[0 if order == "first" else 1]
-        for name, got, value, n in zip(view.names, map(wide, found), expected, noise, strict=True):
+        for name, got, value, n in zip(precision.names, map(wide, found), expected, noise, strict=True):
             against = f"bound twice in one jit, the {order} of them"
-            yield case.evidence("impl", against, name, got, value, case.roughly(view, value, n))
+            yield case.evidence("impl", against, name, got, value, case.roughly(precision, value, n))
     if case.why_not("vjp") is None:
         yield from _pulled_late(case, there)
 
 
 def _pulled_late(case: Case, other: Sequence[Any]) -> Answer:
     """Two forward halves before the first backward half: what it kept must not be what the second keeps."""
-    view, wrt = case.native, case.wrt("vjp")
-    pulled, noise = case.pulled(view, 0)
-    primal, pull = jax.vjp(view.of(view.point.leaves, wrt), *[view.point.leaves[i] for i in wrt])
-    jax.vjp(view.of(other, wrt), *[other[i] for i in wrt])
-    found = pull(view.seeds(primal, view.cast_out(case.cotangents(0))))
+    precision, wrt = case.native, case.wrt("vjp")
+    pulled, noise = case.pulled(precision, 0)
+    primal, pull = jax.vjp(precision.of(precision.point.leaves, wrt), *[precision.point.leaves[i] for i in wrt])
+    jax.vjp(precision.of(other, wrt), *[other[i] for i in wrt])
+    found = pull(precision.seeds(primal, precision.cast_out(case.cotangents(0))))
     for i, got in zip(wrt, map(wide, found), strict=True):
         expected, name = pulled.cotangent[i], f"cotangent of {case.point.names[i]}"
         against = "pulled back after the forward half of other operands"
-        yield case.evidence("vjp", against, name, got, expected, case.roughly(view, expected, noise[i]))
+        yield case.evidence("vjp", against, name, got, expected, case.roughly(precision, expected, noise[i]))
 
 
 def _without_zeros(leaf: Any) -> Any:
@@ -81,11 +81,11 @@ def _other(case: Case) -> list[Any]:
 
 def _operands_kept(case: Case) -> Answer:
     """What the implementation and both rules leave in their operands: what they got."""
-    view = case.native
+    precision = case.native
     runs = {
-        "impl": lambda leaves: view.flat(*leaves),
-        "jvp": lambda leaves: view.raw_jvp(leaves, view.cast(case.directions("jvp")[0].tangents)),
-        "vjp": lambda leaves: view.raw_vjp(leaves, case.wrt("vjp"), view.cast_out(case.cotangents(0))),
+        "impl": lambda leaves: precision.flat(*leaves),
+        "jvp": lambda leaves: precision.raw_jvp(leaves, precision.cast(case.directions("jvp")[0].tangents)),
+        "vjp": lambda leaves: precision.raw_vjp(leaves, case.wrt("vjp"), precision.cast_out(case.cotangents(0))),
     }
     for rule in ("impl", *(yield from case.rules())):
         leaves = [_without_zeros(leaf) for leaf in _other(case)]
@@ -109,6 +109,6 @@ def _same(case: Case, against: str, found: Sequence[Array], expected: Sequence[A
 def _of_a_sum(case: Case, value: Array) -> Tolerance:
     """Not the measured noise: an operation that is not deterministic would excuse itself by it."""
     terms = max((np.size(leaf) for leaf in case.point.leaves), default=1)
-    view, finite = case.native, np.abs(value[np.isfinite(value)])
+    precision, finite = case.native, np.abs(value[np.isfinite(value)])
     size = (np.abs(value) + np.max(finite, initial=0.0)) * np.sqrt(max(terms, 1))
-    return compare.rounding(size, view.eps, view.tiny)
+    return compare.rounding(size, precision.eps, precision.tiny)

@@ -12,12 +12,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprim.checking.case import Case
+from jaxprim.checking.precision import Precision, of_some
 from jaxprim.checking.questions.batching import Batch, stacked_cotangents, stacked_tangents
 from jaxprim.checking.questions.usual import modes, same
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import is_key, is_scalar, wide
-from jaxprim.checking.view import View, of_some
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
@@ -109,33 +109,35 @@ class _Pair(Batch):
 
 
 def _mapped(case: Case, batch: Batch, mesh: Mesh, *, check_vma: bool = True) -> Answer:
-    view, noise = case.native, case.value(case.native)[1]
-    mapped = _per_device(view, batch, mesh, check_vma=check_vma)
+    precision, noise = case.native, case.value(case.native)[1]
+    mapped = _per_device(precision, batch, mesh, check_vma=check_vma)
     found = jax.jit(mapped)(*batch.stacked)
-    rows = [view.value(member) for member in batch.members]
+    rows = [precision.value(member) for member in batch.members]
     against = f"shard_map against a loop, {batch.label}"
-    for k, name in enumerate(view.names):
+    for k, name in enumerate(precision.names):
         expected = np.stack([row[k] for row in rows])
-        yield case.evidence("impl", against, name, wide(found[k]), expected, case.roughly(view, expected, noise[k]))
+        yield case.evidence(
+            "impl", against, name, wide(found[k]), expected, case.roughly(precision, expected, noise[k])
+        )
     ask = {"jvp": _mapped_jvp, "vjp": _mapped_vjp}
     for mode in (yield from case.rules()):
         yield from ask[mode](case, batch, mapped, against)
 
 
-def _per_device(view: View, batch: Batch, mesh: Mesh, *, check_vma: bool) -> Any:
+def _per_device(precision: Precision, batch: Batch, mesh: Mesh, *, check_vma: bool) -> Any:
     """The operation on each device's own member, as a function of all operands; results are stacked."""
     specs = tuple(PartitionSpec(AXIS) if axis == 0 else PartitionSpec() for axis in batch.axes)
 
     def local(*leaves: Any) -> list[Any]:
         own = [leaf if axis is None else leaf[0] for leaf, axis in zip(leaves, batch.axes, strict=True)]
-        return [leaf[None] for leaf in view.flat(*own)]
+        return [leaf[None] for leaf in precision.flat(*own)]
 
     return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=check_vma)
 
 
 def _mapped_jvp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
-    view, wrt = case.native, case.wrt("jvp")
-    noise = case.pushed(view, case.directions("jvp")[0])[1]
+    precision, wrt = case.native, case.wrt("jvp")
+    noise = case.pushed(precision, case.directions("jvp")[0])[1]
     each = [batch.tangents(wrt, member) for member in range(batch.size)]
     tangents = tuple(stacked_tangents(batch, each).values())
 
@@ -143,31 +145,31 @@ def _mapped_jvp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
         return jax.jvp(of_some(mapped, leaves, wrt), tuple(leaves[i] for i in wrt), tangents)[1]
 
     found = jax.jit(push)(batch.stacked)
-    rows = [view.jvp(t, leaves).tangent for t, leaves in zip(each, batch.members, strict=True)]
-    for k, (i, name) in enumerate(zip(view.outputs, view.output_names, strict=True)):
+    rows = [precision.jvp(t, leaves).tangent for t, leaves in zip(each, batch.members, strict=True)]
+    for k, (i, name) in enumerate(zip(precision.outputs, precision.output_names, strict=True)):
         expected = np.stack([row[k] for row in rows])
-        tolerance = case.roughly(view, expected, noise[k])
+        tolerance = case.roughly(precision, expected, noise[k])
         yield case.evidence("jvp", f"jvp of {against}", f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
 def _mapped_vjp(case: Case, batch: Batch, mapped: Any, against: str) -> Answer:
     """An operand that all devices share gets the sum of their cotangents."""
-    view, wrt = case.native, case.wrt("vjp")
-    noise = case.pulled(view, 0)[1]
+    precision, wrt = case.native, case.wrt("vjp")
+    noise = case.pulled(precision, 0)[1]
     drawn = [batch.cotangents(member) for member in range(batch.size)]
-    seeds = stacked_cotangents(view, drawn)
+    seeds = stacked_cotangents(precision, drawn)
 
     def pull(leaves: Sequence[Any]) -> Any:
         primal, back = jax.vjp(of_some(mapped, leaves, wrt), *[leaves[i] for i in wrt])
-        return back(list(view.seeds(primal, seeds)))
+        return back(list(precision.seeds(primal, seeds)))
 
     found = jax.jit(pull)(batch.stacked)
-    rows = [view.vjp(cts, wrt, leaves).cotangent for cts, leaves in zip(drawn, batch.members, strict=True)]
+    rows = [precision.vjp(cts, wrt, leaves).cotangent for cts, leaves in zip(drawn, batch.members, strict=True)]
     for i, got in zip(wrt, found, strict=True):
         each = np.stack([row[i] for row in rows])
         shared = batch.axes[i] is None
         expected, size = (np.sum(each, 0), np.sum(np.abs(each), 0)) if shared else (each, each)
-        tolerance = case.roughly(view, size, noise[i])
+        tolerance = case.roughly(precision, size, noise[i])
         yield case.evidence(
             "vjp", f"vjp of {against}", f"cotangent of {case.point.names[i]}", wide(got), expected, tolerance
         )

@@ -25,10 +25,10 @@ import numpy as np
 from jaxprim.checking import compare, numeric, probes
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.precision import Precision, Tangents
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import refusal
 from jaxprim.checking.values import Array, wide
-from jaxprim.checking.view import Tangents, View
 
 CANNOT_TELL = "the differences of the first derivative do not converge at this point"
 
@@ -57,9 +57,9 @@ class _Around:
         return both
 
     @cached_property
-    def view(self) -> View:
-        """The most precise view in which the rules of these modes run."""
-        return self.case.views(*self.modes)[-1]
+    def precision(self) -> Precision:
+        """The most precise precision in which the rules of these modes run."""
+        return self.case.precisions(*self.modes)[-1]
 
     def tangents(self, draw: int) -> Tangents:
         """Random tangents, of draws that no other question takes."""
@@ -73,43 +73,43 @@ class _Around:
         """The JVP along fixed tangents."""
 
         def function(*some: Any) -> list[Any]:
-            found = self.view.raw_jvp(self.with_(some), tangents)[1]
-            return [found[i] for i in self.view.outputs]
+            found = self.precision.raw_jvp(self.with_(some), tangents)[1]
+            return [found[i] for i in self.precision.outputs]
 
         return function
 
     def pull(self, cotangents: Sequence[Any]) -> Function:
         """The VJP of fixed cotangents."""
-        return lambda *some: list(self.view.raw_vjp(self.with_(some), self.wrt, cotangents)[1])
+        return lambda *some: list(self.precision.raw_vjp(self.with_(some), self.wrt, cotangents)[1])
 
     def with_(self, some: Leaves) -> list[Any]:
         """All operands, with these for those that are differentiated."""
-        leaves = list(self.view.point.leaves)
+        leaves = list(self.precision.point.leaves)
         for i, leaf in zip(self.wrt, some, strict=True):
             leaves[i] = leaf
         return leaves
 
     def some(self, tangents: Tangents | None = None, step: float = 0.0) -> tuple[Any, ...]:
         """The operands that are differentiated, at a step along tangents."""
-        leaves = self.view.point.leaves
+        leaves = self.precision.point.leaves
         if tangents is None:
             return tuple(leaves[i] for i in self.wrt)
         return tuple(probes.moved(leaves[i], step * tangents[i]) for i in self.wrt)
 
     def cast(self, tangents: Tangents) -> dict[int, Any]:
-        """Tangents as JAX values of this view."""
-        with self.view.precision():
-            return self.view.cast(tangents)
+        """Tangents as JAX values of this precision."""
+        with self.precision.in_effect():
+            return self.precision.cast(tangents)
 
     def seeds(self) -> list[Any]:
-        """The cotangents as JAX values of this view."""
-        with self.view.precision():
-            return self.view.cast_out(self.cotangents)
+        """The cotangents as JAX values of this precision."""
+        with self.precision.in_effect():
+            return self.precision.cast_out(self.cotangents)
 
     def scale(self, *tangents: Tangents) -> float:
         """The size of this derivative if the operation is of degree one in each step."""
-        sizes = [self.case.tangent_scale(self.view, t) for t in tangents]
-        value = self.case.value_scale(self.view) or 1.0
+        sizes = [self.case.tangent_scale(self.precision, t) for t in tangents]
+        value = self.case.value_scale(self.precision) or 1.0
         return value * float(np.prod([size / value for size in sizes]))
 
 
@@ -140,9 +140,9 @@ def _each_mode(case: Case, ask: Callable[[_Around, str], Answer]) -> Answer:
 
 def _first_derivative(around: _Around, mode: str) -> tuple[Function, list[str]]:
     """A rule along fixed tangents or cotangents, and the names of what it gives."""
-    view, names = around.view, around.case.point.names
+    precision, names = around.precision, around.case.point.names
     if mode == "jvp":
-        return around.push(around.cast(around.tangents(0))), [f"tangent of {name}" for name in view.output_names]
+        return around.push(around.cast(around.tangents(0))), [f"tangent of {name}" for name in precision.output_names]
     return around.pull(around.seeds()), [f"cotangent of {names[i]}" for i in around.wrt]
 
 
@@ -150,7 +150,7 @@ def _second_of(around: _Around, mode: str) -> Answer:
     function, names = _first_derivative(around, mode)
     second = around.tangents(1)
     firsts = (around.tangents(0),) if mode == "jvp" else ()
-    with around.view.precision():
+    with around.precision.in_effect():
         got = [wide(leaf) for leaf in jax.jvp(jax.jit(function), around.some(), tuple(around.cast(second).values()))[1]]
     yield from _against_differences(around, f"fwd-{_word(mode)}", mode, function, got, names, second, *firsts)
 
@@ -159,7 +159,7 @@ def _third_of(around: _Around, mode: str) -> Answer:
     function, names = _first_derivative(around, mode)
     second, third = around.tangents(1), around.tangents(2)
     firsts = (around.tangents(0),) if mode == "jvp" else ()
-    with around.view.precision():
+    with around.precision.in_effect():
         along = tuple(around.cast(second).values())
         lower = lambda *some: jax.jvp(function, some, along)[1]
         got = [wide(leaf) for leaf in jax.jvp(jax.jit(lower), around.some(), tuple(around.cast(third).values()))[1]]
@@ -182,21 +182,21 @@ def _against_differences(
     *others: Tangents,
 ) -> Answer:
     """Forward mode over a lower derivative, element by element."""
-    case, view, compiled = around.case, around.view, jax.jit(function)
+    case, precision, compiled = around.case, around.precision, jax.jit(function)
 
     def at(step: float) -> list[Array]:
-        with view.precision():
+        with precision.in_effect():
             return [wide(leaf) for leaf in compiled(*around.some(along, step))]
 
-    found = numeric.derivative(at, view.eps)
+    found = numeric.derivative(at, precision.eps)
     if not any(np.any(d.judged) for d in found) and any(d.judged.size for d in found):
         raise NotAsked(CANNOT_TELL)
     scale = around.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, around))
     for name, value, d in zip(names, got, found, strict=True):
-        own = compare.rounding(np.abs(d.value) + scale, case.working_eps(view), view.tiny)
-        tolerance = compare.differences(np.abs(d.value) + SHARE * scale, d.error, view.eps) + own
+        own = compare.rounding(np.abs(d.value) + scale, case.working_eps(precision), precision.tiny)
+        tolerance = compare.differences(np.abs(d.value) + SHARE * scale, d.error, precision.eps) + own
         tolerance = Tolerance(tolerance.size + d.slack, tolerance.why)
-        against = f"{mix} against differences of the {mode} rule ({view.label})"
+        against = f"{mix} against differences of the {mode} rule ({precision.label})"
         yield case.evidence(mode, against, name, value, d.value, tolerance, d.judged)
 
 
@@ -259,7 +259,7 @@ def _evaluate(case: Case, *, swapped: bool) -> tuple[dict[str, _Number], list[st
     factors = {"c": around.cotangents, "s": list(s.values()), "t": list(t.values())}
 
     def numbers(some: Leaves) -> dict[str, tuple[Array, Array]]:
-        with around.view.precision():
+        with around.precision.in_effect():
             found = compiled(some, around.cast(s), around.cast(t), around.seeds())
             return {mix: _paired(list(map(wide, leaves)), factors[MIXES[mix][1]]) for mix, leaves in found.items()}
 
@@ -268,7 +268,7 @@ def _evaluate(case: Case, *, swapped: bool) -> tuple[dict[str, _Number], list[st
     def again(leaves: Sequence[Any], step: float) -> list[Array]:
         return [value for value, _ in numbers([leaves[i] for i in around.wrt]).values()]
 
-    noise = case.noise(around.view, [value for value, _ in base.values()], again, of_rule=True)
+    noise = case.noise(around.precision, [value for value, _ in base.values()], again, of_rule=True)
     rows = zip(base.items(), noise, strict=True)
     return {mix: _Number(float(value), float(size), float(n)) for (mix, (value, size)), n in rows}, refused
 
@@ -280,7 +280,7 @@ def _compile(case: Case) -> tuple[Callable[..., Any], _Around, list[str]]:
         raise NotAsked("there is neither a JVP nor a VJP rule")
     around = _Around(case, modes)
     arguments = [around.some(), around.cast(around.tangents(0)), around.cast(around.tangents(1)), around.seeds()]
-    with around.view.precision():
+    with around.precision.in_effect():
         usable, refused = [], []
         for mix, (function, _) in MIXES.items():
             why = _refused(lambda *a, function=function: function(around, *a), arguments)
@@ -332,10 +332,10 @@ def _equal(case: Case, mix: str, against: str, got: _Number, expected: _Number) 
     if not (np.isfinite(got.value) and np.isfinite(expected.value)):
         yield Note(f"{against}: not finite at this point")
         return
-    view, noise = around.view, max(got.noise, expected.noise)
+    precision, noise = around.precision, max(got.noise, expected.noise)
     scale = around.scale(around.tangents(0), around.tangents(1)) * max(np.sqrt(c.size) for c in around.cotangents)
     size = np.asarray(max(got.size, expected.size) + scale)
-    tolerance = compare.rounding(size, case.working_eps(view), view.tiny, noise)
+    tolerance = compare.rounding(size, case.working_eps(precision), precision.tiny, noise)
     rule = "jvp" if mix.endswith("fwd") else "vjp"
     value, truth = np.asarray(got.value), np.asarray(expected.value)
-    yield case.evidence(rule, f"{against} ({view.label})", "<c, d2f(s, t)>", value, truth, tolerance)
+    yield case.evidence(rule, f"{against} ({precision.label})", "<c, d2f(s, t)>", value, truth, tolerance)

@@ -14,11 +14,11 @@ from jaxprim._errors import RuleWrong
 from jaxprim.checking import compare, numeric
 from jaxprim.checking.case import GROSS, Case
 from jaxprim.checking.compare import Tolerance
+from jaxprim.checking.precision import Precision
 from jaxprim.checking.questions import modes, values
 from jaxprim.checking.setting import Answer, NotAsked, Note
 from jaxprim.checking.subject import first_line
 from jaxprim.checking.values import Array, describe, epsilon, has_tangents, is_key, is_scalar, peak, wide
-from jaxprim.checking.view import View
 
 FEW = 8.0
 
@@ -69,11 +69,11 @@ def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
         yield from found
 
 
-def _in_double(case: Case, other: Case) -> View | None:
+def _in_double(case: Case, other: Case) -> Precision | None:
     """The very numbers of another dtype in float64, where that is known to be the same function; None where it is not."""
     if other.native.eps < numeric.DOUBLE or not (case.truth.double or case.native.eps < numeric.DOUBLE):
         return None  # in float64 itself, differences ask
-    return View.in_double(case.subject, other.point)
+    return Precision.in_double(case.subject, other.point)
 
 
 def _cast(leaf: Any, real: str, imaginary: str | None) -> Any:
@@ -89,23 +89,26 @@ def _placed(case: Case, answer: Answer) -> Answer:
         yield item if isinstance(item, Note) else replace(item, against=item.against + case.place)
 
 
-def _right_values(case: Case, double: View) -> Answer:
+def _right_values(case: Case, double: Precision) -> Answer:
     native, noise = case.value(case.native)
     rows = zip(case.native.names, native, double.value(), noise, case.native.results, strict=True)
     yield from _as_in_double(case, "impl", "the values in float64", rows)
 
 
-def _right_tangents(case: Case, double: View) -> Answer:
-    view, direction = case.native, case.directions("jvp")[0]
-    (got, noise), (truth, _) = case.pushed(view, direction), case.pushed(double, direction)
-    names, likes = [f"tangent of {name}" for name in view.output_names], [view.results[i] for i in view.outputs]
+def _right_tangents(case: Case, double: Precision) -> Answer:
+    precision, direction = case.native, case.directions("jvp")[0]
+    (got, noise), (truth, _) = case.pushed(precision, direction), case.pushed(double, direction)
+    names, likes = (
+        [f"tangent of {name}" for name in precision.output_names],
+        [precision.results[i] for i in precision.outputs],
+    )
     # The terms of a tangent may cancel, and each is rounded by itself: two roundings of their size.
-    terms = 2 / FEW * view.eps * case.tangent_scale(view, direction.tangents)
+    terms = 2 / FEW * precision.eps * case.tangent_scale(precision, direction.tangents)
     rows = zip(names, got.tangent, truth.tangent, [n + terms for n in noise], likes, strict=True)
     yield from _as_in_double(case, "jvp", "the rule in float64", rows)
 
 
-def _right_cotangents(case: Case, double: View) -> Answer:
+def _right_cotangents(case: Case, double: Precision) -> Answer:
     (got, noise), (truth, _) = case.pulled(case.native, 0), case.pulled(double, 0)
     rows = [
         (f"cotangent of {case.point.names[i]}", got.cotangent[i], truth.cotangent[i], noise[i], case.point.leaves[i])

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking.case import Case
+from jaxprim.checking.precision import of_some
 from jaxprim.checking.setting import Answer, Note
 from jaxprim.checking.subject import refusal
 from jaxprim.checking.values import wide
-from jaxprim.checking.view import of_some
 
 # A function of all operand leaves that returns a list of leaves; and what makes a derivative of it.
 Flat = Callable[..., Sequence[Any]]
@@ -29,15 +29,15 @@ def modes(case: Case) -> Iterator[tuple[str, Transform] | Note]:
 
 
 def _pushing(case: Case, wrt: Sequence[int]) -> Transform:
-    view = case.native
+    precision = case.native
     # A Python number would be a constant of a compiled program that JAX's own checks refuse; an array of it stays weak.
-    tangents = {i: jnp.asarray(t) for i, t in view.cast(case.directions("jvp")[0].tangents).items()}
+    tangents = {i: jnp.asarray(t) for i, t in precision.cast(case.directions("jvp")[0].tangents).items()}
 
     def transform(function: Flat) -> Flat:
         def push(*leaves: Any) -> list[Any]:
             primals, along = tuple(leaves[i] for i in wrt), tuple(tangents[i] for i in wrt)
             found = jax.jvp(of_some(function, leaves, wrt), primals, along)[1]
-            return [found[i] for i in view.outputs]
+            return [found[i] for i in precision.outputs]
 
         return push
 
@@ -45,12 +45,12 @@ def _pushing(case: Case, wrt: Sequence[int]) -> Transform:
 
 
 def _pulling(case: Case, wrt: Sequence[int]) -> Transform:
-    view, cotangents = case.native, case.native.cast_out(case.cotangents(0))
+    precision, cotangents = case.native, case.native.cast_out(case.cotangents(0))
 
     def transform(function: Flat) -> Flat:
         def pull(*leaves: Any) -> list[Any]:
             as_tuple = lambda *every: tuple(function(*every))  # as the cotangents are
-            return list(view.pull(as_tuple, leaves, wrt, cotangents)[1])
+            return list(precision.pull(as_tuple, leaves, wrt, cotangents)[1])
 
         return pull
 
@@ -69,13 +69,13 @@ def same(case: Case, rule: str, against: str, found: Sequence[Any]) -> Answer:
 
 
 def _usual(case: Case, rule: str) -> tuple[Sequence[str], Sequence[Any], Sequence[Any]]:
-    view = case.native
+    precision = case.native
     if rule == "impl":
-        return view.names, *case.value(view)
+        return precision.names, *case.value(precision)
     if rule == "jvp":
-        pushed, noise = case.pushed(view, case.directions("jvp")[0])
-        return [f"tangent of {name}" for name in view.output_names], pushed.tangent, noise
-    pulled, noises = case.pulled(view, 0)
+        pushed, noise = case.pushed(precision, case.directions("jvp")[0])
+        return [f"tangent of {name}" for name in precision.output_names], pushed.tangent, noise
+    pulled, noises = case.pulled(precision, 0)
     names = [f"cotangent of {case.point.names[i]}" for i in noises]
     return names, list(pulled.cotangent.values()), list(noises.values())
 

@@ -19,15 +19,15 @@ from jaxprim.checking.values import describe, is_key, is_scalar, leaf_names, wid
 
 def abstract_eval(case: Case) -> Answer:
     """Tree, shape, dtype and weak type of what abstract eval promises, against what the implementation returns."""
-    view, point = case.native, case.point
+    precision, point = case.native, case.point
     shapes = jax.eval_shape(
         lambda *operands: case.subject.call(*operands, **point.params), *point.tree.unflatten(point.leaves)
     )
     promised, tree = jax.tree_util.tree_flatten(shapes)
-    if tree != view.result_tree:
-        yield _type_evidence("result", str(tree), str(view.result_tree))
+    if tree != precision.result_tree:
+        yield _type_evidence("result", str(tree), str(precision.result_tree))
         return
-    rows = zip(leaf_names(["result"], [shapes]), promised, view.results, _weak_types(case), strict=True)
+    rows = zip(leaf_names(["result"], [shapes]), promised, precision.results, _weak_types(case), strict=True)
     for name, aval, leaf, weak in rows:
         yield _type_evidence(name, _type(aval, aval.weak_type), _type(leaf, weak))
 
@@ -58,11 +58,11 @@ def _type_evidence(leaf: str, got: str, expected: str) -> Evidence:
 
 def jit(case: Case) -> Answer:
     """The implementation and both rules under ``jax.jit``, against the same called eagerly."""
-    view, leaves = case.native, case.native.point.leaves
-    found = jax.jit(view.flat)(*leaves)
-    values, noise = case.value(view)
-    for name, got, expected, n in zip(view.names, map(wide, found), values, noise, strict=True):
-        yield case.evidence("impl", "jit against eager", name, got, expected, case.roughly(view, expected, n))
+    precision, leaves = case.native, case.native.point.leaves
+    found = jax.jit(precision.flat)(*leaves)
+    values, noise = case.value(precision)
+    for name, got, expected, n in zip(precision.names, map(wide, found), values, noise, strict=True):
+        yield case.evidence("impl", "jit against eager", name, got, expected, case.roughly(precision, expected, n))
     for rule in (_jit_jvp, _jit_vjp):
         try:
             yield from rule(case)
@@ -71,24 +71,26 @@ def jit(case: Case) -> Answer:
 
 
 def _jit_jvp(case: Case) -> Answer:
-    view, direction = case.native, case.directions("jvp")[0]
-    _, found = jax.jit(view.raw_jvp)(view.point.leaves, view.cast(direction.tangents))
-    pushed, noise = case.pushed(view, direction)
-    for name, i, expected, n in zip(view.output_names, view.outputs, pushed.tangent, noise, strict=True):
-        tolerance = case.roughly(view, expected, n)
+    precision, direction = case.native, case.directions("jvp")[0]
+    _, found = jax.jit(precision.raw_jvp)(precision.point.leaves, precision.cast(direction.tangents))
+    pushed, noise = case.pushed(precision, direction)
+    for name, i, expected, n in zip(precision.output_names, precision.outputs, pushed.tangent, noise, strict=True):
+        tolerance = case.roughly(precision, expected, n)
         yield case.evidence("jvp", "jit against eager", f"tangent of {name}", wide(found[i]), expected, tolerance)
 
 
 def _jit_vjp(case: Case) -> Answer:
-    view, wrt = case.native, case.wrt("vjp")
-    pulled, noise = case.pulled(view, 0)
-    _, found = jax.jit(lambda leaves, cts: view.raw_vjp(leaves, wrt, cts))(
-        view.point.leaves, view.cast_out(case.cotangents(0))
+    precision, wrt = case.native, case.wrt("vjp")
+    pulled, noise = case.pulled(precision, 0)
+    _, found = jax.jit(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts))(
+        precision.point.leaves, precision.cast_out(case.cotangents(0))
     )
     for i, got in zip(wrt, map(wide, found), strict=True):
         expected = pulled.cotangent[i]
         name = f"cotangent of {case.point.names[i]}"
-        yield case.evidence("vjp", "jit against eager", name, got, expected, case.roughly(view, expected, noise[i]))
+        yield case.evidence(
+            "vjp", "jit against eager", name, got, expected, case.roughly(precision, expected, noise[i])
+        )
 
 
 def primal(case: Case) -> Answer:
@@ -98,12 +100,14 @@ def primal(case: Case) -> Answer:
 
 
 def _primal(case: Case, mode: str) -> Answer:
-    for view in case.views(mode):
-        values, noise = case.value(view)
-        found = (case.pushed(view, case.directions(mode)[0]) if mode == "jvp" else case.pulled(view, 0))[0].primal
-        for name, got, expected, n in zip(view.names, found, values, noise, strict=True):
-            against = f"its primal output against the implementation ({view.label})"
-            yield case.evidence(mode, against, name, got, expected, case.roughly(view, expected, n))
+    for precision in case.precisions(mode):
+        values, noise = case.value(precision)
+        found = (case.pushed(precision, case.directions(mode)[0]) if mode == "jvp" else case.pulled(precision, 0))[
+            0
+        ].primal
+        for name, got, expected, n in zip(precision.names, found, values, noise, strict=True):
+            against = f"its primal output against the implementation ({precision.label})"
+            yield case.evidence(mode, against, name, got, expected, case.roughly(precision, expected, n))
 
 
 def disable_jit(case: Case) -> Answer:
@@ -121,16 +125,16 @@ def disable_jit(case: Case) -> Answer:
 def reference(case: Case) -> Answer:
     """The implementation against another function of the same operands, which is believed."""
     truth = [wide(leaf) for leaf in believed(case)]
-    for view in case.views():
-        values, noise = case.value(view)
+    for precision in case.precisions():
+        values, noise = case.value(precision)
         if len(truth) != len(values):
             message = f"{len(values)} results, and the reference gives {len(truth)}"
             yield Evidence("impl", "the reference", "result", message=message, ok=False)
             return
-        for name, got, expected, n, leaf in zip(view.names, values, truth, noise, view.results, strict=True):
-            tolerance = case.roughly(view, expected, n) + compare.relative(expected, view.eps)
+        for name, got, expected, n, leaf in zip(precision.names, values, truth, noise, precision.results, strict=True):
+            tolerance = case.roughly(precision, expected, n) + compare.relative(expected, precision.eps)
             yield case.evidence(
-                "impl", f"the reference ({view.label})", name, got, case.fits(expected, leaf), tolerance
+                "impl", f"the reference ({precision.label})", name, got, case.fits(expected, leaf), tolerance
             )
 
 

@@ -23,17 +23,17 @@ def subsets(items: Sequence[int]) -> list[tuple[int, ...]]:
 
 def jvp_zeros(case: Case) -> Answer:
     """The JVP with only some operands perturbed (the other tangents are symbolic zeros) = with arrays of zeros."""
-    wrt, view = case.wrt("jvp"), case.native
+    wrt, precision = case.wrt("jvp"), case.native
     if len(wrt) < 2:
         raise NotAsked("only one operand is differentiable")
     tangents = case.directions("jvp")[0].tangents
-    _, noise = case.pushed(view, case.directions("jvp")[0])
+    _, noise = case.pushed(precision, case.directions("jvp")[0])
     for some in subsets(wrt):
-        symbolic = view.jvp({i: tangents[i] for i in some}).tangent
-        arrays = view.jvp({i: tangents[i] if i in some else np.zeros_like(tangents[i]) for i in wrt}).tangent
+        symbolic = precision.jvp({i: tangents[i] for i in some}).tangent
+        arrays = precision.jvp({i: tangents[i] if i in some else np.zeros_like(tangents[i]) for i in wrt}).tangent
         against = f"arrays of zeros, perturbing {_names(case, some)}"
-        for name, got, expected, n in zip(view.output_names, symbolic, arrays, noise, strict=True):
-            tolerance = case.closely(view, expected, n)
+        for name, got, expected, n in zip(precision.output_names, symbolic, arrays, noise, strict=True):
+            tolerance = case.closely(precision, expected, n)
             yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, _finite(expected))
 
 
@@ -51,12 +51,12 @@ def vjp_zeros(case: Case) -> Answer:
 
 
 def _unused_results(case: Case, used: tuple[int, ...]) -> Answer:
-    view, wrt = case.native, case.wrt("vjp")
+    precision, wrt = case.native, case.wrt("vjp")
     cotangents = case.cotangents(0)
     zeroed = [ct if k in used else np.zeros_like(ct) for k, ct in enumerate(cotangents)]
-    symbolic = view.vjp(cotangents, wrt, results=used).cotangent
-    arrays, noise = case.once(("zeroed", used), lambda: case.pull(view, zeroed))
-    names = ", ".join(view.output_names[k] for k in used)
+    symbolic = precision.vjp(cotangents, wrt, results=used).cotangent
+    arrays, noise = case.once(("zeroed", used), lambda: case.pull(precision, zeroed))
+    names = ", ".join(precision.output_names[k] for k in used)
     yield from _same(case, f"arrays of zeros, using only {names}", symbolic, arrays.cotangent, noise)
 
 

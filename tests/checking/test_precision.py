@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxprim import Primitive
+from jaxprim.checking.precision import Point, Precision
 from jaxprim.checking.subject import Subject
-from jaxprim.checking.view import Point, View
 
 X = jnp.array([1.0, 2.0])
 
@@ -18,7 +18,7 @@ def mixed(x, n, f=2.0):
 
 def native(fn, *operands):
     subject = Subject.of(fn)
-    return View.native(subject, Point.of(subject, operands, {}))
+    return Precision.native(subject, Point.of(subject, operands, {}))
 
 
 def test_a_point_names_its_leaves():
@@ -28,30 +28,30 @@ def test_a_point_names_its_leaves():
 
 
 def test_results_are_flat_and_named():
-    view = native(mixed, X, 3, 2.0)
-    assert view.names == ("result['n']", "result['y']")
-    assert view.outputs == (1,)
-    assert view.output_names == ("result['y']",)
-    assert [v.tolist() for v in view.value()] == [4, [2.0, 4.0]]
+    precision = native(mixed, X, 3, 2.0)
+    assert precision.names == ("result['n']", "result['y']")
+    assert precision.outputs == (1,)
+    assert precision.output_names == ("result['y']",)
+    assert [v.tolist() for v in precision.value()] == [4, [2.0, 4.0]]
 
 
 def test_derivatives_of_some_leaves():
-    view = native(mixed, X, 3, 2.0)
-    pushed = view.jvp({0: np.array([1.0, 0.5]), 2: np.asarray(0.5)})
+    precision = native(mixed, X, 3, 2.0)
+    pushed = precision.jvp({0: np.array([1.0, 0.5]), 2: np.asarray(0.5)})
     assert pushed.tangent[0].tolist() == [2.5, 2.0]
-    assert view.jvp({2: np.asarray(0.5)}).tangent[0].tolist() == [0.5, 1.0]
-    pulled = view.vjp([np.array([1.0, -1.0])], (0, 2))
+    assert precision.jvp({2: np.asarray(0.5)}).tangent[0].tolist() == [0.5, 1.0]
+    pulled = precision.vjp([np.array([1.0, -1.0])], (0, 2))
     assert pulled.cotangent[0].tolist() == [2.0, -2.0]
     assert pulled.cotangent[2] == -1.0
 
 
 def test_a_view_in_double_precision():
     subject = Subject.of(mixed)
-    view = View.in_double(subject, Point.of(subject, (X, jnp.array([3]), 2.0), {}))
-    assert view.label == "float64"
-    assert view.eps == 2.0**-52
-    assert [leaf.dtype for leaf in view.results] == [jnp.int32, jnp.float64]
-    assert view.jvp({0: np.array([1 / 3, 0.0])}).tangent[0][0] == 2 / 3
+    precision = Precision.in_double(subject, Point.of(subject, (X, jnp.array([3]), 2.0), {}))
+    assert precision.label == "float64"
+    assert precision.eps == 2.0**-52
+    assert [leaf.dtype for leaf in precision.results] == [jnp.int32, jnp.float64]
+    assert precision.jvp({0: np.array([1 / 3, 0.0])}).tangent[0][0] == 2 / 3
     assert not jax.config.jax_enable_x64
 
 
@@ -91,11 +91,11 @@ def runs_of_ten(fn):
         runs.append(a)
         return fn(a, x)
 
-    view = native(counted, jnp.float32(0.5), X)
-    view.value([jnp.float32(0.25), X])
+    precision = native(counted, jnp.float32(0.5), X)
+    precision.value([jnp.float32(0.25), X])
     before, others = len(runs), [[jnp.float32(0.25), X + k] for k in range(10)]
     for leaves in others:
-        np.testing.assert_allclose(view.value(leaves)[0], fn(*leaves), rtol=1e-6)
+        np.testing.assert_allclose(precision.value(leaves)[0], fn(*leaves), rtol=1e-6)
     return len(runs) - before
 
 
@@ -111,9 +111,9 @@ def test_rules_with_loops_are_compiled_once_too():
         return (jax.lax.fori_loop(0, 2, lambda _, y: y + x * ct, 0 * x),)
 
     f.defvjp(lambda x: (f(x), x), backward)
-    view, ct = native(f, X), [np.array([1.0, 0.5])]
+    precision, ct = native(f, X), [np.array([1.0, 0.5])]
     for factor in (1, 2, 3, 4):
-        found = view.vjp(ct, (0,), [factor * X])
+        found = precision.vjp(ct, (0,), [factor * X])
         assert found.cotangent[0].tolist() == [2.0 * factor, 2.0 * factor]
     assert len(runs) == 3  # twice to tell, and the program
 
@@ -129,15 +129,15 @@ def test_a_rule_of_a_primitive_with_a_loop_is_compiled_once_too():
         (x,), (t,) = primals, tangents
         return p(x), jax.lax.fori_loop(0, 2, lambda _, y: y + t + 0.0 * x, 0 * x)
 
-    view = View.native(Subject.of(p), Point.of(Subject.of(p), (X,), {}))
+    precision = Precision.native(Subject.of(p), Point.of(Subject.of(p), (X,), {}))
     for factor in (1.0, 2.0, 3.0, 4.0):
-        assert view.jvp({0: factor * np.ones(2)}, [X]).tangent[0].tolist() == [2.0 * factor, 2.0 * factor]
+        assert precision.jvp({0: factor * np.ones(2)}, [X]).tangent[0].tolist() == [2.0 * factor, 2.0 * factor]
     assert len(runs) == 3
 
 
 def test_values_along_a_direction():
-    view = native(mixed, X, 3, 2.0)
-    assert view.value_along({0: np.array([1.0, 0.0])}, 0.5)[0].tolist() == [3.0, 4.0]
+    precision = native(mixed, X, 3, 2.0)
+    assert precision.value_along({0: np.array([1.0, 0.0])}, 0.5)[0].tolist() == [3.0, 4.0]
 
 
 def test_a_point_that_the_implementation_refuses_has_no_value():

@@ -97,7 +97,7 @@ class Pulled:
 
 
 @dataclass(frozen=True)
-class View:
+class Precision:
     """A point in the dtypes it was given in, or in double precision.
 
     Attributes:
@@ -120,20 +120,20 @@ class View:
     )
 
     @staticmethod
-    def native(subject: Subject, point: Point) -> View:
+    def native(subject: Subject, point: Point) -> Precision:
         """The point as it was given. Raises what the implementation raises."""
-        return View(subject, point, False)._evaluated()
+        return Precision(subject, point, False)._evaluated()
 
     @staticmethod
-    def in_double(subject: Subject, point: Point) -> View:
+    def in_double(subject: Subject, point: Point) -> Precision:
         """The point in double precision. Raises what the implementation raises there."""
-        view = View(subject, point, True)
-        with view.precision():
+        precision = Precision(subject, point, True)
+        with precision.in_effect():
             leaves = tuple(doubled(leaf) for leaf in point.leaves)
-            return replace(view, point=replace(point, leaves=leaves))._evaluated()
+            return replace(precision, point=replace(point, leaves=leaves))._evaluated()
 
-    def _evaluated(self) -> View:
-        with self.precision():
+    def _evaluated(self) -> Precision:
+        with self.in_effect():
             result = self.subject.call(*self.point.tree.unflatten(self.point.leaves), **self.point.params)
             tree = jax.tree_util.tree_structure(result)
             return replace(self, names=result_names(result), results=tuple(result_leaves(result)), result_tree=tree)
@@ -149,13 +149,13 @@ class View:
     @property
     def eps(self) -> float:
         """The coarsest rounding among operands and results."""
-        with self.precision():
+        with self.in_effect():
             return max([epsilon(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
 
     @property
     def tiny(self) -> float:
         """The largest of the smallest normal numbers among operands and results."""
-        with self.precision():
+        with self.in_effect():
             return max([tiny(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
 
     @property
@@ -168,8 +168,8 @@ class View:
         """The names of the result leaves that have tangents."""
         return tuple(self.names[i] for i in self.outputs)
 
-    def precision(self) -> AbstractContextManager[None]:
-        """The context in which this view is evaluated."""
+    def in_effect(self) -> AbstractContextManager[None]:
+        """The context in which this precision is evaluated."""
         return jax.enable_x64(True) if self.double else nullcontext()
 
     def flat(self, *leaves: Any) -> tuple[Any, ...]:
@@ -179,12 +179,12 @@ class View:
 
     def called(self, leaves: Sequence[Any]) -> list[Array]:
         """The numbers of each result leaf, from a call of the implementation."""
-        with self.precision():
+        with self.in_effect():
             return [wide(leaf) for leaf in self.flat(*leaves)]
 
     def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
         """The same, at the example or elsewhere, where a program that was compiled before may stand for the call."""
-        with self.precision():
+        with self.in_effect():
             return [wide(leaf) for leaf in self._flat_at(leaves)]
 
     def _flat_at(self, leaves: Sequence[Any] | None) -> tuple[Any, ...]:
@@ -196,7 +196,7 @@ class View:
         """A function of leaves and other numbers: called at the example, and elsewhere compiled if that saves time.
 
         Many questions ask for it at many points, and a call may compile a part of it again each time, as a loop over a
-        closure. The key tells it from the view's other functions; it begins with the rule's name.
+        closure. The key tells it from the precision's other functions; it begins with the rule's name.
         """
         if leaves is None:
             return function(self.point.leaves, *numbers)
@@ -212,7 +212,7 @@ class View:
 
     def value_along(self, tangents: Tangents, step: float) -> list[Array]:
         """The numbers of the differentiable results at ``x + step t``; NaN where the implementation raises there."""
-        with self.precision():
+        with self.in_effect():
             leaves = list(self.point.leaves)
             for i, tangent in tangents.items():
                 leaves[i] = probes.moved(leaves[i], step * tangent)
@@ -224,7 +224,7 @@ class View:
 
     def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> Pushed:
         """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
-        with self.precision():
+        with self.in_effect():
             primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
             return Pushed([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
 
@@ -245,7 +245,7 @@ class View:
         With ``results``, only these (positions among the differentiable results) are used by the caller: the
         cotangents of the others are symbolic zeros.
         """
-        with self.precision():
+        with self.in_effect():
             pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
             key = ("vjp", tuple(wrt), tuple(results or ()))
             primal, cotangent = self._run(key, pull, leaves, self.cast_out(cotangents))
