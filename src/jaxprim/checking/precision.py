@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking import probes
+from jaxprim.checking.answers import Refusal, attempt
+from jaxprim.checking.probes import Tangents
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.values import (
     Array,
@@ -26,8 +28,6 @@ from jaxprim.checking.values import (
     tiny,
     wide,
 )
-
-Tangents = Mapping[int, Array]
 
 
 def of_some(function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
@@ -75,13 +75,18 @@ class Point:
         return tuple(i for i, leaf in enumerate(self.leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.integer))
 
     @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The leaves that are arrays of numbers: neither Python numbers nor keys."""
+        return tuple(leaf for leaf in self.leaves if not is_scalar(leaf) and not is_key(leaf))
+
+    @property
     def types(self) -> tuple[Any, ...]:
         """How the operands are put together, and the shape and dtype of each leaf."""
         return self.tree, *[(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in self.leaves]
 
 
 @dataclass(frozen=True)
-class Pushed:
+class JvpResult:
     """What ``jax.jvp`` gave: the rule's own primal output, and a tangent for each real or complex result leaf."""
 
     primal: list[Array]
@@ -89,7 +94,7 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class Pulled:
+class VjpResult:
     """What ``jax.vjp`` gave: the rule's own primal output, and the cotangent of each operand leaf asked for."""
 
     primal: list[Array]
@@ -168,6 +173,11 @@ class Precision:
         """The names of the result leaves that have tangents."""
         return tuple(self.names[i] for i in self.outputs)
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each result leaf."""
+        return [leaf.shape for leaf in self.results]
+
     def in_effect(self) -> AbstractContextManager[None]:
         """The context in which this precision is evaluated."""
         return jax.enable_x64(True) if self.double else nullcontext()
@@ -204,29 +214,28 @@ class Precision:
             return function(leaves, *numbers)
         if key not in self._compiled:
             self._compiled[key] = jax.jit(function)
-        try:
-            return jax.block_until_ready(self._compiled[key](leaves, *numbers))
-        except Exception:  # noqa: BLE001 - what cannot be compiled, or is refused at this point, says so by itself
+        found = attempt(lambda: jax.block_until_ready(self._compiled[key](leaves, *numbers)))
+        if isinstance(found, Refusal):  # what cannot be compiled, or is refused at this point, says so by itself
             self._compiled[key] = function
             return function(leaves, *numbers)
+        return found
 
     def value_along(self, tangents: Tangents, step: float) -> list[Array]:
         """The numbers of the differentiable results at ``x + step t``; NaN where the implementation raises there."""
         with self.in_effect():
             leaves = list(self.point.leaves)
             for i, tangent in tangents.items():
-                leaves[i] = probes.moved(leaves[i], step * tangent)
-            try:
-                results = self._flat_at(leaves)
-            except Exception:  # noqa: BLE001 - a host function may refuse points beyond its domain, in any way it likes
+                leaves[i] = probes.move(leaves[i], step * tangent)
+            results = attempt(lambda: self._flat_at(leaves))
+            if isinstance(results, Refusal):  # a host function may refuse a point outside its domain
                 return [np.full(np.shape(self.results[i]), np.nan) for i in self.outputs]
             return [wide(results[i]) for i in self.outputs]
 
-    def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> Pushed:
+    def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> JvpResult:
         """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
         with self.in_effect():
             primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
-            return Pushed([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
+            return JvpResult([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
 
     def raw_jvp(self, leaves: Sequence[Any], tangents: Mapping[int, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The same on JAX values, for ``jit`` and ``vmap``."""
@@ -239,7 +248,7 @@ class Precision:
         wrt: Sequence[int],
         leaves: Sequence[Any] | None = None,
         results: Sequence[int] | None = None,
-    ) -> Pulled:
+    ) -> VjpResult:
         """``jax.vjp`` with respect to some leaves, pulled back along a cotangent of each differentiable result.
 
         With ``results``, only these (positions among the differentiable results) are used by the caller: the
@@ -249,7 +258,9 @@ class Precision:
             pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
             key = ("vjp", tuple(wrt), tuple(results or ()))
             primal, cotangent = self._run(key, pull, leaves, self.cast_out(cotangents))
-            return Pulled([wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)})
+            return VjpResult(
+                [wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)}
+            )
 
     def raw_vjp(
         self,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from jaxprim.checking.questions import QUESTIONS, named
+from jaxprim.checking.questions import QUESTIONS, find_question
 
 
 def test_names_are_unique_and_words():
@@ -19,5 +19,5 @@ def test_each_has_one_sentence(question):
     assert question.sentence.count("?") == 1
 
 
-def test_named():
-    assert named("jit").name == "jit"
+def test_find_question():
+    assert find_question("jit").name == "jit"

@@ -1,4 +1,4 @@
-"""Questions about linearity: a derivative maps zero to zero, and sums and multiples to sums and multiples."""
+"""Whether both rules are linear: they map zero to zero, and sums and multiples to sums and multiples."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from jaxprim.checking import probes
+from jaxprim.checking.answers import Answer
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
-from jaxprim.checking.setting import Answer
+from jaxprim.checking.question import question
 from jaxprim.checking.values import Array
 
 # Powers of two: they are exact, so the only rounding is the rule's own. A large and a small one find clipping.
 MULTIPLES = (-4.0, 2.0**-10)
 
+
 # The numbers of several leaves, by name.
 Leaves = Mapping[str, Array]
 
 
+@question("Is the JVP rule linear in the tangent?", group="first order", speed="fast", departs="jvp")
 def jvp_linear(case: Case) -> Answer:
     """The JVP of zero, of a sum and of multiples of tangents."""
     first, second = case.directions("jvp")[:2]
     for precision in case.precisions("jvp"):
-        noises = zip(case.pushed(precision, first)[1], case.pushed(precision, second)[1], strict=True)
+        noises = zip(case.jvp(precision, first)[1], case.jvp(precision, second)[1], strict=True)
         noise = {name: np.maximum(*pair) for name, pair in zip(_tangent_names(precision), noises, strict=True)}
 
         def push(numbers: Sequence[Array], precision: Precision = precision) -> Leaves:
@@ -35,11 +38,12 @@ def jvp_linear(case: Case) -> Answer:
         yield from _linear(case, precision, "jvp", push, one, two, noise, likes)
 
 
+@question("Is the VJP rule linear in the cotangent?", group="first order", speed="fast", departs="vjp")
 def vjp_linear(case: Case) -> Answer:
     """The VJP of zero, of a sum and of multiples of cotangents."""
     wrt = case.wrt("vjp")
     for precision in case.precisions("vjp"):
-        noises = [case.pulled(precision, draw)[1] for draw in range(2)]
+        noises = [case.vjp(precision, draw)[1] for draw in range(2)]
         noise = {f"cotangent of {case.point.names[i]}": np.maximum(noises[0][i], noises[1][i]) for i in wrt}
 
         def pull(numbers: Sequence[Array], precision: Precision = precision) -> Leaves:
@@ -68,7 +72,7 @@ def _linear(
 
     def rounded(numbers: Sequence[Array]) -> list[Array]:
         with precision.in_effect():
-            return [probes.rounded(number, like) for number, like in zip(numbers, likes, strict=True)]
+            return [probes.round_to(number, like) for number, like in zip(numbers, likes, strict=True)]
 
     total = rounded([a + b for a, b in zip(one, two, strict=True)])
     at_one, at_two, at_sum = apply(one), apply(two), apply(total)

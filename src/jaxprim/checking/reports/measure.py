@@ -11,9 +11,9 @@ import numpy as np
 from jaxprim.checking import probes
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
+from jaxprim.checking.probes import Direction
 from jaxprim.checking.reports.findings import Finding
 from jaxprim.checking.reports.picture import Heat, Lines, Series
-from jaxprim.checking.setting import Direction
 from jaxprim.checking.values import Array, doubled, spacing, wide
 
 # Steps of differences and factors on operands: powers of two, so that scaling an operand rounds nothing.
