@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxprim.checking.answers import why_refused
+from jaxprim import RuleWrong
+from jaxprim.checking.answers import Note, Refusal, attempt, attempt_rule, collect, why_refused
 
 X = jnp.ones(3)
 
@@ -53,3 +54,38 @@ def test_an_author_s_mistake_is_no_refusal():
     assert why_refused(ValueError("matmul: shapes do not fit")) is None
     assert why_refused(KeyError("callbacks do not support JVP")) is None
     assert why_refused(RuntimeError("cannot be autodifferentiated")) is not None
+
+
+# ----------------------------------------------------------------------------------------------------- calls that may fail
+def fail(error):
+    raise error
+
+
+def test_an_attempt_gives_the_value_or_the_refusal():
+    assert attempt(lambda: 5) == 5
+    error = OSError("float32 only\nand more")
+    assert attempt(lambda: fail(error)) == Refusal(error, "float32 only")
+    with pytest.raises(RuleWrong):
+        attempt(lambda: fail(RuleWrong("wrong")), faults=(RuleWrong,))
+
+
+def test_a_rule_is_refused_only_where_it_is_missing_or_jax_has_no_such_mode():
+    found = attempt_rule(lambda: jax.jvp(reverse_only, (X,), (X,)))
+    assert isinstance(found, Refusal)
+    assert found.why.startswith("JAX has no such rule for it: ")
+    assert attempt_rule(lambda: 5) == 5
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        attempt_rule(lambda: fail(ValueError("shapes do not fit")))
+
+
+def test_what_an_answer_yields_before_it_is_refused_is_kept():
+    def answer(error):
+        yield Note("first")
+        if error:
+            raise error
+
+    assert collect(answer(None)) == ([Note("first")], None)
+    found, refused = collect(answer(ValueError("no")))
+    assert (found, refused.why) == ([Note("first")], "no")
+    with pytest.raises(RuleWrong):
+        collect(answer(RuleWrong("wrong")), faults=(RuleWrong,))

@@ -121,6 +121,22 @@ def test_value_and_slope_may_both_be_zero():
     assert found.value[0] == 0
 
 
+def test_what_noise_does_to_an_entry_of_the_table():
+    """An entry is a sum of weights times D(h_k), each of deviation s sqrt(2) / 2 h_k."""
+    ladder = np.array([step for step in differences.steps(DOUBLE) if step != differences.CHECKING_STEP])
+    deviations, previous = [], []
+    for k, step in enumerate(ladder):
+        row = [np.eye(len(ladder))[k]]
+        for j, before in enumerate(previous[: differences.COLUMNS - 1], start=1):
+            row.append(row[-1] + (row[-1] - before) / ((ladder[k - j] / step) ** 2 - 1))
+        previous = row
+        deviations += [step * np.linalg.norm(weights / (np.sqrt(2) * ladder)) for weights in row]
+    assert max(deviations) == pytest.approx(0.76, abs=0.01)
+    assert pytest.approx(2 * max(deviations), rel=0.02) == differences.NOISE_OF_ENTRY
+    assert 5 / np.sqrt(2) < differences.NOISE_OF_CHECK
+    assert 6 * np.sqrt(6) < differences.CLEAR_OF_NOISE * differences.NOISE_OF_SLOPE
+
+
 def test_nothing_to_differentiate():
     found = derivative(np.sin, np.zeros((0, 3)), np.zeros((0, 3)))
     assert found.value.shape == (0, 3)

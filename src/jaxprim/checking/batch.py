@@ -91,11 +91,11 @@ class Batch:
 
     def tangents(self, wrt: Sequence[int], member: int) -> dict[int, Array]:
         """A tangent for each member; the tangent of an operand that is not batched is the same for all."""
-        return {i: self.case.relative(i, 10 + (member if self.axes[i] is not None else 0)) for i in wrt}
+        return {i: self.case.relative(i, probes.MEMBERS + (member if self.axes[i] is not None else 0)) for i in wrt}
 
     def cotangents(self, member: int) -> list[Array]:
         """A cotangent for each member."""
-        return self.case.cotangents(10 + member)
+        return self.case.cotangents(probes.MEMBERS + member)
 
     @property
     def label(self) -> str:

@@ -255,7 +255,7 @@ class Case:
             Direction(f"{what}, in proportion to its elements", {i: self.relative(i) for i in wrt}),
             Direction(f"{what}, the same size in every element", {i: self._even(i) for i in wrt}),
         ]
-        alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, 1)}) for i in wrt]
+        alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, probes.ALONE)}) for i in wrt]
         return (*every, *(alone if len(wrt) > 1 else ()))
 
     def cotangents(self, draw: int) -> list[Array]:
@@ -329,7 +329,7 @@ class Case:
             again: evaluates it at other leaves; it gets the step too, to vary tangents or cotangents with.
             of_rule: whether it is a rule.
         """
-        direction = {i: self.relative(i, 2) for i in precision.point.differentiable}
+        direction = {i: self.relative(i, probes.NOISE) for i in precision.point.differentiable}
 
         def along(step: float) -> list[Array]:
             with precision.in_effect():

@@ -73,12 +73,13 @@ def unknown_to_the_compiler(*_: Any) -> Any:
 
 def cond(function: Flat, otherwise: Flat, predicate: Callable[..., Any] = unknown_to_the_compiler) -> Flat:
     """The function in the branch that is taken, and another one in the branch that is not, by a predicate of the operands."""
+    taken = _listed(function)
+    other = taken if otherwise is function else _listed(otherwise)  # JAX traces one function once
+    return lambda *leaves: jax.lax.cond(predicate(*leaves), taken, other, *leaves)
 
-    def call(*leaves: Any) -> list[Any]:
-        branches = [lambda *leaves, f=f: list(f(*leaves)) for f in (function, otherwise)]
-        return jax.lax.cond(predicate(*leaves), *branches, *leaves)
 
-    return call
+def _listed(function: Flat) -> Flat:
+    return lambda *leaves: list(function(*leaves))
 
 
 def zeros(results: Sequence[Any]) -> Flat:

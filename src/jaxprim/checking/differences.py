@@ -28,8 +28,8 @@ from jaxprim.checking.tolerances import is_double
 from jaxprim.checking.values import Array, peak
 
 # ---------------------------------------------------------------------------------------------------------------- steps
-# Each step is a quarter of the one before. A column then removes 1 - 1/16 of the leading error, and multiplies noise by
-# no more than (16 + 1) / (16 - 1).
+# Each step is a quarter of the one before. The first column is then (16 D(h) - D(4h)) / 15, which multiplies noise by no
+# more than 17/15; all columns together by no more than 1.14.
 RATIO = 4.0
 # Columns of the table, so powers of h^2 that are removed up to h^6; more only amplify noise.
 COLUMNS = 4
@@ -63,7 +63,7 @@ USABLE = 0.02
 
 # ---------------------------------------------------------------------------------------------------------------- kinks
 # The one-sided slopes of a smooth function differ by h |f''|, so the gap shrinks with the step (by 16 between the two that
-# are compared). At a kink it stays: it neither halves nor doubles.
+# are compared, where there are so many). At a kink it stays: it neither halves nor doubles.
 KINK_RATIO = 0.5
 # The gap between the one-sided slopes, (g(h) - 2 g(0) + g(-h)) / h, has the deviation sqrt(6) s / h = 2.4 s / h.
 NOISE_OF_SLOPE = 4.0

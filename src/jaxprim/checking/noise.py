@@ -50,7 +50,7 @@ ABOVE_CLOSE = 1e3
 ABOVE_FLOAT64 = 2.0**-42
 BELOW_FLOAT32 = 2.0**-17
 # Noise does not depend on the spacing. What is only steep does: its fourth difference goes with the spacing to the fourth
-# power, so by (0.38 / 0.13)^4 = 73 at least. 8 tells the two apart.
+# power, so by (1 / 0.38)^4 = 48 at least. 8 tells the two apart.
 ALIKE = 8.0
 
 

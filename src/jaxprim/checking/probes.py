@@ -21,6 +21,14 @@ Stream = np.random.Generator
 # A tangent for some of the operand leaves, by their positions: each has the shape of its leaf, in double precision.
 Tangents = Mapping[int, Array]
 
+# Which draw of a tangent or a cotangent is for what: no two purposes share one. 0 is for all operands together and for
+# the first cotangent.
+ALONE = 1
+NOISE = 2
+MEMBERS = 10  # of a batch, and those that follow
+HIGHER_ORDER = 20  # and those that follow
+HOLOMORPHIC = 30
+
 
 @dataclass(frozen=True)
 class Direction:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprim.checking import tolerances
+from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.probes import Direction
@@ -23,7 +23,7 @@ def holomorphic(case: Case) -> Answer:
     outputs = [k for k, i in enumerate(case.native.outputs) if np.iscomplexobj(wide(case.native.results[i]))]
     if not wrt or not outputs:
         raise NotAsked("it does not map complex numbers to complex numbers")
-    base = {i: case.relative(i, 30) for i in wrt}
+    base = {i: case.relative(i, probes.HOLOMORPHIC) for i in wrt}
     turned = {i: 1j * t for i, t in base.items()}
     rows = [case.differentiate(tangents) for tangents in (base, turned)]
     judged = [rows[0][k].judged & rows[1][k].judged for k in outputs]

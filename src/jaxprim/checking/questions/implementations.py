@@ -16,8 +16,6 @@ from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array
 
 Values = list[Array]
-
-
 Run = Callable[[Sequence[Any]], Values]
 
 

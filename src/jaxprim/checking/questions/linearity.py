@@ -15,8 +15,6 @@ from jaxprim.checking.values import Array
 
 # Powers of two: they are exact, so the only rounding is the rule's own. A large and a small one find clipping.
 MULTIPLES = (-4.0, 2.0**-10)
-
-
 # The numbers of several leaves, by name.
 Leaves = Mapping[str, Array]
 

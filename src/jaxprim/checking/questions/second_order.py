@@ -1,14 +1,14 @@
-"""Questions about higher derivatives: each mix of modes against differences of the mode below it, and the mixes
-against each other.
+"""Whether higher derivatives are right: each mix of modes against differences of the mode below it, and against the others.
 
-Along tangents s and t, with a cotangent c of the results, the second derivative is one number, in four ways:
+Along tangents s and t, with a cotangent c of the results, the second derivative is one number, <c, f''(s, t)>. There are
+four ways to it, where J is the Jacobian at x and d/dt the derivative along t:
 
     fwd-fwd   <c, d/dt (J s)>                  JVP of the JVP
     rev-fwd   <grad <c, J s>, t>               VJP of the JVP
     fwd-rev   <d/dt (J^T c), s>                JVP of the VJP
     rev-rev   <grad <J^T c, s>, t>             VJP of the VJP
 
-It is symmetric in s and t. All draws are random: a wrong second derivative never hides behind a cotangent that happens to
+It is symmetric in s and t, as f''(s, t) = sum_ij d2f/dx_i dx_j s_i t_j. All draws are random: a wrong second derivative never hides behind a cotangent that happens to
 be the result, as it is zero where the result is.
 """
 
@@ -33,11 +33,7 @@ from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, wide
 
 CANNOT_TELL = "the differences of the first derivative do not converge at this point"
-
-
 Leaves = Sequence[Any]
-
-
 # A function of the differentiated operands alone, that returns a list.
 Function = Callable[..., list[Any]]
 
@@ -65,11 +61,11 @@ class _Rules:
 
     def tangents(self, draw: int) -> Tangents:
         """Random tangents, of draws that no other question takes."""
-        return {i: self.case.relative(i, 20 + draw) for i in self.wrt}
+        return {i: self.case.relative(i, probes.HIGHER_ORDER + draw) for i in self.wrt}
 
     @cached_property
     def cotangents(self) -> list[Array]:
-        return self.case.cotangents(20)
+        return self.case.cotangents(probes.HIGHER_ORDER)
 
     def push(self, tangents: Mapping[int, Any]) -> Function:
         """The JVP along fixed tangents."""
@@ -109,9 +105,9 @@ class _Rules:
             return self.precision.cast_out(self.cotangents)
 
     def scale(self, *tangents: Tangents) -> float:
-        """The size of this derivative along s, t, ... if the operation is of degree one in each: |y| |s|/|x| |t|/|x| ...
+        """The size of this derivative along s, t, ... if the operation is of degree one in each step: |y| |s|/|x| |t|/|x| ...
 
-        `tangent_scale` is |y| |s| / |x| for each tangent, so every factor but the first is divided by |y|.
+        `tangent_scale` of t is |y| |t| / |x|. Divided by |y|, it is the factor that a step along t brings.
         """
         sizes = [self.case.tangent_scale(self.precision, t) for t in tangents]
         value = self.case.value_scale(self.precision) or 1.0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim.checking import tolerances
+from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, Note, collect
 from jaxprim.checking.batch import Batch, batches_of, in_precision, stack_cotangents, stack_tangents
 from jaxprim.checking.case import Case
@@ -80,7 +80,7 @@ def _jvps_against_loop(case: Case, precision: Precision) -> Answer:
         for against, evaluation in _batched_jvps(batch, wrt, tangents).items():
             key = f"{against} against a loop, {batch.label}"
             rows[key], evaluations[key] = row, evaluation
-    tangents = [{i: case.relative(i, 10 + member) for i in wrt} for member in range(2)]
+    tangents = [{i: case.relative(i, probes.MEMBERS + member) for i in wrt} for member in range(2)]
     key = f"vmap over tangents alone against a loop{in_precision(precision)}"  # what jacfwd does
     rows[key], evaluations[key] = [precision.jvp(t).tangent for t in tangents], _tangents_alone(precision, tangents)
     for against, found in _together(precision, evaluations).items():
@@ -133,7 +133,7 @@ def vmap_vjp(case: Case) -> Answer:
 def _vjps_against_loop(case: Case, precision: Precision) -> Answer:
     wrt, batches = case.wrt("vjp"), batches_of(case, precision)
     _, noise = case.vjp(precision, 0)
-    drawn = [case.cotangents(10 + member) for member in range(2)]
+    drawn = [case.cotangents(probes.MEMBERS + member) for member in range(2)]
     found = _together(
         precision,
         {(b.axes, way): evaluation for b in batches for way, evaluation in _batched_vjps(b, wrt).items()}
