@@ -54,7 +54,7 @@ class PrimitivesOfFile(pytest.File):
         except targets.ImportFailed as error:
             raise self.CollectError(str(error)) from None
         for primitive in found:
-            if primitive.has_examples and not targets.imported(primitive, self.path):
+            if primitive.has_examples and not targets.is_imported(primitive, self.path):
                 yield QuestionsOfPrimitive.of(self, primitive)
 
 

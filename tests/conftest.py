@@ -34,7 +34,7 @@ ON_NEWEST_JAX_ALONE = [
     "checking/reports/test_page.py",
     "checking/reports/test_report.py",
     "checking/test_options.py",
-    "checking/test_view.py",
+    "checking/test_precision.py",
     "fuzzing",
     "kernels/test_build.py",
     "cli",

@@ -6,8 +6,8 @@ import pytest
 from faults import FAULTS, Fault
 
 from jaxprim.checking import shrink
-from jaxprim.checking.questions import QUESTIONS, named
-from jaxprim.checking.run import ask
+from jaxprim.checking.questions import QUESTIONS, find_question
+from jaxprim.checking.run import ask, cases
 from jaxprim.checking.subject import Subject
 
 
@@ -17,7 +17,7 @@ def test_fault_is_caught_by_its_question(fault: Fault, monkeypatch: pytest.Monke
     monkeypatch.setattr(shrink, "PATIENCE", 0.0)
     primitive, operands, *params = fault.build()
     example = (operands, *params) if params else (operands, {})
-    (finding,) = ask(Subject.of(primitive, fault.reference), [example], questions=[named(fault.question)])
+    (finding,) = ask(cases(Subject.of(primitive, fault.reference), [example]), [find_question(fault.question)])
     assert finding.status == "fail", finding.text()
     assert finding.evidence[0].message or finding.evidence[0].leaf
 

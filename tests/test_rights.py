@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rights import RIGHTS, Right
 
-from jaxprim.checking.questions import QUESTIONS, Question, named
-from jaxprim.checking.run import ask
+from jaxprim.checking.questions import QUESTIONS, Question, find_question
+from jaxprim.checking.run import ask, cases
 from jaxprim.checking.subject import Subject
 
 # The questions that are asked of every right operation here. Each of the others is asked of every sixth, as all of all
@@ -35,7 +35,7 @@ def questions_for(place: int) -> Iterator[Question]:
 def test_no_question_fails(right: Right):
     subject, inputs = Subject.of(right.fn), [(right.operands, {})]
     with jax.enable_x64(any(isinstance(x, np.ndarray) and x.dtype == np.float64 for x in right.operands)):
-        findings = list(ask(subject, inputs, questions=questions_for(RIGHTS.index(right))))
+        findings = list(ask(cases(subject, inputs), questions_for(RIGHTS.index(right))))
     assert all(finding.ok for finding in findings), "\n".join(f.text() for f in findings if not f.ok)
 
 
@@ -53,7 +53,7 @@ def test_what_does_not_apply_is_skipped_and_says_why(name: str, skipped: set[str
     right = next(right for right in RIGHTS if right.name == name)
     asked = [question for question in QUESTIONS if question.name in skipped]
     subject, inputs = Subject.of(right.fn), [(right.operands, {})]
-    findings = {finding.question: finding for finding in ask(subject, inputs, questions=asked)}
+    findings = {finding.question: finding for finding in ask(cases(subject, inputs), asked)}
     for question in skipped:
         assert findings[question].status == "skipped", findings[question].text()
         assert findings[question].reason
@@ -62,8 +62,8 @@ def test_what_does_not_apply_is_skipped_and_says_why(name: str, skipped: set[str
 @pytest.mark.usefixtures("jax_defaults")
 def test_a_surrogate_is_a_departure_with_its_reason():
     right = next(right for right in RIGHTS if right.name == "straight-through")
-    asked = [named("vjp-differences"), named("vjp-linear")]
-    found = {f.question: f for f in ask(Subject.of(right.fn), [(right.operands, {})], questions=asked)}
+    asked = [find_question("vjp-differences"), find_question("vjp-linear")]
+    found = {f.question: f for f in ask(cases(Subject.of(right.fn), [(right.operands, {})]), asked)}
     assert found["vjp-differences"].status == found["vjp-linear"].status == "surrogate"
     assert "the gradient passes as if nothing was rounded" in found["vjp-differences"].reason
 
@@ -81,5 +81,5 @@ def test_a_surrogate_is_a_departure_with_its_reason():
 )
 def test_a_note_says_what_the_numbers_rest_on(name: str, note: str):
     right = next(right for right in RIGHTS if right.name == name)
-    (found,) = ask(Subject.of(right.fn), [(right.operands, {})], questions=[named("jvp-differences")])
+    (found,) = ask(cases(Subject.of(right.fn), [(right.operands, {})]), [find_question("jvp-differences")])
     assert any(note in text for text in found.notes), found.notes

@@ -18,7 +18,7 @@ from benchmarks.checker import elementwise
 from benchmarks.checker import makers as f
 from benchmarks.checker.corpus import Entry
 from jaxprim.checking.reports.report import Report
-from jaxprim.checking.run import ask, inputs
+from jaxprim.checking.run import ask, cases, inputs
 from jaxprim.checking.subject import Subject
 
 PASSED, CAUGHT, ERROR, ABSENT = "passed", "caught", "error", "does not apply"
@@ -67,7 +67,7 @@ def _line(error: BaseException) -> str:
 def check(target: Any, *operands: Any, seed: int, on_finding: Callable[[Any], None], **params: Any) -> Report:
     """`jaxprim.check`, which tells each finding as it comes, as the command line does."""
     subject, found = Subject.of(target, None), list[Any]()
-    for finding in ask(subject, inputs(subject, operands, params), seed):
+    for finding in ask(cases(subject, inputs(subject, operands, params), seed)):
         on_finding(finding)
         found.append(finding)
     return Report(subject.name, seed, tuple(found))

@@ -44,8 +44,8 @@ def test_a_relative_direction_is_in_proportion_and_an_even_one_is_not():
 
 
 def test_moved_keeps_the_type_of_a_leaf():
-    assert type(probes.moved(2.0, np.asarray(0.5))) is float
-    moved = probes.moved(jnp.ones(2, jnp.bfloat16), np.array([1.0, 2.0]))
+    assert type(probes.move(2.0, np.asarray(0.5))) is float
+    moved = probes.move(jnp.ones(2, jnp.bfloat16), np.array([1.0, 2.0]))
     assert moved.dtype == jnp.bfloat16
     assert moved.tolist() == [2.0, 3.0]
 

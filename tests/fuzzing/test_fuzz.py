@@ -12,7 +12,7 @@ import zoo
 
 import jaxprim
 from jaxprim import BadCall, CheckFailed, Primitive, fuzzing
-from jaxprim.fuzzing.layers import parsed
+from jaxprim.fuzzing.layers import parse
 
 X, A = jnp.array([0.7, 0.9]), jnp.float32(1.3)
 
@@ -166,7 +166,7 @@ def test_the_zoo_survives(entry, nest):
     found = fuzzing.report(entry.f, *entry.args(), reference=entry.reference, nest=nest)
     assert found.failure is None, found.text()
     assert found.ok or "complex" in str(found.refused), found.refused
-    assert parsed(nest)
+    assert parse(nest)
 
 
 def test_an_operation_with_a_float32_constant_is_compared_in_float32():

@@ -79,7 +79,7 @@ def test_a_loop(name, choice, steps):
 
 
 def test_the_gradient_stops():
-    held = layers.nested((("vjp", 0), ("stop_gradient", 1)), op)(X, A)
+    held = layers.nest_around((("vjp", 0), ("stop_gradient", 1)), op)(X, A)
     np.testing.assert_allclose(held[1], 0.0)
     assert np.all(np.asarray(held[0]) != 0)
 
@@ -88,23 +88,23 @@ def test_the_gradient_stops():
     "outer", sorted(set(layers.LAYERS) - {"while_loop", "shard_map", "scan", "fori_loop", "linearize"})
 )
 def test_a_layer_takes_any_other(outer):
-    inner = layers.nested((("chain", 0), ("cond", 1)), op)
+    inner = layers.nest_around((("chain", 0), ("cond", 1)), op)
     found = jax.tree.leaves(layers.LAYERS[outer](inner, 7)(X, A))
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in found)
 
 
 def test_a_nest_is_read_as_it_is_spelled():
     nest = (("grad", 1), ("vmap", 3), ("jit", 0))
-    assert layers.spelled(nest) == "grad:1 vmap:3 jit"
-    assert layers.parsed("grad:1 vmap:3 jit") == nest
-    assert layers.parsed("") == ()
+    assert layers.spell(nest) == "grad:1 vmap:3 jit"
+    assert layers.parse("grad:1 vmap:3 jit") == nest
+    assert layers.parse("") == ()
 
 
 @pytest.mark.parametrize("text", ["gard", "vmap:x", "vmap:-1"])
 def test_a_word_that_is_no_layer(text):
     with pytest.raises(ValueError, match="is no layer"):
-        layers.parsed(text)
+        layers.parse(text)
 
 
 def test_choices_are_sets_of_operands():
-    assert [layers.chosen(2, choice) for choice in range(4)] == [(0, 1), (0,), (1,), (0, 1)]
+    assert [layers.choose(2, choice) for choice in range(4)] == [(0, 1), (0,), (1,), (0, 1)]

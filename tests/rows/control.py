@@ -1,4 +1,8 @@
-"""Rows: loops and branches."""
+"""Rows: loops and branches.
+
+The checker and fuzzing have theirs in `jaxprim.checking.contexts`. These are written anew: a mistake there must not hide
+one here.
+"""
 
 from __future__ import annotations
 

@@ -1,109 +1,154 @@
-"""One example of one subject, with everything that several questions need, worked out once."""
+"""One example of a subject: where its rules are asked, what was evaluated there, and how large its rounding errors are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import reprlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim.checking import compare, draw, numeric, probes
-from jaxprim.checking.compare import Tolerance
-from jaxprim.checking.reports.report import Evidence
-from jaxprim.checking.setting import Answer, Direction, Note, Setting
-from jaxprim.checking.subject import Subject, first_line
-from jaxprim.checking.values import Array, epsilon, peak, wide
-from jaxprim.checking.view import Point, Pulled, Pushed, Tangents, View
+from jaxprim.checking import compare, draw, probes, tolerances
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, attempt_rule
+from jaxprim.checking.differences import Derivative, derivative
+from jaxprim.checking.noise import measure_noise
+from jaxprim.checking.precision import JvpResult, Point, Precision, VjpResult
+from jaxprim.checking.probes import Direction, Tangents
+from jaxprim.checking.reports.findings import Evidence
+from jaxprim.checking.subject import Subject
+from jaxprim.checking.tolerances import Tolerance
+from jaxprim.checking.values import Array, describe, epsilon, is_scalar, peak, wide
 
-# No arithmetic is coarser than bfloat16's; what looks coarser is a function that is wild at this point.
-COARSEST = 2.0**-7
-# An implementation may be this inaccurate in float32 and still be the same function in float64.
-GROSS = 0.01
-# In double precision a rule may be 1000 times noisier than its implementation, or lose six digits by cancellation; or be
-# as noisy as float32, if the example is not in double precision itself. What is noisier computes in a coarser dtype, and
-# its noise is its error.
-SINGLE = 2.0**-23
-LOST = 2.0**-33
-RULE_SPACING = 2.0**-14
-# What turns an operand off the real axis.
+# What turns an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more
+# than any tolerance, and near enough to stay in the domain of most functions.
 TURN = 0.3j
 
 
-class Case(Setting):
-    """A setting whose evaluations are remembered, each with the size of its rounding errors."""
+@dataclass
+class Case:
+    """A subject at one point. What several questions need is evaluated once, and remembered.
 
-    # Where a case lies that is not the example itself; evidence says so.
-    place = ""
+    Attributes:
+        subject: what is checked.
+        point: its operands and static params.
+        seed: the seed of everything random.
+        number: which of several examples this is, such as ``"example 2: "``.
+        place: where it lies if it is not the example itself, such as ``", in float16"``; evidence says so.
+        others: other examples with operands of the same types, and the same static params.
+    """
+
+    subject: Subject
+    point: Point
+    seed: int
+    number: str = ""
+    place: str = ""
+    others: tuple[Point, ...] = ()
+    _memory: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False, compare=False)
 
     @staticmethod
     def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "") -> Case:
         """The case of one example; operands that are given as types are drawn."""
         operands, params = subject.split(operands, params)
-        subject, operands = subject.closed(operands)
-        return Case(subject, Point.of(subject, draw.drawn(operands, seed), params), seed, number)
+        subject, operands = subject.close_over_static(operands)
+        return Case(subject, Point.of(subject, draw.draw_types(operands, seed), params), seed, number)
 
-    # ------------------------------------------------------------------------------------------------- precisions
-    @cached_property
-    def _double(self) -> tuple[View | None, str | None]:
-        leaves = [self.point.leaves[i] for i in self.point.differentiable]
-        if not leaves or all(epsilon(leaf) < numeric.DOUBLE for leaf in leaves):
-            return None, None
-        try:
-            view = View.in_double(self.subject, self.point)
-        except Exception as error:  # noqa: BLE001 - a kernel for float32 alone may fail in any way it likes
-            return None, f"the implementation does not run in float64 ({first_line(error)})"
-        if not self._agree(view):
-            return None, "the implementation gives other values in float64"
-        return view, None
+    def at(self, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:
+        """The case of other operands, or of other static params. Nothing that is remembered of this case holds there."""
+        params = self.point.params if params is None else params
+        point = replace(self.point, leaves=tuple(leaves), params=params)
+        return replace(self, point=point, place=f", {place}", others=())
 
-    def _agree(self, double: View) -> bool:
-        """Whether the values in double precision are those of the example's own dtypes, before rounding."""
-        native, noise = self.value(self.native)
-        if double.names != self.native.names or [r.shape for r in double.results] != [
-            r.shape for r in self.native.results
-        ]:
+    def is_like(self, other: Case) -> bool:
+        """Whether they differ only in the numbers of their operands."""
+        if other.subject is not self.subject or other.point.types != self.point.types:
             return False
-        pairs = zip(native, double.value(), noise, self.native.results, strict=True)
+        params = self.point.params, other.point.params
+        # Params of a function may be arrays, which have no equality.
+        return params[0] == params[1] if self.subject.is_primitive else not any(params)
+
+    @cached_property
+    def label(self) -> str:
+        """The example in a few words, such as ``x=float32[3], factor=2.0``."""
+        leaves = zip(self.point.names, self.point.leaves, strict=True)
+        operands = [f"{name}={leaf if is_scalar(leaf) else describe(leaf)}" for name, leaf in leaves]
+        params = [f"{name}={reprlib.repr(value)}" for name, value in self.point.params.items()]
+        return self.number + (", ".join([*operands, *params]) or "no operands")
+
+    # ------------------------------------------------------------------------------------------------------- memory
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The value of ``make()``, or the exception that it raised, the first time."""
+        if key not in self._memory:
+            self._memory[key] = attempt(make)
+        value = self._memory[key]
+        if isinstance(value, Refusal):
+            raise value.error
+        return value
+
+    def knows(self, key: Any) -> bool:
+        """Whether ``once`` was called with this key."""
+        return key in self._memory
+
+    # --------------------------------------------------------------------------------------------------- precisions
+    @property
+    def native(self) -> Precision:
+        """The example in the dtypes that it was given in."""
+        return self.once("native", lambda: Precision.native(self.subject, self.point))
+
+    def failure(self) -> Exception | None:
+        """What the implementation raises at this point, or None. If it does not run, nothing can be asked."""
+        found = attempt(lambda: self.native)
+        return found.error if isinstance(found, Refusal) else None
+
+    @cached_property
+    def _double(self) -> tuple[Precision | None, str | None]:
+        """The example in float64, or why it is not asked there; neither where the example is in float64 itself."""
+        leaves = [self.point.leaves[i] for i in self.point.differentiable]
+        if not leaves or all(tolerances.is_double(epsilon(leaf)) for leaf in leaves):
+            return None, None
+        double = attempt(lambda: Precision.in_double(self.subject, self.point))
+        if isinstance(double, Refusal):
+            return None, f"the implementation does not run in float64 ({double.why})"
+        if not self._is_same_function(double):
+            return None, "the implementation gives other values in float64"
+        return double, None
+
+    def _is_same_function(self, double: Precision) -> bool:
+        """Whether the values in double precision, once rounded, are those of the example's own dtypes."""
+        native, errors = self.value(self.native)
+        if double.names != self.native.names or double.shapes != self.native.shapes:
+            return False
+        rows = zip(native, double.value(), errors, self.native.results, strict=True)
         return all(
-            compare.compare(got, self.fits(truth, leaf), self.grossly(got, n, leaf)).ok for got, truth, n, leaf in pairs
+            compare.compare(got, self.round_to(truth, leaf), self.grossly(got, n, leaf)).ok
+            for got, truth, n, leaf in rows
         )
 
-    def grossly(self, size: Array, noise: Array, leaf: Any) -> Tolerance:
-        """What tells an inaccurate implementation from one that computes something else."""
-        if not epsilon(leaf):
-            return compare.exact(size.shape)
-        gross = GROSS * (np.abs(size) + peak(size))
-        return self.strictly(size, noise) + Tolerance(gross, f"{GROSS:g} of the value")
-
-    def views(self, *modes: str) -> tuple[View, ...]:
+    def precisions(self, *modes: str) -> tuple[Precision, ...]:
         """The precisions to ask rules in: that of the example, and float64 where implementation and rules run there."""
         double = self._double[0]
         if double is None or any(self._refusal_in_double(mode, double) for mode in modes):
             return (self.native,)
         return self.native, double
 
-    def _refusal_in_double(self, mode: str, double: View) -> str | None:
+    def _refusal_in_double(self, mode: str, double: Precision) -> str | None:
         """Why a rule does not run in float64, which does not make it wrong in its own dtypes."""
 
         def make() -> str | None:
-            try:
-                self._differentiate(mode, self.wrt(mode), double)
-            except Exception as error:  # noqa: BLE001 - a rule for float32 alone may fail in any way it likes
-                return f"the {mode} rule does not run in float64 ({first_line(error)})"
-            return None
+            found = attempt(lambda: self._differentiate(mode, self.wrt(mode), double))
+            return f"the {mode} rule does not run in float64 ({found.why})" if isinstance(found, Refusal) else None
 
         return self.once(("refusal in double", mode), make)
 
     @property
-    def truth(self) -> View:
-        """The most precise view: its implementation gives the differences."""
-        return self.views()[-1]
+    def truth(self) -> Precision:
+        """The most precise of them: its implementation gives the differences."""
+        return self.precisions()[-1]
 
     def precision_note(self, mode: str) -> Answer:
-        """Says so when the implementation or a rule could be asked in the example's own precision alone."""
+        """Says so when the implementation or a rule could be asked only in the example's own precision."""
         double, why = self._double
         if why is not None:
             yield Note(f"{why}: differences are taken in {self.native.label}, with larger steps")
@@ -111,123 +156,216 @@ class Case(Setting):
         if refused is not None:
             yield Note(f"{refused}: it is asked in {self.native.label} alone")
 
-    def elsewhere(self, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:
-        """The case of other operands, or other static params; evidence says which."""
-        params = self.point.params if params is None else params
-        other = Case(self.subject, replace(self.point, leaves=tuple(leaves), params=params), self.seed, self.number)
-        other.place = f", {place}"
-        return other
-
-    def places(self) -> list[Case]:
-        """This case; and if it lies on the real axis of a complex operand, also one beside it, where conj(z) is not z."""
-        return self.once("places", lambda: [self, *self._turned()])
+    def off_the_real_axis(self) -> list[Case]:
+        """This case; and if all complex operands lie on the real axis, also one beside it, where conj(z) is not z."""
+        return self.once("off the real axis", lambda: [self, *self._turned()])
 
     def _turned(self) -> list[Case]:
         leaves = list(self.point.leaves)
-        real = [
-            i
-            for i in self.point.differentiable
-            if np.iscomplexobj(wide(leaves[i])) and not np.any(np.imag(wide(leaves[i])))
-        ]
+        complex_ = [i for i in self.point.differentiable if np.iscomplexobj(wide(leaves[i]))]
+        real = [i for i in complex_ if not np.any(np.imag(wide(leaves[i])))]
         if not real:
             return []
         for i in real:
-            leaves[i] = probes.moved(leaves[i], TURN * wide(leaves[i]))
-        turned = self.elsewhere(leaves, "turned off the real axis")
-        try:
-            finite = all(np.all(np.isfinite(value)) for value in turned.value(turned.native)[0])
-        except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
+            leaves[i] = probes.move(leaves[i], TURN * wide(leaves[i]))
+        turned = self.at(leaves, "turned off the real axis")
+        values = attempt(lambda: turned.value(turned.native)[0])
+        if isinstance(values, Refusal):  # a host function may refuse a point outside its domain
             return []
-        return [turned] if finite else []
+        return [turned] if all(np.all(np.isfinite(value)) for value in values) else []
+
+    # ------------------------------------------------------------------------------------------------ what rules take
+    def wrt(self, mode: str) -> tuple[int, ...]:
+        """The leaves that ``jvp`` or ``vjp`` can differentiate; raises NotAsked if there is none."""
+        return self.once(("wrt", mode), lambda: self._wrt(mode))
+
+    def why_not(self, mode: str) -> str | None:
+        """Why a derivative rule cannot be asked, or None if it can."""
+        try:
+            self.wrt(mode)
+        except NotAsked as error:
+            return str(error)
+        return None
+
+    def rules(self) -> Generator[Note, None, list[str]]:
+        """Those of ``jvp`` and ``vjp`` that can be asked, and a note for each other: ``yield from`` gives both."""
+        asked: list[str] = []
+        for mode in ("jvp", "vjp"):
+            why = self.why_not(mode)
+            if why is None:
+                asked.append(mode)
+            else:
+                yield Note(f"not asked of the {mode} rule: {why}")
+        return asked
+
+    def _wrt(self, mode: str) -> tuple[int, ...]:
+        """All leaves that have tangents if the rule takes them; else those that it takes alone."""
+        why, leaves = self.subject.missing(mode), self.point.differentiable
+        if why is not None:
+            raise NotAsked(why)
+        if not leaves:
+            raise NotAsked("no operand has tangents")
+        if not self.native.outputs:
+            raise NotAsked("no result has tangents")
+        found = attempt_rule(lambda: self._differentiate(mode, leaves))
+        if not isinstance(found, Refusal):
+            return leaves
+        alone = tuple(i for i in leaves if len(leaves) > 1 and self._takes_alone(mode, i))
+        if not alone:
+            raise NotAsked(found.why) from found.error
+        return alone
+
+    def _takes_alone(self, mode: str, leaf: int) -> bool:
+        return not isinstance(attempt_rule(lambda: self._differentiate(mode, (leaf,))), Refusal)
+
+    def _differentiate(self, mode: str, leaves: tuple[int, ...], precision: Precision | None = None) -> None:
+        precision = precision or self.native
+        if mode == "jvp":
+            precision.jvp({i: self.relative(i) for i in leaves})
+        else:
+            precision.vjp(self.cotangents(0), leaves)
+
+    def note_other_operands(self, mode: str) -> Answer:
+        """Names the operands that a rule does not differentiate."""
+        left = [self.point.names[i] for i in self.point.differentiable if i not in self.wrt(mode)]
+        if left:
+            yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
+
+    # ------------------------------------------------------------------------------------------------------- probes
+    def rng(self, *labels: object) -> probes.Stream:
+        """The random numbers of one purpose."""
+        return probes.stream(self.seed, *labels)
+
+    def relative(self, leaf: int, draw: int = 0) -> Array:
+        """A random tangent of one leaf, in its shape, in proportion to its elements."""
+        value = wide(self.point.leaves[leaf])
+        direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
+        return probes.round_to(direction, self.point.leaves[leaf])
+
+    def _even(self, leaf: int) -> Array:
+        """A random tangent of one leaf, of the same size in every element."""
+        value = wide(self.point.leaves[leaf])
+        return probes.round_to(probes.even_direction(self.rng("even", leaf), value), self.point.leaves[leaf])
+
+    def directions(self, mode: str) -> tuple[Direction, ...]:
+        """Two directions in all operands, and one in each alone, which tells a reader whose derivative is wrong."""
+        wrt = self.wrt(mode)
+        what = "all operands" if len(wrt) > 1 else "".join(self.point.names[i] for i in wrt)
+        every = [
+            Direction(f"{what}, in proportion to its elements", {i: self.relative(i) for i in wrt}),
+            Direction(f"{what}, the same size in every element", {i: self._even(i) for i in wrt}),
+        ]
+        alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, probes.ALONE)}) for i in wrt]
+        return (*every, *(alone if len(wrt) > 1 else ()))
+
+    def cotangents(self, draw: int) -> list[Array]:
+        """A random cotangent of each differentiable result, in its shape."""
+        found: list[Array] = []
+        for i in self.native.outputs:
+            leaf = self.native.results[i]
+            found.append(probes.round_to(probes.unit(self.rng("cotangent", i, draw), wide(leaf)), leaf))
+        return found
 
     # -------------------------------------------------------------------------------------------------- evaluations
-    def differences(self, direction: Direction) -> list[numeric.Derivative]:
+    def differences(self, direction: Direction) -> list[Derivative]:
         """The derivative of each differentiable result along a direction, from the implementation alone."""
         return self.once(("differences", direction.key), lambda: self.differentiate(direction.tangents))
 
-    def differentiate(self, tangents: Tangents) -> list[numeric.Derivative]:
-        """The same along any tangents."""
-        return numeric.derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps)
+    def differentiate(self, tangents: Tangents) -> list[Derivative]:
+        """The same along any tangents: one array per leaf, in its shape."""
+        return derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps)
 
-    def value(self, view: View) -> tuple[list[Array], list[Array]]:
+    def value(self, precision: Precision) -> tuple[list[Array], list[Array]]:
         """The results of the implementation, and the size of the rounding errors in each."""
 
         def make() -> tuple[list[Array], list[Array]]:
-            found = view.value()
-            return found, self.noise(view, found, lambda leaves, _: view.value(leaves), of_rule=False)
+            found = precision.value()
+            return found, self.noise(precision, found, lambda leaves, _: precision.value(leaves), of_rule=False)
 
-        return self.once(("value", view.double), make)
+        return self.once(("value", precision.double), make)
 
-    def pushed(self, view: View, direction: Direction) -> tuple[Pushed, list[Array]]:
-        """The JVP along a direction, and the size of the rounding errors in each element."""
+    def jvp(self, precision: Precision, direction: Direction) -> tuple[JvpResult, list[Array]]:
+        """The JVP along a direction, and the size of the rounding errors in each element of each tangent."""
 
-        def make() -> tuple[Pushed, list[Array]]:
+        def make() -> tuple[JvpResult, list[Array]]:
             def again(leaves: Sequence[Any], step: float) -> list[Array]:
-                return view.jvp(self._varied(direction.tangents, step), leaves).tangent
+                return precision.jvp(self._vary(direction.tangents, step), leaves).tangent
 
-            pushed = view.jvp(direction.tangents)
-            return pushed, self.noise(view, pushed.tangent, again, of_rule=True)
+            found = precision.jvp(direction.tangents)
+            return found, self.noise(precision, found.tangent, again, of_rule=True)
 
-        return self.once(("pushed", view.double, direction.key), make)
+        return self.once(("jvp", precision.double, direction.key), make)
 
-    def pulled(self, view: View, draw: int) -> tuple[Pulled, dict[int, Array]]:
-        """The VJP along a cotangent, and the size of the rounding errors in each element."""
-        return self.once(("pulled", view.double, draw), lambda: self.pull(view, self.cotangents(draw)))
+    def vjp(self, precision: Precision, draw: int) -> tuple[VjpResult, dict[int, Array]]:
+        """The VJP of a drawn cotangent, and the size of the rounding errors in each element, by operand leaf."""
+        return self.once(("vjp", precision.double, draw), lambda: self.vjp_of(precision, self.cotangents(draw)))
 
-    def pull(self, view: View, cotangents: Sequence[Array]) -> tuple[Pulled, dict[int, Array]]:
-        """The same along any cotangents."""
+    def vjp_of(self, precision: Precision, cotangents: Sequence[Array]) -> tuple[VjpResult, dict[int, Array]]:
+        """The same of any cotangents: one for each differentiable result, in its shape."""
         wrt = self.wrt("vjp")
 
         def again(leaves: Sequence[Any], step: float) -> list[Array]:
-            varied = self._varied(dict(enumerate(cotangents)), step)
-            return list(view.vjp(list(varied.values()), wrt, leaves).cotangent.values())
+            varied = self._vary(dict(enumerate(cotangents)), step)
+            return list(precision.vjp(list(varied.values()), wrt, leaves).cotangent.values())
 
-        pulled = view.vjp(cotangents, wrt)
-        noise = self.noise(view, list(pulled.cotangent.values()), again, of_rule=True)
-        return pulled, dict(zip(wrt, noise, strict=True))
+        found = precision.vjp(cotangents, wrt)
+        errors = self.noise(precision, list(found.cotangent.values()), again, of_rule=True)
+        return found, dict(zip(wrt, errors, strict=True))
 
+    # ---------------------------------------------------------------------------------------------- rounding errors
     def noise(
-        self, view: View, base: list[Array], again: Callable[[Sequence[Any], float], list[Array]], *, of_rule: bool
+        self,
+        precision: Precision,
+        base: list[Array],
+        again: Callable[[Sequence[Any], float], list[Array]],
+        *,
+        of_rule: bool,
     ) -> list[Array]:
-        """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents)."""
-        direction = {i: self.relative(i, 2) for i in view.point.differentiable}
+        """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents).
+
+        Args:
+            precision: where it is evaluated.
+            base: what it gave at the point itself.
+            again: evaluates it at other leaves; it gets the step too, to vary tangents or cotangents with.
+            of_rule: whether it is a rule.
+        """
+        direction = {i: self.relative(i, probes.NOISE) for i in precision.point.differentiable}
 
         def along(step: float) -> list[Array]:
-            with view.precision():
-                leaves = [
-                    probes.moved(leaf, step * direction[i]) if i in direction else leaf
-                    for i, leaf in enumerate(view.point.leaves)
-                ]
-            try:
-                return again(leaves, step)
-            except Exception:  # noqa: BLE001 - a host function may refuse a point beyond its domain
-                return [np.full(leaf.shape, np.nan) for leaf in base]
+            with precision.in_effect():
+                leaves = list(precision.point.leaves)
+                for i, tangent in direction.items():
+                    leaves[i] = probes.move(leaves[i], step * tangent)
+            found = attempt(lambda: again(leaves, step))
+            # A host function may refuse a point outside its domain.
+            return [np.full(leaf.shape, np.nan) for leaf in base] if isinstance(found, Refusal) else found
 
-        # The error of p (t - sum(p t)) at p = 1 - 1e-9 is a step that a change of t by 1e-10 does not take.
-        found = numeric.noise(along, view.eps, RULE_SPACING if of_rule else 0.0)
-        if of_rule and view.eps < numeric.DOUBLE:
-            most = max(SINGLE if view.double else LOST, 1e3 * self.working_eps(view))
+        found = measure_noise(along, precision.eps, tolerances.RULE_SPACING if of_rule else 0.0)
+        if of_rule and tolerances.is_double(precision.eps):
+            most = tolerances.largest_noise_of_rule(self.working_eps(precision), example_is_coarser=precision.double)
             limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + peak(leaf)) for leaf in base]
-            found = [np.minimum(noise, limit) for noise, limit in zip(found, limits, strict=True)]
+            found = [np.minimum(errors, limit) for errors, limit in zip(found, limits, strict=True)]
         return found
 
-    def _varied(self, numbers: Tangents, step: float) -> dict[int, Array]:
+    def _vary(self, numbers: Tangents, step: float) -> dict[int, Array]:
         """Tangents or cotangents that vary smoothly with a step, each element at its own rate."""
         rng = self.rng("varied")
         return {i: n * (1 + step * rng.uniform(0.5, 1.5, n.shape)) for i, n in numbers.items()}
 
-    def working_eps(self, view: View) -> float:
+    def working_eps(self, precision: Precision) -> float:
         """The rounding that the implementation really works with: float32's, if it computes in float32 inside."""
-        return self.once(("eps", view.double), lambda: self._working_eps(view))
+        return self.once(("eps", precision.double), lambda: self._working_eps(precision))
 
-    def _working_eps(self, view: View) -> float:
-        found = [view.eps]
-        values, noise = self.value(view)
-        for i in view.outputs:
+    def _working_eps(self, precision: Precision) -> float:
+        """The larger of the dtypes' eps and the usual relative noise; in the example's own dtypes, also its inaccuracy."""
+        found = [precision.eps]
+        values, errors = self.value(precision)
+        for i in precision.outputs:
             size, most = np.abs(values[i]), peak(values[i])
             if most > 0:
-                found.append(float(np.median(noise[i] / np.maximum(size, 1e-3 * most))))
-        return max(view.eps, min(COARSEST, max(found)), 0.0 if view.double else self._inaccuracy())
+                found.append(float(np.median(errors[i] / np.maximum(size, tolerances.CANCELLED * most))))
+        measured = max(precision.eps, min(tolerances.COARSEST, max(found)))
+        return max(measured, 0.0 if precision.double else self._inaccuracy())
 
     def _inaccuracy(self) -> float:
         """How far the implementation is off in the example's own dtypes, by its values in double precision."""
@@ -239,34 +377,44 @@ class Case(Setting):
         return max(found, default=0.0)
 
     # --------------------------------------------------------------------------------------------------- tolerances
-    def roughly(self, view: View, size: Array, noise: Array) -> Tolerance:
-        """What numbers of this size may be off by when two formulas compute them from the same inputs."""
-        return compare.rounding(np.abs(size) + peak(size), self.working_eps(view), view.tiny, noise)
+    def rounding(self, precision: Precision, size: Array | float, errors: Array | float = 0.0) -> Tolerance:
+        """What numbers that are computed from terms of this size may be off by, by the rounding really worked with."""
+        return tolerances.rounding(size, self.working_eps(precision), precision.tiny, errors)
 
-    def strictly(self, size: Array, noise: Array) -> Tolerance:
-        """The same by the example's own dtypes: what the implementation is off beyond them excuses nothing."""
-        return compare.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, noise)
+    def roughly(self, precision: Precision, size: Array, errors: Array) -> Tolerance:
+        """For two formulas that compute numbers of this size from the same inputs: the largest may have cancelled."""
+        return self.rounding(precision, np.abs(size) + peak(size), errors)
 
-    def closely(self, view: View, size: Array, noise: Array) -> Tolerance:
-        """What numbers of this size may be off by when one formula computes them in another order."""
-        return compare.rounding(size, self.working_eps(view), view.tiny, noise)
+    def closely(self, precision: Precision, size: Array, errors: Array) -> Tolerance:
+        """For one formula that computes numbers of this size in another order."""
+        return self.rounding(precision, size, errors)
 
-    def value_scale(self, view: View) -> float:
+    def strictly(self, size: Array, errors: Array) -> Tolerance:
+        """As `roughly`, by the example's own dtypes: what the implementation is off beyond them excuses nothing."""
+        return tolerances.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, errors)
+
+    def grossly(self, size: Array, errors: Array, leaf: Any) -> Tolerance:
+        """What tells an inaccurate implementation from one that computes something else."""
+        if not epsilon(leaf):
+            return tolerances.exact(size.shape)
+        return self.strictly(size, errors) + tolerances.same_function(np.abs(size) + peak(size))
+
+    def value_scale(self, precision: Precision) -> float:
         """The largest finite number in the results: what cancels inside an operation is often of this size."""
-        return max(map(peak, self.value(view)[0]), default=0.0)
+        return max(map(peak, self.value(precision)[0]), default=0.0)
 
-    def tangent_scale(self, view: View, tangents: Tangents) -> float:
-        """The size of a tangent result if the operation is of degree one: that of the results, times |t| / |x|."""
+    def tangent_scale(self, precision: Precision, tangents: Tangents) -> float:
+        """The size of a tangent result y_dot if the operation is of degree one, y ~ x: |y_dot| = |y| |x_dot| / |x|."""
         ratios = [
             float(np.max(np.abs(t), initial=0.0)) / probes.typical(wide(self.point.leaves[i]))
             for i, t in tangents.items()
         ]
-        return self.value_scale(view) * max(ratios, default=0.0)
+        return self.value_scale(precision) * max(ratios, default=0.0)
 
     @staticmethod
-    def fits(value: Array, like: Any) -> Array:
+    def round_to(value: Array, like: Any) -> Array:
         """A value of double precision as it arrives in the dtype of ``like``: infinite beyond its range."""
-        return compare.fits(value, float(jnp.finfo(jnp.result_type(like)).max) if epsilon(like) else np.inf)
+        return compare.overflow(value, float(jnp.finfo(jnp.result_type(like)).max) if epsilon(like) else np.inf)
 
     def evidence(
         self,
@@ -278,12 +426,12 @@ class Case(Setting):
         tolerance: Tolerance,
         judged: Array | None = None,
     ) -> Evidence:
-        """Compare two arrays, as evidence. Arrays of two shapes do not agree."""
+        """Compare two arrays, as evidence. Arrays of two shapes do not agree; integers and booleans must be equal."""
         if np.shape(got) != np.shape(expected):
             message = f"shape {np.shape(got)}, expected {np.shape(expected)}"
             return Evidence(rule, against, leaf, seed=self.seed, message=message, ok=False)
         if got.dtype.kind in "biu" and expected.dtype.kind in "biu":
-            tolerance = compare.exact(got.shape)
+            tolerance = tolerances.exact(got.shape)
         found = compare.compare(got, expected, tolerance, judged)
         return Evidence(
             rule=rule,

@@ -1,4 +1,4 @@
-"""Comparing arrays element by element. A tolerance has one number per element and a reason, and ignores array size."""
+"""Comparing arrays element by element, each with a tolerance of its own."""
 
 from __future__ import annotations
 
@@ -6,25 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array
-
-# Roundings of the dtype that a right rule may be off by, beside what its inputs' own rounding does to it.
-ROUNDINGS = 32.0
-# How much worse than its estimate a difference may be.
-SAFETY = 8.0
-# The reason of a tolerance of zero.
-EXACT = "exact"
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What each element may be off by, and the reason, as a reader of a report sees it."""
-
-    size: Array
-    why: str
-
-    def __add__(self, other: Tolerance) -> Tolerance:
-        return Tolerance(self.size + other.size, f"{self.why}, and {other.why}")
 
 
 @dataclass(frozen=True)
@@ -49,39 +32,6 @@ class Comparison:
     ratio: float
     judged: int
     bad: int
-
-
-def rounding(size: Array | float, eps: float, tiny: float, noise: Array | float = 0.0) -> Tolerance:
-    """What arithmetic in a dtype may do to numbers of this size, of which ``noise`` is known to be uncertain."""
-    allowed = ROUNDINGS * (eps * np.abs(size) + noise) + 8 * tiny
-    return Tolerance(np.asarray(allowed), f"{ROUNDINGS:g} roundings of {eps:.1e}")
-
-
-def exact(shape: tuple[int, ...]) -> Tolerance:
-    """No error is allowed: integers, booleans, keys."""
-    return Tolerance(np.zeros(shape), EXACT)
-
-
-def floor_of_differences(eps: float) -> float:
-    """The relative error below which differences are not trusted, whatever they say of themselves.
-
-    1e-6 in double precision: an iterative solver is smooth to its own tolerance, and a rule for its exact solution
-    differs from its differences by as much.
-    """
-    return max(1e-6, 4 * eps ** (2 / 3))
-
-
-def differences(size: Array, error: Array, eps: float) -> Tolerance:
-    """What a derivative of this size may be off from differences with this estimate of their error."""
-    floor = floor_of_differences(eps)
-    why = f"{SAFETY:g} x the error estimate of the differences and {floor:.0e} of the value"
-    return Tolerance(SAFETY * error + floor * np.abs(size), why)
-
-
-def relative(size: Array, eps: float) -> Tolerance:
-    """What two right implementations may differ by: an iterative one stops short of the last digits."""
-    floor = floor_of_differences(eps)
-    return Tolerance(np.asarray(floor * np.abs(size)), f"{floor:.0e} of the value")
 
 
 def compare(got: Array, expected: Array, tolerance: Tolerance, judged: Array | None = None) -> Comparison:
@@ -120,7 +70,7 @@ def _distance(got: Array, expected: Array) -> Array:
         return np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
 
 
-def fits(value: Array, largest: float) -> Array:
+def overflow(value: Array, largest: float) -> Array:
     """``value`` with what lies beyond a dtype's largest number made infinite, as that dtype would."""
     if np.iscomplexobj(value) or not np.isfinite(largest):
         return value

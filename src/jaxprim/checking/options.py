@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any, get_args
 
 from jaxprim._errors import BadCall, message
-from jaxprim._rules import rules_of
 from jaxprim._types import Example
 from jaxprim.checking.questions import QUESTIONS, Question, Speed
 from jaxprim.checking.subject import Subject
@@ -67,7 +65,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
                 )
             )
         return
-    for name in sorted(given & _keywords(subject)):
+    for name in sorted(given & subject.keywords()):
         raise BadCall(
             message(
                 f"{subject.name}: {name}= is ambiguous.",
@@ -76,18 +74,6 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',
             )
         )
-
-
-def _keywords(subject: Subject) -> set[str]:
-    """What a subject takes by keyword."""
-    if subject.primitive is not None:
-        signature = rules_of(subject.primitive).signature
-        return {*signature.operands, *signature.params}
-    try:
-        parameters = inspect.signature(subject.call).parameters.values()
-    except (TypeError, ValueError):  # a builtin does not say
-        return set()
-    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
 def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:

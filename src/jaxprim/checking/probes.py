@@ -7,6 +7,8 @@ a probe is near zero: a rule that is wrong in one element is then wrong by as mu
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +18,29 @@ import numpy as np
 from jaxprim.checking.values import Array, is_key, is_scalar, wide
 
 Stream = np.random.Generator
+# A tangent for some of the operand leaves, by their positions: each has the shape of its leaf, in double precision.
+Tangents = Mapping[int, Array]
+
+# Which draw of a tangent or a cotangent is for what: no two purposes share one. 0 is for all operands together and for
+# the first cotangent.
+ALONE = 1
+NOISE = 2
+MEMBERS = 10  # of a batch, and those that follow
+HIGHER_ORDER = 20  # and those that follow
+HOLOMORPHIC = 30
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A tangent for some of the operand leaves; the others have none."""
+
+    label: str
+    tangents: Tangents
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes it the same direction in another question."""
+        return self.label, *self.tangents
 
 
 def stream(seed: int, *labels: object) -> Stream:
@@ -55,14 +80,14 @@ def even_direction(rng: Stream, value: Array) -> Array:
     return unit(rng, value) * typical(value)
 
 
-def rounded(value: Array, like: Any) -> Array:
+def round_to(value: Array, like: Any) -> Array:
     """``value`` as it arrives at a rule: rounded to the dtype of ``like``."""
     dtype = jnp.result_type(like)
     with np.errstate(over="ignore", under="ignore"):
         return wide(value.astype(dtype))
 
 
-def moved(leaf: Any, change: Array) -> Any:
+def move(leaf: Any, change: Array) -> Any:
     """``leaf + change`` in the type of the leaf; a Python number stays one, so that it stays weakly typed."""
     total = wide(leaf) + change
     if is_scalar(leaf):
@@ -90,7 +115,7 @@ def nearby(rng: Stream, leaf: Any, relative: float) -> Any:
         return leaf
     value = wide(leaf)
     base = np.where(value == 0, 0 if np.any(value) else 1, np.abs(value))
-    return moved(leaf, base * relative * rng.uniform(0.5, 1.0, value.shape) * nearby_signs(rng, value))
+    return move(leaf, base * relative * rng.uniform(0.5, 1.0, value.shape) * nearby_signs(rng, value))
 
 
 def nearby_signs(rng: Stream, value: Array) -> Array:

@@ -14,14 +14,14 @@ import numpy as np
 from jaxprim._errors import JaxprimError, shorten
 from jaxprim._types import Example
 from jaxprim.checking import options, shrink
+from jaxprim.checking.answers import NotAsked, Note, first_line, why_refused, without_frames
 from jaxprim.checking.case import Case
 from jaxprim.checking.options import SEED
 from jaxprim.checking.questions import Question, Speed
 from jaxprim.checking.reports import measure
 from jaxprim.checking.reports.report import Evidence, Finding, Report
 from jaxprim.checking.reports.status import Status
-from jaxprim.checking.setting import NotAsked, Note
-from jaxprim.checking.subject import Subject, first_line, refusal, without_frames
+from jaxprim.checking.subject import Subject
 
 # Evidence that passes is kept only so far: a report stays small for an operation of many operands. What `which-rule`
 # found in every context must fit, as the page shows it.
@@ -83,8 +83,9 @@ def report(
     examples = inputs(subject, operands, params)
     chosen = options.questions(only, skip, speed or "normal")
     seed = SEED if seed is None else seed
-    found = tuple(ask(subject, examples, seed, chosen))
-    drawn = measure.pictures(first_case(subject, examples, seed), found) if pictures else ()
+    asked = cases(subject, examples, seed)
+    found = tuple(ask(asked, chosen))
+    drawn = measure.pictures(asked[0], found) if pictures else ()
     return Report(subject.name, seed, found, pictures=drawn)
 
 
@@ -131,28 +132,22 @@ def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any
     return [(operands, params)] if operands or params else subject.examples()
 
 
-def cases(subject: Subject, examples: Sequence[Inputs], seed: int) -> list[Case]:
+def cases(subject: Subject, examples: Sequence[Inputs], seed: int = SEED) -> list[Case]:
     """The case of each example; each says which one it is if there are several, and knows those that are like it."""
     made = [
         Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
         for index, (operands, params) in enumerate(examples, start=1)
     ]
-    for case in made:
-        case.others = tuple(other.point for other in made if other is not case and case.is_like(other))
-    return made
+    return [
+        replace(case, others=tuple(other.point for other in made if other is not case and case.is_like(other)))
+        for case in made
+    ]
 
 
-def first_case(subject: Subject, examples: Sequence[Inputs], seed: int) -> Case:
-    """The case of the first example."""
-    return cases(subject, examples, seed)[0]
-
-
-def ask(
-    subject: Subject, examples: Sequence[Inputs], seed: int = SEED, questions: Iterable[Question] | None = None
-) -> Iterator[Finding]:
-    """Put questions to a subject at each example; yields each finding as soon as it is there."""
+def ask(cases: Iterable[Case], questions: Iterable[Question] | None = None) -> Iterator[Finding]:
+    """Put questions to each case of a subject; yields each finding as soon as it is there."""
     questions = options.questions() if questions is None else tuple(questions)
-    for case in cases(subject, examples, seed):
+    for case in cases:
         for position, question in enumerate(questions):
             yield answer(question, case, first=position == 0)
 
@@ -175,7 +170,7 @@ def find(question: Question, case: Case) -> Finding:
     except NotAsked as error:
         unasked = str(error)
     except Exception as error:  # noqa: BLE001 - whatever an author's rule raises is what the report is about
-        unasked = refusal(error) or ""
+        unasked = why_refused(error) or ""
         if not unasked:
             items.append(_exception(question, case, error))
     items.extend(_smallest(question, case, [item for item in items if isinstance(item, Evidence) and not item.ok]))

@@ -9,17 +9,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprim.checking.answers import Answer, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.reports.report import Evidence
-from jaxprim.checking.setting import Answer
 from jaxprim.checking.values import describe, has_tangents, is_key, is_scalar, wide
 
-# Seconds after which the smallest input so far is told.
+# Seconds after which the smallest input so far is reported.
 PATIENCE = 1.0
 # Up to this many numbers an operand is written out.
 WRITTEN = 4
-# The simplest numbers that are not special: 1 and 0 hide factors and powers.
-SIMPLE = 2
+# Rounder numbers have two significant digits. With one, many would become 1, which hides factors and powers.
+DIGITS = 2
 
 Ask = Callable[[Case], Answer]
 Leaves = list[Any]
@@ -38,46 +38,46 @@ def smallest(ask: Ask, case: Case, bad: Sequence[Evidence]) -> str:
     found, tried = leaves, True
     while rules and tried:
         tried = False
-        for candidate in _simpler(found):
+        for candidate in _simplify(found):
             if time.perf_counter() - start > PATIENCE:
                 return _words(case, found) if found is not leaves else ""
-            if _fails(ask, case.elsewhere(candidate, "smaller"), rules):
+            if _fails(ask, case.at(candidate, "smaller"), rules):
                 found, tried = candidate, True
                 break
     return _words(case, found) if found is not leaves else ""
 
 
 def _fails(ask: Ask, case: Case, rules: set[str]) -> bool:
-    try:
+    def has_wrong_number() -> bool:
         with np.errstate(all="ignore"):
             return any(isinstance(e, Evidence) and not e.ok and not e.message and e.rule in rules for e in ask(case))
-    except Exception:  # noqa: BLE001 - an operation may refuse smaller operands in any way it likes
-        return False
+
+    return attempt(has_wrong_number) is True  # an operation may refuse smaller operands
 
 
-def _simpler(leaves: Leaves) -> Iterator[Leaves]:
+def _simplify(leaves: Leaves) -> Iterator[Leaves]:
     """Fewer elements along all axes of one size, halved or one; then rounder numbers in one operand."""
     for size in sorted({n for leaf in leaves for n in np.shape(leaf) if n > 1}, reverse=True):
         for fewer in dict.fromkeys((1, size // 2)):
-            yield [_cut(leaf, size, fewer) for leaf in leaves]
+            yield [_take(leaf, size, fewer) for leaf in leaves]
     for i, leaf in enumerate(leaves):
-        rounder = _rounder(leaf)
+        rounder = _round(leaf)
         if rounder is not None:
             yield [*leaves[:i], rounder, *leaves[i + 1 :]]
 
 
-def _cut(leaf: Any, size: int, fewer: int) -> Any:
+def _take(leaf: Any, size: int, fewer: int) -> Any:
     index = tuple(slice(fewer) if n == size else slice(None) for n in np.shape(leaf))
     return leaf[index] if index and not is_scalar(leaf) else leaf
 
 
-def _rounder(leaf: Any) -> Any | None:
+def _round(leaf: Any) -> Any | None:
     """The leaf with numbers of two digits, or None if it has no others."""
     if is_key(leaf) or is_scalar(leaf) or not has_tangents(leaf) or jnp.iscomplexobj(leaf):
         return None
     value = wide(leaf)
     with np.errstate(all="ignore"):
-        digits = 10.0 ** (np.floor(np.log10(np.abs(value))) - SIMPLE + 1)
+        digits = 10.0 ** (np.floor(np.log10(np.abs(value))) - DIGITS + 1)
         rounder = np.where(np.isfinite(digits) & (digits > 0), np.round(value / digits) * digits, value)
     made = jnp.asarray(rounder, leaf.dtype)
     return None if np.array_equal(wide(made), value, equal_nan=True) else made

@@ -1,24 +1,29 @@
-"""What is checked: a primitive, or any function that JAX can trace, seen through the same few questions."""
+"""What is checked: a primitive, or any function that JAX can trace, seen through the same few questions.
+
+This is the only file of the checker and of fuzzing that knows `Primitive`, its rules, their derivations and the kernels.
+"""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, RuleMissing, message
+from jaxprim._errors import BadCall, message
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
 from jaxprim._types import RuleInfo
-from jaxprim.checking import draw
+from jaxprim._use import use
 from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
+
+if TYPE_CHECKING:
+    from jaxprim.kernels.signature import Signature
 
 # What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
 REFUSALS = (
@@ -34,7 +39,6 @@ REFUSALS = (
     r"[Dd]erivatives of non-symmetric eigenvectors",
     r"reduce_precision does not accept dtype complex",  # checkpoint policies that save complex numbers
 )
-_REFUSAL = re.compile("|".join(REFUSALS))
 # How a stack begins that stands in a message.
 TRACEBACK = "Traceback (most recent call last):"
 
@@ -68,22 +72,28 @@ class Subject:
         return Subject(getattr(target, "__name__", None) or type(target).__name__, target, None, reference)
 
     @property
+    def is_primitive(self) -> bool:
+        """Whether it is a primitive, which has rules; JAX differentiates a function as it can."""
+        return self.primitive is not None
+
+    # -------------------------------------------------------------------------------------------------------- rules
+    @property
     def surrogate(self) -> str | None:
         """The author's reason why the VJP departs from the derivative, or None if it does not."""
         return rules_of(self.primitive).surrogate if self.primitive is not None else None
 
     def rule(self, name: str) -> RuleInfo | None:
-        """What is known of a rule; None for a function, which JAX differentiates as it can."""
+        """What is known of a rule; None for a function."""
         if self.primitive is None:
             return None
         return next((info for info in explain(rules_of(self.primitive)) if info.rule == name), None)
 
     def missing(self, name: str) -> str | None:
-        """Why there is no rule of this name, or None if there is one, or it is not known before it is asked."""
+        """Why there is no rule of this name, or None if there is one, or only JAX can tell."""
         info = self.rule(name)
         return f"no {name.upper()} rule: {info.why}" if info is not None and info.status == "missing" else None
 
-    def gave(self, name: str) -> bool:
+    def is_given(self, name: str) -> bool:
         """Whether the author gave a rule of this name."""
         info = self.rule(name)
         return info is not None and info.status == "given"
@@ -92,6 +102,28 @@ class Subject:
         """Whether a rule's disagreement with the derivative is the author's declared departure."""
         info = self.rule(name)
         return self.surrogate is not None and (name == "vjp" or (info is not None and info.origin == "vjp"))
+
+    # ---------------------------------------------------------------------------------------------- implementations
+    @property
+    def impl(self) -> Callable[..., Any] | None:
+        """The traceable implementation that the author gave a primitive."""
+        given = rules_of(self.primitive).given if self.primitive is not None else {}
+        return given["impl"].author if "impl" in given else None
+
+    @property
+    def author(self) -> Callable[..., Any]:
+        """The function that says what it computes: the first of a primitive's implementations, or the function itself."""
+        author = rules_of(self.primitive).implementation_author if self.primitive is not None else None
+        return author or self.call
+
+    @property
+    def kernel_platforms(self) -> tuple[str, ...]:
+        """The platforms that a primitive has a kernel for."""
+        return tuple(rules_of(self.primitive).kernels()) if self.primitive is not None else ()
+
+    def run_by(self, implementation: str) -> AbstractContextManager[Any]:
+        """The context in which a primitive runs its ``"impl"``, ``"host"`` or ``"kernel"``, whichever it would otherwise."""
+        return nullcontext() if self.primitive is None else use(implementation, self.primitive)
 
     def compiles_anew(self, rule: str, function: Callable[..., Any], operands: Sequence[Any]) -> bool:
         """Whether JAX compiles a part of the implementation or of a rule at each call; found out once for each."""
@@ -103,23 +135,24 @@ class Subject:
         """The author's examples, or the types that a kernel declares; raises with the line to write where there are none."""
         found = self.primitive.examples() if self.primitive is not None else ()
         if not found:
-            types = draw.declared(self.primitive) if self.primitive is not None else None
+            types = _declared_types(self.primitive) if self.primitive is not None else None
             if types is None:
                 raise NoExamples(_no_examples(self))
             return [(types, {})]
         return [(example.operands, example.params) for example in found]
 
-    def closed(self, operands: tuple[Any, ...]) -> tuple[Subject, tuple[Any, ...]]:
-        """The subject as a function of the operands that hold numbers, and these: others, such as functions, are static.
+    def close_over_static(self, operands: tuple[Any, ...]) -> tuple[Subject, tuple[Any, ...]]:
+        """The subject as a function of only the operands that hold numbers, and these operands.
 
-        So is an operand that ``nondiff_argnums`` of ``jax.custom_jvp`` or ``jax.custom_vjp`` names.
+        The others are static: those that hold something else, such as a function, and those that ``nondiff_argnums`` of
+        ``jax.custom_jvp`` or ``jax.custom_vjp`` names.
         """
         declared = getattr(self.call, "nondiff_argnums", ()) if self.primitive is None else ()
         static = {i: x for i, x in enumerate(operands) if i in declared or not _holds_numbers(x)}
         if not static or self.primitive is not None:
             return self, operands
-        reference = None if self.reference is None else _closed(self.reference, static, self.call)
-        subject = replace(self, call=_closed(self.call, static, self.call), reference=reference)
+        reference = None if self.reference is None else _close_over(self.reference, static, self.call)
+        subject = replace(self, call=_close_over(self.call, static, self.call), reference=reference)
         return subject, tuple(x for i, x in enumerate(operands) if i not in static)
 
     def split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -127,6 +160,17 @@ class Subject:
         if self.primitive is None:
             return args, kwargs
         return rules_of(self.primitive).signature.bind(self.name, args, kwargs)
+
+    def keywords(self) -> set[str]:
+        """The operands and params that it takes by keyword."""
+        if self.primitive is not None:
+            signature = rules_of(self.primitive).signature
+            return {*signature.operands, *signature.params}
+        try:
+            parameters = inspect.signature(self.call).parameters.values()
+        except (TypeError, ValueError):  # a builtin does not say
+            return set()
+        return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
     def operand_names(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
         """The name of each operand: from the signature where it tells, else by position."""
@@ -137,6 +181,43 @@ class Subject:
         except (TypeError, ValueError):
             return tuple(f"operand{i}" for i in range(len(operands)))
         return _names_of(bound, len(operands))
+
+
+def place_of(primitive: Primitive) -> str:
+    """The file and line where a primitive was defined."""
+    return rules_of(primitive).made
+
+
+# The sizes of a signature are drawn as 2, 3, 4, ...: all different, so that mixing up two axes shows.
+_FIRST_SIZE = 2
+
+
+def _declared_types(primitive: Primitive) -> tuple[Any, ...] | None:
+    """The types of the operands that a kernel of the primitive declares, or None if no kernel declares them all."""
+    kernels = rules_of(primitive).kernels()
+    if not kernels:
+        return None
+    from jaxprim.kernels.kernel import Kernel  # it loads all of jaxprim.kernels, which few primitives need
+
+    return next(
+        (_types_of(rule.author.signature) for rule in kernels.values() if isinstance(rule.author, Kernel)), None
+    )
+
+
+def _types_of(signature: Signature) -> tuple[Any, ...] | None:
+    """The operand types of a kernel's signature, with f32 for its type variables; None where it does not tell."""
+    from jaxprim.kernels.dtypes import DTYPES
+
+    if any(attribute.default is None for attribute in signature.attributes):
+        return None
+    resolved = signature.resolve(dict.fromkeys(signature.variables, "f32"))
+    sizes = {name: _FIRST_SIZE + k for k, name in enumerate(resolved.sizes)}
+    try:
+        shapes = [tuple(int(dim) if dim.isdigit() else sizes[dim] for dim in array.dims) for array in resolved.operands]
+    except KeyError:  # a size that is worked out from others
+        return None
+    pairs = zip(shapes, resolved.operands, strict=True)
+    return tuple(jax.ShapeDtypeStruct(shape, DTYPES[array.dtype].numpy) for shape, array in pairs)
 
 
 def _compiles_anew(function: Callable[..., Any], operands: Sequence[Any]) -> bool:
@@ -156,7 +237,9 @@ def _holds_numbers(operand: Any) -> bool:
     return all(is_scalar(leaf) or (hasattr(leaf, "dtype") and hasattr(leaf, "shape")) for leaf in leaves)
 
 
-def _closed(function: Callable[..., Any], static: Mapping[int, Any], like: Callable[..., Any]) -> Callable[..., Any]:
+def _close_over(
+    function: Callable[..., Any], static: Mapping[int, Any], like: Callable[..., Any]
+) -> Callable[..., Any]:
     """The function without its static operands, with the names of those that are left."""
 
     def call(*operands: Any, **params: Any) -> Any:
@@ -199,34 +282,3 @@ def _names_of(bound: inspect.BoundArguments, count: int) -> tuple[str, ...]:
         else:
             names.append(name)
     return tuple(names[:count])
-
-
-def refusal(error: BaseException) -> str | None:
-    """The reason why something cannot be asked, if an error says so: a rule is missing, or JAX has no such mode."""
-    if isinstance(error, RuleMissing):
-        return first_line(error)
-    found = isinstance(error, TypeError | ValueError | NotImplementedError | RuntimeError) and _REFUSAL.search(
-        str(error)
-    )
-    return f"JAX has no such rule for it: {first_line(error)}" if found else None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next((line for line in without_frames(str(error).strip()) if line), type(error).__name__)
-
-
-def without_frames(message: str) -> Iterator[str]:
-    """The lines of a message but for a traceback in it, such as that of a host function: what it raised comes last."""
-    lead, inside = "", False
-    for line in message.splitlines():
-        if inside and line.startswith("  "):
-            continue  # a frame
-        inside = line.endswith(TRACEBACK)
-        if inside:
-            lead += line.removesuffix(TRACEBACK)
-        else:
-            yield (lead + line).rstrip()
-            lead = ""
-    if lead:
-        yield lead.rstrip()

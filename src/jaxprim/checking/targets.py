@@ -12,8 +12,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from jaxprim._errors import JaxprimError, message
-from jaxprim._primitive import Primitive
-from jaxprim._rules import rules_of
+from jaxprim.checking.subject import Primitive, place_of
 
 
 class NotFound(JaxprimError, LookupError):
@@ -146,9 +145,9 @@ def function(target: str, where: str) -> Callable[..., Any]:
     return value
 
 
-def imported(primitive: Primitive, path: Path) -> bool:
+def is_imported(primitive: Primitive, path: Path) -> bool:
     """Whether a file has a primitive from another file, where it is an attribute too: that file is its home."""
-    home = Path(rules_of(primitive).made.rpartition(":")[0]).resolve()
+    home = Path(place_of(primitive).rpartition(":")[0]).resolve()
     return home != path.resolve() and any(
         value is primitive
         for module in list(sys.modules.values())

@@ -24,11 +24,6 @@ def is_scalar(leaf: Any) -> bool:
     return isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
 
 
-def is_float0(leaf: Any) -> bool:
-    """Whether a leaf is JAX's tangent of something that has no tangents."""
-    return getattr(leaf, "dtype", None) == jax.dtypes.float0
-
-
 def has_tangents(leaf: Any) -> bool:
     """Whether one may differentiate with respect to a leaf: real and complex numbers, not integers, booleans or keys."""
     return not is_key(leaf) and bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))

@@ -14,10 +14,11 @@ from rich.text import Text
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
 from jaxprim.checking import Finding, Report
+from jaxprim.checking.case import Case
 from jaxprim.checking.questions import Question
 from jaxprim.checking.reports import expected, measure
 from jaxprim.checking.reports.report import FORMAT
-from jaxprim.checking.run import ask, first_case
+from jaxprim.checking.run import ask, cases
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.cli import parallel, terminal
 from jaxprim.cli.common import BAD, OK, UNCHECKED
@@ -44,41 +45,41 @@ class CheckRun:
         self.console.print(terminal.rules(primitive.name, explain_rules(rules_of(primitive)).rows))
         subject = Subject.of(primitive)
         try:
-            examples = [subject.split(*example) for example in subject.examples()]
+            asked = cases(subject, subject.examples(), self.seed)
         except NoExamples as error:
             self._leave(subject, str(error), "yellow")
         except Exception as error:  # noqa: BLE001 - def_examples is the author's code
             self.failed = True
             self._leave(subject, f"{subject.name}: def_examples failed.\n{type(error).__name__}: {error}", "bold red")
         else:
-            self._ask(position, subject, examples)
+            self._ask(position, subject, asked)
 
     def _leave(self, subject: Subject, why: str, style: str) -> None:
         self.unchecked[subject.name] = why
         self.console.print(Text(why, style), soft_wrap=True)
         self.console.print()
 
-    def _ask(self, position: int, subject: Subject, examples: Sequence[Any]) -> None:
+    def _ask(self, position: int, subject: Subject, asked: Sequence[Case]) -> None:
         report = Report(subject.name, self.seed, target=terminal.full_target(self.target, subject.name))
         progress = terminal.Progress(
-            self.console, len(examples) * len(self.questions), [question.name for question in self.questions]
+            self.console, len(asked) * len(self.questions), [question.name for question in self.questions]
         )
         with Live(console=self.console, get_renderable=lambda: progress.render(report.findings), redirect_stdout=False,
                   redirect_stderr=False, refresh_per_second=8) as live:  # fmt: skip
-            for finding in self._findings(position, subject, examples):
+            for finding in self._findings(position, asked):
                 report = replace(report, findings=(*report.findings, finding))
                 live.refresh()
             report = expected.apply(report, self.records)
         if self.pictures:
-            drawn = measure.pictures(first_case(subject, examples, self.seed), report.findings)
+            drawn = measure.pictures(asked[0], report.findings)
             report = replace(report, pictures=drawn)
         self._show(report, progress.seconds())
 
-    def _findings(self, position: int, subject: Subject, examples: Sequence[Any]) -> Iterator[Finding]:
+    def _findings(self, position: int, asked: Sequence[Case]) -> Iterator[Finding]:
         if self.workers is None:
-            yield from ask(subject, examples, self.seed, self.questions)
+            yield from ask(asked, self.questions)
             return
-        for finding, printed in self.workers.ask(position, len(examples), self.seed, self.questions):
+        for finding, printed in self.workers.ask(position, len(asked), self.seed, self.questions):
             sys.stdout.write(printed)  # captured, as what is printed in this process
             yield finding
 

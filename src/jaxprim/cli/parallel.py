@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from jaxprim.checking import run, targets
 from jaxprim.checking.case import Case
-from jaxprim.checking.questions import Question, named
+from jaxprim.checking.questions import Question, find_question
 from jaxprim.checking.reports.report import Finding
 from jaxprim.checking.subject import Subject
 
@@ -57,7 +57,7 @@ def _answer(task: _Task) -> tuple[Finding, str]:
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
         case = _cases_of(task.target, task.position, task.seed)[task.example]
-        found = run.answer(named(task.question), case, first=task.first)
+        found = run.answer(find_question(task.question), case, first=task.first)
     return found, output.getvalue()
 
 

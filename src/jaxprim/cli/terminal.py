@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jaxprim._types import RuleInfo
 from jaxprim.checking import targets
-from jaxprim.checking.questions import named
+from jaxprim.checking.questions import find_question
 from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, operands, rows, skipped
 from jaxprim.checking.reports.status import SIGNS, Status
 from jaxprim.fuzzing import FuzzReport
@@ -124,7 +124,11 @@ def breadcrumbs(report: Report) -> Iterator[RenderableType]:
     """Each bad finding: what was asked, the numbers, the likely cause, and the line that asks again."""
     for finding, said in report.breadcrumbs().items():
         head, *body = said.splitlines()
-        lines = [Text(head, "bold red"), Text(f"  {named(finding.question).sentence}", "italic"), *map(_line, body)]
+        lines = [
+            Text(head, "bold red"),
+            Text(f"  {find_question(finding.question).sentence}", "italic"),
+            *map(_line, body),
+        ]
         yield Group(*lines, "")
 
 

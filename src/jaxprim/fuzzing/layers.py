@@ -1,6 +1,7 @@
-"""What a nest is made of. A layer makes of a function of arrays another one of the same operands, so that any nest is one.
+"""A layer wraps a function of arrays and returns a function of the same arrays, so layers compose in any order: a nest.
 
-A function takes arrays of real or complex numbers and returns a list of such arrays. No layer knows what is inside.
+A function takes arrays of real or complex numbers and returns a list of such arrays. No layer knows what is inside. Loops,
+branches and checkpoints are those of `checking.contexts`; what a layer adds is that results depend on all operands.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxprim.checking.view import of_some
+from jaxprim.checking import contexts
+from jaxprim.checking.precision import of_some
 
 Function = Callable[..., list[Any]]
 # A layer is a function, and a number that it may read: which operands, which axis, which policy.
@@ -39,8 +41,8 @@ def loss(outs: Sequence[Any]) -> Any:
     return total
 
 
-def chosen(count: int, choice: int) -> tuple[int, ...]:
-    """Some of so many operands, at least one: the binary digits of a choice."""
+def choose(count: int, choice: int) -> tuple[int, ...]:
+    """The positions of some of so many operands, at least one: the binary digits of a choice."""
     some = tuple(i for i in range(count) if choice >> i & 1)
     return some or tuple(range(count))
 
@@ -56,7 +58,7 @@ def jvp(function: Function, choice: int) -> Function:
     """Value and tangent, with some operands perturbed."""
 
     def run(*xs: Any) -> list[Any]:
-        some = chosen(len(xs), choice)
+        some = choose(len(xs), choice)
         primals = tuple(xs[i] for i in some)
         out, dots = jax.jvp(of_some(function, xs, some), primals, tuple(numbers(x, TANGENT) for x in primals))
         return [*out, *dots]
@@ -68,7 +70,7 @@ def vjp(function: Function, choice: int) -> Function:
     """The cotangents of some operands."""
 
     def run(*xs: Any) -> list[Any]:
-        some = chosen(len(xs), choice)
+        some = choose(len(xs), choice)
         out, pull = jax.vjp(of_some(function, xs, some), *[xs[i] for i in some])
         return list(pull([numbers(leaf, COTANGENT) for leaf in out]))
 
@@ -79,7 +81,7 @@ def grad(function: Function, choice: int) -> Function:
     """The gradient of a loss."""
 
     def run(*xs: Any) -> list[Any]:
-        some = chosen(len(xs), choice)
+        some = choose(len(xs), choice)
         partial = of_some(function, xs, some)
         gradient = jax.grad(lambda *given: loss(partial(*given)), argnums=tuple(range(len(some))))
         return list(gradient(*[xs[i] for i in some]))
@@ -167,9 +169,7 @@ def jit(function: Function, _: int) -> Function:
 
 def checkpoint(function: Function, choice: int) -> Function:
     """Recomputed, under a policy."""
-    policies = jax.checkpoint_policies
-    policy = (None, policies.dots_saveable, policies.everything_saveable, policies.nothing_saveable)[choice % 4]
-    return jax.checkpoint(function, policy=policy)
+    return contexts.checkpoint(function, (None, "dots_saveable", "everything_saveable", "nothing_saveable")[choice % 4])
 
 
 def shard_map(function: Function, _: int) -> Function:
@@ -188,7 +188,7 @@ def vmap(function: Function, choice: int) -> Function:
     """Over some operands, along their first or last axis."""
 
     def run(*xs: Any) -> list[Any]:
-        some, axis = chosen(len(xs), choice // 2), -(choice % 2)
+        some, axis = choose(len(xs), choice // 2), -(choice % 2)
         axes = tuple(axis if i in some else None for i in range(len(xs)))
         rows = [_rows(x, axis) if i in some else x for i, x in enumerate(xs)]
         return jax.vmap(function, in_axes=axes, out_axes=-1 if choice % 3 == 1 else 0)(*rows)
@@ -210,45 +210,36 @@ def scan(function: Function, choice: int) -> Function:
             body = lambda total, step: (total * 0.5 + step.astype(total.dtype) * loss(function(*xs)), None)
             start = jax.eval_shape(lambda: loss(function(*xs)))
             return [jax.lax.scan(body, jnp.zeros((), start.dtype), jnp.arange(3.0))[0]]
-        step = lambda carry, _: (_next(function, carry), function(*carry) if choice % 3 else None)
-        carry, stacked = jax.lax.scan(step, tuple(xs), None, length=2)
-        return [*carry, *(stacked or [])]
+        if choice % 3 == 0:
+            return list(contexts.repeat_scan(lambda carry: _next(function, carry), tuple(xs), 2))
+        carry, stacked = jax.lax.scan(lambda xs, _: (_next(function, xs), function(*xs)), tuple(xs), None, length=2)
+        return [*carry, *stacked]
 
     return run
 
 
 def while_loop(function: Function, choice: int) -> Function:
     """In the body of a loop whose number of steps is not known to JAX."""
-
-    def run(*xs: Any) -> list[Any]:
-        steps = 1 + choice % 2
-        step = lambda state: (state[0] + 1, _next(function, state[1]))
-        return list(jax.lax.while_loop(lambda state: state[0] < steps, step, (0, tuple(xs)))[1])
-
-    return run
+    return lambda *xs: list(contexts.repeat_while(lambda xs: _next(function, xs), tuple(xs), 1 + choice % 2))
 
 
 def fori_loop(function: Function, choice: int) -> Function:
     """In the body of a loop of a known number of steps."""
-    return lambda *xs: list(jax.lax.fori_loop(0, 1 + choice % 2, lambda _, state: _next(function, state), tuple(xs)))
+    return lambda *xs: list(contexts.repeat_fori(lambda xs: _next(function, xs), tuple(xs), 1 + choice % 2))
 
 
 def cond(function: Function, choice: int) -> Function:
     """In one or both branches; the predicate is traced."""
-
-    def run(*xs: Any) -> list[Any]:
-        predicate = (jnp.sum(xs[0].real) > -1e9) == bool(choice % 2)
-        other = lambda *xs: [2 * out for out in function(*xs)]
-        return jax.lax.cond(predicate, function, other, *xs)
-
-    return run
+    other = lambda *xs: [2 * out for out in function(*xs)]
+    predicate = lambda *xs: (jnp.sum(xs[0].real) > -1e9) == bool(choice % 2)
+    return contexts.cond(function, other, predicate)
 
 
 def switch(function: Function, choice: int) -> Function:
     """In one of three branches."""
 
     def run(*xs: Any) -> list[Any]:
-        nothing = lambda *xs: [jnp.zeros(out.shape, out.dtype) for out in jax.eval_shape(function, *xs)]
+        nothing = contexts.zeros(jax.eval_shape(function, *xs))
         branches = [function, nothing, lambda *xs: function(*[0.9 * x for x in xs])]
         return jax.lax.switch(jnp.asarray(choice % 3), branches, *xs)
 
@@ -301,19 +292,19 @@ CHOICES = 12
 Nest = tuple[tuple[str, int], ...]
 
 
-def nested(nest: Nest, function: Function) -> Function:
+def nest_around(nest: Nest, function: Function) -> Function:
     """A nest around a function; the first layer is the outermost."""
     for name, choice in reversed(nest):
         function = LAYERS[name](function, choice)
     return function
 
 
-def spelled(nest: Nest) -> str:
+def spell(nest: Nest) -> str:
     """A nest as text: ``grad:1 vmap:3 jit``."""
     return " ".join(f"{name}:{choice}" if choice else name for name, choice in nest)
 
 
-def parsed(text: str) -> Nest:
+def parse(text: str) -> Nest:
     """The nest that a text spells. Raises ValueError if a word is none of a layer."""
     return tuple(_words(text))
 

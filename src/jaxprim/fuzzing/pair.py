@@ -1,4 +1,4 @@
-"""An operation and its reference at the same operands: what a nest gives around the one must be what it gives around the other."""
+"""An operation and its reference. Wrapped in the same layers, they must give the same result."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim._errors import BadCall, message
-from jaxprim._rules import rules_of
+from jaxprim.checking.answers import Refusal, attempt, attempt_rule
 from jaxprim.checking.case import Case
+from jaxprim.checking.precision import Precision
 from jaxprim.checking.reports.findings import number
-from jaxprim.checking.subject import Subject, first_line, refusal
+from jaxprim.checking.subject import Subject
 from jaxprim.checking.values import Array, peak, wide
-from jaxprim.checking.view import View
-from jaxprim.fuzzing.layers import Function, Nest, nested
+from jaxprim.fuzzing.layers import Function, Nest, nest_around
 
-# Derivatives of derivatives amplify roundings: numbers may differ by this power of the spacing, in units of the largest.
+# Derivatives of derivatives amplify roundings. Numbers may differ by eps^0.6 in units of the largest: by 4e-10 in float64
+# and 7e-5 in float32, which leaves six digits to amplification in the one and three in the other.
 POWER = 0.6
-# Beyond it they may differ by so many times what a few roundings of the operands do to them.
+# Beyond that they may differ by 50 times what a change of all operands by 4 eps does to them: by what 200 roundings of
+# each operand do.
 NOISE = 50.0
 
 
@@ -51,7 +53,7 @@ class Pair:
 
     def __init__(self, case: Case, number: int) -> None:
         self.label, self.number = case.label, number
-        self.op, self.reference = _views(case)
+        self.op, self.reference = _precisions(case)
         point = self.op.point
         self.wrt = point.differentiable
         if not self.wrt or not self.op.outputs:
@@ -65,16 +67,15 @@ class Pair:
 
     def ask(self, nest: Nest) -> Failure | None:
         """Compare the two in a nest. Raises Refused where that is not possible."""
-        with self.op.precision():
+        with self.op.in_effect():
             xs = [jnp.asarray(self.op.point.leaves[i]) for i in self.wrt]
             expected = self._expected(nest, xs)
             try:
-                got = self._run(self.op, nest, xs)
-            except Exception as error:
-                why = refusal(error)
-                if why is not None:
-                    raise Refused(why) from error
+                got = attempt_rule(lambda: self._run(self.op, nest, xs))
+            except Exception as error:  # noqa: BLE001 - whatever the operation raises in a nest is a failure
                 return self._failure(nest, f"{type(error).__name__}: {error}")
+            if isinstance(got, Refusal):
+                raise Refused(got.why) from got.error
             what = self._difference(nest, xs, got, expected)
         return None if what is None else self._failure(nest, what)
 
@@ -82,21 +83,21 @@ class Pair:
         return Failure(nest, self.label, self.number, what)
 
     def _expected(self, nest: Nest, xs: Sequence[Any]) -> list[Any]:
-        try:
-            return self._run(self.reference, nest, xs)
-        except Exception as error:
-            raise Refused(f"JAX, of the reference: {first_line(error)}") from error
+        found = attempt(lambda: self._run(self.reference, nest, xs))
+        if isinstance(found, Refusal):
+            raise Refused(f"JAX, of the reference: {found.why}") from found.error
+        return found
 
-    def _run(self, view: View, nest: Nest, xs: Sequence[Any]) -> list[Any]:
-        found = nested(nest, self._function(view))(*xs)
+    def _run(self, precision: Precision, nest: Nest, xs: Sequence[Any]) -> list[Any]:
+        found = nest_around(nest, self._function(precision))(*xs)
         return jax.block_until_ready(jax.tree_util.tree_leaves(found))
 
-    def _function(self, view: View) -> Function:
-        of_some = view.of(view.point.leaves, self.wrt)
+    def _function(self, precision: Precision) -> Function:
+        of_some = precision.of(precision.point.leaves, self.wrt)
 
         def function(*xs: Any) -> list[Any]:
             results = of_some(*xs)
-            return [results[i] for i in view.outputs]
+            return [results[i] for i in precision.outputs]
 
         return function
 
@@ -124,8 +125,8 @@ class Pair:
         found = [np.zeros(leaf.shape) for leaf in expected]
         for sign in (1, -1):
             moved = [(x * (1 + sign * 4 * self.op.eps)).astype(x.dtype) for x in xs]
-            for view, base in ((self.op, got), (self.reference, expected)):
-                other = self._run(view, nest, moved)
+            for precision, base in ((self.op, got), (self.reference, expected)):
+                other = self._run(precision, nest, moved)
                 found = [np.maximum(f, np.abs(wide(o) - wide(b))) for f, o, b in zip(found, other, base, strict=True)]
         return [np.nan_to_num(f, posinf=0.0) for f in found]
 
@@ -134,23 +135,20 @@ def _types(leaves: Sequence[Any]) -> str:
     return ", ".join(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in leaves)
 
 
-def _views(case: Case) -> tuple[View, View]:
+def _precisions(case: Case) -> tuple[Precision, Precision]:
     """The operation and the reference at the case's operands: in double precision, if they are the same function there.
 
     An operation that computes in float32 inside, or that has a float32 constant, is compared in its own dtypes.
     """
     reference = Subject(f"reference of {case.subject.name}", reference_of(case.subject))
     if case.truth.double:
-        try:
-            exact = View.in_double(reference, case.point)
-        except Exception:  # noqa: BLE001 - a reference for float32 alone may fail in any way it likes
-            return case.native, View.native(reference, case.point)
-        if _agree(case.truth, exact):
+        exact = attempt(lambda: Precision.in_double(reference, case.point))
+        if not isinstance(exact, Refusal) and _agree(case.truth, exact):
             return case.truth, exact
-    return case.native, View.native(reference, case.point)
+    return case.native, Precision.native(reference, case.point)
 
 
-def _agree(op: View, other: View) -> bool:
+def _agree(op: Precision, other: Precision) -> bool:
     pairs = list(zip(map(wide, op.results), map(wide, other.results), strict=False))
     close = op.eps**POWER
     return len(op.results) == len(other.results) and all(
@@ -170,8 +168,7 @@ def reference_of(subject: Subject) -> Callable[..., Any]:
         )
     if subject.reference is not None:
         return subject.reference
-    rules = rules_of(subject.primitive).given if subject.primitive is not None else {}
-    if "impl" not in rules:
+    if subject.impl is None:
         raise BadCall(
             message(
                 f"{subject.name}: there is nothing to compare it with.",
@@ -180,4 +177,4 @@ def reference_of(subject: Subject) -> Callable[..., Any]:
                 write=f"jaxprim.fuzz({subject.name}, ..., reference=function)  # or: jaxprim fuzz FILE:{subject.name} --reference FUNCTION",
             )
         )
-    return rules["impl"].author
+    return subject.impl

@@ -14,7 +14,7 @@ from jaxprim.checking import run as checking
 from jaxprim.checking.run import Inputs
 from jaxprim.checking.subject import Subject
 from jaxprim.fuzzing import search
-from jaxprim.fuzzing.layers import Nest, parsed, spelled
+from jaxprim.fuzzing.layers import Nest, parse, spell
 from jaxprim.fuzzing.pair import Failure, Pair, Refused
 
 # JAX keeps every program that it compiled; of ten thousand nests that would be all memory.
@@ -64,7 +64,7 @@ class FuzzReport:
     def _failed(self) -> Iterator[str]:
         if self.failure is None:
             return
-        yield f"fail: {self.subject} in the nest: {spelled(self.failure.nest) or 'no layer at all'}"
+        yield f"fail: {self.subject} in the nest: {spell(self.failure.nest) or 'no layer at all'}"
         yield f"  at:        {self.failure.example}"
         first, *rest = self.failure.what.splitlines() or [""]
         yield f"  wrong:     {first}"
@@ -73,7 +73,7 @@ class FuzzReport:
 
     def again(self) -> str:
         """The line that asks for the failing nest again."""
-        nest = spelled(self.failure.nest) if self.failure is not None else ""
+        nest = spell(self.failure.nest) if self.failure is not None else ""
         if self.target:
             return f'jaxprim fuzz {self.target} --nest "{nest}"'
         return f'jaxprim.fuzz({self.subject}, ..., nest="{nest}")'
@@ -196,6 +196,6 @@ def run(
 
 def _nest(spelling: str) -> Nest:
     try:
-        return parsed(spelling)
+        return parse(spelling)
     except ValueError as error:
         raise BadCall(message("fuzz: no such nest.", got=str(error), write='nest="grad:1 vmap:2 jit"')) from error

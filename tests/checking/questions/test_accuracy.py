@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxprim import Primitive
+from jaxprim.checking.answers import NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.accuracy import accuracy, unit_in_the_last_place
-from jaxprim.checking.questions.values import reference
 from jaxprim.checking.reports.report import Evidence
-from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 
 X = jnp.array([0.5, 1.0, -2.0])
@@ -67,14 +64,3 @@ def test_overflow_on_the_way_is_told_and_no_failure():
 def test_without_a_truth():
     with pytest.raises(NotAsked):
         list(accuracy(case(lambda i: i + 1, jnp.array([1, 2]))))
-
-
-def test_a_reference_of_numbers_is_applied_to_each_element():
-    """As those of mpmath are."""
-    assert all(item.ok for item in reference(case(jnp.sin, X, believed=math.sin)))
-    assert not all(item.ok for item in reference(case(jnp.sin, X, believed=math.cos)))
-
-
-def test_a_reference_with_another_number_of_results():
-    (bad,) = reference(case(jnp.sin, X, believed=lambda x: (x, x)))
-    assert bad.message == "1 results, and the reference gives 2"

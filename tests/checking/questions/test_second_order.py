@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxprim import Primitive
+from jaxprim.checking.answers import NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.second_order import MIXES, mixes, second_order, symmetry, third_order
 from jaxprim.checking.reports.report import Evidence
-from jaxprim.checking.setting import NotAsked, Note
 from jaxprim.checking.subject import Subject
 
 X = jnp.array([0.5, 1.0, -2.0])

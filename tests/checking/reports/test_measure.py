@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxprim
-from jaxprim.checking.questions import named
+from jaxprim.checking.questions import find_question
 from jaxprim.checking.reports import measure
 from jaxprim.checking.reports.svg import Heat, Lines
-from jaxprim.checking.run import ask, first_case
+from jaxprim.checking.run import ask, cases
 from jaxprim.checking.subject import Subject
 
 X = jnp.array([0.5, -1.25, 2.0])
@@ -18,8 +18,9 @@ X = jnp.array([0.5, -1.25, 2.0])
 
 def drawn(fn, *operands):
     subject, examples = Subject.of(fn), [(operands, {})]
-    found = tuple(ask(subject, examples, 0, [named("abstract-eval")]))
-    return {picture.title: picture for picture in measure.pictures(first_case(subject, examples, 0), found)}
+    asked = cases(subject, examples, 0)
+    found = tuple(ask(asked, [find_question("abstract-eval")]))
+    return {picture.title: picture for picture in measure.pictures(asked[0], found)}
 
 
 @jax.custom_jvp

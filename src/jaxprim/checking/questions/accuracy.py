@@ -10,19 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
-from jaxprim._rules import rules_of
-from jaxprim.checking import compare, probes
+from jaxprim.checking import probes, tolerances
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
 from jaxprim.checking.case import Case
-from jaxprim.checking.questions.values import believed
-from jaxprim.checking.setting import Answer, NotAsked, Note
-from jaxprim.checking.subject import first_line
+from jaxprim.checking.question import question
+from jaxprim.checking.questions.reference import reference_values
 from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
 
+# The example and points around it: so many in all. Each element changes by up to half of itself.
 POINTS = 3
 SPREAD = 0.5
+# tiny^0.45 is so small, and tiny^-0.45 so large, that its square is still in range.
+EXTREMES = {"tiny numbers": 0.45, "huge numbers": -0.45}
 SPECIAL = {"-0.0": -0.0, "inf": np.inf, "-inf": -np.inf, "nan": np.nan}
 
 
+@question(
+    "How many units in the last place is it off, at random, tiny, huge and special numbers?",
+    group="numerics",
+    speed="thorough",
+)
 def accuracy(case: Case) -> Answer:
     """The implementation against a float64 truth: that of the reference, or else its own in double precision."""
     if not case.point.differentiable or not case.native.outputs:
@@ -33,15 +40,14 @@ def accuracy(case: Case) -> Answer:
             "there is no truth: no reference is given, and float64 is the example's own dtype or does not run"
         )
     for place, leaves in _points(case).items():
-        yield from _at(case.elsewhere(leaves, f"at {place} numbers"), known=known)
+        yield from _compare(case.at(leaves, f"at {place} numbers"), known=known)
     if _may_not_end(case):
         yield Note("not asked at tiny, huge and special numbers: it holds a while loop, which may not end there")
         return
     for place, leaves in (*_extremes(case).items(), *_specials(case).items()):
-        yield from _beyond(case.elsewhere(leaves, f"at {place}"), known=known)
+        yield from _note_extreme(case.at(leaves, f"at {place}"), known=known)
 
 
-# ------------------------------------------------------------------------------------------------------------- points
 def _points(case: Case) -> Mapping[str, list[Any]]:
     found = {"the example's": list(case.point.leaves)}
     for k in range(1, POINTS):
@@ -53,23 +59,20 @@ def _points(case: Case) -> Mapping[str, list[Any]]:
 def _extremes(case: Case) -> Mapping[str, list[Any]]:
     """All numbers so small, or so large, that their squares are still in range."""
     return {
-        word: [_scaled(leaf, power) if has_tangents(leaf) else leaf for leaf in case.point.leaves]
-        for word, power in (("tiny numbers", 0.45), ("huge numbers", -0.45))
+        word: [_scale(leaf, power) if has_tangents(leaf) else leaf for leaf in case.point.leaves]
+        for word, power in EXTREMES.items()
     }
 
 
 def _may_not_end(case: Case) -> bool:
     """Whether the implementation goes on until it has converged, as far as JAX can look into it."""
-    primitive, point = case.subject.primitive, case.point
-    call = (rules_of(primitive).implementation_author if primitive is not None else None) or case.subject.call
-    try:
-        program = jax.make_jaxpr(lambda *leaves: call(*point.tree.unflatten(leaves), **point.params))(*point.leaves)
-    except Exception:  # noqa: BLE001 - a host function takes no tracers, and refuses them in any way it likes
-        return False
-    return _jax.uses(program, "while")
+    author, point = case.subject.author, case.point
+    trace = jax.make_jaxpr(lambda *leaves: author(*point.tree.unflatten(leaves), **point.params))
+    program = attempt(lambda: trace(*point.leaves))
+    return not isinstance(program, Refusal) and _jax.uses(program, "while")  # a host function takes no tracers
 
 
-def _scaled(leaf: Any, power: float) -> Any:
+def _scale(leaf: Any, power: float) -> Any:
     if is_scalar(leaf):
         return leaf
     value = wide(leaf)
@@ -88,45 +91,44 @@ def _with_first(leaf: Any, number: float) -> Any:
     return leaf if is_scalar(leaf) or not leaf.size else leaf.at[(0,) * leaf.ndim].set(number)
 
 
-# -------------------------------------------------------------------------------------------------------- comparisons
 def _truth(case: Case, *, known: bool) -> list[Array]:
     if known:
-        return [wide(leaf) for leaf in believed(case)]
+        return [wide(leaf) for leaf in reference_values(case)]
     with jax.enable_x64(True):
         return [wide(leaf) for leaf in case.native.flat(*[doubled(leaf) for leaf in case.point.leaves])]
 
 
-def _at(case: Case, *, known: bool) -> Answer:
+def _compare(case: Case, *, known: bool) -> Answer:
     """Where numbers are ordinary, an implementation that is grossly off is wrong; with a reference, any that is off."""
-    view, truth = case.native, _truth(case, known=known)
-    values, noise = case.value(view)
+    precision, truth = case.native, _truth(case, known=known)
+    values, noise = case.value(precision)
     against = "the reference in float64" if known else "the implementation in float64"
-    for i in view.outputs:
-        leaf = view.results[i]
-        expected = case.fits(truth[i], leaf)
+    for i in precision.outputs:
+        leaf = precision.results[i]
+        expected = case.round_to(truth[i], leaf)
         # A formula may overflow on the way, but not where its author says what it should give.
         judged = np.isfinite(values[i]) | ~np.isfinite(expected) | known
         tolerance = case.grossly(values[i], noise[i], leaf)
         if known:
-            tolerance = case.roughly(view, expected, noise[i]) + compare.relative(expected, view.eps)
-        yield case.evidence("impl", against, view.names[i], values[i], expected, tolerance, judged)
-        yield Note(f"{view.names[i]}{case.place}: {_in_ulp(values[i], expected, leaf)}")
+            tolerance = case.roughly(precision, expected, noise[i]) + tolerances.relative(expected, precision.eps)
+        yield case.evidence("impl", against, precision.names[i], values[i], expected, tolerance, judged)
+        yield Note(f"{precision.names[i]}{case.place}: {_in_ulp(values[i], expected, leaf)}")
 
 
-def _beyond(case: Case, *, known: bool) -> Answer:
+def _note_extreme(case: Case, *, known: bool) -> Answer:
     """Far from ordinary numbers a right formula may overflow or cancel: that is told, and is no failure."""
-    try:
-        truth, values = _truth(case, known=known), [wide(leaf) for leaf in case.native.results]
-    except Exception as error:  # noqa: BLE001 - a host function or a reference may refuse such numbers in any way it likes
-        yield Note(f"not asked{case.place}: {first_line(error)}")
+    found = attempt(lambda: (_truth(case, known=known), [wide(leaf) for leaf in case.native.results]))
+    if isinstance(found, Refusal):
+        yield Note(f"not asked{case.place}: {found.why}")
         return
+    truth, values = found
     for i in case.native.outputs:
         name, leaf = case.native.names[i], case.native.results[i]
-        yield Note(f"{name}{case.place}: {_in_ulp(values[i], case.fits(truth[i], leaf), leaf)}")
+        yield Note(f"{name}{case.place}: {_in_ulp(values[i], case.round_to(truth[i], leaf), leaf)}")
         if known and np.any(np.isnan(truth[i])):  # a NaN that is lost is an error that nobody sees
             lost = np.where(np.isnan(truth[i]), values[i], np.nan)
             yield case.evidence(
-                "impl", "the NaNs of the reference", name, lost, lost + np.nan, compare.exact(lost.shape)
+                "impl", "the NaNs of the reference", name, lost, lost + np.nan, tolerances.exact(lost.shape)
             )
 
 

@@ -1,4 +1,4 @@
-"""Questions about linearity: a derivative maps zero to zero, and sums and multiples to sums and multiples."""
+"""Whether both rules are linear: they map zero to zero, and sums and multiples to sums and multiples."""
 
 from __future__ import annotations
 
@@ -7,56 +7,58 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from jaxprim.checking import probes
+from jaxprim.checking.answers import Answer
 from jaxprim.checking.case import Case
-from jaxprim.checking.setting import Answer
+from jaxprim.checking.precision import Precision
+from jaxprim.checking.question import question
 from jaxprim.checking.values import Array
-from jaxprim.checking.view import View
 
 # Powers of two: they are exact, so the only rounding is the rule's own. A large and a small one find clipping.
 MULTIPLES = (-4.0, 2.0**-10)
-
 # The numbers of several leaves, by name.
 Leaves = Mapping[str, Array]
 
 
+@question("Is the JVP rule linear in the tangent?", group="first order", speed="fast", departs="jvp")
 def jvp_linear(case: Case) -> Answer:
     """The JVP of zero, of a sum and of multiples of tangents."""
     first, second = case.directions("jvp")[:2]
-    for view in case.views("jvp"):
-        noises = zip(case.pushed(view, first)[1], case.pushed(view, second)[1], strict=True)
-        noise = {name: np.maximum(*pair) for name, pair in zip(_tangent_names(view), noises, strict=True)}
+    for precision in case.precisions("jvp"):
+        noises = zip(case.jvp(precision, first)[1], case.jvp(precision, second)[1], strict=True)
+        noise = {name: np.maximum(*pair) for name, pair in zip(_tangent_names(precision), noises, strict=True)}
 
-        def push(numbers: Sequence[Array], view: View = view) -> Leaves:
-            pushed = view.jvp(dict(zip(first.tangents, numbers, strict=True)))
-            return dict(zip(_tangent_names(view), pushed.tangent, strict=True))
+        def push(numbers: Sequence[Array], precision: Precision = precision) -> Leaves:
+            pushed = precision.jvp(dict(zip(first.tangents, numbers, strict=True)))
+            return dict(zip(_tangent_names(precision), pushed.tangent, strict=True))
 
         one, two = list(first.tangents.values()), list(second.tangents.values())
-        likes = [view.point.leaves[i] for i in first.tangents]
-        yield from _linear(case, view, "jvp", push, one, two, noise, likes)
+        likes = [precision.point.leaves[i] for i in first.tangents]
+        yield from _linear(case, precision, "jvp", push, one, two, noise, likes)
 
 
+@question("Is the VJP rule linear in the cotangent?", group="first order", speed="fast", departs="vjp")
 def vjp_linear(case: Case) -> Answer:
     """The VJP of zero, of a sum and of multiples of cotangents."""
     wrt = case.wrt("vjp")
-    for view in case.views("vjp"):
-        noises = [case.pulled(view, draw)[1] for draw in range(2)]
+    for precision in case.precisions("vjp"):
+        noises = [case.vjp(precision, draw)[1] for draw in range(2)]
         noise = {f"cotangent of {case.point.names[i]}": np.maximum(noises[0][i], noises[1][i]) for i in wrt}
 
-        def pull(numbers: Sequence[Array], view: View = view) -> Leaves:
-            pulled = view.vjp(numbers, wrt)
+        def pull(numbers: Sequence[Array], precision: Precision = precision) -> Leaves:
+            pulled = precision.vjp(numbers, wrt)
             return {f"cotangent of {case.point.names[i]}": ct for i, ct in pulled.cotangent.items()}
 
-        likes = [view.results[i] for i in view.outputs]
-        yield from _linear(case, view, "vjp", pull, case.cotangents(0), case.cotangents(1), noise, likes)
+        likes = [precision.results[i] for i in precision.outputs]
+        yield from _linear(case, precision, "vjp", pull, case.cotangents(0), case.cotangents(1), noise, likes)
 
 
-def _tangent_names(view: View) -> list[str]:
-    return [f"tangent of {name}" for name in view.output_names]
+def _tangent_names(precision: Precision) -> list[str]:
+    return [f"tangent of {name}" for name in precision.output_names]
 
 
 def _linear(
     case: Case,
-    view: View,
+    precision: Precision,
     rule: str,
     apply: Callable[[Sequence[Array]], Leaves],
     one: list[Array],
@@ -67,8 +69,8 @@ def _linear(
     """Zero, one sum, two multiples. An element's rounding is that of the largest number that it had in any of them."""
 
     def rounded(numbers: Sequence[Array]) -> list[Array]:
-        with view.precision():
-            return [probes.rounded(number, like) for number, like in zip(numbers, likes, strict=True)]
+        with precision.in_effect():
+            return [probes.round_to(number, like) for number, like in zip(numbers, likes, strict=True)]
 
     total = rounded([a + b for a, b in zip(one, two, strict=True)])
     at_one, at_two, at_sum = apply(one), apply(two), apply(total)
@@ -83,8 +85,8 @@ def _linear(
     for against, found, expected, factor in rows:
         for name, got in found.items():
             finite = np.isfinite(size[name])
-            tolerance = case.closely(view, factor * size[name], factor * noise[name])
-            yield case.evidence(rule, f"{against} ({view.label})", name, got, expected[name], tolerance, finite)
+            tolerance = case.closely(precision, factor * size[name], factor * noise[name])
+            yield case.evidence(rule, f"{against} ({precision.label})", name, got, expected[name], tolerance, finite)
 
 
 def _sum(one: Leaves, two: Leaves) -> Leaves:

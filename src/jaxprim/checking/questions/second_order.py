@@ -1,14 +1,14 @@
-"""Questions about higher derivatives: each mix of modes against differences of the mode below it, and the mixes
-against each other.
+"""Whether higher derivatives are right: each mix of modes against differences of the mode below it, and against the others.
 
-Along tangents s and t, with a cotangent c of the results, the second derivative is one number, in four ways:
+Along tangents s and t, with a cotangent c of the results, the second derivative is one number, <c, f''(s, t)>. There are
+four ways to it, where J is the Jacobian at x and d/dt the derivative along t:
 
     fwd-fwd   <c, d/dt (J s)>                  JVP of the JVP
     rev-fwd   <grad <c, J s>, t>               VJP of the JVP
     fwd-rev   <d/dt (J^T c), s>                JVP of the VJP
     rev-rev   <grad <J^T c, s>, t>             VJP of the VJP
 
-It is symmetric in s and t. All draws are random: a wrong second derivative never hides behind a cotangent that happens to
+It is symmetric in s and t, as f''(s, t) = sum_ij d2f/dx_i dx_j s_i t_j. All draws are random: a wrong second derivative never hides behind a cotangent that happens to
 be the result, as it is zero where the result is.
 """
 
@@ -16,33 +16,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxprim.checking import compare, numeric, probes
+from jaxprim.checking import probes, tolerances
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt_rule, why_refused
 from jaxprim.checking.case import Case
-from jaxprim.checking.compare import Tolerance
-from jaxprim.checking.setting import Answer, NotAsked, Note
-from jaxprim.checking.subject import refusal
+from jaxprim.checking.differences import derivative
+from jaxprim.checking.precision import Precision
+from jaxprim.checking.probes import Tangents
+from jaxprim.checking.question import question
+from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, wide
-from jaxprim.checking.view import Tangents, View
 
 CANNOT_TELL = "the differences of the first derivative do not converge at this point"
-
-# A derivative this small a share of its usual size is what is left when rounded numbers cancel, as in 1 - tanh(20)^2.
-SHARE = 1e-3
-
 Leaves = Sequence[Any]
 # A function of the differentiated operands alone, that returns a list.
 Function = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
-class _Around:
-    """The two first derivatives as functions of the operands that both rules differentiate, or that one does."""
+class _Rules:
+    """One rule, or both, as functions of the operands that they differentiate."""
 
     case: Case
     modes: tuple[str, ...]
@@ -57,114 +55,103 @@ class _Around:
         return both
 
     @cached_property
-    def view(self) -> View:
-        """The most precise view in which the rules of these modes run."""
-        return self.case.views(*self.modes)[-1]
+    def precision(self) -> Precision:
+        """The most precise precision in which the rules of these modes run."""
+        return self.case.precisions(*self.modes)[-1]
 
     def tangents(self, draw: int) -> Tangents:
         """Random tangents, of draws that no other question takes."""
-        return {i: self.case.relative(i, 20 + draw) for i in self.wrt}
+        return {i: self.case.relative(i, probes.HIGHER_ORDER + draw) for i in self.wrt}
 
     @cached_property
     def cotangents(self) -> list[Array]:
-        return self.case.cotangents(20)
+        return self.case.cotangents(probes.HIGHER_ORDER)
 
     def push(self, tangents: Mapping[int, Any]) -> Function:
         """The JVP along fixed tangents."""
 
         def function(*some: Any) -> list[Any]:
-            found = self.view.raw_jvp(self.with_(some), tangents)[1]
-            return [found[i] for i in self.view.outputs]
+            found = self.precision.raw_jvp(self.all_leaves(some), tangents)[1]
+            return [found[i] for i in self.precision.outputs]
 
         return function
 
     def pull(self, cotangents: Sequence[Any]) -> Function:
         """The VJP of fixed cotangents."""
-        return lambda *some: list(self.view.raw_vjp(self.with_(some), self.wrt, cotangents)[1])
+        return lambda *some: list(self.precision.raw_vjp(self.all_leaves(some), self.wrt, cotangents)[1])
 
-    def with_(self, some: Leaves) -> list[Any]:
+    def all_leaves(self, some: Leaves) -> list[Any]:
         """All operands, with these for those that are differentiated."""
-        leaves = list(self.view.point.leaves)
+        leaves = list(self.precision.point.leaves)
         for i, leaf in zip(self.wrt, some, strict=True):
             leaves[i] = leaf
         return leaves
 
-    def some(self, tangents: Tangents | None = None, step: float = 0.0) -> tuple[Any, ...]:
+    def operands(self, tangents: Tangents | None = None, step: float = 0.0) -> tuple[Any, ...]:
         """The operands that are differentiated, at a step along tangents."""
-        leaves = self.view.point.leaves
+        leaves = self.precision.point.leaves
         if tangents is None:
             return tuple(leaves[i] for i in self.wrt)
-        return tuple(probes.moved(leaves[i], step * tangents[i]) for i in self.wrt)
+        return tuple(probes.move(leaves[i], step * tangents[i]) for i in self.wrt)
 
     def cast(self, tangents: Tangents) -> dict[int, Any]:
-        """Tangents as JAX values of this view."""
-        with self.view.precision():
-            return self.view.cast(tangents)
+        """Tangents as JAX values of this precision."""
+        with self.precision.in_effect():
+            return self.precision.cast(tangents)
 
     def seeds(self) -> list[Any]:
-        """The cotangents as JAX values of this view."""
-        with self.view.precision():
-            return self.view.cast_out(self.cotangents)
+        """The cotangents as JAX values of this precision."""
+        with self.precision.in_effect():
+            return self.precision.cast_out(self.cotangents)
 
     def scale(self, *tangents: Tangents) -> float:
-        """The size of this derivative if the operation is of degree one in each step."""
-        sizes = [self.case.tangent_scale(self.view, t) for t in tangents]
-        value = self.case.value_scale(self.view) or 1.0
+        """The size of this derivative along s, t, ... if the operation is of degree one in each step: |y| |s|/|x| |t|/|x| ...
+
+        `tangent_scale` of t is |y| |t| / |x|. Divided by |y|, it is the factor that a step along t brings.
+        """
+        sizes = [self.case.tangent_scale(self.precision, t) for t in tangents]
+        value = self.case.value_scale(self.precision) or 1.0
         return value * float(np.prod([size / value for size in sizes]))
 
 
+@question("Is the derivative of each rule right, by differences of that rule?", group="second order", departs="vjp")
 def second_order(case: Case) -> Answer:
     """The derivative of each rule in a second random direction, against differences of that rule."""
     yield from _each_mode(case, _second_of)
 
 
-def third_order(case: Case) -> Answer:
-    """The second derivative of each rule in two more random directions, against differences of its first derivative."""
-    yield from _each_mode(case, _third_of)
-
-
-def _each_mode(case: Case, ask: Callable[[_Around, str], Answer]) -> Answer:
-    asked, why = False, ""
+def _each_mode(case: Case, ask: Callable[[_Rules, str], Answer]) -> Answer:
+    refusals: list[str] = []
     for mode in ("jvp", "vjp"):
         try:
-            yield from ask(_Around(case, (mode,)), mode)
-            asked = True
+            yield from ask(_Rules(case, (mode,)), mode)
         except Exception as error:
-            why = str(error) if isinstance(error, NotAsked) else refusal(error) or ""
-            if not why:
+            why = str(error) if isinstance(error, NotAsked) else why_refused(error)
+            if why is None:
                 raise
+            refusals.append(why)
             yield Note(f"not asked of the {mode} rule: {why}")
-    if not asked:
-        raise NotAsked(why)
+    if len(refusals) == 2:
+        raise NotAsked(refusals[-1])
 
 
-def _first_derivative(around: _Around, mode: str) -> tuple[Function, list[str]]:
+def _first_derivative(rules: _Rules, mode: str) -> tuple[Function, list[str]]:
     """A rule along fixed tangents or cotangents, and the names of what it gives."""
-    view, names = around.view, around.case.point.names
+    precision, names = rules.precision, rules.case.point.names
     if mode == "jvp":
-        return around.push(around.cast(around.tangents(0))), [f"tangent of {name}" for name in view.output_names]
-    return around.pull(around.seeds()), [f"cotangent of {names[i]}" for i in around.wrt]
+        return rules.push(rules.cast(rules.tangents(0))), [f"tangent of {name}" for name in precision.output_names]
+    return rules.pull(rules.seeds()), [f"cotangent of {names[i]}" for i in rules.wrt]
 
 
-def _second_of(around: _Around, mode: str) -> Answer:
-    function, names = _first_derivative(around, mode)
-    second = around.tangents(1)
-    firsts = (around.tangents(0),) if mode == "jvp" else ()
-    with around.view.precision():
-        got = [wide(leaf) for leaf in jax.jvp(jax.jit(function), around.some(), tuple(around.cast(second).values()))[1]]
-    yield from _against_differences(around, f"fwd-{_word(mode)}", mode, function, got, names, second, *firsts)
-
-
-def _third_of(around: _Around, mode: str) -> Answer:
-    function, names = _first_derivative(around, mode)
-    second, third = around.tangents(1), around.tangents(2)
-    firsts = (around.tangents(0),) if mode == "jvp" else ()
-    with around.view.precision():
-        along = tuple(around.cast(second).values())
-        lower = lambda *some: jax.jvp(function, some, along)[1]
-        got = [wide(leaf) for leaf in jax.jvp(jax.jit(lower), around.some(), tuple(around.cast(third).values()))[1]]
-    mix = f"fwd-fwd-{_word(mode)}"
-    yield from _against_differences(around, mix, mode, lower, got, names, third, second, *firsts)
+def _second_of(rules: _Rules, mode: str) -> Answer:
+    function, names = _first_derivative(rules, mode)
+    second = rules.tangents(1)
+    firsts = (rules.tangents(0),) if mode == "jvp" else ()
+    with rules.precision.in_effect():
+        got = [
+            wide(leaf) for leaf in jax.jvp(jax.jit(function), rules.operands(), tuple(rules.cast(second).values()))[1]
+        ]
+    yield from _against_differences(rules, f"fwd-{_word(mode)}", mode, function, got, names, second, *firsts)
 
 
 def _word(mode: str) -> str:
@@ -172,7 +159,7 @@ def _word(mode: str) -> str:
 
 
 def _against_differences(
-    around: _Around,
+    rules: _Rules,
     mix: str,
     mode: str,
     function: Function,
@@ -182,43 +169,44 @@ def _against_differences(
     *others: Tangents,
 ) -> Answer:
     """Forward mode over a lower derivative, element by element."""
-    case, view, compiled = around.case, around.view, jax.jit(function)
+    case, precision, compiled = rules.case, rules.precision, jax.jit(function)
 
     def at(step: float) -> list[Array]:
-        with view.precision():
-            return [wide(leaf) for leaf in compiled(*around.some(along, step))]
+        with precision.in_effect():
+            return [wide(leaf) for leaf in compiled(*rules.operands(along, step))]
 
-    found = numeric.derivative(at, view.eps)
+    found = derivative(at, precision.eps)
     if not any(np.any(d.judged) for d in found) and any(d.judged.size for d in found):
         raise NotAsked(CANNOT_TELL)
-    scale = around.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, around))
+    scale = rules.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, rules))
     for name, value, d in zip(names, got, found, strict=True):
-        own = compare.rounding(np.abs(d.value) + scale, case.working_eps(view), view.tiny)
-        tolerance = compare.differences(np.abs(d.value) + SHARE * scale, d.error, view.eps) + own
+        own = case.rounding(precision, np.abs(d.value) + scale)
+        tolerance = (
+            tolerances.differences(np.abs(d.value) + tolerances.SHARE_OF_SCALE * scale, d.error, precision.eps) + own
+        )
         tolerance = Tolerance(tolerance.size + d.slack, tolerance.why)
-        against = f"{mix} against differences of the {mode} rule ({view.label})"
+        against = f"{mix} against differences of the {mode} rule ({precision.label})"
         yield case.evidence(mode, against, name, value, d.value, tolerance, d.judged)
 
 
-def _inverse_size(case: Case, around: _Around) -> float:
-    """A cotangent is of the size of a result over that of an operand."""
-    return 1.0 / min(probes.typical(wide(case.point.leaves[i])) for i in around.wrt)
+def _inverse_size(case: Case, rules: _Rules) -> float:
+    """1 / |x|, of the smallest operand: a cotangent is of the size of a result over that of an operand."""
+    return 1.0 / min(probes.typical(wide(case.point.leaves[i])) for i in rules.wrt)
 
 
-# ---------------------------------------------------------------------------------------------------------- the mixes
-def _fwd_fwd(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+def _fwd_fwd(a: _Rules, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
     return list(jax.jvp(a.push(s), tuple(some), tuple(t.values()))[1])
 
 
-def _rev_fwd(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+def _rev_fwd(a: _Rules, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
     return list(jax.vjp(a.push(s), *some)[1](list(c)))
 
 
-def _fwd_rev(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+def _fwd_rev(a: _Rules, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
     return list(jax.jvp(a.pull(c), tuple(some), tuple(t.values()))[1])
 
 
-def _rev_rev(a: _Around, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
+def _rev_rev(a: _Rules, some: Leaves, s: Any, t: Any, c: Any) -> list[Any]:
     return list(jax.vjp(a.pull(c), *some)[1](_like_results(a.pull(c), some, s.values())))
 
 
@@ -252,61 +240,59 @@ def _numbers(case: Case, *, swapped: bool = False) -> tuple[dict[str, _Number], 
 
 
 def _evaluate(case: Case, *, swapped: bool) -> tuple[dict[str, _Number], list[str]]:
-    compiled, around, refused = case.once("compiled mixes", lambda: _compile(case))
-    s, t = around.tangents(0), around.tangents(1)
+    compiled, rules, refused = case.once("compiled mixes", lambda: _compile(case))
+    s, t = rules.tangents(0), rules.tangents(1)
     if swapped:
         s, t = t, s
-    factors = {"c": around.cotangents, "s": list(s.values()), "t": list(t.values())}
+    factors = {"c": rules.cotangents, "s": list(s.values()), "t": list(t.values())}
 
     def numbers(some: Leaves) -> dict[str, tuple[Array, Array]]:
-        with around.view.precision():
-            found = compiled(some, around.cast(s), around.cast(t), around.seeds())
+        with rules.precision.in_effect():
+            found = compiled(some, rules.cast(s), rules.cast(t), rules.seeds())
             return {mix: _paired(list(map(wide, leaves)), factors[MIXES[mix][1]]) for mix, leaves in found.items()}
 
-    base = numbers(around.some())
+    base = numbers(rules.operands())
 
     def again(leaves: Sequence[Any], step: float) -> list[Array]:
-        return [value for value, _ in numbers([leaves[i] for i in around.wrt]).values()]
+        return [value for value, _ in numbers([leaves[i] for i in rules.wrt]).values()]
 
-    noise = case.noise(around.view, [value for value, _ in base.values()], again, of_rule=True)
+    noise = case.noise(rules.precision, [value for value, _ in base.values()], again, of_rule=True)
     rows = zip(base.items(), noise, strict=True)
     return {mix: _Number(float(value), float(size), float(n)) for (mix, (value, size)), n in rows}, refused
 
 
-def _compile(case: Case) -> tuple[Callable[..., Any], _Around, list[str]]:
+def _compile(case: Case) -> tuple[Callable[..., Any], _Rules, list[str]]:
     """One program for all mixes that JAX has for this subject: that is faster."""
     modes = tuple(mode for mode in ("jvp", "vjp") if case.why_not(mode) is None)
     if not modes:
         raise NotAsked("there is neither a JVP nor a VJP rule")
-    around = _Around(case, modes)
-    arguments = [around.some(), around.cast(around.tangents(0)), around.cast(around.tangents(1)), around.seeds()]
-    with around.view.precision():
-        usable, refused = [], []
+    rules = _Rules(case, modes)
+    arguments = [rules.operands(), rules.cast(rules.tangents(0)), rules.cast(rules.tangents(1)), rules.seeds()]
+    with rules.precision.in_effect():
+        usable: list[str] = []
+        refused: list[str] = []
         for mix, (function, _) in MIXES.items():
-            why = _refused(lambda *a, function=function: function(around, *a), arguments)
-            (refused.append(f"{mix}: {why}") if why else usable.append(mix))
-        compiled = jax.jit(lambda *a: {mix: MIXES[mix][0](around, *a) for mix in usable})
-    return compiled, around, refused
-
-
-def _refused(function: Callable[..., Any], arguments: Sequence[Any]) -> str | None:
-    try:
-        jax.eval_shape(function, *arguments)
-    except Exception as error:
-        why = refusal(error)
-        if why is None:
-            raise
-        return why
-    return None
+            found = attempt_rule(partial(jax.eval_shape, partial(function, rules), *arguments))
+            if isinstance(found, Refusal):
+                refused.append(f"{mix}: {found.why}")
+            else:
+                usable.append(mix)
+        compiled = jax.jit(lambda *a: {mix: MIXES[mix][0](rules, *a) for mix in usable})
+    return compiled, rules, refused
 
 
 def _paired(vector: Sequence[Array], factors: Sequence[Array]) -> tuple[Array, Array]:
-    """The real part of the sum of products, without conjugation, and the sum of their sizes."""
+    """Re sum v f, without conjugation, and sum |v f|: a sum of numbers is off by roundings of its terms."""
     products = [v * f for v, f in zip(vector, factors, strict=True)]
     total, size = sum(np.sum(np.real(p)) for p in products), sum(np.sum(np.abs(p)) for p in products)
     return np.asarray(total, float), np.asarray(size, float)
 
 
+@question(
+    "Do forward and reverse mode over forward and reverse mode give the same second derivative?",
+    group="second order",
+    departs="vjp",
+)
 def mixes(case: Case) -> Answer:
     """The number that each mix gives, against the first of them."""
     found, refused = _numbers(case)
@@ -315,27 +301,51 @@ def mixes(case: Case) -> Answer:
         raise NotAsked("there is one mix of modes alone" if found else refused[0])
     (first, expected), *others = found.items()
     for mix, number in others:
-        yield from _equal(case, mix, f"{mix} against {first}", number, expected)
+        yield from _compare(case, mix, f"{mix} against {first}", number, expected)
 
 
+@question("Is the second derivative symmetric in its two directions?", group="second order", departs="vjp")
 def symmetry(case: Case) -> Answer:
     """The number that each mix gives, with the two tangents in the other order."""
     found, swapped = _numbers(case)[0], _numbers(case, swapped=True)[0]
     if not found:
         raise NotAsked(_numbers(case)[1][0])
     for mix, number in found.items():
-        yield from _equal(case, mix, f"{mix} with its two tangents exchanged", number, swapped[mix])
+        yield from _compare(case, mix, f"{mix} with its two tangents exchanged", number, swapped[mix])
 
 
-def _equal(case: Case, mix: str, against: str, got: _Number, expected: _Number) -> Answer:
-    around: _Around = case.once("compiled mixes", lambda: None)[1]
+def _compare(case: Case, mix: str, against: str, got: _Number, expected: _Number) -> Answer:
+    rules: _Rules = case.once("compiled mixes", lambda: None)[1]
     if not (np.isfinite(got.value) and np.isfinite(expected.value)):
         yield Note(f"{against}: not finite at this point")
         return
-    view, noise = around.view, max(got.noise, expected.noise)
-    scale = around.scale(around.tangents(0), around.tangents(1)) * max(np.sqrt(c.size) for c in around.cotangents)
+    precision, noise = rules.precision, max(got.noise, expected.noise)
+    scale = rules.scale(rules.tangents(0), rules.tangents(1)) * max(np.sqrt(c.size) for c in rules.cotangents)
     size = np.asarray(max(got.size, expected.size) + scale)
-    tolerance = compare.rounding(size, case.working_eps(view), view.tiny, noise)
+    tolerance = case.rounding(precision, size, noise)
     rule = "jvp" if mix.endswith("fwd") else "vjp"
     value, truth = np.asarray(got.value), np.asarray(expected.value)
-    yield case.evidence(rule, f"{against} ({view.label})", "<c, d2f(s, t)>", value, truth, tolerance)
+    yield case.evidence(rule, f"{against} ({precision.label})", "<c, d2f(s, t)>", value, truth, tolerance)
+
+
+@question(
+    "Is the second derivative of each rule right, by differences of its first derivative?",
+    group="second order",
+    speed="thorough",
+    departs="vjp",
+)
+def third_order(case: Case) -> Answer:
+    """The second derivative of each rule in two more random directions, against differences of its first derivative."""
+    yield from _each_mode(case, _third_of)
+
+
+def _third_of(rules: _Rules, mode: str) -> Answer:
+    function, names = _first_derivative(rules, mode)
+    second, third = rules.tangents(1), rules.tangents(2)
+    firsts = (rules.tangents(0),) if mode == "jvp" else ()
+    with rules.precision.in_effect():
+        along = tuple(rules.cast(second).values())
+        lower = lambda *some: jax.jvp(function, some, along)[1]
+        got = [wide(leaf) for leaf in jax.jvp(jax.jit(lower), rules.operands(), tuple(rules.cast(third).values()))[1]]
+    mix = f"fwd-fwd-{_word(mode)}"
+    yield from _against_differences(rules, mix, mode, lower, got, names, third, second, *firsts)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jaxprim.checking import compare
+from jaxprim.checking import tolerances
 from jaxprim.checking.reports import hints
 from jaxprim.checking.reports.status import BAD, Status
 
@@ -90,7 +90,7 @@ class Evidence:
         """The comparison in a few words."""
         if self.message:
             return self.message.splitlines()[0]
-        if not self.why or self.why == compare.EXACT:
+        if not self.why or self.why == tolerances.EXACT:
             return "as expected" if self.ok else f"got {self.got}, expected {self.expected}"
         return f"{self.error:.1e} of {self.tolerance:.1e}, {self.where}"
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxprim.checking import probes
 from jaxprim.checking.case import Case
+from jaxprim.checking.precision import Precision
+from jaxprim.checking.probes import Direction
 from jaxprim.checking.reports.findings import Finding
 from jaxprim.checking.reports.svg import Heat, Lines, Series
-from jaxprim.checking.setting import Direction
 from jaxprim.checking.values import Array, doubled, spacing, wide
-from jaxprim.checking.view import View
 
 # Steps of differences and factors on operands: powers of two, so that scaling an operand rounds nothing.
 STEPS = tuple(2.0**-k for k in range(1, 31))
@@ -77,7 +77,7 @@ def _curve(name: str, x: Sequence[float], y: Callable[[float], float]) -> Series
 
 def _error_of_differences(case: Case, mode: str, direction: Direction) -> Callable[[float], float]:
     """The relative difference between the rule and a central difference with a given step."""
-    view = case.views(mode)[-1]
+    view = case.precisions(mode)[-1]
     tangents = direction.tangents
 
     def slope(step: float) -> list[Array]:
@@ -158,13 +158,13 @@ def _difference(case: Case, leaf: int, k: int) -> Array:
 
 
 def _by_columns(case: Case, columns: Sequence[tuple[int, int]], rows: int) -> Array:
-    view = case.views("jvp")[-1]
+    view = case.precisions("jvp")[-1]
     pushed = [view.jvp({i: _unit(wide(case.point.leaves[i]).shape, k)}).tangent for i, k in columns]
     return np.stack([_flat(tangent)[:rows] for tangent in pushed], axis=1)
 
 
 def _by_rows(case: Case, columns: Sequence[tuple[int, int]], rows: int) -> Array:
-    view, wrt = case.views("vjp")[-1], case.wrt("vjp")
+    view, wrt = case.precisions("vjp")[-1], case.wrt("vjp")
     shapes = [np.shape(ct) for ct in case.cotangents(0)]
     places = [(leaf, k) for leaf, shape in enumerate(shapes) for k in range(int(np.prod(shape)))][:rows]
     found: list[Array] = []
@@ -178,10 +178,10 @@ def _by_rows(case: Case, columns: Sequence[tuple[int, int]], rows: int) -> Array
 # -------------------------------------------------------------------------------------------- error over the range
 def _range(case: Case) -> Iterator[Lines]:
     if (
-        len(case.views()) < 2
+        len(case.precisions()) < 2
     ):  # float64 is the truth here; there is none of a float64 operation, or of a hard float32 kernel
         return
-    exact = [mode for mode in _modes(case) if len(case.views(mode)) == 2]
+    exact = [mode for mode in _modes(case) if len(case.precisions(mode)) == 2]
     curves = [
         _curve("value", FACTORS, lambda factor: _ulp_of_value(case, factor)),
         *[_curve(NAMES[mode], FACTORS, partial(_ulp_of_rule, case, mode)) for mode in exact],
@@ -202,21 +202,21 @@ def _scaled(case: Case, factor: float) -> tuple[list[Any], list[Any]]:
     native, double = list(case.point.leaves), list(case.truth.point.leaves)
     for i in case.point.differentiable:
         native[i] = case.point.leaves[i] * factor
-        with case.truth.precision():
+        with case.truth.in_effect():
             double[i] = doubled(native[i])
     return native, double
 
 
 def _ulp_of_value(case: Case, factor: float) -> float:
-    native, double = case.views()
+    native, double = case.precisions()
     return _ulp(case, factor, lambda view, leaves: [view.value(leaves)[i] for i in view.outputs], native, double)
 
 
 def _ulp_of_rule(case: Case, mode: str, factor: float) -> float:
-    native, double = case.views(mode)
+    native, double = case.precisions(mode)
     wrt = case.wrt(mode)
 
-    def evaluate(view: View, leaves: Sequence[Any]) -> list[Array]:
+    def evaluate(view: Precision, leaves: Sequence[Any]) -> list[Array]:
         if mode == "jvp":
             return view.jvp({i: case.relative(i) for i in wrt}, leaves).tangent
         return list(view.vjp(case.cotangents(0), wrt, leaves).cotangent.values())
@@ -225,7 +225,11 @@ def _ulp_of_rule(case: Case, mode: str, factor: float) -> float:
 
 
 def _ulp(
-    case: Case, factor: float, evaluate: Callable[[View, Sequence[Any]], Sequence[Array]], native: View, double: View
+    case: Case,
+    factor: float,
+    evaluate: Callable[[Precision, Sequence[Any]], Sequence[Array]],
+    native: Precision,
+    double: Precision,
 ) -> float:
     """The largest error of finite, normal numbers in units in the last place; NaN where there is none to compare."""
     rounded, exact = _scaled(case, factor)

@@ -1,0 +1,117 @@
+"""What a question yields and raises, and how it calls code that may fail: the protocol of questions.
+
+A question yields `Evidence` (what was compared with what) and `Note` (what a reader should know beside the numbers), and
+raises `NotAsked` where it does not apply. Any other exception is a bad answer. Where an exception says nothing about the
+rule under question, the call goes through `attempt` or `attempt_rule`, which return it as a `Refusal`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from jaxprim._errors import RuleMissing
+from jaxprim.checking.reports.findings import Evidence
+from jaxprim.checking.subject import REFUSALS, TRACEBACK
+
+_REFUSAL = re.compile("|".join(REFUSALS))
+
+T = TypeVar("T")
+
+
+class NotAsked(Exception):
+    """A question that cannot be asked of this subject; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader should know beside the numbers."""
+
+    text: str
+
+
+Answer = Iterator[Evidence | Note]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An exception that is no fault of the rule under question.
+
+    Attributes:
+        error: the exception.
+        why: the reason in one line.
+    """
+
+    error: Exception
+    why: str
+
+
+def attempt(function: Callable[[], T], *, faults: tuple[type[Exception], ...] = ()) -> T | Refusal:
+    """Call an author's function where it need not succeed; whatever it raises is a refusal, but for ``faults``.
+
+    An implementation need not run at every point and in every dtype at which a question may try it. It refuses in its
+    own words and with any type of exception: a kernel for float32 raises at float64, a host function outside its domain,
+    a solver where it does not converge. Only a question that knows that this is allowed may use it.
+    """
+    try:
+        return function()
+    except faults:
+        raise
+    except Exception as error:  # noqa: BLE001 - the reason is above
+        return Refusal(error, first_line(error))
+
+
+def collect(
+    answer: Answer, *, faults: tuple[type[Exception], ...] = ()
+) -> tuple[list[Evidence | Note], Refusal | None]:
+    """What an answer yields before it ends, and its refusal if it ends in one; see `attempt`."""
+    found: list[Evidence | Note] = []
+    ended = attempt(lambda: found.extend(answer), faults=faults)
+    return found, ended
+
+
+def attempt_rule(function: Callable[[], T]) -> T | Refusal:
+    """Call a rule. A refusal is a rule that is missing, or a mode that JAX does not have; any other exception is raised.
+
+    Such an exception is a fault of the rule, and so a bad answer to the question.
+    """
+    try:
+        return function()
+    except Exception as error:
+        why = why_refused(error)
+        if why is None:
+            raise
+        return Refusal(error, why)
+
+
+def why_refused(error: BaseException) -> str | None:
+    """The reason if an error says that a rule is missing, or that JAX has no such mode; None for any other error."""
+    if isinstance(error, RuleMissing):
+        return first_line(error)
+    found = isinstance(error, TypeError | ValueError | NotImplementedError | RuntimeError) and _REFUSAL.search(
+        str(error)
+    )
+    return f"JAX has no such rule for it: {first_line(error)}" if found else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return next((line for line in without_frames(str(error).strip()) if line), type(error).__name__)
+
+
+def without_frames(message: str) -> Iterator[str]:
+    """The lines of a message without the traceback in it, such as the one of a host function: the error comes last."""
+    lead, inside = "", False
+    for line in message.splitlines():
+        if inside and line.startswith("  "):
+            continue  # a frame
+        inside = line.endswith(TRACEBACK)
+        if inside:
+            lead += line.removesuffix(TRACEBACK)
+        else:
+            yield (lead + line).rstrip()
+            lead = ""
+    if lead:
+        yield lead.rstrip()

@@ -1,0 +1,315 @@
+"""One example in one precision: the operation and its two derivatives as functions of flat lists of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim.checking import probes
+from jaxprim.checking.answers import Refusal, attempt
+from jaxprim.checking.probes import Tangents
+from jaxprim.checking.subject import Subject
+from jaxprim.checking.values import (
+    Array,
+    as_array,
+    doubled,
+    epsilon,
+    has_tangents,
+    is_key,
+    is_scalar,
+    leaf_names,
+    result_names,
+    tiny,
+    wide,
+)
+
+
+def of_some(function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
+    """The function of some of its operands; the others are those of ``leaves``."""
+
+    def call(*some: Any) -> Any:
+        every = list(leaves)
+        for i, leaf in zip(wrt, some, strict=True):
+            every[i] = leaf
+        return function(*every)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Point:
+    """The operands of one example, flat.
+
+    Attributes:
+        leaves: the leaves of all operands.
+        tree: how the operands are put together from them.
+        names: what each leaf is called.
+        params: the static params.
+    """
+
+    leaves: tuple[Any, ...]
+    tree: Any
+    names: tuple[str, ...]
+    params: Mapping[str, Any]
+
+    @staticmethod
+    def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Point:
+        leaves, tree = jax.tree_util.tree_flatten(operands)
+        names = leaf_names(subject.operand_names(operands, params), operands)
+        return Point(tuple(as_array(leaf) for leaf in leaves), tree, names, dict(params))
+
+    @property
+    def differentiable(self) -> tuple[int, ...]:
+        """The positions of the leaves that have tangents."""
+        return tuple(i for i, leaf in enumerate(self.leaves) if has_tangents(leaf))
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """The positions of the leaves that hold integers, such as indices."""
+        return tuple(i for i, leaf in enumerate(self.leaves) if jnp.issubdtype(jnp.result_type(leaf), jnp.integer))
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The leaves that are arrays of numbers: neither Python numbers nor keys."""
+        return tuple(leaf for leaf in self.leaves if not is_scalar(leaf) and not is_key(leaf))
+
+    @property
+    def types(self) -> tuple[Any, ...]:
+        """How the operands are put together, and the shape and dtype of each leaf."""
+        return self.tree, *[(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in self.leaves]
+
+
+@dataclass(frozen=True)
+class JvpResult:
+    """What ``jax.jvp`` gave: the rule's own primal output, and a tangent for each real or complex result leaf."""
+
+    primal: list[Array]
+    tangent: list[Array]
+
+
+@dataclass(frozen=True)
+class VjpResult:
+    """What ``jax.vjp`` gave: the rule's own primal output, and the cotangent of each operand leaf asked for."""
+
+    primal: list[Array]
+    cotangent: dict[int, Array]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A point in the dtypes it was given in, or in double precision.
+
+    Attributes:
+        subject: the operation.
+        point: its operands in this precision.
+        double: whether they were brought to double precision.
+        names: what each result leaf is called.
+        results: the result leaves, as the implementation gave them.
+        result_tree: how the result is put together from them.
+    """
+
+    subject: Subject
+    point: Point
+    double: bool
+    names: tuple[str, ...] = ()
+    results: tuple[Any, ...] = ()
+    result_tree: Any = None
+    _compiled: dict[Any, Callable[..., Any]] = field(
+        default_factory=dict[Any, Callable[..., Any]], init=False, repr=False, compare=False
+    )
+
+    @staticmethod
+    def native(subject: Subject, point: Point) -> Precision:
+        """The point as it was given. Raises what the implementation raises."""
+        return Precision(subject, point, False)._evaluated()
+
+    @staticmethod
+    def in_double(subject: Subject, point: Point) -> Precision:
+        """The point in double precision. Raises what the implementation raises there."""
+        precision = Precision(subject, point, True)
+        with precision.in_effect():
+            leaves = tuple(doubled(leaf) for leaf in point.leaves)
+            return replace(precision, point=replace(point, leaves=leaves))._evaluated()
+
+    def _evaluated(self) -> Precision:
+        with self.in_effect():
+            result = self.subject.call(*self.point.tree.unflatten(self.point.leaves), **self.point.params)
+            tree = jax.tree_util.tree_structure(result)
+            return replace(self, names=result_names(result), results=tuple(result_leaves(result)), result_tree=tree)
+
+    @property
+    def label(self) -> str:
+        """What a report calls this precision: ``float64``, or the dtypes of the point."""
+        if self.double:
+            return "float64"
+        dtypes = [str(jnp.result_type(self.point.leaves[i])) for i in self.point.differentiable]
+        return "/".join(sorted(set(dtypes))) or "exact"
+
+    @property
+    def eps(self) -> float:
+        """The coarsest rounding among operands and results."""
+        with self.in_effect():
+            return max([epsilon(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
+
+    @property
+    def tiny(self) -> float:
+        """The largest of the smallest normal numbers among operands and results."""
+        with self.in_effect():
+            return max([tiny(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The positions of the result leaves that have tangents."""
+        return tuple(i for i, leaf in enumerate(self.results) if has_tangents(leaf))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the result leaves that have tangents."""
+        return tuple(self.names[i] for i in self.outputs)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each result leaf."""
+        return [leaf.shape for leaf in self.results]
+
+    def in_effect(self) -> AbstractContextManager[None]:
+        """The context in which this precision is evaluated."""
+        return jax.enable_x64(True) if self.double else nullcontext()
+
+    def flat(self, *leaves: Any) -> tuple[Any, ...]:
+        """The operation on flat leaves, returning flat leaves; JAX transforms this."""
+        result = self.subject.call(*self.point.tree.unflatten(leaves), **self.point.params)
+        return tuple(result_leaves(result))
+
+    def called(self, leaves: Sequence[Any]) -> list[Array]:
+        """The numbers of each result leaf, from a call of the implementation."""
+        with self.in_effect():
+            return [wide(leaf) for leaf in self.flat(*leaves)]
+
+    def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
+        """The same, at the example or elsewhere, where a program that was compiled before may stand for the call."""
+        with self.in_effect():
+            return [wide(leaf) for leaf in self._flat_at(leaves)]
+
+    def _flat_at(self, leaves: Sequence[Any] | None) -> tuple[Any, ...]:
+        return self._run(("impl",), lambda leaves: self.flat(*leaves), leaves)
+
+    def _run(
+        self, key: tuple[Any, ...], function: Callable[..., Any], leaves: Sequence[Any] | None, *numbers: Any
+    ) -> Any:
+        """A function of leaves and other numbers: called at the example, and elsewhere compiled if that saves time.
+
+        Many questions ask for it at many points, and a call may compile a part of it again each time, as a loop over a
+        closure. The key tells it from the precision's other functions; it begins with the rule's name.
+        """
+        if leaves is None:
+            return function(self.point.leaves, *numbers)
+        if not self.subject.compiles_anew(key[0], function, (leaves, *numbers)):
+            return function(leaves, *numbers)
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(function)
+        found = attempt(lambda: jax.block_until_ready(self._compiled[key](leaves, *numbers)))
+        if isinstance(found, Refusal):  # what cannot be compiled, or is refused at this point, says so by itself
+            self._compiled[key] = function
+            return function(leaves, *numbers)
+        return found
+
+    def value_along(self, tangents: Tangents, step: float) -> list[Array]:
+        """The numbers of the differentiable results at ``x + step t``; NaN where the implementation raises there."""
+        with self.in_effect():
+            leaves = list(self.point.leaves)
+            for i, tangent in tangents.items():
+                leaves[i] = probes.move(leaves[i], step * tangent)
+            results = attempt(lambda: self._flat_at(leaves))
+            if isinstance(results, Refusal):  # a host function may refuse a point outside its domain
+                return [np.full(np.shape(self.results[i]), np.nan) for i in self.outputs]
+            return [wide(results[i]) for i in self.outputs]
+
+    def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> JvpResult:
+        """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
+        with self.in_effect():
+            primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
+            return JvpResult([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
+
+    def raw_jvp(self, leaves: Sequence[Any], tangents: Mapping[int, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The same on JAX values, for ``jit`` and ``vmap``."""
+        wrt = tuple(tangents)
+        return jax.jvp(self.of(leaves, wrt), tuple(leaves[i] for i in wrt), tuple(tangents[i] for i in wrt))
+
+    def vjp(
+        self,
+        cotangents: Sequence[Array],
+        wrt: Sequence[int],
+        leaves: Sequence[Any] | None = None,
+        results: Sequence[int] | None = None,
+    ) -> VjpResult:
+        """``jax.vjp`` with respect to some leaves, pulled back along a cotangent of each differentiable result.
+
+        With ``results``, only these (positions among the differentiable results) are used by the caller: the
+        cotangents of the others are symbolic zeros.
+        """
+        with self.in_effect():
+            pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
+            key = ("vjp", tuple(wrt), tuple(results or ()))
+            primal, cotangent = self._run(key, pull, leaves, self.cast_out(cotangents))
+            return VjpResult(
+                [wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)}
+            )
+
+    def raw_vjp(
+        self,
+        leaves: Sequence[Any],
+        wrt: Sequence[int],
+        cotangents: Sequence[Any],
+        results: Sequence[int] | None = None,
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The same on JAX values, for ``jit`` and ``vmap``."""
+        if results is not None:
+            function = self.of(leaves, wrt)
+            keep = [self.outputs[k] for k in results]
+            primal, pull = jax.vjp(lambda *some: tuple(function(*some)[i] for i in keep), *[leaves[i] for i in wrt])
+            return primal, pull(tuple(cotangents[k] for k in results))
+        return self.pull(self.flat, leaves, wrt, cotangents)
+
+    def pull(
+        self, function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The same of a function that does what `flat` does, such as a checkpoint of it."""
+        primal, back = jax.vjp(of_some(function, leaves, wrt), *[leaves[i] for i in wrt])
+        return primal, back(self.seeds(primal, cotangents))
+
+    def seeds(self, primal: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
+        """The cotangents of all result leaves: those given, and JAX's own for results without tangents."""
+        seeds: list[Any] = [np.zeros(np.shape(leaf), jax.dtypes.float0) for leaf in primal]
+        for i, cotangent in zip(self.outputs, cotangents, strict=True):
+            seeds[i] = cotangent
+        return tuple(seeds)
+
+    def of(self, leaves: Sequence[Any], wrt: Sequence[int]) -> Any:
+        """The operation as a function of some of its leaves."""
+        return of_some(self.flat, leaves, wrt)
+
+    def cast(self, tangents: Tangents) -> dict[int, Any]:
+        """Tangents in the dtypes that JAX wants for these operands; those of Python numbers stay Python numbers."""
+        return {i: _cast(tangent, self.point.leaves[i]) for i, tangent in tangents.items()}
+
+    def cast_out(self, cotangents: Sequence[Array]) -> list[Any]:
+        """Cotangents in the dtypes of the differentiable results."""
+        return [jnp.asarray(ct.astype(self.results[i].dtype)) for i, ct in zip(self.outputs, cotangents, strict=True)]
+
+
+def result_leaves(result: Any) -> list[Any]:
+    """The leaves of a result as JAX arrays: a plain function may also return Python numbers or NumPy arrays."""
+    return [leaf if is_key(leaf) else jnp.asarray(leaf) for leaf in jax.tree_util.tree_leaves(result)]
+
+
+def _cast(tangent: Array, leaf: Any) -> Any:
+    if is_scalar(leaf):
+        return type(leaf)(tangent)
+    return jnp.asarray(np.asarray(tangent).astype(leaf.dtype))

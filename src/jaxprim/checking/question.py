@@ -1,0 +1,44 @@
+"""What a question is, and the decorator that makes one of a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxprim.checking.answers import Answer
+from jaxprim.checking.case import Case
+
+Speed = Literal["fast", "normal", "thorough"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a subject at one point; it is called with a case.
+
+    Attributes:
+        name: its stable name.
+        sentence: what it asks.
+        ask: yields evidence; raises NotAsked with the reason if it does not apply.
+        departs: the rule whose declared departure from the derivative (a surrogate VJP) answers it, or None.
+        speed: the least thorough check that asks it.
+        group: what kind of question it is; reports and pages list those of one group together.
+    """
+
+    name: str
+    sentence: str
+    ask: Callable[[Case], Answer]
+    departs: str | None = None
+    speed: Speed = "normal"
+    group: str = ""
+
+    def __call__(self, case: Case) -> Answer:
+        """Ask it of a case."""
+        return self.ask(case)
+
+
+def question(
+    sentence: str, *, group: str, speed: Speed = "normal", departs: str | None = None
+) -> Callable[[Callable[[Case], Answer]], Question]:
+    """Make a question of a function. Its name is the function's, with hyphens: ``vmap_jvp`` answers ``vmap-jvp``."""
+    return lambda ask: Question(ask.__name__.replace("_", "-"), sentence, ask, departs, speed, group)

@@ -1,0 +1,89 @@
+"""Whether the JVP rule is the derivative, by differences of the implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxprim.checking import tolerances
+from jaxprim.checking.answers import Answer, NotAsked, Note
+from jaxprim.checking.case import Case
+from jaxprim.checking.differences import Derivative
+from jaxprim.checking.precision import Precision
+from jaxprim.checking.probes import Direction
+from jaxprim.checking.question import question
+from jaxprim.checking.values import Array
+
+CANNOT_TELL = "the differences of the implementation do not converge at this point"
+
+
+def fewest_operands_first(directions: Sequence[Direction]) -> list[Direction]:
+    """The order in which disagreements are reported: along one operand alone says most."""
+    return sorted(directions, key=lambda direction: len(direction.tangents))
+
+
+@question(
+    "Is the JVP rule the derivative, by differences of the implementation?",
+    group="first order",
+    speed="fast",
+    departs="jvp",
+)
+def jvp_differences(case: Case) -> Answer:
+    """The JVP along random directions, element by element, against differences of the implementation."""
+    yield from case.note_other_operands("jvp")
+    yield from case.precision_note("jvp")
+    for place in case.off_the_real_axis():
+        yield from _jvp_at(place)
+
+
+def _jvp_at(case: Case) -> Answer:
+    directions = fewest_operands_first(case.directions("jvp"))
+    found = [case.differences(direction) for direction in directions]
+    require_judged([d.judged for row in found for d in row])
+    for direction, row in zip(directions, found, strict=True):
+        yield from note_unusual(row, direction)
+        for precision in case.precisions("jvp"):
+            yield from _jvp_against(case, precision, direction, row, largest_sizes(found))
+
+
+def largest_sizes(found: Sequence[Sequence[Derivative]]) -> list[Array]:
+    """The size of each element of a derivative: the largest along any direction, as along one it may cancel out."""
+    return [np.max([np.abs(row[k].value) for row in found], axis=0) for k in range(len(found[0]))]
+
+
+def require_judged(judged: Sequence[Array]) -> None:
+    """Raise NotAsked if no element is judged."""
+    if not any(map(np.any, judged)) and any(mask.size for mask in judged):
+        raise NotAsked(CANNOT_TELL)
+
+
+def _jvp_against(
+    case: Case, precision: Precision, direction: Direction, found: Sequence[Derivative], size: Sequence[Array]
+) -> Answer:
+    pushed, noise = case.jvp(precision, direction)
+    scale = case.tangent_scale(precision, direction.tangents)
+    for k, (name, d) in enumerate(zip(precision.output_names, found, strict=True)):
+        got = pushed.tangent[k]
+        result = precision.results[precision.outputs[k]]
+        expected = case.round_to(_between(got, d), result)
+        own = case.rounding(precision, np.abs(expected) + scale, noise[k])
+        tolerance = tolerances.differences(size[k], d.error, case.truth.eps) + own
+        against = f"differences along {direction.label} ({precision.label})"
+        yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged)
+
+
+def _between(got: Array, d: Derivative) -> Array:
+    """The derivative; at a kink the number between the one-sided slopes that is nearest to ``got``."""
+    if not np.any(d.slack) or np.shape(got) != d.value.shape:
+        return d.value
+    return np.where(np.isnan(got), d.value, np.clip(got, d.value - d.slack, d.value + d.slack))
+
+
+def note_unusual(found: Sequence[Derivative], direction: Direction) -> Answer:
+    """Says how many elements lie on a kink, and how many are not compared."""
+    kinks, lost = sum(d.kinks for d in found), sum(int(np.sum(~d.judged)) for d in found)
+    if kinks:
+        yield Note(f"along {direction.label}: {kinks} elements lie on a kink; any slope between the two sides is right")
+    if lost:
+        yield Note(f"along {direction.label}: {lost} elements are not compared, as their differences do not converge")

@@ -1,0 +1,107 @@
+"""Whether both rules hold at other points than the example: where operands hold zeros, and for other static params."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim.checking.against_plain_call import compare_with_plain_call
+from jaxprim.checking.answers import Answer, NotAsked, Note, collect, first_line
+from jaxprim.checking.case import Case
+from jaxprim.checking.question import question
+from jaxprim.checking.questions.jvp_differences import jvp_differences
+from jaxprim.checking.questions.vjp_differences import vjp_differences
+from jaxprim.checking.values import has_tangents, is_scalar, wide
+
+
+@question("Are both rules the derivative where operands hold zeros?", group="first order", departs="vjp")
+def zero_operands(case: Case) -> Answer:
+    """Both rules against differences where every operand holds a zero, each at another place, so that no 0/0 is asked for.
+
+    Where that leaves the domain, one operand alone holds a zero.
+    """
+    here = case.point.leaves
+    zeroed = {i: new for i, leaf in enumerate(here) if (new := _put_zero(leaf, i)) is not leaf}
+    if not zeroed:
+        raise NotAsked("no operand is an array of numbers that are not zero")
+
+    def with_zeros_in(chosen: Collection[int], place: str) -> Case:
+        return case.at([zeroed[i] if i in chosen else leaf for i, leaf in enumerate(here)], place)
+
+    places = [with_zeros_in(zeroed, "with zeros in the operands")]
+    why = _outside_domain(case, places[0])
+    if why is not None:
+        names = case.point.names
+        alone = [with_zeros_in([i], f"with a zero in {names[i]}") for i in zeroed if len(zeroed) > 1]
+        places = [place for place in alone if _outside_domain(case, place) is None]
+    if not places:
+        raise NotAsked(why)
+    for place in places:
+        yield from _both_rules(place)
+
+
+def _outside_domain(case: Case, other: Case) -> str | None:
+    """Why a point is outside of the domain, or None if the implementation gives numbers there where it did before."""
+    broken = other.failure()
+    if broken is not None:
+        return f"the implementation takes no zeros: {first_line(broken)}"
+    pairs = zip(case.native.results, other.native.results, strict=True)
+    if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
+        return "the implementation is not finite where operands hold zeros"
+    return None
+
+
+def _put_zero(leaf: Any, place: int) -> Any:
+    if is_scalar(leaf) or not has_tangents(leaf) or leaf.size <= place:
+        return leaf
+    index = np.unravel_index(place, leaf.shape)
+    return leaf if leaf[index] == 0 else leaf.at[index].set(0)
+
+
+def _both_rules(case: Case) -> Answer:
+    """What differences say of both rules; a rule need not take what the implementation takes."""
+    for mode, ask in (("jvp", jvp_differences), ("vjp", vjp_differences)):
+        found, refused = collect(ask(case))
+        yield from found
+        if refused is not None:
+            yield Note(f"the {mode} rule is not asked{case.place}: {refused.why}")
+
+
+@question("Do values and both rules hold for other values of the static params?", group="first order", departs="vjp")
+def static_params(case: Case) -> Answer:
+    """Another value of each static param, in one compiled function with the example's; and both rules there."""
+    others = dict(_other_cases(case))
+    if not others:
+        raise NotAsked("no static param is a number or a truth value that can be another one")
+    for name, other in others.items():
+        yield from _together(case, other, name)
+        yield from _both_rules(other)
+
+
+def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
+    """For each static param the case of the first other value that the implementation takes."""
+    for name, value in case.point.params.items():
+        for another in _other_values(value):
+            params = {**case.point.params, name: another}
+            other = case.at(case.point.leaves, f"with {name}={another!r}", params)
+            if other.failure() is None:
+                yield name, other
+                break
+
+
+def _other_values(value: Any) -> list[Any]:
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1]
+    return [1.5 * value or 1.0] if isinstance(value, float) else []
+
+
+def _together(case: Case, other: Case, name: str) -> Answer:
+    """Two values of a param in one program: neither may take the place of the other."""
+    both = jax.jit(lambda *leaves: (case.native.flat(*leaves), other.native.flat(*leaves)))
+    for at, found in zip((case, other), both(*case.native.point.leaves), strict=True):
+        yield from compare_with_plain_call(at, "impl", f"two values of {name} in one jit, against a call", found)

@@ -1,0 +1,120 @@
+"""Whether an operation is a function of nothing but its operands, and leaves them as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim.checking import probes, tolerances
+from jaxprim.checking.answers import Answer, NotAsked, Note
+from jaxprim.checking.case import Case
+from jaxprim.checking.question import question
+from jaxprim.checking.tolerances import Tolerance
+from jaxprim.checking.values import Array, has_tangents, is_scalar, wide
+
+# How far the other point lies from the example, relative to it: six spacings of bfloat16, so that it is another value in
+# any dtype.
+APART = 0.05
+
+
+@question("Do the same operands give the same results again?", group="values")
+def deterministic(case: Case) -> Answer:
+    """The implementation on the same operands again, eagerly and compiled, against its first values."""
+    precision = case.native
+    first, compiled = case.value(precision)[0], jax.jit(precision.flat)
+    compiled_first = [wide(leaf) for leaf in compiled(*precision.point.leaves)]
+    runs = {
+        "once more": (first, precision.value()),
+        "compiled once, run twice": (compiled_first, [wide(leaf) for leaf in compiled(*precision.point.leaves)]),
+    }
+    for against, (expected, again) in runs.items():
+        yield from _same(case, against, again, expected)
+
+
+@question("Are operands left as they were, and is nothing remembered from one call to the next?", group="values")
+def pure(case: Case) -> Answer:
+    """Operands after a call; values at one point after another; and both points in one compiled function."""
+    if not any(hasattr(leaf, "dtype") for leaf in case.point.leaves):
+        raise NotAsked("no operand is an array")
+    yield from _operands_kept(case)
+    precision, here, there = case.native, list(case.native.point.leaves), _operands_nearby(case)
+    first, other = case.value(precision)[0], precision.called(there)
+    yield from _same(case, "after a call with other operands", precision.called(here), first)
+    yield from _same(case, "after a call with the same operands", precision.called(here), first)
+    yield from _same(case, "other operands, again", precision.called(there), other)
+    both = jax.jit(lambda one, two: (precision.flat(*one), precision.flat(*two)))
+    noise = case.value(precision)[1]
+    for order, found in (("first", both(here, there)[0]), ("second", both(there, here)[1])):
+        for name, got, value, n in zip(precision.names, map(wide, found), first, noise, strict=True):
+            against = f"bound twice in one jit, the {order} of them"
+            yield case.evidence("impl", against, name, got, value, case.roughly(precision, value, n))
+    if case.why_not("vjp") is None:
+        yield from _pull_back_late(case, there)
+
+
+def _pull_back_late(case: Case, other: Sequence[Any]) -> Answer:
+    """Two forward halves before the first backward half: what it kept must not be what the second keeps."""
+    precision, wrt = case.native, case.wrt("vjp")
+    pulled, noise = case.vjp(precision, 0)
+    primal, pull = jax.vjp(precision.of(precision.point.leaves, wrt), *[precision.point.leaves[i] for i in wrt])
+    jax.vjp(precision.of(other, wrt), *[other[i] for i in wrt])
+    found = pull(precision.seeds(primal, precision.cast_out(case.cotangents(0))))
+    for i, got in zip(wrt, map(wide, found), strict=True):
+        expected, name = pulled.cotangent[i], f"cotangent of {case.point.names[i]}"
+        against = "pulled back after the forward half of other operands"
+        yield case.evidence("vjp", against, name, got, expected, case.roughly(precision, expected, noise[i]))
+
+
+def _without_zeros(leaf: Any) -> Any:
+    """The leaf, with zeros made small (a thousandth of the others): a first run may have written zeros into the example."""
+    if is_scalar(leaf) or not has_tangents(leaf):
+        return leaf
+    value = wide(leaf)
+    return probes.fresh(probes.move(leaf, np.where(value == 0, 2.0**-10 * probes.typical(value), 0.0)))
+
+
+def _operands_nearby(case: Case) -> list[Any]:
+    """Operands near the example, each in memory of its own."""
+    rng = case.rng("apart")
+    return [probes.fresh(probes.nearby(rng, leaf, APART)) for leaf in case.native.point.leaves]
+
+
+def _operands_kept(case: Case) -> Answer:
+    """What the implementation and both rules leave in their operands: what they got."""
+    precision = case.native
+    runs = {
+        "impl": lambda leaves: precision.flat(*leaves),
+        "jvp": lambda leaves: precision.raw_jvp(leaves, precision.cast(case.directions("jvp")[0].tangents)),
+        "vjp": lambda leaves: precision.raw_vjp(leaves, case.wrt("vjp"), precision.cast_out(case.cotangents(0))),
+    }
+    for rule in ("impl", *(yield from case.rules())):
+        leaves = [_without_zeros(leaf) for leaf in _operands_nearby(case)]
+        before = [np.array(wide(leaf)) for leaf in leaves]
+        jax.block_until_ready(runs[rule](leaves))
+        for name, leaf, kept in zip(case.point.names, leaves, before, strict=True):
+            if not is_scalar(leaf):
+                against = "an operand after the call is what it was before"
+                yield case.evidence(rule, against, name, wide(leaf), kept, tolerances.exact(kept.shape))
+
+
+def _same(case: Case, against: str, found: Sequence[Array], expected: Sequence[Array]) -> Answer:
+    """The same bits; or, where threads add in an order of their own, the same up to the rounding of a sum."""
+    for name, got, value in zip(case.native.names, found, expected, strict=True):
+        evidence = case.evidence("impl", against, name, got, value, _rounding_of_a_sum(case, value))
+        if evidence.ok and evidence.error:
+            yield Note(f"{against}: {name} is not the same to the last bit (off by {evidence.error:.1e})")
+        yield evidence
+
+
+def _rounding_of_a_sum(case: Case, value: Array) -> Tolerance:
+    """The rounding of a sum of n terms of random sign and of the size of the largest: sqrt(n) eps.
+
+    Not the measured noise: an operation that is not deterministic would excuse itself by it.
+    """
+    terms = max((np.size(leaf) for leaf in case.point.leaves), default=1)
+    precision, finite = case.native, np.abs(value[np.isfinite(value)])
+    size = (np.abs(value) + np.max(finite, initial=0.0)) * np.sqrt(max(terms, 1))
+    return tolerances.rounding(size, precision.eps, precision.tiny)

@@ -1,0 +1,188 @@
+"""Whether one batched evaluation gives what a loop over the batch gives, for the implementation and both rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim.checking import probes, tolerances
+from jaxprim.checking.answers import Answer, Note, collect
+from jaxprim.checking.batch import Batch, batches_of, in_precision, stack_cotangents, stack_tangents
+from jaxprim.checking.case import Case
+from jaxprim.checking.precision import Precision
+from jaxprim.checking.question import question
+from jaxprim.checking.reports.findings import Evidence
+from jaxprim.checking.tolerances import Tolerance
+from jaxprim.checking.values import Array, wide
+
+
+def _in_each(case: Case, ask: Callable[[Precision], Answer], *modes: str) -> Answer:
+    """Asks in the precision of the example; if that is half precision, where roundings may be a tenth of a sum, also in
+    float64.
+    """
+    yield from ask(case.native)
+    for double in case.precisions(*modes)[1:] if case.native.eps > tolerances.FLOAT32_EPS else ():
+        found, refused = collect(ask(double))
+        yield from found if refused is None else [Note(f"not asked in float64: {refused.why}")]
+
+
+# A function and its arguments.
+Evaluation = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def _together(precision: Precision, evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
+    """The results of several functions on their arguments. One program is compiled for all of them: that is faster."""
+    arguments = [arguments for _, arguments in evaluations.values()]
+    functions = [function for function, _ in evaluations.values()]
+    compiled = jax.jit(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
+    with precision.in_effect():
+        return dict(zip(evaluations, compiled(arguments), strict=True))
+
+
+@question("Does vmap of the implementation give what a loop gives?", group="batching")
+def vmap(case: Case) -> Answer:
+    """``jax.vmap`` of the implementation against a loop over it."""
+    yield from _in_each(case, lambda precision: values_against_loop(batches_of(case, precision)))
+
+
+def values_against_loop(batches: Sequence[Batch]) -> Answer:
+    """``jax.vmap`` of the implementation over some batches of one precision, each against a loop."""
+    case, precision = batches[0].case, batches[0].precision
+    _, noise = case.value(precision)
+    found = _together(
+        precision, {b.axes: (jax.vmap(precision.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches}
+    )
+    for batch in batches:
+        rows = [precision.value(member) for member in batch.members]
+        for k, name in enumerate(precision.names):
+            expected, got = np.stack([row[k] for row in rows]), wide(found[batch.axes][k])
+            tolerance = case.roughly(precision, expected, noise[k])
+            yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, got, expected, tolerance)
+
+
+@question("Does vmap of the JVP, and the JVP of vmap, give what a loop gives?", group="batching")
+def vmap_jvp(case: Case) -> Answer:
+    """``vmap`` of the JVP, and the JVP of ``vmap``, against a loop over the JVP."""
+    yield from _in_each(case, lambda precision: _jvps_against_loop(case, precision), "jvp")
+
+
+def _jvps_against_loop(case: Case, precision: Precision) -> Answer:
+    wrt, (_, noise) = case.wrt("jvp"), case.jvp(precision, case.directions("jvp")[0])
+    rows: dict[Any, list[list[Array]]] = {}
+    evaluations: dict[Any, Evaluation] = {}
+    for batch in batches_of(case, precision):
+        tangents = [batch.tangents(wrt, member) for member in range(batch.size)]
+        row = [precision.jvp(t, leaves).tangent for t, leaves in zip(tangents, batch.members, strict=True)]
+        for against, evaluation in _batched_jvps(batch, wrt, tangents).items():
+            key = f"{against} against a loop, {batch.label}"
+            rows[key], evaluations[key] = row, evaluation
+    tangents = [{i: case.relative(i, probes.MEMBERS + member) for i in wrt} for member in range(2)]
+    key = f"vmap over tangents alone against a loop{in_precision(precision)}"  # what jacfwd does
+    rows[key], evaluations[key] = [precision.jvp(t).tangent for t in tangents], _tangents_alone(precision, tangents)
+    for against, found in _together(precision, evaluations).items():
+        for k, name in enumerate(precision.output_names):
+            expected, got = np.stack([row[k] for row in rows[against]]), wide(found[precision.outputs[k]])
+            tolerance = case.roughly(precision, expected, noise[k])
+            yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance)
+
+
+def _batched_jvps(batch: Batch, wrt: Sequence[int], tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
+    precision = batch.precision
+    dots = stack_tangents(batch, tangents)
+    one = jax.vmap(
+        lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
+    )
+
+    def two(leaves: Sequence[Any], dots: Mapping[int, Any]) -> Any:
+        function = _batched(precision.flat, batch, leaves, wrt)
+        return jax.jvp(function, tuple(leaves[i] for i in wrt), tuple(dots[i] for i in wrt))[1]
+
+    return {"vmap of jvp": (one, (batch.stacked, dots)), "jvp of vmap": (two, (batch.stacked, dots))}
+
+
+def _batched(flat: Callable[..., Any], batch: Batch, leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
+    """``vmap`` of the operation as a function of some of its leaves."""
+    batched = jax.vmap(flat, in_axes=batch.axes)
+
+    def function(*some: Any) -> Any:
+        given = dict(zip(wrt, some, strict=True))
+        return batched(*[given.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return function
+
+
+def _tangents_alone(precision: Precision, tangents: Sequence[dict[int, Array]]) -> Evaluation:
+    with precision.in_effect():
+        dots = {i: jnp.stack([jnp.asarray(precision.cast(t)[i]) for t in tangents]) for i in tangents[0]}
+    return jax.vmap(lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(None, 0)), (
+        precision.point.leaves,
+        dots,
+    )
+
+
+@question("Does vmap of the VJP, and the VJP of vmap, give what a loop gives?", group="batching")
+def vmap_vjp(case: Case) -> Answer:
+    """``vmap`` of the VJP, and the VJP of ``vmap``, against a loop over the VJP; the latter sums unbatched operands."""
+    yield from _in_each(case, lambda precision: _vjps_against_loop(case, precision), "vjp")
+
+
+def _vjps_against_loop(case: Case, precision: Precision) -> Answer:
+    wrt, batches = case.wrt("vjp"), batches_of(case, precision)
+    _, noise = case.vjp(precision, 0)
+    drawn = [case.cotangents(probes.MEMBERS + member) for member in range(2)]
+    found = _together(
+        precision,
+        {(b.axes, way): evaluation for b in batches for way, evaluation in _batched_vjps(b, wrt).items()}
+        | {"alone": _cotangents_alone(precision, wrt, drawn)},
+    )
+    for batch in batches:
+        rows = [precision.vjp(batch.cotangents(m), wrt, leaves).cotangent for m, leaves in enumerate(batch.members)]
+        for i, one, two in zip(wrt, found[batch.axes, "vmap of vjp"], found[batch.axes, "vjp of vmap"], strict=True):
+            each = np.stack([row[i] for row in rows])
+            against = f"vmap of vjp against a loop, {batch.label}"
+            yield _cotangent(case, i, against, one, each, case.roughly(precision, each, noise[i]))
+            against = f"vjp of vmap against a loop, {batch.label}"
+            yield _cotangent(case, i, against, two, *_as_vjp_of_vmap(batch, i, each, noise[i]))
+    rows = [precision.vjp(cts, wrt).cotangent for cts in drawn]
+    for i, got in zip(wrt, found["alone"], strict=True):
+        each = np.stack([row[i] for row in rows])
+        against = f"vmap over cotangents alone against a loop{in_precision(precision)}"  # what jacrev does
+        yield _cotangent(case, i, against, got, each, case.roughly(precision, each, noise[i]))
+
+
+def _cotangent(case: Case, leaf: int, against: str, got: Any, expected: Array, tolerance: Tolerance) -> Evidence:
+    return case.evidence("vjp", against, f"cotangent of {case.point.names[leaf]}", wide(got), expected, tolerance)
+
+
+def _as_vjp_of_vmap(batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
+    """The cotangents of the members as the VJP of ``vmap`` gives them, and what they may be off by.
+
+    They are stacked along the operand's axis. All members share an unbatched operand: its cotangent is the sum of theirs.
+    """
+    case, precision, axis = batch.case, batch.precision, batch.axes[leaf]
+    if axis is None:
+        return np.sum(each, 0), case.roughly(precision, np.sum(np.abs(each), 0), batch.size * noise)
+    total = np.moveaxis(each, 0, axis)
+    return total, case.roughly(precision, total, np.expand_dims(noise, axis))
+
+
+def _batched_vjps(batch: Batch, wrt: Sequence[int]) -> dict[str, Evaluation]:
+    precision = batch.precision
+    drawn = [batch.cotangents(member) for member in range(batch.size)]
+    seeds = stack_cotangents(precision, drawn)
+    one = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
+
+    def two(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
+        primal, pull = jax.vjp(_batched(precision.flat, batch, leaves, wrt), *[leaves[i] for i in wrt])
+        return pull(precision.seeds(primal, seeds))
+
+    return {"vmap of vjp": (one, (batch.stacked, seeds)), "vjp of vmap": (two, (batch.stacked, seeds))}
+
+
+def _cotangents_alone(precision: Precision, wrt: Sequence[int], drawn: Sequence[list[Array]]) -> Evaluation:
+    one = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
+    return one, (precision.point.leaves, stack_cotangents(precision, drawn))

@@ -1,0 +1,49 @@
+"""Whether vmap gives what a loop gives for every choice of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from jaxprim.checking.answers import Answer, Note
+from jaxprim.checking.batch import Axes, Batch, axes_in_front, patterns
+from jaxprim.checking.case import Case
+from jaxprim.checking.question import question
+from jaxprim.checking.questions.vmap import values_against_loop
+
+# So many choices of axes are asked at most, all in one program. Of more, those of axes inside are left out first.
+MOST = 32
+
+
+@question("Does vmap give what a loop gives for every choice of axes?", group="batching")
+def vmap_patterns(case: Case) -> Answer:
+    """``vmap`` of the implementation along every choice of axes, against a loop."""
+    arrays = [i for i, axis in enumerate(axes_in_front(case)) if axis is not None]
+    chosen = _every_choice(case, arrays, inside=True) or _every_choice(case, arrays, inside=False) or patterns(case)
+    count = prod(np.ndim(case.point.leaves[i]) + 2 for i in arrays) - 1
+    if len(chosen) < count:
+        yield Note(f"{len(chosen)} of {count} choices of axes are asked")
+    yield from values_against_loop([Batch(case, case.native, axes) for axes in chosen])
+
+
+def _every_choice(case: Case, arrays: Sequence[int], *, inside: bool) -> list[Axes]:
+    """Each operand not batched, or along each of its axes, the last of which is -1; not all of them not batched.
+
+    Without those inside, only along the first and the last. Empty if these are too many.
+    """
+    choices = [_axes(np.ndim(case.point.leaves[i]), inside=inside) for i in arrays]
+    if prod(map(len, choices)) > MOST:
+        return []
+    found: list[Axes] = []
+    for some in product(*choices):
+        given = dict(zip(arrays, some, strict=True))
+        if any(axis is not None for axis in some):
+            found.append(tuple(given.get(i) for i in range(len(case.point.leaves))))
+    return found
+
+
+def _axes(ndim: int, *, inside: bool) -> Axes:
+    return (None, 0, *(range(1, ndim) if inside else ()), *((-1,) if ndim else ()))

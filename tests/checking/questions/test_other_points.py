@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprim import Primitive
+from jaxprim.checking.answers import NotAsked, Note
+from jaxprim.checking.case import Case
+from jaxprim.checking.questions.other_points import static_params, zero_operands
+from jaxprim.checking.reports.report import Evidence
+from jaxprim.checking.subject import Subject
+
+X = jnp.array([0.5, 1.0, -2.0])
+
+
+def case(fn, *operands, **params):
+    return Case.of(Subject.of(fn), operands, params, 0)
+
+
+def evidence(answer):
+    return [item for item in answer if isinstance(item, Evidence)]
+
+
+def notes(answer):
+    return [item.text for item in answer if isinstance(item, Note)]
+
+
+def test_each_operand_has_its_zero_at_another_place():
+    values = [0.0, 4.0, 1.0]
+    found = evidence(zero_operands(case(lambda x, y: jnp.hypot(x, y), X, jnp.array(values) + 1)))
+    assert found
+    assert all(e.ok for e in found)
+    assert {e.against.rpartition(", ")[2] for e in found} == {"with zeros in the operands"}
+    bad = [e for e in evidence(zero_operands(case(_not_a_number_at_zero, X, X))) if not e.ok]
+    assert max(e.bad for e in bad if e.leaf.startswith("tangent")) == 2
+
+
+@jax.custom_jvp
+def _not_a_number_at_zero(x, y):
+    return x * y
+
+
+@_not_a_number_at_zero.defjvp
+def _(primals, tangents):
+    (x, y), z = primals, primals[0] * primals[1]
+    return z, z / x * tangents[0] + z / y * tangents[1]
+
+
+def test_where_zeros_leave_the_domain_one_operand_alone_holds_one():
+    found = evidence(zero_operands(case(lambda x, y: jnp.cumsum(x / y), X, X + 3)))
+    assert all(e.ok for e in found)
+    assert {e.against.rpartition(", ")[2] for e in found} == {"with a zero in x"}
+    bad = [e for e in evidence(zero_operands(case(_quotient, X, X + 3))) if not e.ok]
+    assert bad[0].against.endswith(", with a zero in x")
+    with pytest.raises(NotAsked, match="the implementation is not finite where operands hold zeros"):
+        list(zero_operands(case(jnp.log, X + 3)))
+
+
+@jax.custom_jvp
+def _quotient(x, y):
+    return x / y
+
+
+@_quotient.defjvp
+def _(primals, tangents):
+    (x, y), z = primals, primals[0] / primals[1]
+    return z, z / x * tangents[0] - z / y * tangents[1]
+
+
+def test_a_kink_at_zero_is_no_failure():
+    assert all(e.ok for e in evidence(zero_operands(case(jnp.abs, X))))
+
+
+def test_what_has_no_zeros_to_put_or_takes_none_is_not_asked():
+    with pytest.raises(NotAsked, match="no operand is an array of numbers that are not zero"):
+        list(zero_operands(case(lambda x, n: x * n, 2.0, jnp.arange(3))))
+
+    def positive(x):
+        if not hasattr(x, "_trace") and (np.asarray(x) == 0).any():
+            raise ValueError("no zeros here")
+        return x * 2
+
+    with pytest.raises(NotAsked, match="takes no zeros: no zeros here"):
+        list(zero_operands(case(positive, X)))
+
+
+def power():
+    made = Primitive("power")
+    made.def_impl(lambda x, *, n, negate=False, scale=1.0, name="p": scale * (-(x**n) if negate else x**n))
+    return made
+
+
+def test_each_param_that_is_a_number_has_another_value():
+    found = evidence(static_params(case(power(), X, n=2, negate=False, scale=3.0)))
+    assert all(e.ok for e in found)
+    places = {e.against.rpartition(", with ")[2] for e in found if ", with " in e.against}
+    assert places == {"n=3", "negate=True", "scale=4.5"}
+
+
+def test_a_value_that_is_refused_gives_way_to_the_next():
+    def upto(x, n):
+        if n > 2:
+            raise ValueError("too many")
+        return x[:n]
+
+    assert {e.against.rpartition(", with ")[2] for e in evidence(static_params(case(upto, X, n=2)))} >= {"n=1"}
+
+
+def test_a_rule_that_refuses_a_value_is_told():
+    made = power()
+
+    @made.def_jvp
+    def _(primals, tangents, *, n, **others):
+        if n != 2:
+            raise ValueError("squares alone")
+        return made(*primals, n=n), 2 * primals[0] * tangents[0]
+
+    said = notes(static_params(case(made, X, n=2)))
+    assert any(text.startswith("the jvp rule is not asked, with n=3: ") for text in said), said
+
+
+def test_without_params_that_can_change_it_is_not_asked():
+    for given in ({}, {"name": "q"}):
+        with pytest.raises(NotAsked, match="no static param"):
+            list(static_params(case(lambda x, **params: x, X, **given)))
