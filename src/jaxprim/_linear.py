@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxprim import _jax
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import without_zero_inputs
 
 Role = Literal["pushforward", "pullback"]
 # Values for the residuals of the transpose, from those of the map itself.
@@ -91,7 +92,7 @@ class LinearMap:
 
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
-            run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
+            run, avals = without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
             return _jax.trace(lambda *args: [*map(_instantiate, select(run(*args), outputs))], avals, self.role)
 
         def transposed(_: LinearMap) -> tuple[Prelude, LinearMap]:

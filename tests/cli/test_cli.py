@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from programs import EXAMPLES, EXPECTED, RIGHT, WRONG
 
-from jaxprim import Report, _jax
+from jaxprim import Report, _doctor
 from jaxprim.checking import options
 from jaxprim.cli import main
 
@@ -150,15 +150,15 @@ def test_questions_lists_every_question():
 def test_doctor_says_what_there_is():
     found = run("doctor")
     assert found.exit_code == 0, found.output
-    for label in ("jaxprim", "JAX", "Python", "hooks", "devices", "C++ compilers", "CUDA compiler"):
+    for label in ("jaxprim", "JAX", "tested on", "Python", "names of JAX", "devices", "C++ compilers", "CUDA compiler"):
         assert label in found.output
 
 
-def test_doctor_names_a_hook_that_is_gone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_jax, "missing_hooks", lambda: ["tracing: jax.gone"])
+def test_doctor_names_what_is_gone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_doctor, "missing", lambda: ["jax._src.core.gone (used at _jax/avals.py:1)"])
     found = run("doctor")
     assert found.exit_code == 1
-    assert "this JAX has no hook for tracing: jax.gone" in found.output
+    assert "this JAX lacks jax._src.core.gone (used at _jax/avals.py:1)" in found.output
 
 
 def test_help_documents_the_exit_codes():

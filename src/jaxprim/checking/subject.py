@@ -20,23 +20,7 @@ from jaxprim.checking import draw
 from jaxprim.checking.values import is_scalar
 from jaxprim.derive import report
 
-# What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
-REFUSALS = (
-    r"can't apply forward-mode (autodiff|differentiation) \(jvp\) to a custom_vjp function",
-    r"callbacks? do(es)? not support (JVP|transpose|differentiation)",
-    r"Linearization failed to produce known values",
-    r"FFI calls? (cannot|do not|does not)",
-    r"Reverse-mode differentiation does not work for lax\.while_loop",
-    r"(Differentiation|Transpose|Transposition) rule (for|\(for).*not implemented",
-    r"(Differentiation|Transpose) rule not implemented",
-    r"[Gg]radients? .*not (supported|implemented)",  # betainc, in its first two operands
-    r"cannot be (auto)?differentiated",  # libraries, of what they do not support
-    r"[Dd]erivatives of non-symmetric eigenvectors",
-    r"reduce_precision does not accept dtype complex",  # checkpoint policies that save complex numbers
-)
-_REFUSAL = re.compile("|".join(REFUSALS))
-# How a stack begins that stands in a message.
-TRACEBACK = "Traceback (most recent call last):"
+_REFUSAL = re.compile("|".join(_jax.words.REFUSALS))
 
 
 class NoExamples(BadCall):
@@ -222,9 +206,9 @@ def without_frames(message: str) -> Iterator[str]:
     for line in message.splitlines():
         if inside and line.startswith("  "):
             continue  # a frame
-        inside = line.endswith(TRACEBACK)
+        inside = line.endswith(_jax.words.TRACEBACK)
         if inside:
-            lead += line.removesuffix(TRACEBACK)
+            lead += line.removesuffix(_jax.words.TRACEBACK)
         else:
             yield (lead + line).rstrip()
             lead = ""

@@ -12,6 +12,7 @@ from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import replace_application
 from jaxprim._results import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rules import Rule
 from jaxprim.derive import implementation
@@ -96,5 +97,5 @@ def _trace(call: Call, avals: Sequence[Any], perturbed: Mask) -> Forward:
     inputs = [*avals, *select(tangents, perturbed)]
     program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
     implementation.refuse_tracers(call, forward_rule(call), program)
-    shared = _jax.replace_application(program, call.rules.primitive, {"call": call}, len(avals))
+    shared = replace_application(program, call.rules.primitive, {"call": call}, len(avals))
     return Forward(program if shared is None else shared, nonzero[0], shared is not None)

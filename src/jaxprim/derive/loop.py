@@ -18,6 +18,7 @@ from jaxprim._errors import RuleMissing, message
 from jaxprim._levels import axes_of
 from jaxprim._linear import LinearMap, same_residuals
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import may_lack_transpose
 from jaxprim.derive import implementation
 from jaxprim.derive.forward import forward
 from jaxprim.derive.pullback import cotangent_avals
@@ -121,7 +122,7 @@ def refuse_opaque_tangent(call: Call, avals: Sequence[Any], perturbed: Mask) -> 
     """Refuse a reverse mode that would have to transpose a JVP rule which has no transpose."""
     found = forward(call, avals, perturbed)
     count = len(avals) + (len(implementation.results(call, avals).avals) if found.uses_results else 0)
-    if not _jax.may_lack_transpose(found.program, count):
+    if not may_lack_transpose(found.program, count):
         return
     try:
         with axes_of(call.levels):

@@ -17,6 +17,7 @@ from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of, batch_program
 from jaxprim._linear import LinearMap, select_dims
 from jaxprim._masks import Mask
+from jaxprim._programs import replace_application
 from jaxprim._results import Results
 from jaxprim.derive import implementation
 from jaxprim.derive.loop import close
@@ -53,7 +54,7 @@ class Reverse:
         """The program (operands, results) -> residuals; None if no residual is made from the primitive's results."""
         operands = len(_jax.in_avals(self.forward))
         primitive, params = self.call.rules.primitive, {"call": self.call}
-        return _jax.replace_application(self.residuals, primitive, params, operands)
+        return replace_application(self.residuals, primitive, params, operands)
 
     def under(self, program: Any, levels: Levels, wanted: Sequence[Sequence[int | None]]) -> tuple[Any, Levels]:
         """A program under levels: its first outputs where they are wanted, the others where they fall."""

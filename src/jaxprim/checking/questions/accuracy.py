@@ -66,7 +66,7 @@ def _may_not_end(case: Case) -> bool:
         program = jax.make_jaxpr(lambda *leaves: call(*point.tree.unflatten(leaves), **point.params))(*point.leaves)
     except Exception:  # noqa: BLE001 - a host function takes no tracers, and refuses them in any way it likes
         return False
-    return _jax.uses(program, "while")
+    return _jax.uses(program, _jax.words.WHILE)
 
 
 def _scaled(leaf: Any, power: float) -> Any:

@@ -11,6 +11,7 @@ import jax.export
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxprim._jax import words
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.batching import Batch, stacked_cotangents, stacked_tangents
 from jaxprim.checking.questions.usual import modes, same
@@ -21,11 +22,6 @@ from jaxprim.checking.view import View, of_some
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
-# What JAX says of a loop that is told which devices its first state, but not its next, belongs to; and of a
-# Pallas kernel whose results do not say it.
-VARYING = {TypeError: "manual axis types do not match", ValueError: "`check_vma=False` on `jax.shard_map`"}
-# What export refuses by design, not by a fault of the operation.
-HOST_CALLS = ("cannot be serialized", "callback", "custom call")
 
 
 def two_devices() -> list[Any]:
@@ -94,7 +90,7 @@ def shard_map(case: Case) -> Answer:
         try:
             yield from _mapped(case, batch, mesh)
         except (TypeError, ValueError) as error:
-            if VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
+            if words.VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
                 raise
             yield Note(f"shard_map takes it with check_vma=False alone: {first_line(error)}")
             yield from _mapped(case, batch, mesh, check_vma=False)
@@ -198,4 +194,4 @@ def export(case: Case) -> Answer:
 
 def _refused(error: Exception) -> bool:
     """Code that lives in this process, such as a host function, cannot be written down."""
-    return any(word in str(error).lower() for word in HOST_CALLS)
+    return any(word in str(error).lower() for word in words.NOT_EXPORTED)
