@@ -183,5 +183,5 @@ def test_what_is_probed_for_is_not_missed(source: str, tmp_path: Path) -> None:
 
 
 def test_the_tested_releases_are_those_of_the_metadata() -> None:
-    releases: Any = list(META["tool"]["jaxprim"]["releases"])
+    releases: Any = list(META["tool"]["jaxprim"]["supported"])
     assert (releases[0], releases[-1]) == (_doctor.OLDEST, _doctor.NEWEST)

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 SOURCES = Path(__file__).parent / "_jax"
-# The releases that were tested, oldest and newest; tests/test_docs.py holds them to [tool.jaxprim.releases].
+# The releases that were tested, oldest and newest; tests/test_doctor.py holds them to [tool.jaxprim.supported].
 OLDEST, NEWEST = "0.8.1", "0.12.0.1"
 PIN = f"pip install 'jax>={OLDEST},<={NEWEST}'"
 

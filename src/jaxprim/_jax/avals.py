@@ -117,7 +117,7 @@ def in_mesh(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
 
 # JAX 0.8.2 made `pcast` public; `pvary`, its forerunner, went in 0.10. The second can go with 0.8.1.
 _pcast: Any = getattr(jax.lax, "pcast", None)
-_pvary: Any = getattr(jax.lax, "pvary", None)
+_pvary: Any = getattr(jax.lax, "pvary", None) if _pcast is None else None  # deprecated where both are
 
 
 def cast_varying(value: Any, axes: frozenset[Any]) -> Any:
