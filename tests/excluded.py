@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+from rows.remat import HAS_OTHER_REMAT
 from zoo import BOTH, COLLECTIVE, COMPLEX, IMPL, JVP, OPAQUE_BACKWARD, OPAQUE_RULES, TRACEABLE, TRANSPOSE, VJP
 
 from jaxprim import RuleMissing
@@ -106,6 +107,6 @@ EXCLUDED: dict[tuple[str, str], Excluded] = {
     **_cells((COLLECTIVE,), ("export, symbolic shapes",), COLLECTIVE_OF_SYMBOLIC_SIZE),
     **_cells((COLLECTIVE,), ("taylor_mode",), COLLECTIVE_IN_JET),
     **_cells((COMPLEX,), ("checkpoint, everything_saveable",), SAVED_COMPLEX),
-    **_cells((COMPLEX,), ("remat3, saved",), SAVED_COMPLEX),
+    **_cells((COMPLEX,), ("remat3, saved",) if HAS_OTHER_REMAT else (), SAVED_COMPLEX),
     **_cells((COMPLEX,), ("checkpoint, save_anything_except_these_names",), SAVED_COMPLEX),
 }

@@ -12,6 +12,8 @@ import pytest
 from jax.extend.core import Primitive as JaxPrimitive
 
 from jaxprim import Primitive, _jax, _levels
+from jaxprim._jax.tables import batching
+from jaxprim._programs import elementwise_dims
 
 ROW = jax.core.ShapedArray((3,), np.dtype("float32"))
 
@@ -37,7 +39,7 @@ def program_and_axis(fn: Callable[..., Any], avals: Any) -> tuple[Any, Any]:
     seen: list[Any] = []
     probe = JaxPrimitive("probe")
     probe.def_abstract_eval(lambda x: x)
-    _jax.batching.fancy_primitive_batchers[probe] = lambda axis, args, dims: (seen.append(axis), (args[0], dims[0]))[1]
+    batching.fancy_primitive_batchers[probe] = lambda axis, args, dims: (seen.append(axis), (args[0], dims[0]))[1]
     jax.vmap(probe.bind)(jnp.ones(4))
     return _jax.trace(lambda *xs: jax.tree.leaves(fn(*xs)), avals, "program"), seen[0]
 
@@ -46,19 +48,19 @@ def program_and_axis(fn: Callable[..., Any], avals: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_elementwise_programs_keep_the_batch_in_front_as_vmap_does(name: str, dims: Any) -> None:
     program, axis = program_and_axis(ELEMENTWISE[name], (ROW, ROW))
-    assert _jax.elementwise_dims(program, dims) == _jax.batch(program, axis, dims)[1]
+    assert elementwise_dims(program, dims) == _jax.batch(program, axis, dims)[1]
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_programs_are_vmapped_to_know(name: str) -> None:
     program, axis = program_and_axis(OTHERS[name], (ROW, ROW))
-    assert _jax.elementwise_dims(program, (0, None)) is None
+    assert elementwise_dims(program, (0, None)) is None
     assert _levels.infer(program, axis, (0, None)).out_dims == _jax.batch(program, axis, (0, None))[1]
 
 
 def test_a_batch_that_is_not_in_front_is_left_to_vmap() -> None:
     program, axis = program_and_axis(ELEMENTWISE["product"], (ROW, ROW))
-    assert _jax.elementwise_dims(program, (1, None)) is None
+    assert elementwise_dims(program, (1, None)) is None
     assert _levels.infer(program, axis, (1, None)).out_dims == _jax.batch(program, axis, (1, None))[1]
 
 

@@ -464,7 +464,7 @@ def test_check_raises_with_the_finding():
 
 # ------------------------------------------------------------------------------------------------------- memory and threads
 def tables():
-    from jaxprim._jax import _tables, mlir
+    from jaxprim._jax.tables import _tables, mlir
 
     return sum(map(len, [*_tables().values(), mlir._lowerings, *mlir._platform_specific_lowerings.values()]))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from excluded import EXCLUDED
-from jax_versions import IS_OLDER_JAX
+from jax_versions import IS_OLDER_JAX, ROWS_ALONE
 from rows.case import Case, batch, loss
 from rows.table import BATCHES, DEVICES, LIBRARIES, MODES, ROWS, SETTINGS, Row
 from zoo import INSIDE, TRANSPOSE, ZOO, Entry, numbers
@@ -83,6 +83,8 @@ FIRST_OF_KIND = {entry.kind: entry for entry in reversed(ZOO)}
 ROWS_BY_OPERAND = (
     (*MODES, *BATCHES, *DEVICES) if IS_OLDER_JAX else [r for r in ROWS if r not in (*SETTINGS, *LIBRARIES)]
 )
+if ROWS_ALONE:
+    ROWS_BY_OPERAND = ()
 CELLS = [(row, entry) for row in ROWS for entry in ZOO if entry is FIRST_OF_KIND[entry.kind] or row in ROWS_BY_OPERAND]
 
 

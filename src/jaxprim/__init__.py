@@ -9,13 +9,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxprim import ad, mlir
-from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
-from jaxprim._primitive import Primitive, primitive
-from jaxprim._record import record_rules
-from jaxprim._types import Example, Explanation, RuleInfo
-from jaxprim._use import use
-from jaxprim._zeros import Zero
+from jaxprim import _doctor
+
+try:
+    from jaxprim import ad, mlir
+    from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
+    from jaxprim._primitive import Primitive, primitive
+    from jaxprim._record import record_rules
+    from jaxprim._types import Example, Explanation, RuleInfo
+    from jaxprim._use import use
+    from jaxprim._zeros import Zero
+except (ImportError, AttributeError, TypeError) as error:  # a JAX that is too new, or too old
+    _doctor.explain_failed_import(error)
+    raise
+_doctor.warn_on_another_release()
 
 if TYPE_CHECKING:
     from jaxprim import fuzzing, kernels, testing

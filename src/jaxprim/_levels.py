@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprim import _jax
+from jaxprim._programs import elementwise_dims
 
 Dim = int | None
 
@@ -132,7 +133,7 @@ def first_only(axis: Any, x: Any) -> Any:
 
 def infer(program: Any, axis: Any, dims: Sequence[Dim]) -> Level:
     """The level in which each output is batched only if it depends on a batched input."""
-    out_dims = _jax.elementwise_dims(program, dims)
+    out_dims = elementwise_dims(program, dims)
     if out_dims is None:
         _, out_dims = _jax.batch(program, axis, dims)
     return Level(axis, tuple(dims), out_dims)

@@ -18,6 +18,7 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate, nonzero
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import without_zero_inputs
 
 Role = Literal["pushforward", "pullback"]
 # Makes the residuals of a map's transpose, and their batch levels, from those of the map itself.
@@ -98,7 +99,7 @@ class LinearMap:
 
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
-            run, avals = _jax.without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
+            run, avals = without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
             return _jax.trace(lambda *args: instantiate(select(run(*args), outputs)), avals, self.role)
 
         def transposed() -> tuple[ResidualsForTranspose, LinearMap]:

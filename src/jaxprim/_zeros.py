@@ -103,7 +103,7 @@ class Zero(_jax.JaxZero):
         # JAX's array operators (`x * zero`) convert anything that has __jax_array__, and defer to the reflected method
         # of anything else. They must defer here; jnp and lax functions must convert. Were this to break one day, an
         # operand on the left would merely instantiate the zero.
-        if name == "__jax_array__" and _calling_file().endswith("array_methods.py"):
+        if name == "__jax_array__" and _calling_file().endswith(_jax.words.ARRAY_OPERATORS_FILE):
             raise AttributeError(name)
         return object.__getattribute__(self, name)
 

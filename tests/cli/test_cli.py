@@ -10,7 +10,7 @@ import sys
 import pytest
 from programs import WRONG, run
 
-from jaxprim import _jax, cli
+from jaxprim import _doctor, cli
 from jaxprim.cli import main
 
 
@@ -56,12 +56,12 @@ def test_without_the_extra_it_says_what_to_install(missing: str):
 def test_doctor_says_what_there_is():
     found = run("doctor")
     assert found.exit_code == 0, found.output
-    for label in ("jaxprim", "JAX", "Python", "hooks", "devices", "C++ compilers", "CUDA compiler"):
+    for label in ("jaxprim", "JAX", "tested on", "Python", "names of JAX", "devices", "C++ compilers", "CUDA compiler"):
         assert label in found.output
 
 
-def test_doctor_names_a_hook_that_is_gone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_jax, "missing_hooks", lambda: ["tracing: jax.gone"])
+def test_doctor_names_what_is_gone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_doctor, "missing", lambda: ["jax._src.core.gone (used at _jax/avals.py:1)"])
     found = run("doctor")
     assert found.exit_code == 1
-    assert "this JAX has no hook for tracing: jax.gone" in found.output
+    assert "this JAX lacks jax._src.core.gone (used at _jax/avals.py:1)" in found.output

@@ -107,6 +107,9 @@ def checkpoint_under_hessian(case: Case) -> Any:
 
 
 # -------------------------------------------------------------------------- JAX's other implementation of checkpoint
+HAS_OTHER_REMAT = hasattr(jax.config, "jax_remat3")  # JAX 0.10.2 brought it
+
+
 @contextmanager
 def other_remat(on: bool = True) -> Iterator[None]:
     """As under JAX_REMAT3=1."""

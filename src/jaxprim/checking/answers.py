@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from jaxprim._errors import RuleMissing
+from jaxprim._jax import words
 from jaxprim.checking.reports.findings import Evidence
-from jaxprim.checking.subject import REFUSALS, TRACEBACK
 
-_REFUSAL = re.compile("|".join(REFUSALS))
+_REFUSAL = re.compile("|".join(words.REFUSALS))
 
 T = TypeVar("T")
 
@@ -107,9 +107,9 @@ def without_frames(message: str) -> Iterator[str]:
     for line in message.splitlines():
         if inside and line.startswith("  "):
             continue  # a frame
-        inside = line.endswith(TRACEBACK)
+        inside = line.endswith(words.TRACEBACK)
         if inside:
-            lead += line.removesuffix(TRACEBACK)
+            lead += line.removesuffix(words.TRACEBACK)
         else:
             yield (lead + line).rstrip()
             lead = ""

@@ -25,23 +25,6 @@ from jaxprim.derive import explain
 if TYPE_CHECKING:
     from jaxprim.kernels.signature import Signature
 
-# What JAX says of a function that has no derivative in one mode. Any other error is a fault of the rule.
-REFUSALS = (
-    r"can't apply forward-mode (autodiff|differentiation) \(jvp\) to a custom_vjp function",
-    r"callbacks? do(es)? not support (JVP|transpose|differentiation)",
-    r"Linearization failed to produce known values",
-    r"FFI calls? (cannot|do not|does not)",
-    r"Reverse-mode differentiation does not work for lax\.while_loop",
-    r"(Differentiation|Transpose|Transposition) rule (for|\(for).*not implemented",
-    r"(Differentiation|Transpose) rule not implemented",
-    r"[Gg]radients? .*not (supported|implemented)",  # betainc, in its first two operands
-    r"cannot be (auto)?differentiated",  # libraries, of what they do not support
-    r"[Dd]erivatives of non-symmetric eigenvectors",
-    r"reduce_precision does not accept dtype complex",  # checkpoint policies that save complex numbers
-)
-# How a stack begins that stands in a message.
-TRACEBACK = "Traceback (most recent call last):"
-
 
 class NoExamples(BadCall):
     """There is nothing to check a subject on."""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib
 
+from jaxprim import _doctor
+
 try:
     import click
 
     importlib.import_module("rich")  # the commands use it
 except ImportError as error:
+    if _doctor.is_asked_for():
+        raise SystemExit(_doctor.print_report()) from None
+    if _doctor.is_asked_for():
+        raise SystemExit(_doctor.print_report()) from None
     raise SystemExit(
         f"The jaxprim command line needs click and rich ({error}).\n  write:    pip install 'jaxprim[cli]'"
     ) from None

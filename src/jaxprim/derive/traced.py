@@ -17,11 +17,6 @@ from jaxprim._returned import Results
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, call_author
 
-# Host functions and foreign kernels lose the varying axes of their operands inside shard_map.
-_OPAQUE = frozenset(
-    {"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call", "triton_kernel_call"}
-)
-
 
 @dataclass(frozen=True)
 class Traced:
@@ -52,7 +47,7 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
     refuse_tracers(call, rule, program)
     _refuse_effects(call, rule, program)
     axes = union_varying(avals)
-    if axes and any(_jax.uses(program, name) for name in _OPAQUE):
+    if axes and any(_jax.uses(program, name) for name in _jax.words.OPAQUE):
         inner = program
         program = _jax.trace(
             lambda *xs: [_jax.cast_varying(x, axes) for x in _jax.evaluate(inner, *xs)], avals, "varying"

@@ -13,6 +13,7 @@ from jaxprim._avals import instantiate
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import replace_application
 from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
@@ -110,5 +111,5 @@ def _trace(site: Site) -> TracedJvp:
     refuse_tracers(call, jvp_rule_of(call), program)
     # A rule that applies the primitive for the value would run its kernel twice: once for the value, which is bound
     # beside the pushforward, and once here. The results of the first are passed in instead.
-    shared = _jax.replace_application(program, call.rules.primitive, {"call": call}, count)
+    shared = replace_application(program, call.rules.primitive, {"call": call}, count)
     return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None)

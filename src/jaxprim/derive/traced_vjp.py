@@ -17,6 +17,7 @@ from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of, batch_program
 from jaxprim._linear import LinearMap, select_dims
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import replace_application
 from jaxprim._returned import Results, as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_cotangents
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
@@ -118,7 +119,7 @@ class TracedVjp:
     def residuals_from_results(self) -> Any:
         """The program (n operands, m results) -> r residuals; None if no residual is made from the results."""
         call = self.site.call
-        return _jax.replace_application(self.residuals, call.rules.primitive, {"call": call}, len(self.site.avals))
+        return replace_application(self.residuals, call.rules.primitive, {"call": call}, len(self.site.avals))
 
     def under(self, program: Any, levels: Levels, wanted: Sequence[Sequence[int | None]]) -> tuple[Any, Levels]:
         """`program` under vmap, level by level.

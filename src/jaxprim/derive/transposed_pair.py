@@ -25,6 +25,7 @@ from jaxprim._errors import RuleMissing, message
 from jaxprim._levels import axes_of
 from jaxprim._linear import LinearMap, same_residuals
 from jaxprim._masks import expand, select
+from jaxprim._programs import may_lack_transpose
 from jaxprim.derive.site import Site, tangent_avals
 from jaxprim.derive.traced_jvp import traced_jvp
 
@@ -156,7 +157,7 @@ def refuse_opaque_tangent(call: Call, site: Site) -> None:
     """Refuse a reverse mode that would have to transpose a JVP rule which has no transpose."""
     found = traced_jvp(call, site)
     count = len(site.avals) + (len(site.results.avals) if found.uses_results else 0)
-    if not _jax.may_lack_transpose(found.program, count):
+    if not may_lack_transpose(found.program, count):
         return
     try:
         with axes_of(call.levels):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxprim._errors import RuleWrong, message
+from jaxprim._jax import words
 from jaxprim._returned import Results
 from jaxprim._rule_kinds import VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
@@ -126,7 +127,7 @@ def _refuse_flattened(
 
 def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
     """How many positional arguments a pullback requires: 1 (cotangents) or 2 (residuals, cotangents)."""
-    if type(pullback).__module__.startswith("jax."):  # what jax.vjp returns takes the cotangents
+    if type(pullback).__module__.startswith(words.OWN_MODULES):  # what jax.vjp returns takes the cotangents
         return 1
     try:
         parameters = list(inspect.signature(pullback).parameters.values())

@@ -69,7 +69,7 @@ def _may_not_end(case: Case) -> bool:
     author, point = case.subject.author, case.point
     trace = jax.make_jaxpr(lambda *leaves: author(*point.tree.unflatten(leaves), **point.params))
     program = attempt(lambda: trace(*point.leaves))
-    return not isinstance(program, Refusal) and _jax.uses(program, "while")  # a host function takes no tracers
+    return not isinstance(program, Refusal) and _jax.uses(program, _jax.words.WHILE)  # a host function takes no tracers
 
 
 def _scale(leaf: Any, power: float) -> Any:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxprim._jax import words
 from jaxprim.checking.against_plain_call import compare_with_plain_call, derivatives_of
 from jaxprim.checking.answers import Answer, NotAsked, Note, first_line
 from jaxprim.checking.batch import Batch, stack_cotangents, stack_tangents
@@ -19,11 +20,6 @@ from jaxprim.checking.values import is_scalar, wide
 
 ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
-# What JAX says of a loop that is told which devices its first state, but not its next, belongs to; and of a
-# Pallas kernel whose results do not say it.
-VARYING = {TypeError: "manual axis types do not match", ValueError: "`check_vma=False` on `jax.shard_map`"}
-# What export refuses by design, not by a fault of the operation.
-HOST_CALLS = ("cannot be serialized", "callback", "custom call")
 
 
 def two_devices() -> list[Any]:
@@ -94,7 +90,7 @@ def shard_map(case: Case) -> Answer:
         try:
             yield from _compare_values_and_rules(case, batch, mesh)
         except (TypeError, ValueError) as error:
-            if VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
+            if words.VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
                 raise
             yield Note(f"shard_map takes it with check_vma=False alone: {first_line(error)}")
             yield from _compare_values_and_rules(case, batch, mesh, check_vma=False)

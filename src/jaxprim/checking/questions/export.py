@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.export
 
+from jaxprim._jax import words
 from jaxprim.checking.against_plain_call import compare_with_plain_call, derivatives_of
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
-from jaxprim.checking.questions.devices import HOST_CALLS
 from jaxprim.checking.values import is_key
 
 
@@ -47,4 +47,4 @@ def _written(program: Any, leaves: Sequence[Any]) -> bytearray:
 
 def _lives_in_this_process(error: Exception) -> bool:
     """Code that lives in this process, such as a host function, cannot be written down."""
-    return any(word in str(error).lower() for word in HOST_CALLS)
+    return any(word in str(error).lower() for word in words.NOT_EXPORTED)

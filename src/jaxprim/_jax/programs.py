@@ -1,0 +1,236 @@
+"""Programs: functions that were traced, and what JAX does to them."""
+
+# Private names are what this folder is for.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+from jax._src import config, core, debugging
+from jax._src import linear_util as lu
+from jax._src.interpreters import ad, batching
+from jax._src.interpreters import partial_eval as pe
+from jax.experimental import jet
+
+from jaxprim._jax import words
+from jaxprim._jax.avals import Aval, strip, varies_over, varying
+from jaxprim._jax.state import Tracer
+
+Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
+
+Var = core.Var
+Literal = core.Literal
+
+# JAX 0.11 merged ClosedJaxpr into Jaxpr, whose constants are its leading inputs for `pe`; 0.12 removed the old name. The
+# other branches on this can go with 0.10.
+_IS_MERGED = hasattr(core.Jaxpr, "with_consts")
+_ClosedJaxpr: Any = getattr(core, "ClosedJaxpr", None)
+_dce_with_consts: Any = getattr(pe, "dce_jaxpr_consts", None)
+
+
+# ------------------------------------------------------------------------------------------------ tracing, evaluating
+def _debug_info(name: str) -> Any:
+    return core.DebugInfo("jaxprim", name, None, None)
+
+
+def trace_open(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> tuple[Any, list[Any]]:
+    """Trace a flat function; returns its jaxpr and the values that it closes over (tracers of outer traces too)."""
+    wrapped = lu.wrap_init(lambda *args: list(fun(*args)), debug_info=_debug_info(name))
+    jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(wrapped, list(avals))
+    return jaxpr, list(consts)
+
+
+def close(jaxpr: Any, consts: Sequence[Any]) -> Program:
+    """A program from a jaxpr and the values of its constants."""
+    return jaxpr.with_consts(list(consts)) if _IS_MERGED else _ClosedJaxpr(jaxpr, list(consts))
+
+
+def trace(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> Program:
+    """Trace a flat function of arrays of these types to a program."""
+    return close(*trace_open(fun, avals, name))
+
+
+def closed_over_tracers(program: Program) -> list[Any]:
+    return [const for const in program.consts if isinstance(const, Tracer)]
+
+
+def evaluate_open(jaxpr: Any, consts: Sequence[Any], *args: Any) -> list[Any]:
+    return core.eval_jaxpr(jaxpr, consts, *args)
+
+
+def evaluate(program: Program, *args: Any) -> list[Any]:
+    """Run a program on values or tracers, operation by operation."""
+    return core.eval_jaxpr(program.jaxpr, program.consts, *args)
+
+
+# --------------------------------------------------------------------------------------------------- looking at them
+def in_avals(program: Program) -> tuple[Aval, ...]:
+    return tuple(program.in_avals)
+
+
+def out_avals(program: Program) -> tuple[Aval, ...]:
+    return tuple(program.out_avals)
+
+
+def named_axes(program: Program) -> frozenset[Any]:
+    """The named axes that a program's collectives use."""
+    return frozenset(effect.name for effect in program.effects if isinstance(effect, core.NamedAxisEffect))
+
+
+def refused_effects(program: Program) -> list[str]:
+    """The effects of a program that a pure operation can't have."""
+    allowed = (core.NamedAxisEffect, debugging.DebugEffect)
+    refused = [effect for effect in program.effects if not isinstance(effect, allowed)]
+    return sorted({words.REF_EFFECTS.get(type(effect).__name__, str(effect)) for effect in refused})
+
+
+def axis_effects(names: frozenset[Any]) -> set[Any]:
+    return {core.NamedAxisEffect(name) for name in names}
+
+
+def bind_axes(sizes: Sequence[tuple[Any, int]]) -> AbstractContextManager[None]:
+    """The context of vmapped named axes. Outside of it, a function with a collective over one cannot be traced."""
+    named = [(name, size) for name, size in sizes if name is not core.no_axis_name]
+    return core.extend_axis_env_nd(named) if named else nullcontext()
+
+
+def uses(program: Program, primitive: str) -> bool:
+    """Whether a program applies a primitive of this name, at any depth."""
+    return any(
+        eqn.primitive.name == primitive or any(uses(inner, primitive) for inner in inner_programs(eqn))
+        for eqn in program.eqns
+    )
+
+
+def inner_programs(eqn: Any) -> list[Any]:
+    """The programs in an equation's params: the body of a loop, the branches of a conditional, a jitted function."""
+    values = eqn.params.values()
+    flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
+    return [v for v in flat if hasattr(v, "eqns")]
+
+
+def apply_equation(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """Apply an equation's operation to other operands, in the equation's own context; returns a list of its results."""
+    with eqn.ctx.manager:
+        out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def passed_through(program: Program) -> tuple[bool, ...]:
+    """Which outputs are inputs or constants, as they are."""
+    made = {outvar for eqn in program.jaxpr.eqns for outvar in eqn.outvars}
+    return tuple(not isinstance(out, core.Var) or out not in made for out in program.jaxpr.outvars)
+
+
+# ---------------------------------------------------------------------------------------------- without what is dead
+def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
+    """The program of the wanted outputs alone, and which inputs it still reads (the others are gone)."""
+    jaxpr = program.jaxpr
+    if not _IS_MERGED:  # consts are no inputs there
+        jaxpr, used = pe.dce_jaxpr(jaxpr, list(outputs))
+        return close(jaxpr, program.consts), tuple(used)
+    count = len(program.consts)
+    flat, used = pe.dce_jaxpr(
+        pe.convert_constvars_jaxpr(program), list(outputs), [True] * count + [False] * len(program.invars)
+    )
+    return flat.with_consts(program.consts), tuple(used[count:])
+
+
+def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]) -> list[Any]:
+    """Run a program for those of its first outputs that are wanted and all later ones; None for the others."""
+    wanted = [*first, *[True] * (len(program.out_avals) - len(first))]
+    smaller, used = dce(program, wanted)
+    outs = iter(evaluate(smaller, *[arg for arg, u in zip(args, used, strict=True) if u]))
+    return [next(outs) if w else None for w in wanted]
+
+
+def prune(jaxpr: Any, consts: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """A traced function without the closed-over values that it does not read."""
+    if not _IS_MERGED:
+        jaxpr, used, _ = _dce_with_consts(
+            jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * len(jaxpr.invars)
+        )
+        return jaxpr, [c for c, u in zip(consts, used, strict=True) if u]
+    # The closed-over values are the leading inputs there.
+    inputs = len(jaxpr.invars) - len(consts)
+    jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * inputs)
+    return jaxpr, [c for c, u in zip(consts, used[: len(consts)], strict=True) if u]
+
+
+def select_outputs(program: Program, keep: Sequence[bool]) -> Program:
+    """The program of some of the outputs, with all its inputs and without the equations that they do not need."""
+    if not _IS_MERGED:
+        smaller, _ = pe.dce_jaxpr(program.jaxpr, list(keep), [True] * len(program.in_avals))
+        return close(smaller, program.consts)
+    flat = pe.convert_constvars_jaxpr(program)
+    smaller, _ = pe.dce_jaxpr(flat, list(keep), [True] * len(flat.invars))
+    return smaller.with_consts(program.consts)
+
+
+# --------------------------------------------------------------------------------------------------------- batching
+def batch(program: Program, axis: Any, dims: Sequence[int | None]) -> tuple[Program, tuple[int | None, ...]]:
+    """vmap of a program, and each output's batch dimension: None where it depends on no batched input."""
+    batched, out_dims = batching.batch_jaxpr2(program, axis, tuple(dims))
+    return batched, tuple(out_dims)
+
+
+# JAX 0.10 gave `matchaxis` the arguments of `matchaxis2`. The older name can go with 0.9.
+_matchaxis: Callable[..., Any] = getattr(batching, "matchaxis2", batching.matchaxis)
+
+
+def move_dim(axis: Any, src: int | None, dst: int | None, value: Any, *, add: bool) -> Any:
+    """Bring an output's batch dimension where it is wanted; with ``add``, a dimension not wanted is summed."""
+    return _matchaxis(axis, src, dst, value, sum_match=add)
+
+
+def batched_aval(axis: Any, dim: int | None, aval: Aval) -> Aval:
+    """The aval of a whole batch, from the aval of one element."""
+    if dim is None:
+        return aval
+    batched: Any = core.unmapped_aval(axis.size, dim, aval, axis.explicit_mesh_axis)
+    if axis.spmd_name is not None and config._check_vma.value:
+        names = varying(batched) | frozenset(axis.spmd_name)
+        batched = batched.update(**varies_over(batched, names))
+    return batched
+
+
+def element_aval(axis: Any, dim: int | None, aval: Aval) -> Aval:
+    """The aval of one element, from the aval of a whole batch."""
+    if dim is None:
+        return aval
+    if axis.spmd_name is not None and config._check_vma.value:
+        names = varying(aval) - frozenset(axis.spmd_name)
+        aval = aval.update(**varies_over(aval, names))
+    return core.mapped_aval(axis.size, dim, aval)
+
+
+# --------------------------------------------------------------------------------------------------- differentiation
+def jvp_program(program: Program, perturbed: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
+    """Forward-mode derivative of a program: (inputs, nonzero tangents) -> (outputs, nonzero tangents)."""
+    derivative, nonzero = ad.jvp_jaxpr(program, tuple(perturbed), False)
+    return derivative, tuple(nonzero)
+
+
+def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the linear inputs of a program, others given by value; JAX zeros where one does not matter."""
+    given = iter(args)
+    primals = [
+        ad.UndefinedPrimal(strip(aval)) if is_linear else next(given)
+        for aval, is_linear in zip(program.in_avals, linear, strict=True)
+    ]
+    out = ad.backward_pass(program.jaxpr, False, program.consts, primals, list(cotangents))
+    return [ct for ct, is_linear in zip(out, linear, strict=True) if is_linear]
+
+
+def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Forward-mode derivative of a flat function."""
+    return jax.jvp(fun, tuple(primals), tuple(tangents))
+
+
+def jet_of(fun: Callable[..., Any], primals: Sequence[Any], series: Sequence[Any]) -> Any:
+    """Taylor mode, on Taylor coefficients: what the public ``jet`` hands to a rule, which takes derivatives itself."""
+    return jet.jet(fun, tuple(primals), tuple(series), factorial_scaled=False)

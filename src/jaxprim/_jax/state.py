@@ -1,0 +1,92 @@
+"""What runs right now: tracing or not, JAX's settings, and what compiled functions are remembered by."""
+
+# Private names are what this folder is for.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from typing import Any
+
+import jax
+from jax._src import config, core, dispatch
+
+from jaxprim._jax import words
+
+Tracer = core.Tracer
+trace_context: Callable[[], Hashable] = config.trace_context
+trace_state_clean: Callable[[], bool] = core.trace_state_clean
+
+
+def is_eager() -> bool:
+    """Whether an operation applied right here would run at once, on values."""
+    return isinstance(core.trace_ctx.trace, core.EvalTrace)
+
+
+def is_concrete(values: Sequence[Any]) -> bool:
+    """Whether no value is a tracer."""
+    return not any(isinstance(value, Tracer) for value in values)
+
+
+# A JAX "user context": its value is part of every cache key of JAX, so raising it makes outer jits trace once more.
+redefinitions = jax.make_user_context(default_value=0)
+
+
+def bump_redefinitions() -> None:
+    """Make every compiled function of this process trace once more, as a rule that it may use was replaced."""
+    redefinitions.set_global(redefinitions.get_global() + 1)
+
+
+class ForbiddenTrace(core.Trace):
+    """The current trace while a host function runs: any use of JAX in its thread calls ``refuse``."""
+
+    def __init__(self, refuse: Callable[[str], Exception]) -> None:
+        super().__init__()
+        self.requires_low = False
+        self.refuse = refuse
+
+    def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        raise self.refuse(params.get("name", primitive.name))
+
+    def process_custom_jvp_call(self, primitive: Any, *args: Any, **params: Any) -> Any:
+        raise self.refuse(primitive.name)
+
+    process_custom_vjp_call = process_call = process_custom_jvp_call
+
+    def stage_value(self, val: Any) -> Any:
+        raise self.refuse("asarray")
+
+
+def without_jax(refuse: Callable[[str], Exception]) -> Any:
+    """A context in which JAX cannot be used in this thread."""
+    return core.set_current_trace(ForbiddenTrace(refuse))
+
+
+def at_once() -> Any:
+    """A context in which operations run at once. JAX asks for result types in one where none can run."""
+    return core.set_current_trace(core.eval_trace)
+
+
+def asks_for_value(error: Exception) -> bool:
+    """Whether an error of JAX says that code needs the value of something that is traced."""
+    if isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerArrayConversionError):
+        return True
+    return isinstance(error, TypeError | ValueError) and all(word in str(error) for word in words.HASHED_TRACER)
+
+
+def compilations() -> int:
+    """How often JAX has compiled something since this was first asked."""
+    return _compilation_count()[0]
+
+
+@cache
+def _compilation_count() -> list[int]:
+    """Counted by one listener, as none can be taken back."""
+    count = [0]
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        count[0] += event == dispatch.BACKEND_COMPILE_EVENT
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return count

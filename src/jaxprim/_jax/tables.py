@@ -1,0 +1,146 @@
+"""Where JAX keeps the rules of primitives, and what it hands to rules and expects of them."""
+
+# Private names are what this folder is for.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from inspect import signature
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src import core, dispatch
+from jax._src.interpreters import ad, batching, mlir
+from jax.experimental import jet
+from jax.interpreters import ad as public_ad  # noqa: F401  # pyright: ignore[reportUnusedImport] read by jaxprim.ad
+from jax.interpreters import mlir as public_mlir  # noqa: F401  # pyright: ignore[reportUnusedImport] by jaxprim.mlir
+
+from jaxprim._jax.programs import Program, evaluate
+
+
+def new_primitive(name: str) -> Any:
+    """A JAX primitive with several results, which runs compiled when it is applied to values."""
+    primitive = core.Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(partial(dispatch.apply_primitive, primitive))
+    return primitive
+
+
+def _tables() -> dict[str, dict[Any, Any]]:
+    return {
+        "jvp": ad.primitive_jvps,
+        "transpose": ad.primitive_transposes,
+        "linearize": ad.primitive_linearizations,
+        # This table is also asked when no operand is batched, which a collective in an implementation needs.
+        "batching": batching.fancy_primitive_batchers,
+        "jet": jet.jet_rules,
+    }
+
+
+def register(primitive: Any, *, abstract_eval: Callable[..., Any], lowering: Any, **rules: Callable[..., Any]) -> None:
+    """Write a primitive's rules (``jvp``, ``transpose``, ``linearize``, ``batching``, ``jet``) into JAX's tables."""
+    primitive.def_effectful_abstract_eval(abstract_eval)
+    register_lowering(primitive, lowering)
+    tables = _tables()
+    for name, rule in rules.items():
+        tables[name][primitive] = _told_the_mode(rule) if name == "linearize" else rule
+
+
+def unregister(primitive: Any) -> None:
+    """Take a dropped primitive out of JAX's tables, so that making many leaves nothing behind."""
+    lowerings = mlir._platform_specific_lowerings.values()
+    for table in (*_tables().values(), mlir._lowerings, *lowerings):
+        table.pop(primitive, None)
+
+
+def has_transpose(primitive: Any) -> bool:
+    """Whether JAX has a transpose rule for a primitive; it may be one that raises."""
+    return primitive in ad.primitive_transposes
+
+
+_ELEMENTWISE = (batching.broadcast_batcher, batching.vectorized_batcher)
+
+
+def is_elementwise(primitive: Any) -> bool:
+    """Whether JAX batches a primitive as one that works element by element: the batch stays where it is."""
+    return getattr(batching.fancy_primitive_batchers.get(primitive), "func", None) in _ELEMENTWISE
+
+
+# ------------------------------------------------------------------------------------------------------ linearization
+# JAX 0.9.1 tells a linearization rule whether `vjp` asks, or `linearize`. Before, both are taken for `vjp`: reverse mode
+# is what most code asks for. The question can go with 0.9.0.1.
+_MODE_IS_TOLD = "_is_vjp" in signature(ad.fallback_linearize_rule).parameters
+
+
+def _told_the_mode(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule that takes ``(is_vjp, perturbed, *primals, **params)``, as this JAX calls it."""
+    return rule if _MODE_IS_TOLD else partial(rule, True)
+
+
+def linearize_by_jvp(primitive: Any, is_vjp: bool, perturbed: Sequence[bool], *primals: Any, **params: Any) -> Any:
+    """JAX's own linearization: partial evaluation of the JVP rule."""
+    arguments: tuple[Any, ...] = (is_vjp, perturbed, *primals) if _MODE_IS_TOLD else (perturbed, *primals)
+    return ad.fallback_linearize_rule(primitive, *arguments, **params)
+
+
+@cache
+def _has_structured_residuals() -> bool:
+    """JAX 0.11.1 gave a linearization a fifth result (structured residuals), and its linear function one more argument.
+
+    How many there are is seen where JAX linearizes a negation. The question can go with 0.11.0.
+    """
+    sizes: list[int] = []
+
+    def negate(x: Any) -> Any:
+        sizes.append(len(linearize_by_jvp(jax.lax.neg_p, True, [True], x)))
+        return x
+
+    jax.eval_shape(negate, jax.ShapeDtypeStruct((), np.dtype(np.float32)))
+    return sizes == [5]
+
+
+def linearization(
+    outs: Sequence[Any], nonzero: Sequence[bool], residuals: Sequence[Any], linear: Callable[..., list[Any]]
+) -> tuple[Any, ...]:
+    """What a linearization rule returns; ``linear(residuals, *tangents)`` stages the linear part."""
+    if _has_structured_residuals():
+        return outs, nonzero, residuals, None, lambda res, _, *tangents: linear(res, *tangents)
+    return outs, nonzero, residuals, linear
+
+
+# ----------------------------------------------------------------------------------------------------------- lowering
+def register_lowering(primitive: Any, rule: Any, platform: str | None = None) -> None:
+    mlir.register_lowering(primitive, rule, platform=platform)
+
+
+def lower_fun(fun: Callable[..., Any]) -> Any:
+    return mlir.lower_fun(fun, multiple_results=True)
+
+
+# JAX 0.9.1 wants to know the traceback that a program's operations are shown under. The question can go with 0.9.0.1.
+_NO_TRACEBACK: dict[str, Any] = (
+    {"outer_traceback": None} if "outer_traceback" in signature(mlir.jaxpr_subcomp).parameters else {}
+)
+
+
+def lower_program(ctx: Any, program: Program, *args: Any) -> Any:
+    """Lower a program in place. `lower_fun` would trace it once more, which most of a lowering's time went into."""
+    jaxpr = program.jaxpr
+    if jaxpr.is_high or any(isinstance(effect, core.InternalMutableArrayEffect) for effect in jaxpr.effects):
+        return lower_fun(partial(evaluate, program))(ctx, *args)
+    module = ctx.module_context if ctx.platforms is None else ctx.module_context.replace(platforms=ctx.platforms)
+    consts = mlir.ir_consts(program.consts, [var.aval for var in jaxpr.constvars])
+    out, tokens = mlir.jaxpr_subcomp(
+        module, jaxpr, ctx.name_stack, ctx.tokens_in, consts, *args,
+        dim_var_values=ctx.dim_var_values, const_lowering=ctx.const_lowering, **_NO_TRACEBACK,
+    )  # fmt: skip
+    ctx.set_tokens_out(tokens)
+    return out
+
+
+def platform_of(ctx: Any) -> str:
+    """The platform that a lowering rule lowers for."""
+    return (ctx.platforms or ctx.module_context.platforms)[0]

@@ -1,0 +1,156 @@
+"""jaxprim's own work on programs, equation by equation: it stands on what an equation is, not on JAX's internals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxprim import _jax
+from jaxprim._jax import words
+
+Visit = Callable[[Any, list[Any]], Sequence[Any]]
+
+
+def interpret(program: _jax.Program, inputs: Sequence[Any], visit: Visit) -> list[Any]:
+    """Run a program, where ``visit(equation, operands)`` says what the results of each equation are."""
+    jaxpr = program.jaxpr
+    env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *inputs], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, _jax.Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        env.update(zip(eqn.outvars, visit(eqn, [read(atom) for atom in eqn.invars]), strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+# -------------------------------------------------------------------------------------------------------------- zeros
+def without_zero_inputs(
+    program: _jax.Program, count: int, nonzero: Sequence[bool], *, symbolic: bool
+) -> tuple[Callable[..., list[Any]], tuple[_jax.Aval, ...]]:
+    """A program that is linear in its inputs from ``count`` on, run with some of those inputs symbolically zero.
+
+    A program that is not linear (``symbolic`` is False) is run on arrays of zeros.
+
+    Returns a function of the other inputs, and their avals. An equation whose linear inputs are all zero gives zero
+    without running, so that dead work is skipped and no ``inf * 0`` arises; a sum leaves its zero terms out.
+    """
+    keep = [True] * count + list(nonzero)
+
+    def run(*args: Any) -> list[Any]:
+        given = iter(args)
+        zeros = [_jax.JaxZero(_jax.strip(aval)) for aval in program.in_avals]
+        values = [next(given) if kept else zero for kept, zero in zip(keep, zeros, strict=True)]
+        return interpret(program, values, _pass_zeros) if symbolic else _jax.evaluate(program, *map(_array, values))
+
+    return run, tuple(aval for aval, kept in zip(program.in_avals, keep, strict=True) if kept)
+
+
+def _pass_zeros(eqn: Any, values: list[Any]) -> Sequence[Any]:
+    """The results of an equation some of whose operands are JAX zeros; the results may be zeros too."""
+    is_zero = [type(value) is _jax.JaxZero for value in values]
+    if any(is_zero):
+        if _gives_zero(eqn, is_zero):
+            return [_jax.JaxZero(_jax.strip(var.aval)) for var in eqn.outvars]
+        if eqn.primitive.name in words.SUMS:
+            (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
+            if _jax.typeof(kept).shape == eqn.outvars[0].aval.shape:
+                return [kept]
+    return _jax.apply_equation(eqn, [_array(value) for value in values])
+
+
+def _gives_zero(eqn: Any, is_zero: Sequence[bool]) -> bool:
+    """Whether zeros in these operands make all results zero. Which equations pass a zero on is decided here alone."""
+    if eqn.primitive.name in words.ZERO_IF_FIRST:
+        return is_zero[0]
+    return eqn.primitive.name in words.ZERO_PRESERVING or all(is_zero)
+
+
+def _array(value: Any) -> Any:
+    """A JAX zero as the array of zeros; any other value as it is."""
+    return _jax.zeros(value.aval) if type(value) is _jax.JaxZero else value
+
+
+# ------------------------------------------------------------------------------------------------------- applications
+def replace_application(
+    program: _jax.Program, primitive: Any, params: dict[str, Any], count: int
+) -> _jax.Program | None:
+    """The program with the results of one of its own applications as further inputs.
+
+    Looks for an equation that applies ``primitive`` with ``params`` to exactly the first ``count`` inputs. If there is
+    one, returns the program whose inputs are those ``count``, then that equation's results, then the rest; the
+    equation does not run. None if there is none.
+    """
+    program = _jax.select_outputs(program, [True] * len(program.out_avals))
+    jaxpr = program.jaxpr
+    operands = list(jaxpr.invars[:count])
+    found = [
+        eqn
+        for eqn in jaxpr.eqns
+        if eqn.primitive is primitive and eqn.params == params and _same_vars(eqn.invars, operands)
+    ]
+    if not found:
+        return None
+    avals = [v.aval for v in operands] + [v.aval for v in found[0].outvars] + [v.aval for v in jaxpr.invars[count:]]
+    size = len(found[0].outvars)
+
+    def run(*args: Any) -> list[Any]:
+        results = args[count : count + size]
+
+        def visit(eqn: Any, values: list[Any]) -> Sequence[Any]:
+            return results if any(eqn is other for other in found) else _jax.apply_equation(eqn, values)
+
+        return interpret(program, [*args[:count], *args[count + size :]], visit)
+
+    return _jax.trace(run, avals, "replaced")
+
+
+def _same_vars(atoms: Sequence[Any], operands: Sequence[Any]) -> bool:
+    return len(atoms) == len(operands) and all(a is b for a, b in zip(atoms, operands, strict=True))
+
+
+# ------------------------------------------------------------------------------------------ looking without running
+def may_lack_transpose(program: _jax.Program, count: int) -> bool:
+    """Whether an equation that depends on inputs from ``count`` on may have no transpose: a quick look, not an answer."""
+    jaxpr = program.jaxpr
+    linear = set(jaxpr.invars[count:])
+    for eqn in jaxpr.eqns:
+        if linear.isdisjoint(_variables(eqn)):
+            continue
+        linear.update(eqn.outvars)
+        if any(_may_lack_transpose(each) for each in _with_inner(eqn)):
+            return True
+    return False
+
+
+def _may_lack_transpose(eqn: Any) -> bool:
+    is_ours = "call" in eqn.params
+    return is_ours or eqn.primitive.name in words.TRANSPOSE_RAISES or not _jax.has_transpose(eqn.primitive)
+
+
+def _with_inner(eqn: Any) -> list[Any]:
+    """An equation, and all those inside it."""
+    inner = [each for program in _jax.inner_programs(eqn) for e in program.eqns for each in _with_inner(e)]
+    return [eqn, *inner]
+
+
+def elementwise_dims(program: _jax.Program, dims: Sequence[int | None]) -> tuple[int | None, ...] | None:
+    """The batch dimensions of a program's outputs without vmapping it; None where only that tells.
+
+    Where each batched input has its batch in front, an elementwise operation keeps it there.
+    """
+    jaxpr = program.jaxpr
+    if any(dims) or jaxpr.effects:
+        return None
+    batched = {var for var, dim in zip(jaxpr.invars, dims, strict=True) if dim == 0}
+    for eqn in jaxpr.eqns:
+        if not batched.isdisjoint(_variables(eqn)):
+            if not _jax.is_elementwise(eqn.primitive):
+                return None
+            batched.update(eqn.outvars)
+    return tuple(0 if isinstance(atom, _jax.Var) and atom in batched else None for atom in jaxpr.outvars)
+
+
+def _variables(eqn: Any) -> list[Any]:
+    """The operands of an equation that are not literals."""
+    return [atom for atom in eqn.invars if isinstance(atom, _jax.Var)]
