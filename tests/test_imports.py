@@ -17,12 +17,13 @@ SOURCE = ROOT / "src" / "jaxprim"
 
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
+    {"_origin"},
     {"_errors", "_jax"},
-    {"_types", "_avals", "_levels", "_masks", "_zeros"},
+    {"_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
     {"_trees"},
     {"_signature", "_linear", "_results"},
     {"_rules"},
-    {"_use"},
+    {"_use", "_eager"},
     {"_calls"},
     {"_host"},
     {"forms.*"},

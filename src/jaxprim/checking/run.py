@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxprim._errors import JaxprimError, shorten
+from jaxprim._errors import JaxprimError
+from jaxprim._origin import public, shorten
 from jaxprim._types import Example
 from jaxprim.checking import options, shrink
 from jaxprim.checking.case import Case
@@ -34,6 +35,7 @@ LINES = 12
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
+@public
 def report(
     target: Callable[..., Any],
     /,
@@ -85,6 +87,7 @@ def report(
     return Report(subject.name, seed, found, pictures=drawn)
 
 
+@public
 def check(target: Callable[..., Any], /, *operands: Any, **options_and_params: Any) -> Report:
     """Check a primitive, or any function that JAX can trace, and raise if a finding is bad.
 

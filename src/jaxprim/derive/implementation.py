@@ -17,8 +17,9 @@ import jax
 from jaxprim import _host, _jax, _trees
 from jaxprim._avals import complete, same_type, short, union_varying
 from jaxprim._calls import Call
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message, named
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message
 from jaxprim._levels import axes_of, batch_program, batched_avals
+from jaxprim._origin import named
 from jaxprim._results import Results, fit, read_avals, read_outputs, returned_avals
 from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim.derive import vmapped

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from jaxprim._origin import public
 from jaxprim.checking import compare
 from jaxprim.checking.reports import hints
 
@@ -151,6 +152,7 @@ def number(value: complex | str, digits: int = 9) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
+@public
 @dataclass(frozen=True)
 class Finding:
     """The answer to one question about one example.
