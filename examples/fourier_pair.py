@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim import Primitive
+from jaxprim import Example, Primitive
 
 # Both act on the last axis, so a batch is one call with another axis in front. `n`, the length of the signal, is a static
 # param of both: the length of half a spectrum does not say whether it was even or odd.
@@ -55,13 +55,13 @@ half_sum.def_transpose(half_spectrum, linear="y")
 @half_spectrum.def_examples
 def _():
     x = jnp.array([0.5, -1.0, 2.0, 3.0, -0.25, 1.5])
-    return [((x,), {"n": 6}), ((x[:5],), {"n": 5})]
+    return [Example((x,), {"n": 6}), Example((x[:5],), {"n": 5})]
 
 
 @half_sum.def_examples
 def _():
     y = jnp.array([1.0 + 0.5j, -2.0 + 1.0j, 0.25 - 3.0j])
-    return [((y,), {"n": 4}), ((y,), {"n": 5})]
+    return [Example((y,), {"n": 4}), Example((y,), {"n": 5})]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from jaxprim import Primitive
+from jaxprim import Example, Primitive
 
 sparse_solve = Primitive("sparse_solve")
 
@@ -113,7 +113,7 @@ def laplacian(size):
 def _():
     pattern, values = Pattern.of(laplacian(3))
     values, b = jnp.asarray(values, jnp.float32), jnp.linspace(-1.0, 1.0, 3)
-    return [((values, b), {"pattern": pattern}), ((values, b), {"pattern": pattern, "transposed": True})]
+    return [Example((values, b), {"pattern": pattern, "transposed": transposed}) for transposed in (False, True)]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import builtins
 import contextlib
 import doctest
 import importlib
+import inspect
 import io
 import linecache
 import pkgutil
@@ -162,11 +163,35 @@ def test_a_public_method_has_a_docstring():
     assert [name for name, method in methods.items() if not method.__doc__] == []
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds examples where they are written: a public class or function says that it is in `jaxprim`."""
+
+    def _from_module(self, module, object):  # noqa: A002 doctest names it so # pyright: ignore[reportIncompatibleMethodOverride]
+        if getattr(object, "__module__", None) != "jaxprim":
+            return super()._from_module(module, object)
+        return re.search(rf"^(?:class|def) {object.__name__}\b", inspect.getsource(module), re.MULTILINE) is not None
+
+
+def examples(module):
+    found = importlib.import_module(module)
+    return [test for test in Finder(exclude_empty=True).find(found, module) if test.examples]
+
+
 @pytest.mark.parametrize("module", [m.name for m in pkgutil.walk_packages(jaxprim.__path__, "jaxprim.")])
 @pytest.mark.usefixtures("jax_defaults")
 def test_docstring_examples_run(module):
     if not module.endswith("__main__"):
-        assert doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS).failed == 0
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        assert [test.name for test in examples(module) if runner.run(test).failed] == []
+
+
+def test_docstring_examples_are_found():
+    names = {test.name for test in examples("jaxprim._primitive")}
+    assert {
+        "jaxprim._primitive.Primitive",
+        "jaxprim._primitive.Primitive.def_vjp",
+        "jaxprim._primitive.primitive",
+    } <= names
 
 
 # The tests above, tested with faults.

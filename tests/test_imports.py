@@ -17,13 +17,14 @@ SOURCE = ROOT / "src" / "jaxprim"
 
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
+    {"_origin"},
     {"_errors", "_jax", "_jax.*", "_doctor", "_rule_kinds"},
     {"_programs"},
-    {"_types", "_avals", "_levels", "_masks", "_zeros"},
+    {"_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
     {"_trees"},
     {"_signature", "_linear", "_returned"},
     {"_rules"},
-    {"_use"},
+    {"_use", "_eager"},
     {"_calls"},
     {"_host"},
     {"forms.*"},

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxprim import BadCall, Primitive
+from jaxprim._rules import rules_of
 from jaxprim._signature import Signature, typed
 
 
@@ -217,17 +218,17 @@ def test_a_later_definition_matches_by_position():
     p.def_kernel(lambda left, right: left - right, platform="cpu")
     p.def_impl(lambda x, y: x - y)
     p.def_abstract_eval(lambda a, b: a)
-    assert p.operand_names(1.0, 2.0) == ("x", "y")
+    assert rules_of(p).signature.names(2) == ("x", "y")
     assert float(p(y=1.0, x=3.0)) == 2.0
 
 
 def test_names_come_from_the_first_implementation_there_is():
     p = Primitive("p")
     p.def_abstract_eval(lambda a: a)
-    assert p.operand_names(1.0) == ("a",)
+    assert rules_of(p).signature.names(1) == ("a",)
     p.def_kernel(lambda k: k, platform="cpu")
-    assert p.operand_names(1.0) == ("k",)
+    assert rules_of(p).signature.names(1) == ("k",)
     p.def_host(lambda h: h)
-    assert p.operand_names(1.0) == ("h",)
+    assert rules_of(p).signature.names(1) == ("h",)
     p.def_impl(lambda i: i)
-    assert p.operand_names(1.0) == ("i",)
+    assert rules_of(p).signature.names(1) == ("i",)

@@ -27,7 +27,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 
-from jaxprim import Primitive
+from jaxprim import Example, Primitive
 
 # `q` is [n, d], `k` is [m, d], `v` is [m, e]; vmap adds heads and batches. `block` divides n and m. If `causal`, then n = m
 # and a query sees the keys up to its own.
@@ -259,19 +259,19 @@ def operands(n=4, d=2, count=3):
 
 @flash.def_examples
 def _():
-    return [(operands(), {"causal": True, "block": 2})]
+    return [Example(operands(), {"causal": True, "block": 2})]
 
 
 @flash_tangent.def_examples
 def _():
     q, k, v, *tangents = operands(count=6)
-    return [((q, k, v, flash(q, k, v, block=2)[1], *tangents), {"block": 2})]
+    return [Example((q, k, v, flash(q, k, v, block=2)[1], *tangents), {"block": 2})]
 
 
 @flash_pullback.def_examples
 def _():
     q, k, v, o_bar = operands(count=4)
-    return [((q, k, v, flash(q, k, v, block=2)[1], o_bar[:, 0], o_bar), {"block": 2})]
+    return [Example((q, k, v, flash(q, k, v, block=2)[1], o_bar[:, 0], o_bar), {"block": 2})]
 
 
 # --------------------------------------------------------------------------------------------------------------- show

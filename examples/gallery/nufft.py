@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim import Primitive, Zero
+from jaxprim import Example, Primitive, Zero
 
 # `points` are [m, d] in radians, `strengths` [..., m], `spectrum` [..., n1, ..., nd]; the axes `...` are transforms of the
 # same points. `modes` is (n1, ..., nd); frequencies go from -(n // 2) up. `eps` is the error that is asked for, relative.
@@ -135,13 +135,13 @@ def _(primals, tangents, *, modes, sign, eps):
 @nufft1.def_examples
 def _():
     points = jnp.array([[0.5, -1.0], [2.0, 0.25], [-3.0, 1.5]])
-    return [((points, jnp.array([1 + 0.5j, -2j, 0.25])), {"modes": (3, 4), "sign": -1})]
+    return [Example((points, jnp.array([1 + 0.5j, -2j, 0.25])), {"modes": (3, 4), "sign": -1})]
 
 
 @nufft2.def_examples
 def _():
     points = jnp.array([[0.5], [2.0], [-3.0]])
-    return [((points, jnp.array([[1 + 0.5j, -2j, 0.25, 3], [2, 1j, 0, -1]])), {"modes": (4,)})]
+    return [Example((points, jnp.array([[1 + 0.5j, -2j, 0.25, 3], [2, 1j, 0, -1]])), {"modes": (4,)})]
 
 
 # --------------------------------------------------------------------------------------------------------------- show

@@ -38,7 +38,7 @@ from jax.experimental.ode import odeint
 from scipy.integrate import solve_ivp
 from scipy.linalg import lu_factor, lu_solve
 
-from jaxprim import Primitive
+from jaxprim import Example, Primitive
 
 
 class Equation(NamedTuple):
@@ -241,7 +241,7 @@ PREDATORS = Equation(growth, growth_by_y, growth_by_p)
 
 def example(*linear):
     operands = jnp.array([1.5, 0.5]), jnp.array([0.6, 0.8, 0.7, 0.9]), *map(jnp.array, linear)
-    return [(operands, {"equation": PREDATORS, "solver": Solver((0.0, 0.5, 1.5))})]
+    return [Example(operands, {"equation": PREDATORS, "solver": Solver((0.0, 0.5, 1.5))})]
 
 
 ode.def_examples(lambda: example())

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim import Primitive, kernels
+from jaxprim import Example, Primitive, kernels
 
 SOURCE = """
 #include <cmath>
@@ -123,13 +123,13 @@ def _(primals, *, eps):
 @rms_norm.def_examples
 def _():
     x = jnp.array([[0.5, -1.0, 2.0], [3.0, 0.25, -0.125]])
-    return [((x, jnp.array([1.0, 0.5, -2.0])), {"eps": 1e-3})]
+    return [Example((x, jnp.array([1.0, 0.5, -2.0])), {"eps": 1e-3})]
 
 
 @rms_norm_backward.def_examples
 def _():
     x = jnp.array([[0.5, -1.0, 2.0], [3.0, 0.25, -0.125]])
-    return [((x[::-1] - 1, x, jnp.array([1.0, 0.5, -2.0])), {"eps": 1e-3})]
+    return [Example((x[::-1] - 1, x, jnp.array([1.0, 0.5, -2.0])), {"eps": 1e-3})]
 
 
 # ----------------------------------------------------------------------------- the same without jaxprim, for comparison

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cython_lapack
 
-from jaxprim import Primitive, kernels
+from jaxprim import Example, Primitive, kernels
 
 sylvester = Primitive("sylvester")
 
@@ -117,7 +117,7 @@ def _(X_bar, A, B, *, transposed):
 @sylvester.def_examples
 def _():
     A, B = jnp.array([[2.0, 1.0], [-1.0, 3.0]]), jnp.array([[1.0, -0.5, 0.0], [2.0, 1.5, 0.25], [0.0, 1.0, 2.0]])
-    return [((A, B, jnp.array([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]])), {"transposed": t}) for t in (False, True)]
+    return [Example((A, B, jnp.array([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]])), {"transposed": t}) for t in (False, True)]
 
 
 # --------------------------------------------------------------------------------------------------------------- show

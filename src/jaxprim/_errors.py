@@ -6,66 +6,45 @@ file and line, and the line to write.
 
 from __future__ import annotations
 
-import inspect
-import os
 from collections.abc import Callable
 from typing import Any
 
+from jaxprim._origin import named, public
 
+
+@public
 class JaxprimError(Exception):
     """Base of every error that jaxprim raises."""
 
 
+@public
 class BadCall(JaxprimError, TypeError):
     """A primitive was called with operands or static params that do not fit its signature."""
 
 
+@public
 class RuleMissing(JaxprimError, NotImplementedError):
     """A transformation needs a rule that was neither given nor derivable."""
 
 
+@public
 class RuleWrong(JaxprimError, TypeError):
     """A rule returned something that does not fit the operation (tree, arity, shape, dtype)."""
 
 
+@public
 class HostError(JaxprimError, RuntimeError):
     """A host function did what a host function must not do (use JAX, write its input, return a wrong type)."""
 
 
+@public
 class KernelError(JaxprimError, RuntimeError):
     """A kernel can't be described, compiled or loaded."""
 
 
+@public
 class CheckFailed(JaxprimError, AssertionError):
     """A check has at least one bad finding."""
-
-
-def source_of(fn: Callable[..., Any]) -> str:
-    """Where an author wrote a function, as ``file.py:12``, relative to the current folder where it lies below it."""
-    target: Any = inspect.unwrap(fn) if callable(fn) else fn
-    while hasattr(target, "func"):  # functools.partial
-        target = target.func
-    code = getattr(target, "__code__", None)
-    if code is None and isinstance(origin := getattr(target, "origin", None), str):  # a kernel
-        return origin
-    if code is None:
-        return f"<{getattr(target, '__name__', type(target).__name__)}>"
-    return f"{shorten(code.co_filename)}:{code.co_firstlineno}"
-
-
-def shorten(path: str) -> str:
-    """A path as its reader would type it: relative to the current folder where it lies below it."""
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # another drive on Windows
-        return path
-    return path if relative.startswith("..") else relative
-
-
-def named(fn: Callable[..., Any]) -> str:
-    """An author's function by its name and place: ``scale_jvp at file.py:12``, or the place alone if it has no name."""
-    name = getattr(fn, "__name__", "")
-    return f"{name} at {source_of(fn)}" if name not in ("", "_", "<lambda>") else source_of(fn)
 
 
 def header(fn: Callable[..., Any], arguments: str) -> str:

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 import jax
 import numpy as np
 
-from jaxprim import _host, _jax, _trees, _use, derive, forms
+from jaxprim import _host, _jax, _origin, _trees, _use, derive, forms
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
-from jaxprim._errors import BadCall, JaxprimError, message, named, shorten
-from jaxprim._rules import Rule, RuleSet, make_room
-from jaxprim._signature import typed
+from jaxprim._eager import EagerCalls, jit_as
+from jaxprim._errors import BadCall, message
+from jaxprim._origin import name_of, named, public, whole
+from jaxprim._pickling import ByName
+from jaxprim._rules import Rule, RuleSet
+from jaxprim._signature import Bound, Signature
 from jaxprim._types import Example, Explanation
 from jaxprim.derive import batching
 from jaxprim.derive.abstract_eval import refuse_other_types, results
 from jaxprim.derive.implementation import runs_on_host
 
 if TYPE_CHECKING:
+    # The defaults, for the type checker alone (Python has them from 3.13 on), make `Primitive` mean `Primitive[..., Any]`.
+    from typing_extensions import ParamSpec, TypeVar
+
     from jaxprim.checking import Report
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P, R = ParamSpec("P"), TypeVar("R")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The eager calls of one primitive, each with other static params, whose compiled form is kept.
-MOST_COMPILED = 1024
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
-# The primitives that were made at the top level of a module, so that making one of the same name there again (a
-# notebook cell that is run twice) makes functions compiled with the old one trace again.
-_made: weakref.WeakValueDictionary[tuple[str, str], RuleSet] = weakref.WeakValueDictionary()
 
-
-class Primitive:
+@public
+class Primitive(ByName, Generic[P, R]):
     """A custom JAX operation: one object that holds one rule for each transformation.
 
     Each rule is given by its author, derived from the rules that are given, or missing with a reason; `explain` says
@@ -45,6 +49,9 @@ class Primitive:
 
     Every ``def_...`` takes a function, works as a decorator, and returns the function unchanged. Giving a rule again
     replaces it, also where compiled functions use it.
+
+    Its signature and docstring are those of the first of impl, host function, kernel and abstract eval that is given, as
+    ``help`` and ``inspect.signature`` show.
 
     Args:
         name: what jaxprs, profiles and messages call it.
@@ -69,23 +76,30 @@ class Primitive:
         6.0
     """
 
-    def __init__(self, name: str, *, batching: str | None = None) -> None:
-        frame = _caller()
+    def __init__(self: Primitive[..., Any], name: str, *, batching: str | None = None) -> None:
+        self._origin = _origin.here()
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] users may err
-            raise _no_name(name, _place(frame))
-        self.name = name
-        self._rules = RuleSet(name, _place(frame))
+            raise _no_name(name, self._origin.place)
+        self.name = self.__name__ = self.__qualname__ = name
+        self.__module__ = self._origin.module
+        self._rules = RuleSet(name, self._origin.place)
         self._rules.apply = self._apply
         if batching is not None:
             self._set_word(batching)
         derive.install(self._rules)
-        self._compiled = self._rules.compiled
+        self._calls = EagerCalls(
+            self._rules.compiled,
+            bind=self._bind,
+            apply=self._apply,
+            compiled=self._compiled,
+            explain=self._explain_call,
+        )
         self._examples: Callable[[], Iterable[Any]] | None = None
-        self._module = _remember(self._rules, frame)
-        self.__name__ = self.__qualname__ = name
+        if any(earlier.used for earlier in _origin.replaced(self._rules, name, self._origin)):
+            _jax.bump_redefinitions()
 
     # ----------------------------------------------------------------------------------------------------- applying
-    def __call__(self, /, *operands: Any, **params: Any) -> Any:
+    def __call__(self, /, *operands: P.args, **params: P.kwargs) -> R:
         """Apply the primitive.
 
         Args:
@@ -107,22 +121,9 @@ class Primitive:
             >>> float(power(3.0)), float(power(3.0, exponent=3))
             (9.0, 27.0)
         """
-        try:
-            if not params:
-                compiled = self._compiled.get(len(operands))
-                if compiled is not None:  # this many operands are a whole call
-                    return compiled(*operands) if _jax.trace_state_clean() else self._apply(operands, params)
-            return self._call(operands, params)
-        except TypeError as error:
-            if not isinstance(error, JaxprimError):
-                self._refuse_non_arrays(operands, params)  # names the operand, if that is the reason
-            raise
-        except ValueError as error:
-            if _jax.is_runtime_error(error):
-                raise jax.errors.JaxRuntimeError(str(error)) from None
-            raise
+        return self._calls.call(operands, params)
 
-    def bind(self, /, *operands: Any, **params: Any) -> Any:
+    def bind(self, /, *operands: P.args, **params: P.kwargs) -> R:
         """Apply the primitive: the same as calling it.
 
         Example:
@@ -134,7 +135,7 @@ class Primitive:
         """
         return self(*operands, **params)
 
-    def use(self, implementation: str) -> Callable[..., Any]:
+    def use(self, implementation: str) -> Callable[P, R]:
         """The primitive as one implementation computes it: ``"impl"``, ``"host"``, or the platform's ``"kernel"``.
 
         For debugging: ``p.use("impl")(x)`` is one call; `jaxprim.use` is for everything inside a block.
@@ -160,45 +161,23 @@ class Primitive:
                 )
             )
 
-        def run(*operands: Any, **params: Any) -> Any:
+        def run(*operands: P.args, **params: P.kwargs) -> R:
             with _use.use(implementation, self):
                 return self(*operands, **params)
 
         return run
 
-    def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if not _jax.trace_state_clean():
-            operands, params = self._rules.signature.bind(self.name, args, kwargs)
-            if not kwargs and not params and len(operands) == len(args):
-                self._compiled[len(args)] = self._eager(params)
-            return self._apply(operands, params)
-        key = (len(args), *((name, typed(value)) for name, value in kwargs.items()))
-        try:
-            compiled = self._compiled.get(key)
-        except TypeError:  # an operand by name, or an unhashable param, which is refused below
-            compiled = None
-        if compiled is not None:
-            return compiled(*args)
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
+        """Split a call into operands and hashable static params."""
         operands, params = self._rules.signature.bind(self.name, args, kwargs)
-        compiled = self._eager(params)
-        if len(operands) == len(args):
-            make_room(self._compiled, MOST_COMPILED)
-            self._compiled[key if params else len(args)] = compiled
-        return compiled(*operands)
+        self._rules.signature.key(self.name, params)
+        return operands, params
 
-    def _eager(self, params: Mapping[str, Any]) -> Callable[..., Any]:
-        """The cached compiled callable of eager calls with these params."""
-        key = ("eager", self._rules.signature.key(self.name, params))
-        if key not in self._compiled:
-            self._rules.used = True
-            apply = lambda *operands: self._apply(operands, params, EagerCall)
-            apply.__name__ = apply.__qualname__ = self.name
-            compiled = jax.jit(apply)
-            make_room(self._compiled, MOST_COMPILED)
-            self._compiled[key] = (
-                self._on_host(params, compiled) if runs_on_host(self._rules, jax.default_backend()) else compiled
-            )
-        return self._compiled[key]
+    def _compiled(self, params: Mapping[str, Any]) -> Callable[..., Any]:
+        """What eager calls with these params run."""
+        self._rules.used = True
+        compiled = jit_as(self.name, lambda *operands: self._apply(operands, params, EagerCall))
+        return self._on_host(params, compiled) if runs_on_host(self._rules, jax.default_backend()) else compiled
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
         """An eager host function runs at once, in this thread: its exceptions keep their own traceback."""
@@ -229,7 +208,8 @@ class Primitive:
             tree = results(call, _avals(call, leaves)).tree
         return outs[0] if tree == _trees.LEAF else _trees.unflatten(tree, outs)
 
-    def _refuse_non_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _explain_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuse what is not an array by the name of its operand."""
         operands, params = self._rules.signature.bind(self.name, args, kwargs)
         leaves, tree = jax.tree.flatten(operands)
         try:
@@ -578,7 +558,7 @@ class Primitive:
         """Give example inputs, which `check` and the command line use.
 
         Args:
-            fn: ``fn()`` returns or yields tuples of operands, ``(operands, params)`` pairs, or `jaxprim.Example` objects.
+            fn: ``fn()`` returns or yields tuples of operands, or `jaxprim.Example` objects, which carry static params.
 
         Example:
             >>> import jax.numpy as jnp
@@ -590,17 +570,12 @@ class Primitive:
             >>> len(square.examples())
             2
         """
-        self._examples = fn
+        self._examples = lambda: map(self._refuse_pair, fn())
         return fn
 
     def examples(self) -> tuple[Example, ...]:
         """The example inputs that the author gave."""
         return tuple(map(_example, self._examples())) if self._examples is not None else ()
-
-    @property
-    def has_examples(self) -> bool:
-        """Whether the author gave examples."""
-        return self._examples is not None
 
     def derive(self, **choices: str) -> None:
         """Choose another derivation than the table's, for rules that are not given.
@@ -642,10 +617,6 @@ class Primitive:
               batching       derived  from impl: vmap of the impl, rules kept
         """
         return derive.explain(self._rules)
-
-    def operand_names(self, *operands: Any) -> tuple[str, ...]:
-        """The names of the operands in a call."""
-        return self._rules.signature.names(len(operands))
 
     def check(self, /, *operands: Any, **params: Any) -> Report:
         """Check the primitive at these operands, or at its examples, and raise if a finding is bad.
@@ -704,34 +675,86 @@ class Primitive:
                 )
             )
 
-    # ---------------------------------------------------------------------------------------------- copies and pickles
-    def __copy__(self) -> Primitive:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> Primitive:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        module = sys.modules.get(self._module)
-        for attribute, value in vars(module).items() if module is not None else ():
-            if value is self:
-                return _find, (self._module, attribute)
-        raise pickle.PicklingError(
+    def _refuse_pair(self, example: Any) -> Any:
+        """An example as it is, unless it is ``(operands, params)``: such a pair means two operands."""
+        if not _looks_like_a_pair(example):
+            return example
+        signature = self._rules.signature
+        params = set(example[1])
+        may_be_operands = signature.takes(2) and not (params and params <= set(signature.params))
+        if may_be_operands:
+            return example
+        raise BadCall(
             message(
-                f"{self.name}: it cannot be pickled, as it is no attribute of the module it was made in.",
-                got=f"module '{self._module}'",
-                why="a Primitive pickles by module and name",
+                f"{self.name}: an example that has static params is a jaxprim.Example.",
+                got=f"a tuple of {len(example[0])} and a dict of {', '.join(example[1]) or 'nothing'}",
+                expected="a tuple of operands, or an Example",
                 defined=self._rules.made,
-                write=f"{self.name} = Primitive('{self.name}')  # at the top level of the module",
+                write="Example((x, ...), {" + ", ".join(f"'{name}': ..." for name in example[1]) + "})",
             )
         )
 
+    # --------------------------------------------------------------------------------------------- what Python asks for
     def __repr__(self) -> str:
         return f"Primitive({self.name!r})"
 
+    def __get__(self, instance: Any, owner: Any = None) -> Self:
+        """Itself, also as an attribute of a class: ``help`` shows the signature of what has a ``__get__`` alone."""
+        return self
 
-def primitive(fn: Callable[..., Any]) -> Primitive:
+    def __getattr__(self, name: str) -> Any:
+        # Here, and not in properties, which `Primitive` itself would then have: `inspect` asks classes for these, too.
+        author = _author_of(self)
+        if name == "__wrapped__" and author is not None:
+            return author
+        if name == "__signature__":
+            return (Signature() if author is None else self._rules.signature).shown()
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+
+
+class _Doc:
+    """The docstring of `Primitive`, and of each primitive its own: that of its implementation."""
+
+    def __init__(self, doc: str | None) -> None:
+        self._doc = doc
+
+    def __get__(self, instance: Primitive | None, owner: Any) -> str | None:
+        if instance is None:
+            return self._doc
+        author = _author_of(instance)
+        return None if author is None else whole(author).__doc__
+
+
+def _author_of(made: Primitive) -> Callable[..., Any] | None:
+    """The function whose signature and docstring a primitive has."""
+    rules: RuleSet | None = vars(made).get("_rules")  # None while the object is being made
+    author = None if rules is None else rules.implementation_author
+    return None if author is made else author
+
+
+Primitive.__doc__ = _Doc(Primitive.__doc__)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@overload
+def primitive(fn: Callable[P, R], /, *, name: str | None = None, batching: str | None = None) -> Primitive[P, R]: ...
+@overload
+def primitive(
+    *, name: str | None = None, batching: str | None = None
+) -> Callable[[Callable[P, R]], Primitive[P, R]]: ...
+@public
+def primitive(
+    fn: Callable[..., Any] | None = None, /, *, name: str | None = None, batching: str | None = None
+) -> Primitive | Callable[[Callable[..., Any]], Primitive]:
     """``@primitive`` on a function: the `Primitive` of its name, with the function as its impl.
+
+    Args:
+        fn: the impl, anything that can be called: a function, a ``functools.partial``, a NumPy ufunc. Without one, as in
+            ``@primitive(batching="elementwise")``, this returns the decorator.
+        name: what jaxprs, profiles and messages call it; the function's name by default.
+        batching: as for `Primitive`.
+
+    Raises:
+        BadCall: what is decorated cannot be called, or there is no such batching word.
 
     Example:
         >>> from jaxprim import primitive
@@ -740,28 +763,28 @@ def primitive(fn: Callable[..., Any]) -> Primitive:
         ...     return x * factor
         >>> float(scale(3.0, 2.0))
         6.0
+        >>> @primitive(batching="sequential")
+        ... def square(x):
+        ...     return x * x
+        >>> jax.vmap(square)(np.arange(3.0)).tolist()
+        [0.0, 1.0, 4.0]
     """
-    made = Primitive(fn.__name__)
+    if fn is None:
+        return lambda fn: primitive(fn, name=name, batching=batching)
+    if not callable(fn):
+        raise _no_function(fn, _origin.place())
+    made = Primitive(name_of(fn) if name is None else name, batching=batching)
     made.def_impl(fn)
-    made.__doc__ = fn.__doc__
+    _take_names(made, fn, name)
     return made
 
 
-def _find(module: str, attribute: str) -> Primitive:
-    __import__(module)
-    return getattr(sys.modules[module], attribute)
-
-
-def _caller() -> FrameType:
-    """The frame of whoever makes a primitive."""
-    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
-    if frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:  # made by @primitive
-        frame = frame.f_back
-    return frame
-
-
-def _place(frame: FrameType) -> str:
-    return f"{shorten(frame.f_code.co_filename)}:{frame.f_lineno}"
+def _take_names(made: Primitive, fn: Callable[..., Any], name: str | None) -> None:
+    """Where a function lives, its primitive lives."""
+    fn = whole(fn)
+    made.__module__ = getattr(fn, "__module__", None) or made.__module__
+    if name is None:
+        made.__qualname__ = getattr(fn, "__qualname__", None) or made.__qualname__
 
 
 def _no_name(name: Any, made: str) -> BadCall:
@@ -777,15 +800,16 @@ def _no_name(name: Any, made: str) -> BadCall:
     )
 
 
-def _remember(rules: RuleSet, frame: FrameType) -> str:
-    """Note a primitive that is made; returns the name of the module that makes it."""
-    module = frame.f_globals.get("__name__", "__main__")
-    if frame.f_code.co_name == "<module>":
-        earlier = _made.get((module, rules.name))
-        if earlier is not None and earlier.used:
-            _jax.bump_redefinitions()
-        _made[module, rules.name] = rules
-    return module
+def _no_function(value: Any, place: str) -> BadCall:
+    return BadCall(
+        message(
+            "primitive takes a function.",
+            got=_trees.describe(value),
+            expected="a function, which becomes the impl",
+            defined=place,
+            write=f"Primitive({value!r})" if isinstance(value, str) else "@primitive",
+        )
+    )
 
 
 def _avals(call: Call, leaves: Sequence[Any]) -> list[Any]:
@@ -812,9 +836,14 @@ def _needs_jax(leaf: Any) -> bool:
 def _example(value: Any) -> Example:
     if isinstance(value, Example):
         return value
-    is_pair = (
-        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict)
-    )
-    if is_pair and all(isinstance(key, str) for key in value[1]):
-        return Example(value[0], value[1])
     return Example(tuple(value) if isinstance(value, tuple | list) else (value,))
+
+
+def _looks_like_a_pair(example: Any) -> bool:
+    return (
+        type(example) is tuple
+        and len(cast("tuple[Any, ...]", example)) == 2
+        and isinstance(example[0], tuple)
+        and isinstance(example[1], dict)
+        and all(isinstance(key, str) for key in cast("dict[Any, Any]", example[1]))
+    )

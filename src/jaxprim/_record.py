@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from jaxprim._origin import public
 from jaxprim._rules import RECORDS
 
 Key = tuple[str, str, str]
@@ -28,6 +29,7 @@ class Record:
         return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+@public
 @contextmanager
 def record_rules(*, quiet: bool = False, file: TextIO | None = None) -> Generator[Record]:
     """Record which rules are used inside the block, and print them at its end.

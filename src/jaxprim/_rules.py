@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxprim import _jax
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message, source_of
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message
+from jaxprim._origin import source_of
 from jaxprim._rule_kinds import Form, form_of
 from jaxprim._signature import Signature
 from jaxprim._trees import describe

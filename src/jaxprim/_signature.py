@@ -38,8 +38,8 @@ class Signature:
 
     @staticmethod
     def of(fn: Callable[..., Any]) -> Signature:
-        nin = getattr(fn, "nin", None)
-        if isinstance(nin, int):  # a ufunc of NumPy or JAX: its keywords (out, where, ...) are no static params
+        if _is_ufunc(fn):  # its keywords (out, where, ...) are not static params
+            nin: int = fn.nin  # pyright: ignore[reportFunctionMemberAccess]
             names = ("x",) if nin == 1 else tuple(f"x{i + 1}" for i in range(nin))
             return Signature(operands=dict.fromkeys(names, _EMPTY), source=fn)
         try:
@@ -57,11 +57,22 @@ class Signature:
             source=fn,
         )
 
-    def is_plain(self, count: int) -> bool:
-        """Whether this many positional operands, and nothing else, are a whole call."""
-        return (count == len(self.operands) or (self.variadic is not None and count > len(self.operands))) and not any(
-            True for _ in self.params
-        )
+    def takes(self, count: int) -> bool:
+        """Whether this many operands, all by position, are those of a call."""
+        needed = sum(default is _EMPTY for default in self.operands.values())
+        return needed <= count and (count <= len(self.operands) or self.variadic is not None)
+
+    def shown(self) -> inspect.Signature:
+        """What ``help`` and ``inspect.signature`` show: the source's own, if it has one."""
+        kinds = inspect.Parameter
+        if self.source is None:
+            return inspect.Signature([kinds("operands", kinds.VAR_POSITIONAL), kinds("params", kinds.VAR_KEYWORD)])
+        try:
+            if not _is_ufunc(self.source):
+                return inspect.signature(self.source)
+        except (TypeError, ValueError):  # a builtin
+            return Signature().shown()
+        return inspect.Signature([kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in self.operands])
 
     def names(self, count: int) -> tuple[str, ...]:
         """The names of this many operands: ``x``, ``factor``, ``operands[2]``."""
@@ -218,6 +229,11 @@ class Signature:
         arguments = ", ".join([*positional, *star, *keywords])
         name = getattr(self.source, "__name__", "_")
         return f"lambda {arguments}:" if name == "<lambda>" else f"def {name}({arguments}):"
+
+
+def _is_ufunc(fn: Callable[..., Any]) -> bool:
+    """Whether it is a ufunc of NumPy or JAX."""
+    return isinstance(getattr(fn, "nin", None), int)
 
 
 def typed(value: Any) -> Any:

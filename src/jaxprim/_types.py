@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxprim._errors import BadCall, an, message
+from jaxprim._origin import public
 
 Status = Literal["given", "derived", "missing"]
 
 
+@public
 @dataclass(frozen=True)
 class RuleInfo:
     """What is known of one rule of a primitive, for ``explain`` and the command line.
@@ -81,6 +83,7 @@ class Explanation:
     __repr__ = __str__
 
 
+@public
 @dataclass(frozen=True)
 class Example:
     """One set of inputs on which a primitive can be run: its operands and its static params.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxprim._errors import BadCall, message
+from jaxprim._origin import public
 
 if TYPE_CHECKING:
     from jaxprim._rules import RuleSet
@@ -29,6 +30,7 @@ def choice(rules: RuleSet) -> str | None:
     return word if word in rules.given else None
 
 
+@public
 @contextmanager
 def use(implementation: str, *primitives: Any) -> Generator[None]:
     """Inside the block, primitives run their ``"impl"``, their ``"host"`` function, or the ``"kernel"`` of the platform.

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
+from jaxprim._origin import public
 
 # The methods of an array whose result is not plainly zero.
 _ARRAY_METHODS = frozenset(
@@ -56,6 +57,7 @@ _ARRAY_METHODS = frozenset(
 )
 
 
+@public
 class Zero(_jax.JaxZero):
     """A tangent or cotangent that is known to be zero.
 

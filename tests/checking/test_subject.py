@@ -72,7 +72,7 @@ def test_without_examples_it_says_what_to_write():
         "  expected: at least one example of its operands\n"
         "  write:    @scale.def_examples\n"
         "            def _():\n"
-        "                return [(x, ...)]  # each entry: the operands, or (operands, params)"
+        "                return [(x, ...)]  # each entry: the operands, or Example(operands, params)"
     )
     with pytest.raises(NoExamples, match=r"jaxprim\.check\(scale, x, \.\.\.\)"):
         Subject.of(scale).examples()

@@ -225,11 +225,11 @@ def rule_that_is_no_function():
 @case(
     pickle.PicklingError,
     """
-    double: it cannot be pickled, as it is no attribute of the module it was made in.
-      got:      module 'messages.definitions'
+    double: it cannot be pickled, because it is not an attribute of a module.
+      got:      a Primitive made in the function 'double_of' of module 'messages.definitions'
       why:      a Primitive pickles by module and name
       defined:  FILE:LINE
-      write:    double = Primitive('double')  # at the top level of the module
+      write:    double = ...  # at the top level of a module that can be imported
     """,
 )
 def pickling_a_local_primitive():

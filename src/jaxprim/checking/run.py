@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxprim._errors import JaxprimError, shorten
+from jaxprim._errors import JaxprimError
+from jaxprim._origin import public, shorten
 from jaxprim._types import Example
 from jaxprim.checking import options, shrink
 from jaxprim.checking.answers import NotAsked, Note, first_line, why_refused, without_frames
@@ -35,6 +36,7 @@ LINES = 12
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
+@public
 def report(
     target: Callable[..., Any],
     /,
@@ -89,6 +91,7 @@ def report(
     return Report(subject.name, seed, found, pictures=drawn)
 
 
+@public
 def check(
     target: Callable[..., Any],
     /,

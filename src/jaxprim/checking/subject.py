@@ -158,7 +158,7 @@ class Subject:
     def operand_names(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
         """The name of each operand: from the signature where it tells, else by position."""
         if self.primitive is not None:
-            return self.primitive.operand_names(*operands)
+            return rules_of(self.primitive).signature.names(len(operands))
         try:
             bound = inspect.signature(self.call).bind(*operands, **params)
         except (TypeError, ValueError):
@@ -251,7 +251,7 @@ def _no_examples(subject: Subject) -> str:
         got="no operands, and no def_examples",
         expected="at least one example of its operands",
         write=f"@{subject.name}.def_examples\n            def _():\n                return [(x, ...)]"
-        "  # each entry: the operands, or (operands, params)",
+        "  # each entry: the operands, or Example(operands, params)",
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from jaxprim import _jax, _trees
 from jaxprim._avals import in_operands_mesh, same_type, short
 from jaxprim._calls import Call
-from jaxprim._errors import BadCall, RuleMissing, RuleWrong, message, named
+from jaxprim._errors import BadCall, RuleMissing, RuleWrong, message
 from jaxprim._levels import axes_of
+from jaxprim._origin import named
 from jaxprim._returned import Results, read_avals, returned_avals
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, call_author

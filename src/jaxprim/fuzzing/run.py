@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from jaxprim._errors import BadCall, CheckFailed, message
+from jaxprim._origin import public
 from jaxprim.checking import run as checking
 from jaxprim.checking.run import Inputs
 from jaxprim.checking.subject import Subject
@@ -141,6 +142,7 @@ def report(
     return found
 
 
+@public
 def fuzz(
     target: Callable[..., Any],
     /,

@@ -20,8 +20,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import frames, sizes
+from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES
 from jaxprim.kernels.signature import Array, Signature
 from jaxprim.kernels.sizes import local
@@ -186,6 +187,6 @@ def _unknown(signature: Signature, item: str, spec: str) -> KernelError:
             expected=f"one of {', '.join([*names, *signature.sizes])}; with & a pointer to a number; a constant; "
             "result=operand of the same type; &status; scratch f64[n]",
             why=f"the signature is {signature}",
-            defined=frames.origin(),
+            defined=_origin.place(),
         )
     )

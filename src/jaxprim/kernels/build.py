@@ -20,7 +20,8 @@ from typing import Any
 
 import jax
 
-from jaxprim._errors import KernelError, message, shorten
+from jaxprim._errors import KernelError, message
+from jaxprim._origin import shorten
 
 NATIVE = Path(__file__).parent / "native"
 CXX_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden")

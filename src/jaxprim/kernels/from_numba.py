@@ -17,8 +17,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim._errors import KernelError, message, shorten
-from jaxprim.kernels import frames
+from jaxprim import _origin
+from jaxprim._errors import KernelError, message
+from jaxprim._origin import shorten
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target
@@ -83,7 +84,7 @@ def numba(
     if found.elementwise:
         return _Elementwise(name, found, _Loader(module, compiled, call, "loop"))
     loader = _Loader(module, compiled, call, _style(name, found, count))
-    return Kernel(name, found, loader, origin=frames.origin())
+    return Kernel(name, found, loader)
 
 
 def _numba() -> Any:
@@ -108,7 +109,7 @@ def _no_function(got: Any) -> KernelError:
             expected="a Python function, or one that numba.njit compiled",
             why="ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to "
             "each element by kernels.numba itself",
-            defined=frames.origin(),
+            defined=_origin.place(),
             write="kernels.numba(lambda x: np.sin(x))",
         )
     )
@@ -126,7 +127,7 @@ def _style(name: str, signature: Signature, count: int) -> str:
             got=f"{count} arguments",
             expected=f"{inputs}, if it returns its results, or {inputs + len(signature.results)}, if it writes them: "
             f"{signature}",
-            defined=frames.origin(),
+            defined=_origin.place(),
         )
     )
 
@@ -139,8 +140,8 @@ class _Elementwise(Kernel):
         flat = replace(
             signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
         )
-        self._flat = Kernel(name, flat, loader, origin=frames.origin())
-        super().__init__(name, signature, self._flat.target, origin=frames.origin())
+        self._flat = Kernel(name, flat, loader)
+        super().__init__(name, signature, self._flat.target)
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprim.kernels import build, frames, pointers
+from jaxprim.kernels import build, pointers
 from jaxprim.kernels.arguments import Layout, default_order
 from jaxprim.kernels.arguments import arguments as passed_arguments
 from jaxprim.kernels.build import Source
@@ -83,7 +83,7 @@ def c_function(
         _check(resolved, call, prototype)
         return pointer_target(resolved, call, pointer)
 
-    return Kernel(name, found, load, origin=frames.origin(), order=one_of("order", order, ORDERS))
+    return Kernel(name, found, load, order=one_of("order", order, ORDERS))
 
 
 def _check(signature: Signature, call: Function, prototype: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import jax
 
+from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import build, frames
+from jaxprim.kernels import build
 from jaxprim.kernels.build import Source
 from jaxprim.kernels.handler import SYMBOL, Function, prototype
 from jaxprim.kernels.handler import handler as handler_source
@@ -147,7 +149,7 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
         whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', handler_source(resolved, call)])
         return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
 
-    return Kernel(name, found, load, platform=options.platform, origin=frames.origin(), order=options.order)
+    return Kernel(name, found, load, platform=options.platform, order=options.order)
 
 
 def meanings(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
@@ -165,7 +167,6 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, opti
         signature,
         load,
         platform=options.platform,
-        origin=frames.origin(),
         order=options.order,
         takes_batches=takes_batches,
     )
@@ -213,8 +214,10 @@ def _texts(source: Sources) -> tuple[str, tuple[Path, ...]]:
 
 def _placed(source: str) -> str:
     """A source that stands in a Python file, so that the compiler's messages name that file and its lines."""
-    place = frames.place_of(source)
-    file, line = place if place is not None else ("<kernel>", 1)
+    file = _origin.file()
+    whole = "".join(linecache.getlines(file))
+    at = whole.find(source) if source.strip() else -1
+    file, line = ("<kernel>", 1) if at < 0 else (file, whole.count("\n", 0, at) + 1)
     return f'#line {line} "{file}"\n{source}'
 
 
@@ -233,7 +236,7 @@ def _only_function(main: str) -> str:
             "which function of the source is the kernel?",
             got=f'extern "C" functions {", ".join(names)}' if names else 'no extern "C" function',
             expected="its name before the signature",
-            defined=frames.origin(),
+            defined=_origin.place(),
             write=f'"{names[0] if names else "my_function"}(x: f32[n]) -> f32[n]"',
         )
     )
@@ -247,6 +250,6 @@ def _refuse_values_on_device(signature: Signature, options: Options) -> None:
                     f"a CUDA kernel cannot pass '{array.name}' by value: it lies in the device's memory.",
                     got=f"{array.name}: {array}",
                     expected=f"a pointer, {array.name}: {array.dtype}[], or an attribute, after the `;`",
-                    defined=frames.origin(),
+                    defined=_origin.place(),
                 )
             )

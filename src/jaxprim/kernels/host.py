@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, HostError, message
+from jaxprim._origin import credit, public
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
 from jaxprim._zeros import is_zero
@@ -21,6 +22,7 @@ from jaxprim.kernels.signature import parse
 Static = tuple[tuple[str, Any], ...]
 
 
+@public
 def from_numpy(
     fn: Callable[..., Any], *, like: Any = None, derivative: str | None = None, name: str | None = None
 ) -> Primitive:
@@ -48,11 +50,22 @@ def from_numpy(
     """
     made = Primitive(name or getattr(fn, "__name__", "from_numpy"))
     made.def_host(fn)
-    made.def_abstract_eval(_abstract_eval(made, like))
+    types = _abstract_eval(made, like)
+    made.def_abstract_eval(types if types is like else _credited(types, made))
     if derivative is not None:
         _check_derivative(made.name, derivative)
         _FiniteDifferences(made, fn).define()
     return made
+
+
+def _credited(fn: Callable[..., Any], made: Primitive) -> Callable[..., Any]:
+    """A function of ours as a rule of an author's primitive: messages show where the primitive was made."""
+
+    def rule(*args: Any, **params: Any) -> Any:
+        return fn(*args, **params)
+
+    rule.__name__ = rule.__qualname__ = "from_numpy"
+    return credit(rule, made)
 
 
 def _check_derivative(name: str, derivative: str) -> None:
@@ -153,7 +166,7 @@ class _FiniteDifferences:
 
             return out, primals, pullback
 
-        for rule in (finite_differences, finite_differences_back):
+        for rule in (credit(finite_differences, self.made), credit(finite_differences_back, self.made)):
             rule.notes = self.notes  # pyright: ignore[reportFunctionMemberAccess]
         self.made.def_jvp(finite_differences)
         self.made.def_vjp(finite_differences_back)

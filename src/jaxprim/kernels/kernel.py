@@ -17,10 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim import _jax
+from jaxprim import _jax, _origin
 from jaxprim._avals import equalize_varying, in_operands_mesh
+from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
-from jaxprim._signature import typed
+from jaxprim._pickling import ByName
+from jaxprim._signature import Bound
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.dtypes import DTYPES
 from jaxprim.kernels.signature import Signature
@@ -36,7 +38,7 @@ class Target:
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class Kernel:
+class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
     It has no derivative of its own: give it to `Primitive.def_impl` or `Primitive.def_kernel` and write the rules there.
@@ -47,6 +49,7 @@ class Kernel:
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
         is_opaque: JAX can neither differentiate nor transpose it, so that no rule is derived from its code.
+        used: whether some trace has it.
     """
 
     is_opaque = True
@@ -58,18 +61,24 @@ class Kernel:
         load: Callable[[Signature], Target],
         *,
         platform: str = "cpu",
-        origin: str = "",
         order: str = "C",
         takes_batches: bool = True,
     ) -> None:
-        self.name, self.signature, self.platform, self.origin = name, signature, platform, origin
+        self._origin = _origin.here()
+        self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
         self.order, self.takes_batches = order, takes_batches
         self._load = load
         self._targets: dict[Signature, Target] = {}
-        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._calls = EagerCalls(
+            {}, bind=self._hashable, apply=self._stage, compiled=self._compiled, explain=self._explain_call
+        )
         self.__name__ = self.__qualname__ = name
+        self.__module__ = self._origin.module
         self.__signature__ = _python_signature(signature)
         self.__doc__ = f"{signature}, a kernel for {platform}"
+        self.used = False
+        if any(earlier.used for earlier in _origin.replaced(self, name, self._origin)):
+            _jax.bump_redefinitions()
 
     def __call__(self, *operands: Any, **attributes: Any) -> Any:
         """Run it: eagerly, or as part of a trace.
@@ -81,18 +90,7 @@ class Kernel:
             jax.errors.JaxRuntimeError: the kernel threw, or returned a status. Inside a function of your own that is
                 jitted, JAX raises it as `ValueError` if that function ran well before.
         """
-        try:
-            if not _jax.trace_state_clean():
-                return self._apply(operands, attributes)
-            return self._eager(attributes)(*operands)
-        except TypeError as error:
-            if not isinstance(error, BadCall):  # names the operand or attribute, if that is the reason
-                bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
-            raise
-        except ValueError as error:
-            if _jax.is_runtime_error(error):
-                raise jax.errors.JaxRuntimeError(str(error)) from None
-            raise
+        return self._calls.call(operands, attributes)
 
     def build(self, **types: str) -> Kernel:
         """Compile and load it now, not at its first use. Type variables by name: ``kernel.build(T="f32")``."""
@@ -128,13 +126,24 @@ class Kernel:
             self._targets[signature] = self._load(signature)
         return self._targets[signature]
 
-    def _eager(self, attributes: Mapping[str, Any]) -> Callable[..., Any]:
-        key = tuple((name, typed(value)) for name, value in attributes.items())
-        if key not in self._compiled:
-            apply = lambda *operands: self._apply(operands, attributes)
-            apply.__name__ = apply.__qualname__ = self.name
-            self._compiled[key] = jax.jit(apply)
-        return self._compiled[key]
+    def _hashable(self, operands: tuple[Any, ...], attributes: Mapping[str, Any]) -> Bound:
+        """A call as it is, but for attributes that are arrays of one number."""
+        self._explain_call(operands, attributes)
+        return operands, {
+            name: np.asarray(value)[()] if isinstance(value, np.ndarray | jax.Array) else value
+            for name, value in attributes.items()
+        }
+
+    def _explain_call(self, operands: tuple[Any, ...], attributes: Mapping[str, Any]) -> None:
+        """Refuse an operand or attribute that does not fit, by its name."""
+        bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
+
+    def _compiled(self, attributes: Mapping[str, Any]) -> Callable[..., Any]:
+        return jit_as(self.name, lambda *operands: self._apply(operands, attributes))
+
+    def _stage(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        self.used = True
+        return self._apply(operands, attributes)
 
     def _avals(self, operands: Sequence[Any]) -> list[Any]:
         names = [array.name for array in self.signature.operands]

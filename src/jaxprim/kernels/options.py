@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import frames
 
 ALL_THREADS = 0
 SIZES = ("i64", "i32")
@@ -42,7 +42,7 @@ def _refused(option: str, value: Any, expected: str, write: str) -> KernelError:
             f"a kernel got {option} that it can't have.",
             got=f"{option}={value!r}",
             expected=expected,
-            defined=frames.origin(),
+            defined=_origin.place(),
             write=write,
         )
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxprim import _origin
 from jaxprim._errors import BadCall, KernelError, message
-from jaxprim.kernels import frames
 
 
 # ---------------------------------------------------------------------------------------------------------- addresses
@@ -25,7 +25,7 @@ def address_of(pointer: Any) -> int:
             got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
             expected="a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a "
             "numba cfunc, or an address that is not 0",
-            defined=frames.origin(),
+            defined=_origin.place(),
         )
     )
 
@@ -156,7 +156,7 @@ def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
             f"{name}: the function takes other arguments than the signature says.",
             got=f"({', '.join(passed)})",
             expected=prototype,
-            defined=frames.origin(),
+            defined=_origin.place(),
             write="c_function(..., arguments='x, &n, out')  # their order: see jaxprim.kernels.arguments",
         )
     )
@@ -173,7 +173,7 @@ def check_returned(name: str, prototype: str, kind: str) -> None:
             got=kind,
             expected=prototype,
             why="a result by value is converted by nobody",
-            defined=frames.origin(),
+            defined=_origin.place(),
         )
     )
 

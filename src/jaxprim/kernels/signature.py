@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import frames, sizes
+from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES, DType
 
 _NAME = r"[A-Za-z_]\w*"
@@ -254,7 +255,7 @@ def _unreadable(source: str, got: str, expected: str) -> KernelError:
             f"this signature can't be read: {' '.join(source.split())!r}",
             got=got,
             expected=expected,
-            defined=frames.origin(),
+            defined=_origin.place(),
             write='"(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example',
         )
     )

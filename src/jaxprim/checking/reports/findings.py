@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from jaxprim._origin import public
 from jaxprim.checking import tolerances
 from jaxprim.checking.reports import hints
 from jaxprim.checking.reports.status import BAD, Status
@@ -147,6 +148,7 @@ def number(value: complex | str, digits: int = 9) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
+@public
 @dataclass(frozen=True)
 class Finding:
     """The answer to one question about one example.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxprim._errors import BadCall, CheckFailed, message
+from jaxprim._origin import public
 from jaxprim.checking.reports import codec
 from jaxprim.checking.reports.findings import Evidence, Finding, number
 from jaxprim.checking.reports.status import BAD, WORST_FIRST, Status
@@ -82,6 +83,7 @@ def operands(findings: Iterable[Finding]) -> list[str]:
     return list(dict.fromkeys(name for finding in findings for name, _ in finding.operands))
 
 
+@public
 @dataclass(frozen=True)
 class Report:
     """Everything that one check found. It is evidence, not a proof: *checked*, at these points, with this seed.

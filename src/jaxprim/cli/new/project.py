@@ -15,7 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from jaxprim._errors import BadCall, message, shorten
+from jaxprim._errors import BadCall, message
+from jaxprim._origin import shorten
 
 KINDS = ("cpp", "cuda", "numba", "numpy", "pallas", "library")
 _TEMPLATES = Path(str(files("jaxprim.cli.new"))) / "templates"

@@ -1,0 +1,113 @@
+"""`EagerCalls`: how a primitive or kernel is called outside of any trace, in one look-up and JAX's C++ dispatch.
+
+`jax.jit` compiles an eager call once, and calls it again in a few microseconds. What costs more is to get there: to bind
+arguments to a signature, to fill in defaults, to make keys of static params. So the table is asked first, with what the
+caller wrote: how many operands by position, and each keyword with its value. An entry is found only for a call that was
+bound before, so nothing is left to do but to run it. Calls that are spelled differently and mean the same share one
+entry, which is also kept under the canonical spelling: all operands by position, all static params in order.
+
+An operand by name is never part of a key (its value would be), so such a call is bound each time.
+
+Inside a trace the same entry says what the static params are, and the operation is staged instead. That is asked of JAX's
+trace state, not of the operands: an outer `jit` stages an operation of constants too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxprim import _jax
+from jaxprim._errors import JaxprimError
+from jaxprim._rules import make_room
+from jaxprim._signature import Bound, typed
+
+# The calls of one operation, each with other static params, whose compiled form is kept.
+MOST_COMPILED = 1024
+
+Spelling = tuple[Any, ...]  # how many operands by position, then (keyword, value) pairs
+
+
+class Entry:
+    """What is known of calls of one spelling.
+
+    Attributes:
+        params: the static params, defaults filled in.
+        run: the compiled function of the operands; None before the first eager call.
+    """
+
+    __slots__ = ("params", "run")
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+        self.run: Callable[..., Any] | None = None
+
+
+class EagerCalls:
+    """The calls of one operation.
+
+    Args:
+        table: where the entries are kept. Whoever owns it clears it when the operation changes.
+        bind: splits positional and keyword arguments into operands and hashable static params, or refuses them.
+        apply: ``apply(operands, params)`` stages the operation in the trace around it.
+        compiled: ``compiled(params)`` makes the function of the operands that eager calls run.
+        explain: ``explain(args, kwargs)`` raises an error that names the argument to blame for a TypeError, if one is.
+    """
+
+    def __init__(
+        self,
+        table: dict[Spelling, Entry],
+        *,
+        bind: Callable[[tuple[Any, ...], Mapping[str, Any]], Bound],
+        apply: Callable[[tuple[Any, ...], Mapping[str, Any]], Any],
+        compiled: Callable[[Mapping[str, Any]], Callable[..., Any]],
+        explain: Callable[[tuple[Any, ...], Mapping[str, Any]], None],
+    ) -> None:
+        self._table, self._bind, self._apply = table, bind, apply
+        self._compiled, self._explain = compiled, explain
+
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the operation, or stage it inside a trace."""
+        try:
+            try:
+                found = self._table.get(_spelling(len(args), kwargs) if kwargs else (len(args),))
+            except TypeError:  # what is not hashable: an operand by name, or a param that `bind` refuses
+                found = None
+            operands = args
+            if found is None:
+                found, operands = self._enter(args, kwargs)
+            if not _jax.trace_state_clean():
+                return self._apply(operands, found.params)
+            run = found.run
+            if run is None:
+                run = found.run = self._compiled(found.params)
+            return run(*operands)
+        except TypeError as error:
+            if not isinstance(error, JaxprimError):
+                self._explain(args, kwargs)
+            raise
+        except ValueError as error:
+            if _jax.is_runtime_error(error):
+                raise jax.errors.JaxRuntimeError(str(error)) from None
+            raise
+
+    def _enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Entry, tuple[Any, ...]]:
+        """Bind a call that was not spelled like this before."""
+        operands, params = self._bind(args, kwargs)
+        make_room(self._table, MOST_COMPILED - 1)  # for two spellings
+        found = self._table.setdefault(_spelling(len(operands), dict(sorted(params.items()))), Entry(params))
+        if len(operands) == len(args):
+            self._table[_spelling(len(args), kwargs)] = found
+        return found, operands
+
+
+def jit_as(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled function with the name that profiles and jaxprs show."""
+    fn.__name__ = fn.__qualname__ = name
+    return jax.jit(fn)
+
+
+def _spelling(count: int, keywords: Mapping[str, Any]) -> Spelling:
+    return (count, *((name, typed(value)) for name, value in keywords.items()))
