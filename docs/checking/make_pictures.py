@@ -41,7 +41,7 @@ def draw_terminal(primitive: jaxprim.Primitive, report: Report) -> None:
     console.print(terminal.rules(primitive.name, report_rules(rules_of(primitive))))
     seconds = sum(finding.seconds for finding in report.findings)
     console.print(Group(terminal.Progress(console, 0, []).render(report.findings), ""))
-    for bad in terminal.breadcrumbs(report):
+    for bad in terminal.breadcrumbs(report, console.width):
         console.print(bad)
     console.print(terminal.verdict(report, seconds))
     svg = console.export_svg(title="jaxprim check gaussian.py --fast")

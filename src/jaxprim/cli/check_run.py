@@ -90,7 +90,8 @@ class CheckRun:
         )  # rich ends a live table with a line break only in a terminal
         for note in terminal.notes(report):
             self.console.print(note, soft_wrap=True)
-        for bad in terminal.breadcrumbs(report):
+        width = self.console.width if self.console.is_terminal else None  # a pipe gets whole lines
+        for bad in terminal.breadcrumbs(report, width):
             self.console.print(bad, soft_wrap=True)
         self.console.print(terminal.verdict(report, seconds), soft_wrap=True)
 

@@ -25,8 +25,8 @@ EXIT_CODES = """
 Exit codes:
   0  all nests that could be asked agree
   1  a nest gives something else than the same nest around the reference
-  2  the command line is wrong, or a file, module, primitive or reference is missing
-  3  nothing was compared: no examples, no reference, or no nest could be asked
+  2  the command line is wrong, or a file, primitive or reference is missing
+  3  nothing was compared: no example, no reference, or no nest could be asked
   4  the file or module could not be imported
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,24 +121,28 @@ class Progress:
         return Text(sign.mark if self.unicode else sign.plain, MARK_STYLES[status])
 
 
-def breadcrumbs(report: Report) -> Iterator[RenderableType]:
-    """Each bad finding: what was asked, the numbers, the likely cause, and the line that asks again."""
+def breadcrumbs(report: Report, width: int | None = None) -> Iterator[RenderableType]:
+    """Each bad finding: what was asked, the numbers, the likely cause, and the line that asks again.
+
+    With a width, long facts are wrapped below their own start. The line that asks again stays whole, to be copied.
+    """
     for finding, said in report.breadcrumbs().items():
         head, *body = said.splitlines()
-        lines = [
-            Text(head, "bold red"),
-            Text(f"  {find_question(finding.question).sentence}", "italic"),
-            *map(_line, body),
-        ]
+        lines = [Text(head, "bold red"), Text(f"  {find_question(finding.question).sentence}", "italic")]
+        lines += [_line(line, width) for line in body]
         yield Group(*lines, "")
 
 
-def _line(line: str) -> Text:
+def _line(line: str, width: int | None = None) -> Text:
     found = _LABELLED_LINE.match(line)
     if found is None:
         return Text(line)
     style = LABEL_STYLES.get(found["label"], "")
-    return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (found["rest"], style))
+    rest = found["rest"]
+    if width is not None and found["label"] != "again":
+        start = len(line) - len(rest.lstrip())
+        rest = textwrap.fill(line, width, subsequent_indent=" " * start, break_long_words=False)[found.start("rest") :]
+    return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (rest, style))
 
 
 def notes(report: Report) -> Iterator[Text]:

@@ -29,6 +29,6 @@ SIGNS: dict[Status, Sign] = {
     "fail": Sign("✗", "x", "off by more than its tolerance, or an exception was raised"),
     "xfail": Sign("≈", "~", "fails as recorded in pyproject.toml"),
     "xpass": Sign("!", "!", "passes, though pyproject.toml records a failure"),
-    "surrogate": Sign("≠", "#", "differs from the derivative, as def_vjp(surrogate=...) declares"),
+    "surrogate": Sign("≠", "#", "not the derivative, as def_vjp(surrogate=...) declares"),
     "skipped": Sign("-", "-", "does not apply, for the reason given"),
 }

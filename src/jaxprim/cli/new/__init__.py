@@ -15,7 +15,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0  the project was written
-  2  the command line is wrong, or the name cannot be used; nothing was written
+  2  the command line is wrong, or the name cannot be used
 """
 
 
