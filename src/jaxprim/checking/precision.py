@@ -232,7 +232,12 @@ class Precision:
             return [wide(results[i]) for i in self.outputs]
 
     def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> JvpResult:
-        """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over."""
+        """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over.
+
+        Args:
+            tangents: by the position of the leaf, each in its shape.
+            leaves: all operand leaves; those of the point by default.
+        """
         with self.in_effect():
             primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
             return JvpResult([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
@@ -251,8 +256,12 @@ class Precision:
     ) -> VjpResult:
         """``jax.vjp`` with respect to some leaves, pulled back along a cotangent of each differentiable result.
 
-        With ``results``, only these (positions among the differentiable results) are used by the caller: the
-        cotangents of the others are symbolic zeros.
+        Args:
+            cotangents: one for each differentiable result, in its shape.
+            wrt: the positions of the leaves.
+            leaves: all operand leaves; those of the point by default.
+            results: positions among the differentiable results. Only these are used by the caller: the cotangents of the
+                others are symbolic zeros.
         """
         with self.in_effect():
             pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from jaxprim.checking import questions
-from jaxprim.checking.question import question
 from jaxprim.checking.questions import MODULES, QUESTIONS, find_question
 
 
@@ -37,18 +36,6 @@ def test_a_module_lists_its_own_questions_in_the_order_of_their_functions():
 def test_every_file_is_listed():
     files = {path.stem for path in Path(questions.__file__).parent.glob("*.py")} - {"__init__"}
     assert files == {module.__name__.rpartition(".")[2] for module in MODULES}
-
-
-def test_a_question_is_called_as_its_function():
-    made = question("Is it?", group="values", speed="fast", departs="jvp")(lambda case: iter([case]))
-    assert (made.name, made.sentence, made.group, made.speed, made.departs) == (
-        "<lambda>",
-        "Is it?",
-        "values",
-        "fast",
-        "jvp",
-    )
-    assert list(made(5)) == [5]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])

@@ -1,4 +1,11 @@
-"""Whether the JVP rule is right along complex tangents, and whether the operation is holomorphic."""
+"""Whether the JVP rule is right along complex tangents, and whether the operation is holomorphic.
+
+The derivative of any function of complex numbers along t is J t = f_z t + f_conj(z) conj(t), so
+
+    J (i t) = i (f_z t - f_conj(z) conj(t)),      i J t = i (f_z t + f_conj(z) conj(t))
+
+They agree only if f_conj(z) conj(t) = 0: where f is holomorphic.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""Whether the JVP rule is the derivative, by differences of the implementation."""
+"""Whether the JVP rule is the derivative, by differences of the implementation.
+
+J t by the rule against the derivative of f(x + h t) at h = 0, element by element. Each element may be off by
+
+    8 x the error estimate of its difference + a floor x its size + 32 roundings of it and of the terms that cancel in it
+
+Its size is the largest along any direction, as along one it may cancel. The terms are taken to be of the size that J t has
+for an operation of degree one: |y| |t| / |x|.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Whether both rules are linear: they map zero to zero, and sums and multiples to sums and multiples."""
+"""Whether both rules are linear, J being either: J 0 = 0, J (s + t) = J s + J t, and J (a t) = a J t.
+
+Rounded numbers obey the second only up to roundings of the largest of J s, J t and J (s + t). A power of two is exact: the
+third holds to roundings of the rule's own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Whether what a rule skips for an operand that is not differentiated is zero."""
+"""Whether what a rule skips for an operand that is not differentiated is zero.
+
+J is linear, so J applied to (t, 0) is the same whether the 0 is an array of zeros or JAX's symbolic zero, of which a rule
+may skip the whole term. The same numbers are added in another order, so the two agree `closely`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Whether one batched evaluation gives what a loop over the batch gives, for the implementation and both rules."""
+"""Whether one batched evaluation gives what a loop over the batch gives, for the implementation and both rules.
+
+With operands x_m, tangents t_m and cotangents c_m of the members m, and J_m the Jacobian at x_m,
+
+    vmap f        f(x_m)
+    vmap_jvp      J_m t_m
+    vmap_vjp      J_m^T c_m;   for an operand that all members share, the VJP of vmap gives sum_m J_m^T c_m
+
+`vmap` of a derivative and the derivative of `vmap` take different ways through the batch rules, so both are asked. A last
+batch has members that differ only in their tangents or cotangents, as `jax.jacfwd` and `jax.jacrev` make them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +23,7 @@ from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, Note, collect
 from jaxprim.checking.batch import Batch, batches_of, in_precision, stack_cotangents, stack_tangents
 from jaxprim.checking.case import Case
-from jaxprim.checking.precision import Precision
+from jaxprim.checking.precision import Precision, of_some
 from jaxprim.checking.question import question
 from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.tolerances import Tolerance
@@ -93,35 +103,22 @@ def _jvps_against_loop(case: Case, precision: Precision) -> Answer:
 def _batched_jvps(batch: Batch, wrt: Sequence[int], tangents: Sequence[dict[int, Array]]) -> dict[str, Evaluation]:
     precision = batch.precision
     dots = stack_tangents(batch, tangents)
-    one = jax.vmap(
+    vmap_of_jvp = jax.vmap(
         lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(list(batch.axes), {i: batch.axes[i] for i in wrt})
     )
 
-    def two(leaves: Sequence[Any], dots: Mapping[int, Any]) -> Any:
-        function = _batched(precision.flat, batch, leaves, wrt)
+    def jvp_of_vmap(leaves: Sequence[Any], dots: Mapping[int, Any]) -> Any:
+        function = of_some(jax.vmap(precision.flat, in_axes=batch.axes), leaves, wrt)
         return jax.jvp(function, tuple(leaves[i] for i in wrt), tuple(dots[i] for i in wrt))[1]
 
-    return {"vmap of jvp": (one, (batch.stacked, dots)), "jvp of vmap": (two, (batch.stacked, dots))}
-
-
-def _batched(flat: Callable[..., Any], batch: Batch, leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
-    """``vmap`` of the operation as a function of some of its leaves."""
-    batched = jax.vmap(flat, in_axes=batch.axes)
-
-    def function(*some: Any) -> Any:
-        given = dict(zip(wrt, some, strict=True))
-        return batched(*[given.get(i, leaf) for i, leaf in enumerate(leaves)])
-
-    return function
+    return {"vmap of jvp": (vmap_of_jvp, (batch.stacked, dots)), "jvp of vmap": (jvp_of_vmap, (batch.stacked, dots))}
 
 
 def _tangents_alone(precision: Precision, tangents: Sequence[dict[int, Array]]) -> Evaluation:
     with precision.in_effect():
         dots = {i: jnp.stack([jnp.asarray(precision.cast(t)[i]) for t in tangents]) for i in tangents[0]}
-    return jax.vmap(lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(None, 0)), (
-        precision.point.leaves,
-        dots,
-    )
+    push = jax.vmap(lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(None, 0))
+    return push, (precision.point.leaves, dots)
 
 
 @question("Does vmap of the VJP, and the VJP of vmap, give what a loop gives?", group="batching")
@@ -174,15 +171,16 @@ def _batched_vjps(batch: Batch, wrt: Sequence[int]) -> dict[str, Evaluation]:
     precision = batch.precision
     drawn = [batch.cotangents(member) for member in range(batch.size)]
     seeds = stack_cotangents(precision, drawn)
-    one = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
+    vmap_of_vjp = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(list(batch.axes), 0))
 
-    def two(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
-        primal, pull = jax.vjp(_batched(precision.flat, batch, leaves, wrt), *[leaves[i] for i in wrt])
+    def vjp_of_vmap(leaves: Sequence[Any], seeds: Sequence[Any]) -> Any:
+        batched = jax.vmap(precision.flat, in_axes=batch.axes)
+        primal, pull = jax.vjp(of_some(batched, leaves, wrt), *[leaves[i] for i in wrt])
         return pull(precision.seeds(primal, seeds))
 
-    return {"vmap of vjp": (one, (batch.stacked, seeds)), "vjp of vmap": (two, (batch.stacked, seeds))}
+    return {"vmap of vjp": (vmap_of_vjp, (batch.stacked, seeds)), "vjp of vmap": (vjp_of_vmap, (batch.stacked, seeds))}
 
 
 def _cotangents_alone(precision: Precision, wrt: Sequence[int], drawn: Sequence[list[Array]]) -> Evaluation:
-    one = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
-    return one, (precision.point.leaves, stack_cotangents(precision, drawn))
+    pull = jax.vmap(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], in_axes=(None, 0))
+    return pull, (precision.point.leaves, stack_cotangents(precision, drawn))
