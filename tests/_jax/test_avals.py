@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec
 
 from jaxprim import _jax
 
-
 SPLIT = PartitionSpec("d")
 
 

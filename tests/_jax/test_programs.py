@@ -29,10 +29,11 @@ def traced(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 def test_a_program_runs(traced: Any) -> None:
     fn, c = traced
     np.testing.assert_allclose(_jax.evaluate(fn, X, Y), [X * c, Y + 1])
+    has_constant = hasattr(c, "shape")
     assert (len(_jax.in_avals(fn)), len(_jax.out_avals(fn)), len(fn.consts)) == (
         2,
         2,
-        int(c != 2.0 and hasattr(c, "shape")),
+        int(has_constant),
     )
 
 
@@ -86,6 +87,12 @@ def test_primitives_are_found_in_an_open_program() -> None:
     spec = jax.sharding.PartitionSpec("d")
     mapped = jax.shard_map(jnp.sin, mesh=mesh, in_specs=spec, out_specs=spec)
     assert _jax.uses(_jax.trace(lambda x: [mapped(x)], [AVAL], "program"), "sin")
+
+
+def test_an_equation_with_a_function_is_applied() -> None:
+    """Of `custom_jvp`, whose function is no operand."""
+    (eqn,) = jax.make_jaxpr(jax.custom_jvp(lambda x: x * 2.0))(X).eqns
+    np.testing.assert_allclose(_jax.apply_equation(eqn, [Y]), [2 * Y])
 
 
 def test_outputs_that_are_inputs_are_known() -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from jaxprim import Zero, _jax
 from jaxprim._jax import words
-from jaxprim.forms.whole import read_vjp_result
 
 SOURCE = Path(words.__file__).parents[1]
 X = jnp.arange(1.0, 4.0)
@@ -43,8 +42,8 @@ def literals(path: Path) -> set[str]:
 def test_a_text_of_jax_stands_in_one_file() -> None:
     others = [path for path in SOURCE.rglob("*.py") if path != Path(words.__file__)]
     twice = {f"{path.relative_to(SOURCE)}: {word!r}" for path in others for word in literals(path) & TELLING}
-    # `jax.lax.<name>` of a layer or a place is the public function.
-    assert {line for line in twice if "reduce_precision" not in line} == set()
+    # A word of batching too.
+    assert {line for line in twice if "'expand_dims'" not in line} == set()
 
 
 def test_every_word_is_used() -> None:
@@ -97,13 +96,11 @@ def test_array_operators_stand_in_that_file() -> None:
 
 
 def test_a_pullback_of_jax_is_one_of_its_modules() -> None:
-    out, pullback = jax.vjp(jnp.sin, X)
-    _, read = read_vjp_result(None, lambda x: x, (X,), {}, (out, pullback))  # pyright: ignore[reportArgumentType]
-    assert read is pullback
+    _, pullback = jax.vjp(jnp.sin, X)
     assert type(pullback).__module__.startswith(words.OWN_MODULES)
 
 
-@pytest.mark.parametrize("use", [int, float, bool, jnp.zeros, hash])
+@pytest.mark.parametrize("use", [int, float, bool, hash])
 def test_a_value_is_asked_for(use: Any) -> None:
     with pytest.raises(Exception) as caught:
         jax.make_jaxpr(use)(2)

@@ -113,10 +113,17 @@ def inner_programs(eqn: Any) -> list[Any]:
     return [v for v in flat if hasattr(v, "eqns")]
 
 
+# JAX 0.9.2 put the functions in an equation's params (of `custom_jvp`, say) among what `get_bind_params` returns; before,
+# they were a list of their own, given to `bind` ahead of the operands. The question can go with 0.9.1.
+_FUNCTIONS_ARE_APART = isinstance(core.Primitive("probe").get_bind_params({}), tuple)
+
+
 def apply_equation(eqn: Any, values: Sequence[Any]) -> list[Any]:
     """Apply an equation's operation to other operands, in the equation's own context; returns a list of its results."""
+    params: Any = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if _FUNCTIONS_ARE_APART else ([], params)
     with eqn.ctx.manager:
-        out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+        out = eqn.primitive.bind(*functions, *values, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
