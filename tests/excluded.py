@@ -45,8 +45,10 @@ UNBOUNDED = Excluded(
 )
 COLLECTIVE_IN_SHARD_MAP = Excluded(
     "JAX refuses a collective over a vmapped axis inside `shard_map` with `check_vma`.",
-    AssertionError,
-    r"^\s",
+    AssertionError if jax.__version_info__ >= (0, 8, 2) else TypeError,
+    r"^\s"
+    if jax.__version_info__ >= (0, 8, 2)
+    else "_psum_invariant_abstract_eval.. got an unexpected keyword argument",
     of_jax=True,
 )
 COLLECTIVE_IN_EXPLICIT_MESH = Excluded(

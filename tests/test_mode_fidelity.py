@@ -71,6 +71,9 @@ RIGGED = rigged(host("rigged", wave_kernel))
 EXPORTABLE = rigged(wave_by_impl())
 # JAX's jet ignores custom_jvp rules, and no loop of unknown length has a reverse.
 FORWARD_ALONE = {"taylor_mode", "while_reverse"}
+# Before 0.9.1, JAX does not say whether `vjp` or `linearize` asks, and both get the VJP rule (docs/releases.md).
+MODE_IS_UNTOLD = jax.__version_info__ < (0, 9, 1)
+UNTOLD = {"linearize", "linearize_of_vmap", "vmap_of_linearize"} if MODE_IS_UNTOLD else set[str]()
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name not in FORWARD_ALONE], ids=repr)
@@ -78,6 +81,10 @@ def test_each_mode_runs_its_own_rule(row: Row) -> None:
     op = EXPORTABLE if row.name.startswith("export") else RIGGED
     chosen = ((0, 1), (0,))
     apply = jitted if row.jit else eagerly
+    if row.name in UNTOLD:
+        with pytest.raises(AssertionError, match=r"Max relative difference among violations: (2|1\.99)"):
+            close(jitted(row.run, op, wave_args(), chosen), jitted(row.run, reference, wave_args(), chosen))
+        return
     close(apply(row.run, op, wave_args(), chosen), apply(row.truth or row.run, reference, wave_args(), chosen))
     if row.eager:
         close(
@@ -180,6 +187,10 @@ VALUES: dict[str, tuple[Any, float, float]] = {
     "vjp(checkpoint)": (lambda f: _vjp(jax.checkpoint(f)), 1, 1000),
     "vjp(scan(checkpoint))": (lambda f: _vjp(_once(jax.checkpoint(f))), 1, 1000),
 }
+
+
+if MODE_IS_UNTOLD:
+    VALUES.update({name: (VALUES[name][0], 101, 1000) for name in ("linearize", "jit(linearize)", "linearize(jit)")})
 
 
 @pytest.mark.parametrize("name", VALUES)

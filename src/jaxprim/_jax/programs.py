@@ -25,8 +25,7 @@ Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged int
 Var = core.Var
 Literal = core.Literal
 
-# JAX 0.11 merged ClosedJaxpr into Jaxpr, whose constants are its leading inputs for `pe`; 0.12 removed the old name. The
-# other branches on this can go with 0.10.
+# JAX 0.11 merged ClosedJaxpr into Jaxpr; 0.12 removed the old name. The other branches on this can go with 0.10.
 _IS_MERGED = hasattr(core.Jaxpr, "with_consts")
 _ClosedJaxpr: Any = getattr(core, "ClosedJaxpr", None)
 _dce_with_consts: Any = getattr(pe, "dce_jaxpr_consts", None)
@@ -113,10 +112,17 @@ def inner_programs(eqn: Any) -> list[Any]:
     return [v for v in flat if hasattr(v, "eqns")]
 
 
+# JAX 0.9.2 put the functions in an equation's params (of `custom_jvp`, say) among what `get_bind_params` returns; before,
+# they were a list of their own, given to `bind` ahead of the operands. The question can go with 0.9.1.
+_FUNCTIONS_ARE_APART = isinstance(core.Primitive("probe").get_bind_params({}), tuple)
+
+
 def apply_equation(eqn: Any, values: Sequence[Any]) -> list[Any]:
     """Apply an equation's operation to other operands, in the equation's own context; returns a list of its results."""
+    params: Any = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if _FUNCTIONS_ARE_APART else ([], params)
     with eqn.ctx.manager:
-        out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+        out = eqn.primitive.bind(*functions, *values, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -150,12 +156,11 @@ def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]
 
 def prune(jaxpr: Any, consts: Sequence[Any]) -> tuple[Any, list[Any]]:
     """A traced function without the closed-over values that it does not read."""
-    if not _IS_MERGED:
+    if jaxpr.constvars:  # JAX 0.11.1 makes closed-over values the leading inputs. This branch can go with 0.11.0.
         jaxpr, used, _ = _dce_with_consts(
             jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * len(jaxpr.invars)
         )
         return jaxpr, [c for c, u in zip(consts, used, strict=True) if u]
-    # The closed-over values are the leading inputs there.
     inputs = len(jaxpr.invars) - len(consts)
     jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * inputs)
     return jaxpr, [c for c, u in zip(consts, used[: len(consts)], strict=True) if u]

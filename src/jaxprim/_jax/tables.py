@@ -18,6 +18,7 @@ from jax.experimental import jet
 from jax.interpreters import ad as public_ad  # noqa: F401  # pyright: ignore[reportUnusedImport] read by jaxprim.ad
 from jax.interpreters import mlir as public_mlir  # noqa: F401  # pyright: ignore[reportUnusedImport] by jaxprim.mlir
 
+from jaxprim._jax.avals import JaxZero
 from jaxprim._jax.programs import Program, evaluate
 
 
@@ -132,7 +133,9 @@ def lower_program(ctx: Any, program: Program, *args: Any) -> Any:
     if jaxpr.is_high or any(isinstance(effect, core.InternalMutableArrayEffect) for effect in jaxpr.effects):
         return lower_fun(partial(evaluate, program))(ctx, *args)
     module = ctx.module_context if ctx.platforms is None else ctx.module_context.replace(platforms=ctx.platforms)
-    consts = mlir.ir_consts(program.consts, [var.aval for var in jaxpr.constvars])
+    # Code has no varying axes, and JAX up to 0.9.2 makes zeros that vary inside `shard_map` alone.
+    values = [np.zeros(c.aval.shape, c.aval.dtype) if isinstance(c, JaxZero) else c for c in program.consts]
+    consts = mlir.ir_consts(values, [var.aval for var in jaxpr.constvars])
     out, tokens = mlir.jaxpr_subcomp(
         module, jaxpr, ctx.name_stack, ctx.tokens_in, consts, *args,
         dim_var_values=ctx.dim_var_values, const_lowering=ctx.const_lowering, **_NO_TRACEBACK,
