@@ -166,10 +166,10 @@ def test_a_public_method_has_a_docstring():
 class Finder(doctest.DocTestFinder):
     """Finds examples where they are written: a public class or function says that it is in `jaxprim`."""
 
-    def _from_module(self, module, object):  # noqa: A002 doctest names it so # pyright: ignore[reportIncompatibleMethodOverride]
-        if getattr(object, "__module__", None) != "jaxprim":
-            return super()._from_module(module, object)
-        return re.search(rf"^(?:class|def) {object.__name__}\b", inspect.getsource(module), re.MULTILINE) is not None
+    def _from_module(self, module, thing):
+        if getattr(thing, "__module__", None) != "jaxprim":
+            return super()._from_module(module, thing)
+        return re.search(rf"^(?:class|def) {thing.__name__}\b", inspect.getsource(module), re.MULTILINE) is not None
 
 
 def examples(module):

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import gc
-import pickle
-import subprocess
-import sys
-import textwrap
 import threading
-import types
 import weakref
 
 import jax
@@ -297,78 +291,7 @@ def test_defining_without_use_retraces_nothing():
     assert len(traced) == 1
 
 
-CELL = """
-from jaxprim import Primitive
-import jax
-op = Primitive("op")
-
-@op.def_impl
-def _(x):
-    return {factor} * x
-
-def use(x):
-    return op(x)
-"""
-
-
-def test_a_notebook_cell_that_is_run_twice():
-    """Making a primitive of the same name again at the same place makes compiled functions trace again."""
-    notebook = types.ModuleType("__notebook__")
-    exec(CELL.format(factor=2), vars(notebook))
-    exec("compiled = jax.jit(lambda x: op(x))", vars(notebook))
-    assert float(notebook.compiled(1.0)) == 2.0
-    exec(CELL.format(factor=10), vars(notebook))
-    assert float(notebook.op(1.0)) == 10.0
-    assert float(notebook.compiled(1.0)) == 10.0
-
-
-# ----------------------------------------------------------------------------------------------------------- copies, pickles
-def test_a_primitive_copies_to_itself():
-    op = double_of()
-    assert copy.copy(op) is op
-    assert copy.deepcopy({"op": [op]})["op"][0] is op
-
-
-def test_a_primitive_pickles_by_module_and_name():
-    module = types.ModuleType("their_ops")
-    sys.modules["their_ops"] = module
-    try:
-        exec('from jaxprim import Primitive\nanother_name = Primitive("op")', vars(module))
-        op = module.another_name
-        assert pickle.loads(pickle.dumps(op)) is op
-        assert pickle.loads(pickle.dumps({"op": (op, 1)}))["op"][0] is op
-        del module.another_name
-        with pytest.raises(pickle.PicklingError):
-            pickle.dumps(op)
-    finally:
-        del sys.modules["their_ops"]
-
-
-def test_pickling_into_another_process(tmp_path):
-    (tmp_path / "my_ops.py").write_text("from jaxprim import primitive\n@primitive\ndef triple(x):\n    return 3 * x\n")
-    program = textwrap.dedent("""
-        import pickle, sys
-        import my_ops
-        if sys.argv[1] == "dump":
-            pickle.dump(my_ops.triple, open("p.pkl", "wb"))
-        else:
-            print(float(pickle.load(open("p.pkl", "rb"))(2.0)))
-    """)
-    (tmp_path / "run.py").write_text(program)
-    run = lambda what: subprocess.run(
-        [sys.executable, "run.py", what], cwd=tmp_path, check=True, capture_output=True, text=True, env=_environment()
-    )
-    run("dump")
-    assert run("load").stdout.strip() == "6.0"
-
-
-def _environment():
-    import os
-
-    source = str(__import__("pathlib").Path(jaxprim.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": source, "JAX_PLATFORMS": "cpu"}
-
-
+# ----------------------------------------------------------------------------------------------------------- identity
 def test_equality_and_hash_are_identity():
     one, other = double_of(), double_of()
     assert one != other

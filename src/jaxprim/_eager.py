@@ -71,13 +71,14 @@ class EagerCalls:
     def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the operation, or stage it inside a trace."""
         try:
+            key = _spelling(len(args), kwargs) if kwargs else (len(args),)
             try:
-                found = self._table.get(_spelling(len(args), kwargs) if kwargs else (len(args),))
-            except TypeError:  # what is not hashable: an operand by name, or a param that `bind` refuses
-                found = None
+                found = self._table.get(key)
+            except TypeError:  # what is not hashable: an operand by name, or a param that `bind` replaces or refuses
+                found = key = None
             operands = args
             if found is None:
-                found, operands = self._enter(args, kwargs)
+                found, operands = self._enter(key, args, kwargs)
             if not _jax.trace_state_clean():
                 return self._apply(operands, found.params)
             run = found.run
@@ -93,13 +94,15 @@ class EagerCalls:
                 raise jax.errors.JaxRuntimeError(str(error)) from None
             raise
 
-    def _enter(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Entry, tuple[Any, ...]]:
-        """Bind a call that was not spelled like this before."""
+    def _enter(
+        self, key: Spelling | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Entry, tuple[Any, ...]]:
+        """Bind a call that was not spelled like this before; its entry, and its operands."""
         operands, params = self._bind(args, kwargs)
         make_room(self._table, MOST_COMPILED - 1)  # for two spellings
         found = self._table.setdefault(_spelling(len(operands), dict(sorted(params.items()))), Entry(params))
-        if len(operands) == len(args):
-            self._table[_spelling(len(args), kwargs)] = found
+        if key is not None and len(operands) == len(args):
+            self._table[key] = found
         return found, operands
 
 

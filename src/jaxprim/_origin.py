@@ -213,5 +213,5 @@ def replaced(thing: Any, name: str, origin: Origin) -> list[Any]:
 
 def _forget(key: tuple[str, str]) -> None:
     with _lock:
-        if key in _made and not _made[key]:
+        if key in _made and not list(_made[key]):  # a list skips what is being dropped just now
             del _made[key]

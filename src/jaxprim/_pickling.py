@@ -84,10 +84,9 @@ def _find(module: str, path: str) -> Any:
 def _got(thing: Any) -> str:
     """How it came to be out of reach."""
     origin: Origin = thing._origin
-    top = sys.modules.get(origin.top_module)
-    if top is None:
-        return f"module '{origin.top_module}', which is not among the imported ones"
-    if isinstance(other := _at(top, thing.name), ByName):
+    if origin.module not in sys.modules:
+        return f"module '{origin.module}', which is not among the imported ones"
+    if isinstance(other := _at(sys.modules.get(origin.top_module), thing.name), ByName):
         return f"'{thing.name}' of module '{origin.top_module}' is another {type(other).__name__} by now"
     if origin.function is not None:
         return f"a {type(thing).__name__} made in the function '{origin.function}' of module '{origin.module}'"

@@ -6,7 +6,7 @@ error that is not there is an error itself.
 """
 
 from collections.abc import Callable
-from typing import assert_type
+from typing import Any, assert_type
 
 import jax
 import jax.numpy as jnp
@@ -114,11 +114,46 @@ assert_type(examples(), list[tuple[jax.Array, jax.Array]])
 examples(3)  # pyright: ignore[reportCallIssue]
 
 
+# A primitive that is made from a function is called as the function is.
 @primitive
-def double(x: jax.Array) -> jax.Array:
-    return 2 * x
+def double(x: jax.Array, *, times: int = 1) -> jax.Array:
+    return 2**times * x
 
 
-assert_type(double, Primitive)
+assert_type(double(x), jax.Array)
+assert_type(double(x, times=2), jax.Array)
+assert_type(double.bind(x=x), jax.Array)
+assert_type(double.use("impl")(x, times=2), jax.Array)
+double("text")  # pyright: ignore[reportArgumentType]
+double(x, factor)  # pyright: ignore[reportCallIssue]
+double(x, power=2)  # pyright: ignore[reportCallIssue]
+double.bind()  # pyright: ignore[reportCallIssue]
+double.use("impl")(x, power=2)  # pyright: ignore[reportCallIssue]
+jax.vmap(double)("text")  # pyright: ignore[reportArgumentType]
 assert_type(double.name, str)
 assert_type(double.explain(), Explanation)
+
+
+@primitive(batching="sequential", name="minmax")
+def extrema(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.min(x), jnp.max(x)
+
+
+assert_type(extrema(x), tuple[jax.Array, jax.Array])
+extrema(x, x)  # pyright: ignore[reportCallIssue]
+primitive(batching=1)  # pyright: ignore[reportArgumentType]
+primitive("scale")  # pyright: ignore[reportArgumentType]
+
+
+# One that is made by its name alone takes anything.
+assert_type(scale, Primitive[..., Any])
+assert_type(scale, Primitive)
+assert_type(scale(x, factor, power=2), Any)
+
+
+# A `Primitive` in an annotation is any of them.
+def names(*primitives: Primitive) -> list[str]:
+    return [one.name for one in primitives]
+
+
+assert_type(names(scale, double, extrema), list[str])
