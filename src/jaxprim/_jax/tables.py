@@ -133,15 +133,21 @@ def lower_program(ctx: Any, program: Program, *args: Any) -> Any:
     if jaxpr.is_high or any(isinstance(effect, core.InternalMutableArrayEffect) for effect in jaxpr.effects):
         return lower_fun(partial(evaluate, program))(ctx, *args)
     module = ctx.module_context if ctx.platforms is None else ctx.module_context.replace(platforms=ctx.platforms)
-    # Code has no varying axes, and JAX up to 0.9.2 makes zeros that vary inside `shard_map` alone.
-    values = [np.zeros(c.aval.shape, c.aval.dtype) if isinstance(c, JaxZero) else c for c in program.consts]
-    consts = mlir.ir_consts(values, [var.aval for var in jaxpr.constvars])
+    consts = mlir.ir_consts(list(map(_as_code, program.consts)), [var.aval for var in jaxpr.constvars])
     out, tokens = mlir.jaxpr_subcomp(
         module, jaxpr, ctx.name_stack, ctx.tokens_in, consts, *args,
         dim_var_values=ctx.dim_var_values, const_lowering=ctx.const_lowering, **_NO_TRACEBACK,
     )  # fmt: skip
     ctx.set_tokens_out(tokens)
     return out
+
+
+def _as_code(const: Any) -> Any:
+    """A constant of a program. Code has no varying axes, and JAX up to 0.9.2 makes zeros that vary inside `shard_map` alone."""
+    if not isinstance(const, JaxZero):
+        return const
+    aval: Any = const.aval
+    return np.zeros(aval.shape, aval.dtype)
 
 
 def platform_of(ctx: Any) -> str:
