@@ -228,11 +228,11 @@ class RuleSet:
     def surrogate(self) -> str | None:
         return self.given["vjp"].surrogate if "vjp" in self.given else None
 
-    def record(self, rule: str, origin: str | None = None) -> None:
-        """Note that a rule is used."""
+    def record(self, label: str, rule: Rule | None = None) -> None:
+        """Note that a rule is used: the one given under this label, if no other stands for it."""
         if RECORDS.active:
-            given = self.given.get(rule)
-            RECORDS.add(self.name, rule, origin or (given.origin if given else "derived"))
+            found = rule or self.given.get(label)
+            RECORDS.add(self.name, label, found.origin if found else "derived")
 
     def record_linear(self, linear_map: Any) -> None:
         self.record("jvp" if linear_map.role == "pushforward" else "vjp")

@@ -14,7 +14,6 @@ from jaxprim import _jax
 from jaxprim._levels import Level, Levels
 from jaxprim._linear import LinearMap, ResidualsForTranspose
 from jaxprim._masks import Mask, expand, select
-from jaxprim.derive.site import Site, tangent_avals
 from jaxprim.derive.traced_vjp import Pullback, trace_pullback
 from jaxprim.derive.transposed_pair import TransposedPair, transposed_pair
 
@@ -25,16 +24,15 @@ class EagerPullback(LinearMap):
     """The pushforward whose transpose is a Python pullback."""
 
     def __init__(self, pullback: Pullback, operands: Values) -> None:
-        self.kept = pullback
+        self.kept, site = pullback, pullback.site
         # Only an opaque pullback needs the operands, for the JVP rule; nothing else holds them here.
-        self._operands = tuple(operands) if pullback.call.rules.has("jvp") else ()
-        results = [aval for aval in pullback.results.avals if _jax.has_tangent(aval)]
+        self._operands = tuple(operands) if site.call.rules.has("jvp") else ()
         super().__init__(
-            pullback.call.rules,
+            site.call.rules,
             "pushforward",
             residuals=0,
-            in_avals=tangent_avals(select(pullback.avals, pullback.perturbed)),
-            out_avals=tangent_avals(results),
+            in_avals=site.tangent_avals,
+            out_avals=site.result_tangent_avals,
             build=self._explicit_program,
             transposed=self._explicit_transpose,
         )
@@ -43,22 +41,22 @@ class EagerPullback(LinearMap):
         """Call the Python pullback, in plain eager code; else as any map."""
         if levels or not _jax.is_eager():
             return super().pull_back(residuals, cts, nonzero, wanted, levels)
-        self.owner.record("vjp", self.kept.rule.origin)
-        results = self.kept.results.avals
+        self.owner.record("vjp", self.kept.rule)
+        site = self.kept.site
         some = expand(cts, nonzero, lambda i: _jax.JaxZero(self.out_avals[i]))
-        has_tangent = [_jax.has_tangent(aval) for aval in results]
-        found = self.kept(expand(some, has_tangent, lambda i: _jax.JaxZero(_jax.cotangent_aval(results[i]))))
-        zeros = [_jax.JaxZero(_jax.cotangent_aval(aval)) for aval in self.kept.avals]
-        whole = [zero if ct is None else ct for ct, zero in zip(found, zeros, strict=True)]
-        return select(select(whole, self.kept.perturbed), wanted)
+        found = self.kept(expand(some, site.has_tangent, lambda i: _jax.JaxZero(site.all_cotangent_avals[i])))
+        whole = [
+            _jax.JaxZero(aval) if ct is None else ct
+            for ct, aval in zip(found, site.operand_cotangent_avals, strict=True)
+        ]
+        return select(select(whole, site.perturbed), wanted)
 
     # ------------------------------------------------------------------------------------------------- made explicit
     @cached_property
     def _explicit(self) -> tuple[TransposedPair, tuple[Any, ...]]:
         """The pair of the traced pullback, and the values of its residuals."""
-        pullback = self.kept
-        site = Site(pullback.call, tuple(pullback.avals), pullback.perturbed)
-        jaxpr, consts = trace_pullback(pullback)
+        site = self.kept.site
+        jaxpr, consts = trace_pullback(self.kept)
         count = len(consts)
         avals = [_jax.typeof(const) for const in consts]
         run = lambda *args: _jax.evaluate_open(jaxpr, args[:count], *args[count:])

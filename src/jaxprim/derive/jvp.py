@@ -101,7 +101,7 @@ def _transposed(site: Site, nonzero: Mask, uses_results: bool) -> tuple[Residual
     found = traced_vjp(call, site)
 
     def residuals_of(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:
-        call.rules.record("vjp forward", vjp_rule_of(call).origin)
+        call.rules.record("vjp forward", vjp_rule_of(call))
         results = residuals[count:] if uses_results else None
         return only_residuals(found, residuals[:count], results, levels)
 

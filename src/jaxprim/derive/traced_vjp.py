@@ -16,12 +16,11 @@ from jaxprim import _jax, _trees
 from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of, batch_program
 from jaxprim._linear import LinearMap, select_dims
-from jaxprim._masks import Mask, expand, select
+from jaxprim._masks import expand, select
 from jaxprim._programs import replace_application
-from jaxprim._returned import Results, as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_cotangents
+from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
-from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
 from jaxprim.derive.traced import refuse_tracers
@@ -34,59 +33,52 @@ def vjp_rule_of(call: Call) -> Rule:
     return choose(call.rules, "vjp").derive(call)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pullback:
     """The author's pullback, on flat cotangents."""
 
-    call: Call
+    site: Site
     rule: Rule
-    results: Results
-    avals: Sequence[Any]
-    perturbed: Mask
     fn: Callable[..., Any]
 
     def __call__(self, cotangents: Sequence[Any]) -> list[Any]:
         """Cotangents of the n operands (None for a zero) from those of the m results (JAX zeros allowed)."""
-        value = run_with_zeros(lambda cts: self.fn(_trees.unflatten(self.results.tree, cts)), cotangents)
-        tree, value = _trees.bare(self.call.tree, value)
-        wanted = wanted_cotangents(tree, self.call.names, self.avals)
-        found = read_linear(self.call.rules.name, "VJP rule", self.rule.author, value, wanted)
+        site, wanted = self.site, self.site.wanted_cotangents
+        value = run_with_zeros(lambda cts: self.fn(_trees.unflatten(site.results.tree, cts)), cotangents)
+        _, value = _trees.bare(site.call.tree, value)
+        found = read_linear(site.call.rules.name, form_of("vjp").phrase, self.rule.author, value, wanted)
         return [
             None if ct is None or not perturbed else fit(ct, aval)
-            for ct, perturbed, aval in zip(found, self.perturbed, wanted.avals, strict=True)
+            for ct, perturbed, aval in zip(found, site.perturbed, wanted.avals, strict=True)
         ]
 
 
-def run_vjp_rule(call: Call, leaves: Sequence[Any], perturbed: Mask) -> tuple[list[Any], Pullback]:
+def run_vjp_rule(site: Site, leaves: Sequence[Any]) -> tuple[list[Any], Pullback]:
     """Run the forward half of the rule on n values or tracers; returns m results and the pullback."""
-    rule = vjp_rule_of(call)
-    avals = [_jax.typeof(leaf) for leaf in leaves]
-    found = results(call, avals)
-    flags = _trees.unflatten(call.tree, perturbed)
+    call, rule = site.call, vjp_rule_of(site.call)
+    flags = _trees.unflatten(call.tree, site.perturbed)
     out, pullback = rule.fn(call.operands(as_arrays(leaves)), flags, call.params)
-    outs = read_outputs(call.rules.name, form_of("vjp"), rule.author, out, found)
-    outs = [fit(out, aval) for out, aval in zip(outs, found.avals, strict=True)]
-    return outs, Pullback(call, rule, found, avals, perturbed, pullback)
+    outs = read_outputs(call.rules.name, form_of("vjp"), rule.author, out, site.results)
+    outs = [fit(out, aval) for out, aval in zip(outs, site.results.avals, strict=True)]
+    return outs, Pullback(site, rule, pullback)
 
 
 def trace_pullback(pullback: Pullback) -> tuple[Any, list[Any]]:
     """The jaxpr of a pullback on all cotangents, and the values that it closes over and reads."""
-    avals = pullback.results.avals
-    mask = [_jax.has_tangent(aval) for aval in avals]
-    zeros = [_jax.JaxZero(_jax.cotangent_aval(aval)) for aval in avals]
-    inputs = [_jax.cotangent_aval(aval) for aval in select(avals, mask)]
+    site = pullback.site
+    zeros = [_jax.JaxZero(aval) for aval in site.all_cotangent_avals]
 
     def pull(*cts: Any) -> list[Any]:
-        return _of_perturbed(pullback, pullback(expand(cts, mask, zeros.__getitem__)))
+        return _of_perturbed(site, pullback(expand(cts, site.has_tangent, zeros.__getitem__)))
 
-    return _jax.prune(*_jax.trace_open(pull, inputs, f"{pullback.call.rules.name}_pullback"))
+    return _jax.prune(*_jax.trace_open(pull, site.cotangent_avals, f"{site.call.rules.name}_pullback"))
 
 
-def _of_perturbed(pullback: Pullback, cotangents: Sequence[Any]) -> list[Any]:
+def _of_perturbed(site: Site, cotangents: Sequence[Any]) -> list[Any]:
     """The cotangents of the perturbed operands, as arrays."""
     return [
-        _jax.zeros(_jax.cotangent_aval(aval)) if ct is None else ct
-        for ct, aval, wanted in zip(cotangents, pullback.avals, pullback.perturbed, strict=True)
+        _jax.zeros(aval) if ct is None else ct
+        for ct, aval, wanted in zip(cotangents, site.operand_cotangent_avals, site.perturbed, strict=True)
         if wanted
     ]
 
@@ -150,7 +142,7 @@ def _trace(site: Site) -> TracedVjp:
     found: list[tuple[Any, list[Any], list[bool]]] = []  # the pullback's jaxpr, its constants, which are residuals
 
     def run(*leaves: Any) -> list[Any]:
-        outs, pullback = run_vjp_rule(call, leaves, site.perturbed)
+        outs, pullback = run_vjp_rule(site, leaves)
         jaxpr, consts = trace_pullback(pullback)
         is_residual = [isinstance(const, _jax.Tracer) for const in consts]
         found.append((jaxpr, consts, is_residual))

@@ -26,7 +26,7 @@ from jaxprim._levels import axes_of
 from jaxprim._linear import LinearMap, same_residuals
 from jaxprim._masks import expand, select
 from jaxprim._programs import may_lack_transpose
-from jaxprim.derive.site import Site, tangent_avals
+from jaxprim.derive.site import Site
 from jaxprim.derive.traced_jvp import traced_jvp
 
 
@@ -72,7 +72,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         "pullback",
         residuals=len(kept),
         in_avals=site.cotangent_avals,
-        out_avals=[_jax.cotangent_aval(aval) for aval in select(site.avals, site.perturbed)],
+        out_avals=select(site.operand_cotangent_avals, site.perturbed),
         build=build_pull,
         transposed=lambda: (same_residuals, pushforward),
         is_linear=rules.surrogate is None,
@@ -83,7 +83,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         "pushforward",
         residuals=len(kept),
         in_avals=site.tangent_avals,
-        out_avals=tangent_avals(select(site.results.avals, site.has_tangent)),
+        out_avals=site.result_tangent_avals,
         build=build_push,
         transposed=lambda: (same_residuals, pullback),
         named_axes=_jax.named_axes(pull),

@@ -28,7 +28,7 @@ from jaxprim._masks import Mask, expand, select
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim.derive.eager_pullback import EagerPullback
-from jaxprim.derive.site import site_of
+from jaxprim.derive.site import Site, site_of
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_vjp import run_forward, run_vjp_rule, traced_vjp, vjp_rule_of
 from jaxprim.derive.transposed_pair import refuse_opaque_tangent
@@ -48,25 +48,25 @@ def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, c
             site = site_of(call, primals, perturbed)
             call.rules.cache.get(("transposable", site), lambda: refuse_opaque_tangent(call, site) or True)
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
-    call.rules.record("vjp forward", vjp_rule_of(call).origin)
-    if not call.levels and _jax.is_eager() and _jax.is_concrete(primals):
-        return _linearize_eagerly(call, primals, tuple(perturbed))
-    return _linearize(call, primals, tuple(perturbed))
-
-
-def _linearize(call: Call, primals: Values, perturbed: Mask) -> tuple[Any, ...]:
+    call.rules.record("vjp forward", vjp_rule_of(call))
     site = site_of(call, primals, perturbed)
+    if not call.levels and _jax.is_eager() and _jax.is_concrete(primals):
+        return _linearize_eagerly(site, primals)
+    return _linearize(call, site, primals)
+
+
+def _linearize(call: Call, site: Site, primals: Values) -> tuple[Any, ...]:
     found = traced_vjp(call, site)
     with axes_of(call.levels):
         outs, residuals, residual_levels = run_forward(found, call, primals)
-    levels = _levels(call, residual_levels, perturbed, site.has_tangent)
-    return _stage(outs, residuals, found.pushforward, levels, perturbed)
+    levels = _levels(call, residual_levels, site.perturbed, site.has_tangent)
+    return _stage(site, outs, residuals, found.pushforward, levels)
 
 
-def _linearize_eagerly(call: Call, primals: Values, perturbed: Mask) -> tuple[Any, ...]:
+def _linearize_eagerly(site: Site, primals: Values) -> tuple[Any, ...]:
     """In a plain ``grad`` the author's Python pullback is kept, and called at backward time."""
-    outs, pullback = run_vjp_rule(call, primals, perturbed)
-    return _stage(outs, (), EagerPullback(pullback, primals), (), perturbed)
+    outs, pullback = run_vjp_rule(site, primals)
+    return _stage(site, outs, (), EagerPullback(pullback, primals), ())
 
 
 def _levels(call: Call, residuals: Levels, perturbed: Mask, has_tangent: Sequence[bool]) -> Levels:
@@ -81,16 +81,14 @@ def _levels(call: Call, residuals: Levels, perturbed: Mask, has_tangent: Sequenc
     )
 
 
-def _stage(outs: Values, residuals: Values, pushforward: LinearMap, levels: Levels, perturbed: Mask) -> tuple[Any, ...]:
+def _stage(site: Site, outs: Values, residuals: Values, pushforward: LinearMap, levels: Levels) -> tuple[Any, ...]:
     """What JAX's linearization rule returns, with the pushforward as the linear function."""
-    has_tangent = [_jax.has_tangent(_jax.typeof(out)) for out in outs]
-    zeros = [_jax.zero_tangent(out) for out in outs]
 
     def linear(kept: Values, *tangents: Any) -> list[Any]:
-        inputs = select(tangents, perturbed)
-        return expand(apply(pushforward, kept, inputs, levels), has_tangent, zeros.__getitem__)
+        dots = apply(pushforward, kept, select(tangents, site.perturbed), levels)
+        return expand(dots, site.has_tangent, lambda i: _jax.zero_tangent(outs[i]))
 
-    return _jax.linearization(outs, has_tangent, residuals, linear)
+    return _jax.linearization(outs, list(site.has_tangent), residuals, linear)
 
 
 # ---------------------------------------------------------------------------------------------------- where it comes from

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -25,26 +26,26 @@ def takes_perturbed(fn: AuthorFn) -> bool:
     return parameter is not None
 
 
-def _extra(fn: AuthorFn, perturbed: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"perturbed": perturbed} if "perturbed" not in params and takes_perturbed(fn) else {}
+def _extra(takes: bool, perturbed: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"perturbed": perturbed} if takes and "perturbed" not in params else {}
 
 
 def jvp_rule(rules: RuleSet, author: Any) -> Rule:
     """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
+    form, takes = form_of("jvp"), takes_perturbed(author)
 
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        return call_author(
-            rules, form_of("jvp"), author, primals, tangents, **_extra(author, perturbed, params), **params
-        )
+        return call_author(rules, form, author, primals, tangents, **_extra(takes, perturbed, params), **params)
 
     return Rule("jvp", author, fn)
 
 
 def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
     """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
+    form, takes = form_of("vjp"), takes_perturbed(author)
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        result = call_author(rules, form_of("vjp"), author, primals, **_extra(author, perturbed, params), **params)
+        result = call_author(rules, form, author, primals, **_extra(takes, perturbed, params), **params)
         return read_vjp_result(rules, author, primals, params, result)
 
     return Rule("vjp", author, fn, surrogate=surrogate)
@@ -52,9 +53,10 @@ def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
 
 def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str | None) -> Rule:
     """The two functions of ``jax.custom_vjp``."""
+    takes = takes_perturbed(fwd)
 
     def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
-        extra = _extra(fwd, perturbed, params)
+        extra = _extra(takes, perturbed, params)
         result = call_author(rules, VJP_PAIR, fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
             raise RuleWrong(
@@ -129,6 +131,11 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
     """How many positional arguments a pullback requires: 1 (cotangents) or 2 (residuals, cotangents)."""
     if type(pullback).__module__.startswith(words.OWN_MODULES):  # what jax.vjp returns takes the cotangents
         return 1
+    # In an eager gradient this runs each time, and the signature of a function takes as long as a small operation.
+    if type(pullback) is FunctionType and not vars(pullback) and pullback.__code__.co_flags & inspect.CO_VARARGS == 0:
+        count = pullback.__code__.co_argcount - len(pullback.__defaults__ or ())
+        if count in (1, 2):
+            return count
     try:
         parameters = list(inspect.signature(pullback).parameters.values())
     except (TypeError, ValueError):
