@@ -50,7 +50,26 @@ def eager() -> list[Line]:
         line("eager call, pytree operand", times, "pytree", "lax.mul", 1.5),
         line("eager call, static param", times, "param", "lax.mul", 1.5),
     ]
-    return lines + [line("eager call, fresh arrays", times, "jaxprim", peer, None) for peer in _others(times)]
+    lines += [line("eager call, fresh arrays", times, "jaxprim", peer, None) for peer in _others(times)]
+    return lines + _eager_gradients(made, xs, factor)
+
+
+def _eager_gradients(made: dict[str, Any], xs: list[Any], factor: Any) -> list[Line]:
+    """A plain ``vjp`` of one operation, forward and back; and its pullback alone."""
+    peers = ("jaxprim", "jaxprim, closure", "custom_vjp")
+    functions = {"lax.mul": lambda x: jax.lax.mul(x, x)}
+    functions |= {name: (lambda x, op=made[name]: op(x, factor)) for name in peers}
+    y_bar = jnp.ones(3)
+    both = {name: (lambda f=f: [jax.vjp(f, x)[1](y_bar) for x in xs]) for name, f in functions.items()}
+    pullbacks = {name: jax.vjp(f, xs[0])[1] for name, f in functions.items()}
+    back = {name: (lambda pull=pull: [pull(y_bar) for _ in xs]) for name, pull in pullbacks.items()}
+    lines: list[Line] = []
+    for what, tasks, targets in (("gradient", both, (0.8, 1.0)), ("pullback", back, (1.0, None))):
+        times = interleaved(tasks)
+        for mine, said in (("jaxprim", "explicit residuals"), ("jaxprim, closure", "closure")):
+            lines.append(line(f"eager {what}, {said}", times, mine, "custom_vjp", targets[0]))
+            lines.append(line(f"eager {what}, {said}", times, mine, "lax.mul", targets[1]))
+    return lines
 
 
 def _by_param(x: Any, *, factor: float) -> Any:

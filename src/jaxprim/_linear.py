@@ -233,16 +233,14 @@ def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap,
     if any(undefined[:count]):  # legal: A(r) t may be linear in r at a fixed t, as x * f is in both
         return _transpose_program(linear_map.under(levels), undefined, args, cotangents)
     kept = nonzero(cotangents)
-    wanted = tuple(undefined[count:])
-    zeros = [_jax.JaxZero(_jax.cotangent_aval(arg.aval)) if u else None for arg, u in zip(args, undefined, strict=True)]
     if not any(kept):
-        return zeros
-    cts = [
-        fit_cotangent(ct, aval)
-        for ct, aval in zip(cotangents, batched_avals(levels, linear_map.out_avals), strict=True)
-    ]
-    outs = linear_map.pull_back(args[:count], select(cts, kept), kept, wanted, levels)
-    return expand(outs, undefined, zeros.__getitem__)
+        return [
+            _jax.JaxZero(_jax.cotangent_aval(arg.aval)) if u else None for arg, u in zip(args, undefined, strict=True)
+        ]
+    outs = batched_avals(levels, linear_map.out_avals)
+    cts = [fit_cotangent(ct, aval) for ct, aval, n in zip(cotangents, outs, kept, strict=True) if n]
+    found = linear_map.pull_back(args[:count], cts, kept, tuple(undefined[count:]), levels)
+    return expand(found, undefined, lambda _: None)
 
 
 def fit_cotangent(ct: Any, aval: Any) -> Any:

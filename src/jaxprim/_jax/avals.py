@@ -130,6 +130,8 @@ def cast_varying(value: Any, axes: frozenset[Any]) -> Any:
 
 def conform(value: Any, aval: Aval) -> Any:
     """A value with the varying axes and the explicit sharding of an aval."""
+    if not has_mesh(aval):  # as in most eager code
+        return value
     value, got = cast_varying(value, varying(aval)), typeof(value)
     if aval.sharding.mesh._any_axis_explicit and got.sharding.spec != aval.sharding.spec:
         value = jax.sharding.reshard(value, aval.sharding)
