@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--jaxprim", action="store_true", help="check the primitives with examples in all Python files given"
     )
-    group.addoption("--jaxprim-seed", type=int, default=0, metavar="N", help="seed of everything random (0)")
+    group.addoption("--jaxprim-seed", type=int, default=0, metavar="N", help="random seed (0)")
     group.addoption("--jaxprim-speed", choices=SPEEDS, default="normal", help="how many questions to ask (normal)")
 
 

@@ -34,7 +34,7 @@ class Case:
     Attributes:
         subject: what is checked.
         point: its operands and static params.
-        seed: the seed of everything random.
+        seed: the random seed.
         number: which of several examples this is, such as ``"example 2: "``.
         place: where it lies if it is not the example itself, such as ``", in float16"``; evidence says so.
         others: other examples with operands of the same types, and the same static params.
@@ -154,7 +154,7 @@ class Case:
             yield Note(f"{why}: differences are taken in {self.native.label}, with larger steps")
         refused = None if double is None else self._refusal_in_double(mode, double)
         if refused is not None:
-            yield Note(f"{refused}: it is asked in {self.native.label} alone")
+            yield Note(f"{refused}: it is evaluated only in {self.native.label}")
 
     def off_the_real_axis(self) -> list[Case]:
         """This case; and if all complex operands lie on the real axis, also one beside it, where conj(z) is not z."""

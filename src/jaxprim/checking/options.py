@@ -60,7 +60,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
                 message(
                     f"{subject.name}: got both examples and operands to check.",
                     got=", ".join(type(operand).__name__ for operand in operands),
-                    expected="the operands of one example, or Example objects alone",
+                    expected="the operands of one example, or only Example objects",
                     write=f"jaxprim.check({subject.name}, Example((x, ...)), Example((y, ...)))",
                 )
             )
@@ -70,7 +70,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
             message(
                 f"{subject.name}: {name}= is ambiguous.",
                 got=f"{name}=, which is an option of check and report, and an argument of {subject.name}",
-                expected=f"operands and params of {subject.name} in an Example, options beside it",
+                expected=f"operands and params of {subject.name} in an Example, options outside it",
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',
             )
         )
@@ -81,7 +81,7 @@ def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
     for name in params:
         raise BadCall(
             message(
-                f"{subject.name}: got a param beside examples to check.",
+                f"{subject.name}: got a param together with examples.",
                 got=f"{name}=",
                 expected="each example with its own params",
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',

@@ -58,7 +58,7 @@ def report(
         *operands: an example of its operands (pytrees of arrays and Python numbers), or any number of
             ``jaxprim.Example`` objects. Without any, a primitive is checked on what ``def_examples`` gave it.
         reference: the same function in JAX or NumPy, which the implementation must agree with.
-        seed: the seed of everything random, 0 by default.
+        seed: the random seed, 0 by default.
         only: the questions to ask, by name; ``jaxprim questions`` lists them.
         skip: questions not to ask.
         speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``: how many questions are asked.
@@ -197,9 +197,14 @@ def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -
 
 
 def _exception(question: Question, case: Case, error: Exception) -> Evidence:
-    said = list(without_frames(f"{type(error).__name__}: {error}"))
-    lines = [*said[:LINES], *["..."] * (len(said) > LINES), *_authors_line(error)]
-    return Evidence(question.name, "raised", message="\n".join(lines), seed=case.seed, ok=False)
+    return Evidence(question.name, "raised", message=describe_exception(error), seed=case.seed, ok=False)
+
+
+def describe_exception(error: Exception) -> str:
+    """The type and the text of an exception, and the author's line that raised it."""
+    kind, text = type(error).__name__, str(error)
+    said = list(without_frames(f"{kind}: {text}" if text else kind))
+    return "\n".join([*said[:LINES], *["..."] * (len(said) > LINES), *_authors_line(error)])
 
 
 def _authors_line(error: Exception) -> Iterator[str]:

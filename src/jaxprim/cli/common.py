@@ -59,7 +59,7 @@ def show_captured(console: Console, output: io.StringIO, *, show: bool) -> None:
     """Print what was captured, or say how many lines there are and how to see them."""
     lines = output.getvalue().splitlines()
     if lines and show:
-        console.print(Text("what the file and its rules printed:", "bold"))
+        console.print(Text("output of the file and its rules:", "bold"))
         console.print(Text("\n".join(lines)))
     elif lines:
         command = click.get_current_context().info_name

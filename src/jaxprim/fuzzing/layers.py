@@ -313,5 +313,7 @@ def _words(text: str) -> Iterator[tuple[str, int]]:
     for word in text.split():
         name, _, choice = word.partition(":")
         if name not in LAYERS or not (choice or "0").isdigit():
-            raise ValueError(f"{word!r} is no layer; there are {', '.join(LAYERS)}, each with a number, as in vmap:3")
+            raise ValueError(
+                f"{word!r} is not a layer; the layers are {', '.join(LAYERS)}, each with an optional number, as in vmap:3"
+            )
         yield name, int(choice or 0)

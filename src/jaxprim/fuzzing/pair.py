@@ -15,6 +15,7 @@ from jaxprim.checking.answers import Refusal, attempt, attempt_rule
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.reports.findings import number
+from jaxprim.checking.run import describe_exception
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.values import Array, peak, wide
 from jaxprim.fuzzing.layers import Function, Nest, nest_around
@@ -73,7 +74,7 @@ class Pair:
             try:
                 got = attempt_rule(lambda: self._run(self.op, nest, xs))
             except Exception as error:  # noqa: BLE001 - whatever the operation raises in a nest is a failure
-                return self._failure(nest, f"{type(error).__name__}: {error}")
+                return self._failure(nest, describe_exception(error))
             if isinstance(got, Refusal):
                 raise Refused(got.why) from got.error
             what = self._difference(nest, xs, got, expected)
@@ -85,7 +86,7 @@ class Pair:
     def _expected(self, nest: Nest, xs: Sequence[Any]) -> list[Any]:
         found = attempt(lambda: self._run(self.reference, nest, xs))
         if isinstance(found, Refusal):
-            raise Refused(f"JAX, of the reference: {found.why}") from found.error
+            raise Refused(f"the reference raises: {found.why}") from found.error
         return found
 
     def _run(self, precision: Precision, nest: Nest, xs: Sequence[Any]) -> list[Any]:
@@ -161,7 +162,7 @@ def reference_of(subject: Subject) -> Callable[..., Any]:
     if subject.surrogate is not None:
         raise BadCall(
             message(
-                f"{subject.name}: no reference can have its derivative.",
+                f"{subject.name}: no reference has the same derivative.",
                 got=f"a VJP rule that departs from the derivative: {subject.surrogate}",
                 expected="an operation whose rules are its derivatives",
             )

@@ -55,7 +55,7 @@ class FuzzReport:
     def text(self) -> str:
         """What was found: a failure with the line that shows it again, or why nothing was compared."""
         agree = "1 nest agrees" if self.compared == 1 else f"{self.compared} nests agree"
-        head = f"{self.subject}: {agree}, {self.refused.total()} cannot be asked (seed {self.seed})"
+        head = f"{self.subject}: {agree}, {self.refused.total()} cannot be run (seed {self.seed})"
         return "\n".join([head, *self._failed(), *(self.reasons() if not self.ok and self.failure is None else ())])
 
     def reasons(self) -> Iterator[str]:
@@ -65,7 +65,7 @@ class FuzzReport:
     def _failed(self) -> Iterator[str]:
         if self.failure is None:
             return
-        yield f"fail: {self.subject} in the nest: {spell(self.failure.nest) or 'no layer at all'}"
+        yield f"fail: {self.subject} in the nest: {spell(self.failure.nest) or 'no layers'}"
         yield f"  at:        {self.failure.example}"
         first, *rest = self.failure.what.splitlines() or [""]
         yield f"  wrong:     {first}"
@@ -134,7 +134,7 @@ def report(
         >>> import jax.numpy as jnp, jaxprim
         >>> square = jaxprim.primitive(lambda x: x * x)
         >>> jaxprim.fuzzing.report(square, jnp.ones(2), nest="vmap").text()
-        '<lambda>: 1 nest agrees, 0 cannot be asked (seed 0)'
+        '<lambda>: 1 nest agrees, 0 cannot be run (seed 0)'
     """
     subject = Subject.of(target, reference)
     found = FuzzReport(subject.name, seed)

@@ -99,7 +99,7 @@ def questions_to(
         target: as for ``jaxprim.check``; so are the options below.
         examples: tuples of operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
         reference: the same function in JAX or NumPy.
-        seed: the seed of everything random.
+        seed: the random seed.
         only: the questions to ask.
         skip: questions not to ask.
         speed: how many questions are asked.
@@ -132,7 +132,7 @@ def parametrize(
         *targets: primitives that have examples, or any functions, with ``examples=``.
         examples: as for `questions_to`; so are the others.
         reference: the same function in JAX or NumPy.
-        seed: the seed of everything random.
+        seed: the random seed.
         only: the questions to ask.
         skip: questions not to ask.
         speed: how many questions are asked.

@@ -26,23 +26,23 @@ SPECIAL = {"-0.0": -0.0, "inf": np.inf, "-inf": -np.inf, "nan": np.nan}
 
 
 @question(
-    "How many units in the last place is it off, at random, tiny, huge and special numbers?",
+    "How large is the error in units in the last place, at random, tiny, huge and special numbers?",
     group="numerics",
     speed="thorough",
 )
 def accuracy(case: Case) -> Answer:
     """The implementation against a float64 truth: that of the reference, or else its own in double precision."""
     if not case.point.differentiable or not case.native.outputs:
-        raise NotAsked("it does not map real or complex numbers to such numbers")
+        raise NotAsked("it does not map real or complex numbers to real or complex numbers")
     known = case.subject.reference is not None
     if not known and not case.truth.double:
         raise NotAsked(
-            "there is no truth: no reference is given, and float64 is the example's own dtype or does not run"
+            "there is nothing to compare with: no reference is given, and float64 is the example's own dtype or does not run"
         )
     for place, leaves in _points(case).items():
         yield from _compare(case.at(leaves, f"at {place} numbers"), known=known)
     if _may_not_end(case):
-        yield Note("not asked at tiny, huge and special numbers: it holds a while loop, which may not end there")
+        yield Note("not asked at tiny, huge and special numbers: it contains a while loop, which may not end there")
         return
     for place, leaves in (*_extremes(case).items(), *_specials(case).items()):
         yield from _note_extreme(case.at(leaves, f"at {place}"), known=known)
@@ -142,13 +142,12 @@ def _in_ulp(got: Array, expected: Array, leaf: Any) -> str:
     if np.any(both):
         with np.errstate(invalid="ignore"):  # inf - inf
             errors = np.where(both, np.abs(got - expected) / unit_in_the_last_place(expected, leaf), -1.0)
-        worst = ",".join(map(str, np.unravel_index(int(np.argmax(errors)), errors.shape)))
-        said.append(
-            f"off by {np.max(errors):.2g} ulp at worst, at [{worst}]; {np.median(errors[both]):.2g} in the middle"
-        )
+        index = ",".join(map(str, np.unravel_index(int(np.argmax(errors)), errors.shape)))
+        where = f" at [{index}]" if index else ""
+        said.append(f"max error {np.max(errors):.2g} ulp{where}, median {np.median(errors[both]):.2g} ulp")
     if np.any(other):
         k = np.unravel_index(int(np.argmax(other)), got.shape)
-        said.append(f"{int(np.sum(other))} elements are not what float64 gives: {got[k]:g} for {expected[k]:g}")
+        said.append(f"{int(np.sum(other))} elements differ from float64: got {got[k]:g}, expected {expected[k]:g}")
     return "; ".join(said) or "the same infinities and NaNs as in float64"
 
 

@@ -18,7 +18,7 @@ from jaxprim.checking.precision import Precision, of_some
 from jaxprim.checking.question import question
 from jaxprim.checking.values import is_scalar, wide
 
-ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
+ONE_DEVICE = "JAX has only one device here; for virtual devices, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
 
 
@@ -35,7 +35,7 @@ def _mesh() -> Mesh:
 
 
 # -------------------------------------------------------------------------------------------------------- sharded jit
-@question("Does jit give on two devices what it gives on one?", group="scale", speed="thorough")
+@question("Does jit on two devices give the same as on one?", group="scale", speed="thorough")
 def sharded_jit(case: Case) -> Answer:
     """Value, JVP and VJP under jit, with operands spread over two devices, against one device."""
     mesh = _mesh()
@@ -61,7 +61,7 @@ def spread(case: Case, mesh: Mesh) -> list[Any]:
 def shared_by_all(leaves: Sequence[Any]) -> Answer:
     """Says so where every device holds all of every operand."""
     if all(is_scalar(leaf) or leaf.sharding.is_fully_replicated for leaf in leaves):
-        yield Note("no operand has an axis that two devices can share evenly: each holds all of them")
+        yield Note("no operand has an axis that divides evenly over two devices: each device holds all operands")
 
 
 def _spread(leaf: Any, mesh: Mesh) -> Any:
@@ -74,7 +74,7 @@ def _spread(leaf: Any, mesh: Mesh) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------- shard_map
-@question("Does shard_map over two devices give what a loop gives?", group="scale", speed="thorough")
+@question("Does shard_map over two devices give the same as a loop?", group="scale", speed="thorough")
 def shard_map(case: Case) -> Answer:
     """A batch of points, one per device, under ``jax.shard_map``, against a loop: value, JVP and VJP."""
     mesh = _mesh()
@@ -92,7 +92,7 @@ def shard_map(case: Case) -> Answer:
         except (TypeError, ValueError) as error:
             if words.VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
                 raise
-            yield Note(f"shard_map takes it with check_vma=False alone: {first_line(error)}")
+            yield Note(f"shard_map takes it only with check_vma=False: {first_line(error)}")
             yield from _compare_values_and_rules(case, batch, mesh, check_vma=False)
 
 

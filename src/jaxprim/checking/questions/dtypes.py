@@ -27,7 +27,7 @@ DTYPES = (
 )
 
 
-@question("Does it keep its types and its values in every dtype that it takes?", group="types")
+@question("Are its types and values right in every dtype that it accepts?", group="types")
 def dtypes(case: Case) -> Answer:
     """Types and values in each dtype that the implementation takes, against the same numbers in double precision."""
     own = {
@@ -58,7 +58,7 @@ def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
     yield from _compare_values(other, double)
     for mode, ask in (("jvp", _compare_tangents), ("vjp", _compare_cotangents)):
         found, refused = collect(ask(other, double))
-        yield from found if refused is None else [Note(f"the {mode} rule is not asked in {real}: {refused.why}")]
+        yield from found if refused is None else [Note(f"the {mode} rule is not evaluated in {real}: {refused.why}")]
 
 
 def _in_double(case: Case, other: Case) -> Precision | None:
@@ -113,7 +113,9 @@ def _compare(case: Case, rule: str, against: str, rows: Iterable[tuple[str, Arra
         expected = case.round_to(truth, leaf)
         judged = np.isfinite(got) & np.isfinite(expected)
         if not np.all(judged == np.isfinite(expected)):
-            yield Note(f"{name}{case.place}: {int(np.sum(~np.isfinite(got)))} elements overflow on the way")
+            yield Note(
+                f"{name}{case.place}: {int(np.sum(~np.isfinite(got)))} elements overflow in an intermediate step"
+            )
         tolerance = tolerances.exact(got.shape)
         if epsilon(leaf):
             precision = case.native

@@ -21,7 +21,7 @@ from jaxprim.checking.values import is_scalar
 AGAINST = "on an explicit mesh of two devices, against one device"
 
 
-@question("Are values and shardings right on a mesh whose axes are a part of types?", group="scale", speed="thorough")
+@question("Are values and shardings right on a mesh with explicit axes?", group="scale", speed="thorough")
 def explicit_mesh(case: Case) -> Answer:
     """Value, JVP and VJP on an explicit mesh of two devices, against one device; and the sharding that types promise."""
     mesh = jax.make_mesh((2,), (AXIS,), (AxisType.Explicit,), devices=two_devices())
@@ -30,7 +30,9 @@ def explicit_mesh(case: Case) -> Answer:
     try:
         promised, found = _on(mesh, lambda: (jax.eval_shape(case.native.flat, *leaves), case.native.flat(*leaves)))
     except _jax.ShardingTypeError as error:
-        raise NotAsked(f"the implementation does not take operands with such types: {first_line(error)}") from error
+        raise NotAsked(
+            f"the implementation does not accept operands with explicit shardings: {first_line(error)}"
+        ) from error
     for name, aval, leaf in zip(case.native.names, promised, found, strict=True):
         got, expected = _spec(aval), _spec(leaf)
         against = "the sharding of the result on an explicit mesh"
@@ -41,7 +43,7 @@ def explicit_mesh(case: Case) -> Answer:
         try:
             found = _on(mesh, partial(ask[mode], case, leaves))
         except _jax.ShardingTypeError as error:
-            yield Note(f"the {mode} rule does not take operands with such types: {first_line(error)}")
+            yield Note(f"the {mode} rule does not accept operands with explicit shardings: {first_line(error)}")
         else:
             yield from compare_with_plain_call(case, mode, AGAINST, found)
 

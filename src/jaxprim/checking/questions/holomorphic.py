@@ -57,5 +57,7 @@ def _kind(rows: Sequence[Sequence[Any]], outputs: Sequence[int], judged: Sequenc
     for k, mask in zip(outputs, judged, strict=True):
         one, two = rows[0][k].value[mask], rows[1][k].value[mask]
         if np.any(np.abs(two - 1j * one) > tolerances.HOLOMORPHIC * (np.abs(one) + np.abs(two))):
-            return "not holomorphic here: its derivative depends on the conjugate, so that jax.grad(holomorphic=True) is wrong"
-    return "holomorphic here: the derivative along i t is i times that along t"
+            return (
+                "not holomorphic here: its derivative depends on the conjugate, so jax.grad(holomorphic=True) is wrong"
+            )
+    return "holomorphic here: the derivative along i t is i times the derivative along t"

@@ -19,17 +19,17 @@ Values = list[Array]
 Run = Callable[[Sequence[Any]], Values]
 
 
-@question("Do the impl, the host function and every kernel that can run here give the same?", group="values")
+@question("Do the impl, the host function and every kernel that can run here give the same results?", group="values")
 def implementations(case: Case) -> Answer:
     """The impl, the host function and the kernels of the platforms that are here, against the first of them."""
     if not case.subject.is_primitive:
-        raise NotAsked("a function has one implementation")
+        raise NotAsked("a function has only one implementation")
     ways = _ways(case)
     for platform in case.subject.kernel_platforms:
         if not _devices(platform):
             yield Note(f"the kernel for {platform} cannot run here")
     if len(ways) < 2:
-        raise NotAsked("there is one implementation that can run here")
+        raise NotAsked("only one implementation can run here")
     (reference, first), *others = ways.items()
     expected = first(case.native.point.leaves)
     # The noise of only the first: one that works in a coarser dtype must not excuse itself.

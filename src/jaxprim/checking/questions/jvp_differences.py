@@ -32,7 +32,7 @@ def fewest_operands_first(directions: Sequence[Direction]) -> list[Direction]:
 
 
 @question(
-    "Is the JVP rule the derivative, by differences of the implementation?",
+    "Does the JVP rule agree with finite differences of the implementation?",
     group="first order",
     speed="fast",
     departs="jvp",
@@ -92,6 +92,10 @@ def note_unusual(found: Sequence[Derivative], direction: Direction) -> Answer:
     """Says how many elements lie on a kink, and how many are not compared."""
     kinks, lost = sum(d.kinks for d in found), sum(int(np.sum(~d.judged)) for d in found)
     if kinks:
-        yield Note(f"along {direction.label}: {kinks} elements lie on a kink; any slope between the two sides is right")
+        yield Note(
+            f"along {direction.label}: {kinks} elements lie on a kink; any slope between the one-sided slopes is accepted"
+        )
     if lost:
-        yield Note(f"along {direction.label}: {lost} elements are not compared, as their differences do not converge")
+        yield Note(
+            f"along {direction.label}: {lost} elements are not compared, because their differences do not converge"
+        )

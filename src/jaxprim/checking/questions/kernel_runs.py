@@ -20,7 +20,7 @@ from jaxprim.checking.values import is_scalar
 MEMBERS = 3
 
 
-@question("How often does the host function run, and does it run once for one call?", group="control flow")
+@question("How often does the host function run, and does each call run it only once?", group="control flow")
 def kernel_runs(case: Case) -> Answer:
     """How often the host function really runs: for derivatives and batches this is told, for a value it must be once."""
     precision = case.native

@@ -19,7 +19,7 @@ def linearize(case: Case) -> Answer:
     )
     values, noise = case.value(precision)
     for name, got, expected, n in zip(precision.names, map(wide, results), values, noise, strict=True):
-        against = "the value that linearize gives, against the implementation"
+        against = "the value of linearize against the implementation"
         yield case.evidence("jvp", against, name, got, expected, case.roughly(precision, expected, n))
     for direction in case.directions("jvp")[:2]:
         found = linear(*precision.cast(direction.tangents).values())

@@ -17,7 +17,7 @@ from jaxprim.checking.questions.vjp_differences import vjp_differences
 from jaxprim.checking.values import has_tangents, is_scalar, wide
 
 
-@question("Are both rules the derivative where operands hold zeros?", group="first order", departs="vjp")
+@question("Are both rules right where operands contain zeros?", group="first order", departs="vjp")
 def zero_operands(case: Case) -> Answer:
     """Both rules against differences where every operand holds a zero, each at another place, so that no 0/0 is asked for.
 
@@ -26,7 +26,7 @@ def zero_operands(case: Case) -> Answer:
     here = case.point.leaves
     zeroed = {i: new for i, leaf in enumerate(here) if (new := _put_zero(leaf, i)) is not leaf}
     if not zeroed:
-        raise NotAsked("no operand is an array of numbers that are not zero")
+        raise NotAsked("no operand is an array of nonzero numbers")
 
     def with_zeros_in(chosen: Collection[int], place: str) -> Case:
         return case.at([zeroed[i] if i in chosen else leaf for i, leaf in enumerate(here)], place)
@@ -47,10 +47,10 @@ def _outside_domain(case: Case, other: Case) -> str | None:
     """Why a point is outside of the domain, or None if the implementation gives numbers there where it did before."""
     broken = other.failure()
     if broken is not None:
-        return f"the implementation takes no zeros: {first_line(broken)}"
+        return f"the implementation does not accept zeros: {first_line(broken)}"
     pairs = zip(case.native.results, other.native.results, strict=True)
     if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
-        return "the implementation is not finite where operands hold zeros"
+        return "the implementation is not finite where operands contain zeros"
     return None
 
 
@@ -67,15 +67,15 @@ def _both_rules(case: Case) -> Answer:
         found, refused = collect(ask(case))
         yield from found
         if refused is not None:
-            yield Note(f"the {mode} rule is not asked{case.place}: {refused.why}")
+            yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
 
 
-@question("Do values and both rules hold for other values of the static params?", group="first order", departs="vjp")
+@question("Are values and both rules right for other values of the static params?", group="first order", departs="vjp")
 def static_params(case: Case) -> Answer:
     """Another value of each static param, in one compiled function with the example's; and both rules there."""
     others = dict(_other_cases(case))
     if not others:
-        raise NotAsked("no static param is a number or a truth value that can be another one")
+        raise NotAsked("no static param is a number or a bool with another valid value")
     for name, other in others.items():
         yield from _together(case, other, name)
         yield from _both_rules(other)

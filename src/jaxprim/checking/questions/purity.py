@@ -20,7 +20,7 @@ from jaxprim.checking.values import Array, has_tangents, is_scalar, wide
 APART = 0.05
 
 
-@question("Do the same operands give the same results again?", group="values")
+@question("Do the same operands always give the same results?", group="values")
 def deterministic(case: Case) -> Answer:
     """The implementation on the same operands again, eagerly and compiled, against its first values."""
     precision = case.native
@@ -34,7 +34,7 @@ def deterministic(case: Case) -> Answer:
         yield from _same(case, against, again, expected)
 
 
-@question("Are operands left as they were, and is nothing remembered from one call to the next?", group="values")
+@question("Does a call leave its operands unchanged, and keep no state for the next call?", group="values")
 def pure(case: Case) -> Answer:
     """Operands after a call; values at one point after another; and both points in one compiled function."""
     if not any(hasattr(leaf, "dtype") for leaf in case.point.leaves):
@@ -49,7 +49,7 @@ def pure(case: Case) -> Answer:
     noise = case.value(precision)[1]
     for order, found in (("first", both(here, there)[0]), ("second", both(there, here)[1])):
         for name, got, value, n in zip(precision.names, map(wide, found), first, noise, strict=True):
-            against = f"bound twice in one jit, the {order} of them"
+            against = f"called twice in one jit, the {order} call"
             yield case.evidence("impl", against, name, got, value, case.roughly(precision, value, n))
     if case.why_not("vjp") is None:
         yield from _pull_back_late(case, there)
@@ -64,7 +64,7 @@ def _pull_back_late(case: Case, other: Sequence[Any]) -> Answer:
     found = pull(precision.seeds(primal, precision.cast_out(case.cotangents(0))))
     for i, got in zip(wrt, map(wide, found), strict=True):
         expected, name = pulled.cotangent[i], f"cotangent of {case.point.names[i]}"
-        against = "pulled back after the forward half of other operands"
+        against = "pulled back after another forward pass"
         yield case.evidence("vjp", against, name, got, expected, case.roughly(precision, expected, noise[i]))
 
 
@@ -96,7 +96,7 @@ def _operands_kept(case: Case) -> Answer:
         jax.block_until_ready(runs[rule](leaves))
         for name, leaf, kept in zip(case.point.names, leaves, before, strict=True):
             if not is_scalar(leaf):
-                against = "an operand after the call is what it was before"
+                against = "an operand after the call, against before it"
                 yield case.evidence(rule, against, name, wide(leaf), kept, tolerances.exact(kept.shape))
 
 
@@ -105,7 +105,7 @@ def _same(case: Case, against: str, found: Sequence[Array], expected: Sequence[A
     for name, got, value in zip(case.native.names, found, expected, strict=True):
         evidence = case.evidence("impl", against, name, got, value, _rounding_of_a_sum(case, value))
         if evidence.ok and evidence.error:
-            yield Note(f"{against}: {name} is not the same to the last bit (off by {evidence.error:.1e})")
+            yield Note(f"{against}: {name} differs in the last bits (by {evidence.error:.1e})")
         yield evidence
 
 

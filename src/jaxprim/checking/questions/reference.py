@@ -16,14 +16,14 @@ from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.values import is_key, is_scalar, wide
 
 
-@question("Does the implementation give what the reference gives?", group="values", speed="fast")
+@question("Does the implementation agree with the reference?", group="values", speed="fast")
 def reference(case: Case) -> Answer:
     """The implementation against another function of the same operands, which is reference_values."""
     truth = [wide(leaf) for leaf in reference_values(case)]
     for precision in case.precisions():
         values, noise = case.value(precision)
         if len(truth) != len(values):
-            message = f"{len(values)} results, and the reference gives {len(truth)}"
+            message = f"{len(values)} results, but the reference gives {len(truth)}"
             yield Evidence("impl", "the reference", "result", message=message, ok=False)
             return
         for name, got, expected, n, leaf in zip(precision.names, values, truth, noise, precision.results, strict=True):

@@ -44,5 +44,5 @@ def _bytes(kept: Sequence[Any], own: Sequence[bool], read: Sequence[bool]) -> Ev
     operands = sum(size for size, operand in zip(sizes, own, strict=True) if operand)
     unread = sum(size for size, used in zip(sizes, read, strict=True) if not used)
     said = f"keeps {sum(sizes)} bytes, {operands} of them in operands; "
-    said += f"{unread} bytes are never read" if unread else "the backward pass reads all"
-    return Evidence("vjp", "what reverse mode keeps", "the residuals", message=said)
+    said += f"{unread} bytes are never read" if unread else "the backward pass reads all of them"
+    return Evidence("vjp", "memory that reverse mode keeps", "the residuals", message=said)

@@ -114,7 +114,9 @@ class _Rules:
         return value * float(np.prod([size / value for size in sizes]))
 
 
-@question("Is the derivative of each rule right, by differences of that rule?", group="second order", departs="vjp")
+@question(
+    "Does the derivative of each rule agree with finite differences of that rule?", group="second order", departs="vjp"
+)
 def second_order(case: Case) -> Answer:
     """The derivative of each rule in a second random direction, against differences of that rule."""
     yield from _each_mode(case, _second_of)
@@ -289,7 +291,7 @@ def _paired(vector: Sequence[Array], factors: Sequence[Array]) -> tuple[Array, A
 
 
 @question(
-    "Do forward and reverse mode over forward and reverse mode give the same second derivative?",
+    "Do all mixes of forward and reverse mode give the same second derivative?",
     group="second order",
     departs="vjp",
 )
@@ -298,7 +300,7 @@ def mixes(case: Case) -> Answer:
     found, refused = _numbers(case)
     yield from (Note(f"not asked: {why}") for why in refused)
     if len(found) < 2:
-        raise NotAsked("there is one mix of modes alone" if found else refused[0])
+        raise NotAsked("there is only one mix of modes" if found else refused[0])
     (first, expected), *others = found.items()
     for mix, number in others:
         yield from _compare(case, mix, f"{mix} against {first}", number, expected)
@@ -311,7 +313,7 @@ def symmetry(case: Case) -> Answer:
     if not found:
         raise NotAsked(_numbers(case)[1][0])
     for mix, number in found.items():
-        yield from _compare(case, mix, f"{mix} with its two tangents exchanged", number, swapped[mix])
+        yield from _compare(case, mix, f"{mix} with its two tangents swapped", number, swapped[mix])
 
 
 def _compare(case: Case, mix: str, against: str, got: _Number, expected: _Number) -> Answer:
@@ -329,7 +331,7 @@ def _compare(case: Case, mix: str, against: str, got: _Number, expected: _Number
 
 
 @question(
-    "Is the second derivative of each rule right, by differences of its first derivative?",
+    "Does the second derivative of each rule agree with finite differences of its first derivative?",
     group="second order",
     speed="thorough",
     departs="vjp",

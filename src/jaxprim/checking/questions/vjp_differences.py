@@ -36,7 +36,7 @@ from jaxprim.checking.values import Array, wide
 
 
 @question(
-    "Is the VJP rule the transposed derivative, by differences of the implementation?",
+    "Does the VJP rule agree with finite differences of the implementation?",
     group="first order",
     speed="fast",
     departs="vjp",
@@ -171,7 +171,7 @@ def _worst_element(pullback: _Pullback, direction: Direction) -> Answer:
     value = pullback.cotangent[leaf]
     expected, allowed = _true_element(pullback, leaf, index, direction.tangents[leaf][index])
     here = _only_at(value.shape, index)
-    against = f"differences in the element that is off most ({pullback.precision.label})"
+    against = f"differences, at the element with the largest error ({pullback.precision.label})"
     tolerance = Tolerance(np.full(value.shape, allowed), pullback.why)
     got, truth = np.where(here, value, 0), np.where(here, expected, 0)
     single = case.evidence("vjp", against, f"cotangent of {case.point.names[leaf]}", got, truth, tolerance, here)

@@ -53,7 +53,7 @@ def _together(precision: Precision, evaluations: Mapping[Any, Evaluation]) -> di
         return dict(zip(evaluations, compiled(arguments), strict=True))
 
 
-@question("Does vmap of the implementation give what a loop gives?", group="batching")
+@question("Does vmap of the implementation give the same as a loop?", group="batching")
 def vmap(case: Case) -> Answer:
     """``jax.vmap`` of the implementation against a loop over it."""
     yield from _in_each(case, lambda precision: values_against_loop(batches_of(case, precision)))
@@ -74,7 +74,7 @@ def values_against_loop(batches: Sequence[Batch]) -> Answer:
             yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, got, expected, tolerance)
 
 
-@question("Does vmap of the JVP, and the JVP of vmap, give what a loop gives?", group="batching")
+@question("Do vmap of the JVP and the JVP of vmap give the same as a loop?", group="batching")
 def vmap_jvp(case: Case) -> Answer:
     """``vmap`` of the JVP, and the JVP of ``vmap``, against a loop over the JVP."""
     yield from _in_each(case, lambda precision: _jvps_against_loop(case, precision), "jvp")
@@ -91,7 +91,7 @@ def _jvps_against_loop(case: Case, precision: Precision) -> Answer:
             key = f"{against} against a loop, {batch.label}"
             rows[key], evaluations[key] = row, evaluation
     tangents = [{i: case.relative(i, probes.MEMBERS + member) for i in wrt} for member in range(2)]
-    key = f"vmap over tangents alone against a loop{in_precision(precision)}"  # what jacfwd does
+    key = f"vmap over only the tangents, against a loop{in_precision(precision)}"  # what jacfwd does
     rows[key], evaluations[key] = [precision.jvp(t).tangent for t in tangents], _tangents_alone(precision, tangents)
     for against, found in _together(precision, evaluations).items():
         for k, name in enumerate(precision.output_names):
@@ -121,7 +121,7 @@ def _tangents_alone(precision: Precision, tangents: Sequence[dict[int, Array]]) 
     return push, (precision.point.leaves, dots)
 
 
-@question("Does vmap of the VJP, and the VJP of vmap, give what a loop gives?", group="batching")
+@question("Do vmap of the VJP and the VJP of vmap give the same as a loop?", group="batching")
 def vmap_vjp(case: Case) -> Answer:
     """``vmap`` of the VJP, and the VJP of ``vmap``, against a loop over the VJP; the latter sums unbatched operands."""
     yield from _in_each(case, lambda precision: _vjps_against_loop(case, precision), "vjp")
@@ -147,7 +147,7 @@ def _vjps_against_loop(case: Case, precision: Precision) -> Answer:
     rows = [precision.vjp(cts, wrt).cotangent for cts in drawn]
     for i, got in zip(wrt, found["alone"], strict=True):
         each = np.stack([row[i] for row in rows])
-        against = f"vmap over cotangents alone against a loop{in_precision(precision)}"  # what jacrev does
+        against = f"vmap over only the cotangents, against a loop{in_precision(precision)}"  # what jacrev does
         yield _cotangent(case, i, against, got, each, case.roughly(precision, each, noise[i]))
 
 

@@ -22,7 +22,11 @@ SIZES = (2, 3)
 STEP = 2.0**-6
 
 
-@question("Does vmap of vmap, each over another axis, give what one element gives?", group="batching", speed="thorough")
+@question(
+    "Does vmap of vmap, each over a different axis, give the same as a call on one element?",
+    group="batching",
+    speed="thorough",
+)
 def vmap_nested(case: Case) -> Answer:
     """``vmap`` of ``vmap`` of value, JVP and VJP, each over another axis, against no batch at every member."""
     axes = axes_in_front(case)

@@ -14,18 +14,18 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.vmap import values_against_loop
 
-# So many choices of axes are asked at most, all in one program. Of more, those of axes inside are left out first.
+# So many choices of axes are tried at most, all in one program. Of more, those of axes inside are left out first.
 MOST = 32
 
 
-@question("Does vmap give what a loop gives for every choice of axes?", group="batching")
+@question("Does vmap give the same as a loop for every choice of axes?", group="batching")
 def vmap_patterns(case: Case) -> Answer:
     """``vmap`` of the implementation along every choice of axes, against a loop."""
     arrays = [i for i, axis in enumerate(axes_in_front(case)) if axis is not None]
     chosen = _every_choice(case, arrays, inside=True) or _every_choice(case, arrays, inside=False) or patterns(case)
     count = prod(np.ndim(case.point.leaves[i]) + 2 for i in arrays) - 1
     if len(chosen) < count:
-        yield Note(f"{len(chosen)} of {count} choices of axes are asked")
+        yield Note(f"{len(chosen)} of {count} choices of axes are tried")
     yield from values_against_loop([Batch(case, case.native, axes) for axes in chosen])
 
 

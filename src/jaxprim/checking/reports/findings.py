@@ -29,7 +29,7 @@ class Evidence:
         error: the distance between the two.
         tolerance: what that distance may be.
         why: the reason of the tolerance.
-        seed: the seed of everything random in this comparison.
+        seed: the random seed of this comparison.
         judged: how many elements were compared.
         bad: how many of them were off by more than their tolerance.
         message: what happened instead of a comparison: an exception, or a difference that is not a number.

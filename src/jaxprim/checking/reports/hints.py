@@ -53,7 +53,7 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
     if _close(first, 1):
         return None
     if not abs(first):
-        return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
+        return "all values are zero: a term is missing, or the rule returned None or a Zero where it should not"
     several = _several(pairs)
     return _named_factor(first, example, LARGEST_FRACTION if several else LARGEST_FRACTION_OF_ONE) or (
         _scalar(first) if several else None
@@ -68,12 +68,12 @@ def _several(pairs: Sequence[Pair]) -> bool:
 def _scalar(factor: complex) -> str:
     """Any factor, which says something only where several numbers have it."""
     shown = factor if factor.imag else factor.real
-    return f"one factor, {shown:.6g}, in all that is off: look for a wrong scalar in the rule"
+    return f"every wrong number is {shown:.6g} times the expected one: look for a wrong scalar in the rule"
 
 
 def _named_factor(factor: complex, example: str, largest: int) -> str | None:
     if _close(factor, -1):
-        return "the sign is wrong: every number is minus what is expected"
+        return "the sign is wrong: every number is minus the expected one"
     if abs(factor.imag) > CLOSE * abs(factor):
         return _turned(factor)
     real = factor.real
@@ -85,7 +85,7 @@ def _named_factor(factor: complex, example: str, largest: int) -> str | None:
             return f"factor 1/{size}, and {name} has {size} elements: a mean where a sum belongs"
     fraction = Fraction(real).limit_denominator(largest)
     if fraction and abs(fraction.numerator) <= largest and _close(real, float(fraction)):
-        return f"factor {fraction}: every number is {fraction} times what is expected"
+        return f"factor {fraction}: every number is {fraction} times the expected one"
     for name, constant in CONSTANTS.items():
         if _close(abs(real), constant) or _close(abs(real), 1 / constant):
             return f"factor {'-' * (real < 0)}{name if _close(abs(real), constant) else f'1/({name})'}"
@@ -94,7 +94,7 @@ def _named_factor(factor: complex, example: str, largest: int) -> str | None:
 
 def _turned(factor: complex) -> str | None:
     name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), None)
-    return f"factor {name}: every number is {name} times what is expected" if name is not None else None
+    return f"factor {name}: every number is {name} times the expected one" if name is not None else None
 
 
 def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
@@ -102,7 +102,7 @@ def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
     if not any(isinstance(e, complex) and e.imag for _, e in pairs):
         return None
     patterns: dict[str, Callable[[complex], complex]] = {
-        "the complex conjugate of what is expected: one conj() too many or too few (JAX's transpose does not conjugate)": (
+        "the complex conjugate of the expected value: one conj() too many or too few (JAX's transpose does not conjugate)": (
             lambda e: e.conjugate()
         ),
         "the imaginary part is missing": lambda e: e.real,

@@ -51,7 +51,7 @@ def _steps(case: Case) -> Iterator[Lines]:
     if curves:
         yield Lines(
             "Error against step size",
-            "How far differences of the implementation are from the rule, over ever smaller steps. For a right rule the "
+            "How far differences of the implementation are from the rule, over smaller and smaller steps. For a right rule the "
             "curve falls until rounding takes over, and rises again. For a wrong rule it stays where the rule is wrong.",
             case.label,
             "step, relative to the operand",
@@ -120,8 +120,8 @@ def _jacobians(case: Case) -> Iterator[Heat]:
         yield Heat(
             f"Error of the Jacobian by the {NAMES[mode]}",
             "The difference to the Jacobian by differences of the implementation, in units of its largest element. "
-            "A row is an element of the result, a column is an element of an operand; what is below 1e-9 has no colour, "
-            "what is 1 or more has all of it.",
+            "A row is an element of the result, a column is an element of an operand; values below 1e-9 have no colour, "
+            "values of 1 or more have full colour.",
             case.label,
             tuple(rows),
             tuple(names),

@@ -90,7 +90,7 @@ class Report:
 
     Attributes:
         subject: the name of the primitive or function.
-        seed: the seed of everything random.
+        seed: the random seed.
         findings: one answer per question and example, in the order of asking.
         target: what the command line calls the subject, such as ``"ops.py:scale"``; empty for a check in Python.
         pictures: measurements to draw, if they were asked for.
@@ -242,7 +242,7 @@ def _require_format(record: Mapping[str, Any]) -> None:
     if found != FORMAT:
         raise BadCall(
             message(
-                "Report.from_json: a report of another format.",
+                "Report.from_json: unsupported report format.",
                 got="no format" if found is None else f"format {found}",
                 expected=f"format {FORMAT}",
                 why="in format 1, statuses had other names" if found == 1 else None,
@@ -252,8 +252,8 @@ def _require_format(record: Mapping[str, Any]) -> None:
     if "reports" in record:
         raise BadCall(
             message(
-                "Report.from_json: several reports in one.",
-                got="what `jaxprim check --json` prints",
+                "Report.from_json: got several reports.",
+                got="the output of `jaxprim check --json`",
                 expected="one report",
                 write='[Report.from_record(record) for record in json.loads(text)["reports"]]',
             )

@@ -25,7 +25,7 @@ class Sign(NamedTuple):
 
 # In the order of a legend.
 SIGNS: dict[Status, Sign] = {
-    "pass": Sign("✓", "+", "all that was compared agrees"),
+    "pass": Sign("✓", "+", "every comparison agrees"),
     "fail": Sign("✗", "x", "off by more than its tolerance, or an exception was raised"),
     "xfail": Sign("≈", "~", "fails as recorded in pyproject.toml"),
     "xpass": Sign("!", "!", "passes, though pyproject.toml records a failure"),

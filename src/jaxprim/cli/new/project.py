@@ -40,9 +40,9 @@ def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
     if folder.exists():
         raise BadCall(
             message(
-                f"new: {name} is there already.",
+                f"new: {name} already exists.",
                 got=shorten(str(folder)),
-                expected="a name that no file or folder here has",
+                expected="a name that is not in use here",
             )
         )
     _check_free(name, kind)
@@ -110,9 +110,9 @@ def _respelled(name: str) -> str:
 def _check_free(name: str, kind: str) -> None:
     """Refuse a name that means something else where the project would use it."""
     if name in dir(builtins) or name in _words(kind):
-        meaning = "a word of Python, or of the code that is made"
+        meaning = "a name in Python or in the generated code"
     elif importlib.util.find_spec(name) is not None:
-        meaning = "a module that can be imported here, which the new one would hide"
+        meaning = "an importable module, which the new one would hide"
     else:
         return
     raise BadCall(message(f"new: the name '{name}' is taken.", why=f"it is {meaning}", write=f"jaxprim new my_{name}"))
