@@ -1,4 +1,4 @@
-"""What a check may be told: which questions, and how keywords for it and for its target are kept apart."""
+"""The options of a check: which questions to ask, and keywords that could belong to the check or to its target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEEDS: tuple[Speed, ...] = get_args(Speed)
 def questions(
     only: str | Iterable[str] | None = None, skip: str | Iterable[str] | None = None, speed: Speed = "normal"
 ) -> tuple[Question, ...]:
-    """The questions to ask. A question that is named is asked, however fast the check.
+    """The questions to ask. A question in ``only`` is asked at any speed.
 
     Raises:
         BadCall: there is no such question, or none is left.
@@ -53,7 +53,7 @@ def _named(names: str | Iterable[str] | None) -> frozenset[str]:
 
 
 def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str]) -> None:
-    """Refuse a keyword that could be meant for the check and for its target."""
+    """Refuse a keyword that both the check and its target take."""
     if any(isinstance(operand, Example) for operand in operands):
         if not all(isinstance(operand, Example) for operand in operands):
             raise BadCall(
@@ -77,7 +77,7 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
 
 
 def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
-    """Refuse params beside examples, which hold their own."""
+    """Refuse params together with examples, which hold their own."""
     for name in params:
         raise BadCall(
             message(

@@ -1,4 +1,4 @@
-"""Whether values and shardings are right on an explicit mesh, where the sharding of an array is a part of its type."""
+"""Are values and shardings right on an explicit mesh, where the sharding of an array is part of its type?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGAINST = "on an explicit mesh of two devices, against one device"
 
 @question("Are values and shardings right on a mesh with explicit axes?", group="scale", speed="thorough")
 def explicit_mesh(case: Case) -> Answer:
-    """Value, JVP and VJP on an explicit mesh of two devices, against one device; and the sharding that types promise."""
+    """Compare value, JVP and VJP on an explicit mesh of two devices with one device, and shardings with their types."""
     mesh = jax.make_mesh((2,), (AXIS,), (AxisType.Explicit,), devices=two_devices())
     leaves = spread(case, mesh)
     yield from shared_by_all(leaves)
@@ -49,13 +49,13 @@ def explicit_mesh(case: Case) -> Answer:
 
 
 def _on(mesh: Mesh, evaluate: Callable[[], Any]) -> Any:
-    """What is evaluated on the mesh. What it is compared with must not be: a host call for one device fails there."""
+    """Evaluate on the mesh. The other side of the comparison runs off it, where a host call for one device works."""
     with jax.set_mesh(mesh):
         return jax.block_until_ready(evaluate())
 
 
 def _spec(typed: Any) -> str:
-    """How each axis is sharded, without the axes at the end that are not."""
+    """How each axis is sharded, without trailing unsharded axes."""
     spec = list(typed.sharding.spec)
     while spec and spec[-1] is None:
         spec.pop()
@@ -76,5 +76,5 @@ def _vjp(case: Case, leaves: Sequence[Any]) -> Sequence[Any]:
 
 
 def _like(value: Any, other: Any) -> Any:
-    """A value sharded as another one."""
+    """A value with the sharding of another one."""
     return value if is_scalar(other) else jax.device_put(value, other.sharding)

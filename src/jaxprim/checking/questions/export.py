@@ -1,4 +1,4 @@
-"""Whether a program that is exported and read again gives the same."""
+"""Does an exported program give the same after it is loaded again?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jaxprim.checking.values import is_key
 
 @question("Does an exported program give the same results after it is loaded again?", group="scale", speed="thorough")
 def export(case: Case) -> Answer:
-    """Value, JVP and VJP of a program that was exported, written to bytes and read again."""
+    """Compare value, JVP and VJP of a program that was exported, saved to bytes and loaded with a plain call."""
     if importlib.util.find_spec("flatbuffers") is None:
         raise NotAsked("jax.export needs the package flatbuffers, which is not installed")
     if any(map(is_key, (*case.point.leaves, *case.native.results))):
@@ -46,5 +46,5 @@ def _written(program: Any, leaves: Sequence[Any]) -> bytearray:
 
 
 def _lives_in_this_process(error: Exception) -> bool:
-    """Code that lives in this process, such as a host function, cannot be written down."""
+    """Whether the program has code that exists only in this process, such as a host function."""
     return any(word in str(error).lower() for word in words.NOT_EXPORTED)

@@ -1,4 +1,4 @@
-"""Whether the JVP rule is right along complex tangents, and whether the operation is holomorphic.
+"""Is the JVP rule right along complex tangents, and is the operation holomorphic?
 
 The derivative of any function of complex numbers along t is J t = f_z t + f_conj(z) conj(t), so
 
@@ -25,7 +25,7 @@ from jaxprim.checking.values import wide
 
 @question("Is the JVP rule right along t and along i t, for a complex t?", group="first order", departs="jvp")
 def holomorphic(case: Case) -> Answer:
-    """The JVP along t and along i t against differences, and whether one is i times the other."""
+    """Compare the JVP along t and along i t with differences, and note whether one is i times the other."""
     wrt = [i for i in case.wrt("jvp") if np.iscomplexobj(wide(case.point.leaves[i]))]
     outputs = [k for k, i in enumerate(case.native.outputs) if np.iscomplexobj(wide(case.native.results[i]))]
     if not wrt or not outputs:

@@ -1,4 +1,4 @@
-"""Whether compiling an operation, or not compiling anything, changes what it gives."""
+"""Does compiling an operation, or disabling jit, change its results?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxprim.checking.values import wide
 
 @question("Do the implementation and both rules give the same under jax.jit as eagerly?", group="values")
 def jit(case: Case) -> Answer:
-    """The implementation and both rules under ``jax.jit``, against the same called eagerly."""
+    """Compare the implementation and both rules under ``jax.jit`` with eager calls."""
     precision, leaves = case.native, case.native.point.leaves
     found = jax.jit(precision.flat)(*leaves)
     values, noise = case.value(precision)
@@ -53,7 +53,7 @@ def _jit_vjp(case: Case) -> Answer:
     "Do the implementation and both rules give the same under jax.disable_jit()?", group="values", speed="thorough"
 )
 def disable_jit(case: Case) -> Answer:
-    """The implementation and both rules under ``jax.disable_jit()``, against the same as usual."""
+    """Compare the implementation and both rules under ``jax.disable_jit()`` with a plain call."""
     for item in derivatives_of(case):
         if isinstance(item, Note):
             yield item

@@ -1,4 +1,4 @@
-"""Whether ``jax.linearize`` gives what the JVP rule gives."""
+"""Does ``jax.linearize`` agree with the JVP rule?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxprim.checking.values import wide
 
 @question("Does jax.linearize give the value and the tangents of the JVP rule?", group="first order")
 def linearize(case: Case) -> Answer:
-    """``jax.linearize``: its value against the implementation, and its linear function against ``jax.jvp``."""
+    """Compare the value of ``jax.linearize`` with the implementation, and its linear function with ``jax.jvp``."""
     wrt, precision = case.wrt("jvp"), case.native
     results, linear = jax.linearize(
         precision.of(precision.point.leaves, wrt), *[precision.point.leaves[i] for i in wrt]

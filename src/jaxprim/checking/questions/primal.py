@@ -1,4 +1,4 @@
-"""Whether both rules return the value beside the derivative."""
+"""Do both rules also return the value?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxprim.checking.question import question
 
 @question("Do both rules also return the implementation's value?", group="values", speed="fast")
 def primal(case: Case) -> Answer:
-    """The primal output that each rule returns beside the derivative, against the implementation."""
+    """Compare the primal output of each rule with the implementation."""
     for mode in (yield from case.rules()):
         yield from _primal(case, mode)
 

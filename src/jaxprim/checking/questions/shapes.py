@@ -1,4 +1,4 @@
-"""Whether types hold for operands without elements, and for single numbers."""
+"""Are types right for empty operands and for scalars?"""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from jaxprim.checking.questions.tangent_types import tangent_types
 
 @question("Are its types right for empty operands and for scalars?", group="types", speed="thorough")
 def shapes(case: Case) -> Answer:
-    """Types of the operation and its derivatives for operands without elements, and for single numbers.
+    """Check the types of the operation and its derivatives for empty operands and for scalars.
 
-    An operation need not take them; what it takes, it must not answer with another type.
+    An operation may refuse them. If it accepts them, the types must be right.
     """
     ways = {"empty operands": lambda leaf: leaf[:0], "scalars": lambda leaf: leaf[(0,) * leaf.ndim]}
     if not any(leaf.ndim for leaf in case.point.arrays):

@@ -1,4 +1,4 @@
-"""Whether tangents and cotangents have the types of what they belong to."""
+"""Do tangents and cotangents have the types of their primals?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
     speed="fast",
 )
 def tangent_types(case: Case) -> Answer:
-    """The type of each tangent and cotangent: float0 for integers, booleans and keys, else that of the number itself."""
+    """Check the type of each tangent and cotangent: float0 for integers, booleans and keys, else the type of the primal."""
     ask = {"jvp": _tangents, "vjp": _cotangents}
     for mode in (yield from case.rules()):
         yield from ask[mode](case, case.wrt(mode))

@@ -1,4 +1,4 @@
-"""Whether vmap works over a batch of one, and over a batch of none."""
+"""Does vmap work for batches of size one and zero?"""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ WHAT = {"impl": "result", "jvp": "tangent", "vjp": "cotangent"}
 
 @question("Does vmap work for batches of size one and zero?", group="batching")
 def vmap_sizes(case: Case) -> Answer:
-    """``vmap`` of value, JVP and VJP over a batch of one, against no batch; over a batch of none, their types."""
+    """Compare value, JVP and VJP for a batch of size one with no batch, and the types for size zero."""
     axes = axes_in_front(case)
     yield from compare_in(case, {"vmap over a batch of one": partial(contexts.vmap, axes=axes)})
     for item in derivatives_of(case):
         if isinstance(item, Note):
-            continue  # `compare_in` has said it
+            continue  # `compare_in` has yielded it
         rule, transform = item
         function = transform(case.native.flat)
         none = [_of_none(leaf) if a == 0 else leaf for leaf, a in zip(case.native.point.leaves, axes, strict=True)]

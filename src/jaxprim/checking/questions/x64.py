@@ -1,4 +1,4 @@
-"""Whether an operation keeps its values with 64-bit types switched the other way."""
+"""Are values the same when jax_enable_x64 is switched?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxprim.checking.values import describe, is_key
 
 @question("Are its values the same when jax_enable_x64 is switched?", group="types", speed="thorough")
 def x64(case: Case) -> Answer:
-    """Types and values of the same operands with 64-bit types switched the other way."""
+    """Compare types and values of the same operands with jax_enable_x64 switched."""
     on = not jax.config.jax_enable_x64
     if any(leaf.dtype.itemsize >= (16 if leaf.dtype.kind == "c" else 8) for leaf in case.point.arrays):
         raise NotAsked("the example already has 64-bit types")
@@ -33,5 +33,5 @@ def x64(case: Case) -> Answer:
                 yield Note(f"{name} is {describe(there)} with jax_enable_x64 {word}, otherwise {describe(here)}")
         for name, got, expected, n in zip(found.names, found.value(), values_here, noise, strict=True):
             against = f"jax_enable_x64 {word}, against {'off' if on else 'on'}"
-            # Not `case.roughly`: it allows for what the implementation is off in the other setting.
+            # Not `case.roughly`, whose tolerance includes the inaccuracy of the implementation in the other setting.
             yield case.evidence("impl", against, name, got, expected, case.strictly(expected, n))
