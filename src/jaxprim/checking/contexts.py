@@ -1,7 +1,7 @@
 """Places inside a program: a loop, a branch, a batch, a checkpoint. Questions and fuzzing layers are made of them.
 
 A context takes a function of arrays that returns a list of arrays, and returns a function of the same arrays. `scan`,
-`cond`, `while_loop`, `checkpoint` and `vmap` return what the function itself returns, so that it can be compared with a
+`cond`, `while_loop`, `checkpoint` and `vmap` return the results of the function itself, so that they can be compared with a
 plain call. The `repeat` functions apply a step to a state a given number of times.
 """
 

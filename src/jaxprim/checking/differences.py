@@ -10,7 +10,7 @@ Richardson's extrapolation over steps h_0 > h_1 > ... removes one power of h^2 p
     T[k][0] = D(h_k),   T[k][j] = T[k][j-1] + (T[k][j-1] - T[k-1][j-1]) / ((h_(k-j) / h_k)^2 - 1)
 
 An entry's error is the larger of its distances to the two entries that it came from, plus the noise of f divided by
-the step. It is no less than its distance to the difference over the smallest step, less what noise does to that: steps
+the step. It is at least its distance to the difference over the smallest step, minus the noise of that difference: steps
 that are all too large for f's structure can agree with one another on a wrong slope. Each element takes the entry with
 the smallest error. The noise of f is measured (see `noise`), not assumed: a kernel that computes in float32 inside has
 float32's noise whatever dtype it returns.

@@ -41,7 +41,7 @@ JUMPS = 4
 
 # -------------------------------------------------------------------------------- a float32 part behind a float64 part
 # f(x, y) = g32(x) y jumps at each step, by y, so that it seems to have the noise of float64. Over a few spacings of
-# float32 (2^-23) the jumps of g32 show in the high differences. The ratios of the three spacings are no simple fractions:
+# float32 (2^-23) the jumps of g32 show in the high differences. The ratios of the three spacings are not simple fractions:
 # over one of them, all roundings of g32 may happen to be the same, but hardly over two.
 FLOAT32_SPACINGS = (2.0**-20, 0.38 * 2.0**-20, 0.13 * 2.0**-20)
 # The noise that is suspected to be float32's is far more than was seen over close points (1000 times), more than a
@@ -80,7 +80,7 @@ def measure_noise(along: Along, eps: float, closest: float = 0.0) -> list[Array]
 
 
 def noises(along: Along, eps: float) -> list[Noise]:
-    """The noise, with that of a float32 part, and where close points are not resolved."""
+    """The noise, including that of a float32 part, and where close points are not resolved."""
     found = _over_close_points(along, eps)
     return _with_float32_part(along, found) if is_double(eps) else found
 
@@ -88,7 +88,7 @@ def noises(along: Along, eps: float) -> list[Noise]:
 def _over_close_points(along: Along, eps: float, closest: float = 0.0) -> list[Noise]:
     """The first two tests.
 
-    A spacing of eps^(2/3) is small enough for the fourth difference of a function to vanish beside its noise:
+    A spacing of eps^(2/3) is small enough for the fourth difference of a function to vanish compared with its noise:
     eps^(8/3) < eps. It is large enough for neighbouring points to differ in operands of different sizes.
     """
     close = max(closest, eps ** (2 / 3))

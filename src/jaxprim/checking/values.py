@@ -48,7 +48,7 @@ def epsilon(leaf: Any) -> float:
 
 
 def tiny(leaf: Any) -> float:
-    """The smallest normal number in the dtype of a leaf: XLA may round what is smaller to zero."""
+    """The smallest normal number in the dtype of a leaf: XLA may round smaller numbers to zero."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return float(jnp.finfo(dtype).tiny) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
 

@@ -1,4 +1,4 @@
-"""``jaxprim check``: its options, and what is done with the reports. The run itself is in `check_run`."""
+"""``jaxprim check``: its options and its output. The run itself is in `check_run`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def command(
 
 
 def _run(run: CheckRun, target: str, jobs: int) -> None:
-    """Check every primitive of the target, in other processes if more than one is asked for."""
+    """Check every primitive of the target, in other processes if more than one job is requested."""
     primitives = common.find_primitives(target)
     run.records = _records(target)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""``jaxprim doctor``: which JAX this is, whether it has what jaxprim needs, which platforms, and which compilers."""
+"""``jaxprim doctor``: the JAX version, whether it has what jaxprim needs, the platforms, and the compilers."""
 
 from __future__ import annotations
 

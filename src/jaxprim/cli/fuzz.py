@@ -60,7 +60,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     target: str
     reference: Callable[..., Any] | None

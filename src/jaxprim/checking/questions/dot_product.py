@@ -4,7 +4,7 @@ With a cotangent c of the results and a tangent t of the operands,
 
     <c, J t> = <J^T c, t>,      <a, b> = Re sum_i a_i b_i
 
-without conjugation, as JAX's transpose has none. Neither side needs differences, so the comparison is as sharp as the
+without conjugation, because JAX's transpose has none. Neither side needs differences, so the comparison is as sharp as the
 dtype: J t is the JVP rule's, J^T c the VJP rule's.
 """
 

@@ -107,7 +107,7 @@ def _compare_cotangents(case: Case, double: Precision) -> Answer:
 def _compare(case: Case, rule: str, against: str, rows: Iterable[tuple[str, Array, Array, Array, Any]]) -> Answer:
     """Compare with double precision. Only gross errors are bad, since a formula may be inaccurate in a small dtype.
 
-    Each row: the name of a leaf, what was found, the truth, the noise (all in the leaf's shape), and the leaf.
+    Each row: the name of a leaf, the value, the truth and the noise (all in the leaf's shape), and the leaf.
     """
     for name, got, truth, noise, leaf in rows:
         expected = case.round_to(truth, leaf)

@@ -192,7 +192,7 @@ def _against_differences(
 
 
 def _inverse_size(case: Case, rules: _Rules) -> float:
-    """1 / |x|, of the smallest operand: a cotangent is of the size of a result over that of an operand."""
+    """1 / |x| for the smallest operand: a cotangent has the size of a result divided by the size of an operand."""
     return 1.0 / min(probes.typical(wide(case.point.leaves[i])) for i in rules.wrt)
 
 

@@ -1,4 +1,4 @@
-"""The answers that a question can have, in the words of pytest, and how each is marked and explained."""
+"""The possible answers to a question, in pytest's words, with their marks and meanings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Sign(NamedTuple):
     Attributes:
         mark: one character, for tables.
         plain: the same for a terminal that is not UTF-8.
-        meaning: what the answer says.
+        meaning: the meaning of the answer.
     """
 
     mark: str
