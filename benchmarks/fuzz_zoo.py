@@ -34,7 +34,7 @@ def main() -> int:
     found = [_fuzz(entry, each, options.seed, options.depth) for entry in entries]
     bad = sum(result.failure is not None for result in found)
     compared, refused = sum(f.compared for f in found), sum(f.refused.total() for f in found)
-    print(f"JAX {jax.__version__}: {compared} nests agree, {refused} cannot be asked, {bad} operations differ")
+    print(f"JAX {jax.__version__}: {compared} nests agree, {refused} cannot be run, {bad} operations differ")
     return 1 if bad else 0
 
 

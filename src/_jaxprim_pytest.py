@@ -1,6 +1,6 @@
-"""The pytest plugin: ``pytest --jaxprim`` makes a test of each question to each primitive that has examples.
+"""The pytest plugin: ``pytest --jaxprim`` makes a test of each question about each primitive with examples.
 
-It stands outside of the package, as pytest loads it in every run: importing jaxprim would import JAX.
+It is outside the package because pytest loads it in every run, and importing jaxprim would import JAX.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--jaxprim", action="store_true", help="check the primitives with examples in all Python files given"
     )
-    group.addoption("--jaxprim-seed", type=int, default=0, metavar="N", help="seed of everything random (0)")
+    group.addoption("--jaxprim-seed", type=int, default=0, metavar="N", help="random seed (0)")
     group.addoption("--jaxprim-speed", choices=SPEEDS, default="normal", help="how many questions to ask (normal)")
 
 
@@ -43,7 +43,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 class PrimitivesOfFile(pytest.File):
-    """A file, and the primitives in it; those that it imports are checked in the file that makes them."""
+    """A file and its primitives. Imported primitives are checked in the file that defines them."""
 
     def collect(self) -> Iterator[pytest.Collector]:
         """The primitives that have examples."""
@@ -59,7 +59,7 @@ class PrimitivesOfFile(pytest.File):
 
 
 class QuestionsOfPrimitive(pytest.Collector):
-    """A primitive, and the questions that are asked of it."""
+    """A primitive and the questions about it."""
 
     primitive: Primitive
 
@@ -81,13 +81,13 @@ class QuestionsOfPrimitive(pytest.Collector):
 
 
 class QuestionItem(pytest.Item):
-    """One question to one primitive, at all its examples."""
+    """One question about one primitive, at all its examples."""
 
     asked: Asked
 
     @classmethod
     def of(cls, parent: pytest.Collector, asked: Asked, records: Records) -> QuestionItem:
-        """The test of a question; where a failure is recorded, it is expected."""
+        """The test of a question, with an xfail mark if a failure is recorded."""
         item: QuestionItem = cls.from_parent(parent, name=asked.name)
         item.asked = asked
         for mark in asked.marks(records):
@@ -95,19 +95,19 @@ class QuestionItem(pytest.Item):
         return item
 
     def runtest(self) -> None:
-        """Ask."""
+        """Ask the question."""
         self.asked()
 
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: TracebackStyle | None = None
     ) -> str | TerminalRepr:
-        """A bad answer shows its breadcrumb, without a traceback through the checker."""
+        """A failed check shows its evidence, without a traceback through the checker."""
         from jaxprim import CheckFailed
 
         return str(excinfo.value) if isinstance(excinfo.value, CheckFailed) else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """How pytest calls the test."""
+        """The location and the name of the test for pytest."""
         return self.path, None, f"{self.asked.subject}: {self.asked.name}"
 
 
@@ -119,9 +119,9 @@ def _choices(config: pytest.Config) -> tuple[int, Speed]:
 
 @pytest.fixture
 def jaxprim_check(pytestconfig: pytest.Config) -> Callable[..., Report]:
-    """``jaxprim_check(f, *operands, **params)`` checks a primitive or a function, and fails with the breadcrumb.
+    """``jaxprim_check(f, *operands, **params)`` checks a primitive or a function, and fails with the evidence.
 
-    It takes what ``jaxprim.check`` takes; the seed and the speed are those of the command line.
+    It takes the arguments of ``jaxprim.check``. The seed and the speed come from the command line.
     """
     from jaxprim import check
 

@@ -18,8 +18,8 @@ QUESTIONS_PAGE = (QUESTIONS_FOLDER / "README.md").read_text()
 # How thorough a check must be to ask a question, as its page says it.
 ASKED = {
     "fast": "Asked by every check.",
-    "normal": "Asked by every check but a `--fast` one.",
-    "thorough": "Asked with `--thorough` alone.",
+    "normal": "Asked by every check except with `--fast`.",
+    "thorough": "Asked only with `--thorough`.",
 }
 # These measure: a rule that is right may be dear.
 MEASURED = ("kernel-runs", "residuals")
@@ -45,7 +45,7 @@ def test_a_page_says_what_the_table_says_and_shows_a_wrong_rule(question):
     text = (QUESTIONS_FOLDER / f"{question.name}.md").read_text()
     head = f"# {question.name}\n\n*{question.sentence}*\n\n{ASKED[question.speed]}\n\n"
     assert text[: len(head)] == head
-    example = "A dear rule that it shows" if question.name in MEASURED else "A wrong rule that it catches"
+    example = "An expensive rule that it reveals" if question.name in MEASURED else "A wrong rule that it catches"
     headings = re.findall(r"^## (.*)$", pages.prose(text), re.MULTILINE)
     assert headings == ["Why it matters", "What it compares", example, "What it cannot see"]
     text = text[text.index(example) : text.index("What it cannot see")]

@@ -21,7 +21,7 @@ from jaxprim import Report
 from jaxprim._rules import rules_of
 from jaxprim.checking import targets
 from jaxprim.cli import terminal
-from jaxprim.derive import report as report_rules
+from jaxprim.derive import explain as explain_rules
 
 HERE = Path(__file__).parent
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -38,7 +38,7 @@ def main() -> None:
 
 def draw_terminal(primitive: jaxprim.Primitive, report: Report) -> None:
     console = Console(record=True, width=112, force_terminal=True, highlight=False, file=io.StringIO())
-    console.print(terminal.rules(primitive.name, report_rules(rules_of(primitive))))
+    console.print(terminal.rules(primitive.name, explain_rules(rules_of(primitive)).rows))
     seconds = sum(finding.seconds for finding in report.findings)
     console.print(Group(terminal.Progress(console, 0, []).render(report.findings), ""))
     for bad in terminal.breadcrumbs(report, console.width):

@@ -51,7 +51,7 @@ def test_a_keyword_that_two_could_mean_is_refused():
     assert str(error.value) == (
         "dropout: seed= is ambiguous.\n"
         "  got:      seed=, which is an option of check and report, and an argument of dropout\n"
-        "  expected: operands and params of dropout in an Example, options beside it\n"
+        "  expected: operands and params of dropout in an Example, options outside it\n"
         '  write:    jaxprim.check(dropout, jaxprim.Example((x, ...), {"seed": ...}))'
     )
 
@@ -73,7 +73,7 @@ def test_several_examples():
 def test_examples_stand_alone():
     with pytest.raises(BadCall, match="dropout: got both examples and operands to check"):
         jaxprim.report(dropout, Example((1.0,)), 2.0)
-    with pytest.raises(BadCall, match="dropout: got a param beside examples to check"):
+    with pytest.raises(BadCall, match="dropout: got a param together with examples"):
         jaxprim.report(dropout, Example((1.0,)), power=2)
 
 

@@ -75,14 +75,14 @@ at x=float32[]
   fail       primal         4  3.0e+00 of 9.5e-14, result
 
 fail: primal of doubled at x=float32[]
-  jvp: its primal output against the implementation (float32)
+  jvp: primal output against the implementation (float32)
     at:        result
     got:       3  (got / expected = 0.5)
     expected:  6
     off by:    3 (6.3e+06 ulp), allowed 5.3e-05: 32 roundings of 1.2e-07
     seed:      0
   and 1 more comparison that is off
-  hint: factor 1/2: every number is 1/2 times what is expected
+  hint: factor 1/2: every number is 1/2 times the expected one
   again: jaxprim.check(doubled, ..., only="primal", seed=0)"""
 
 

@@ -25,7 +25,7 @@ def test_a_bad_finding_exits_1_and_says_where(write):
     found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences", "--seed", "7")
     assert found.exit_code == 1, found.output
     assert "fail: jvp-differences of scale at x=float32[3], factor=2.0" in found.output
-    assert "Is the JVP rule the derivative, by differences of the implementation?" in found.output
+    assert "Does the JVP rule agree with finite differences of the implementation?" in found.output
     assert "differences along factor alone" in found.output
     assert "(got / expected = 2)" in found.output
     assert "jaxprim check wrong.py:scale --only jvp-differences --seed 7" in found.output
@@ -93,7 +93,7 @@ def test_html(write, tmp_path: Path):
 
 def test_a_failure_says_how_to_see_it_again_and_why(write):
     found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences", "--seed", "3")
-    assert "  hint: factor: factor 2: every number is 2 times what is expected" in found.output
+    assert "  hint: factor: factor 2: every number is 2 times the expected one" in found.output
     assert "  again: jaxprim check wrong.py:scale --only jvp-differences --seed 3" in found.output
 
 

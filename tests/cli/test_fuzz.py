@@ -22,7 +22,7 @@ def test_fuzz_of_a_right_rule(write):
     name = write("right.py", RIGHT + EXAMPLES + REFERENCE)
     found = run("fuzz", name, "--nest", "grad vmap:3", "--reference", "plain")
     assert found.exit_code == 0, found.output
-    assert "scale: 1 nest agrees, 0 cannot be asked (seed 0)" in found.output
+    assert "scale: 1 nest agrees, 0 cannot be run (seed 0)" in found.output
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_fuzz_of_a_right_rule(write):
         ("", [], 3, "no example to check it on"),
         (EXAMPLES, ["--nest", "grad while_loop"], 3, "Reverse-mode differentiation does not work"),
         (EXAMPLES, ["--reference", "plane"], 2, "no function 'plane' in it"),
-        (EXAMPLES, ["--nest", "gard"], 3, "'gard' is no layer"),
+        (EXAMPLES, ["--nest", "gard"], 3, "'gard' is not a layer"),
     ],
 )
 def test_what_cannot_be_fuzzed(write, more: str, arguments: list[str], code: int, message: str):

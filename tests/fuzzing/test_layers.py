@@ -102,7 +102,7 @@ def test_a_nest_is_read_as_it_is_spelled():
 
 @pytest.mark.parametrize("text", ["gard", "vmap:x", "vmap:-1"])
 def test_a_word_that_is_no_layer(text):
-    with pytest.raises(ValueError, match="is no layer"):
+    with pytest.raises(ValueError, match="is not a layer"):
         layers.parse(text)
 
 

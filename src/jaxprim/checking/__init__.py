@@ -1,4 +1,4 @@
-"""The checker: named questions to one operation, each answered with its evidence. *Checked*, not *proved*."""
+"""The checker asks named questions about one operation. Each answer comes with evidence: *checked*, not *proved*."""
 
 from jaxprim.checking.reports.report import Evidence, Finding, Report
 from jaxprim.checking.run import check, report

@@ -1,4 +1,6 @@
-"""What many questions ask: the operation and both derivatives in some context (scan, jit, ...), against a plain call."""
+"""Shared by many questions: evaluate the operation and both derivatives in some context (scan, jit, ...), and compare
+with a plain call.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from jaxprim.checking.values import wide
 
 
 def derivatives_of(case: Case) -> Iterator[tuple[str, Transform] | Note]:
-    """The function itself, its JVP along a random tangent and its VJP of a random cotangent, where there are any."""
+    """The function, and if it has them, its JVP along a random tangent and its VJP of a random cotangent."""
     yield "impl", lambda function: function
     make = {"jvp": _jvp, "vjp": _vjp}
     for mode in (yield from case.rules()):
@@ -45,7 +47,7 @@ def _vjp(case: Case, wrt: Sequence[int]) -> Transform:
 
     def transform(function: Flat) -> Flat:
         def pull(*leaves: Any) -> list[Any]:
-            as_tuple = lambda *every: tuple(function(*every))  # as the cotangents are
+            as_tuple = lambda *every: tuple(function(*every))  # the cotangents are a tuple
             return list(precision.pull(as_tuple, leaves, wrt, cotangents)[1])
 
         return pull
@@ -54,7 +56,7 @@ def _vjp(case: Case, wrt: Sequence[int]) -> Transform:
 
 
 def compare_with_plain_call(case: Case, rule: str, against: str, found: Sequence[Any]) -> Answer:
-    """What was found in some context, against what a plain call gives: one array per leaf, in its shape.
+    """Compare results from some context with those of a plain call: one array per leaf, in its shape.
 
     An infinite derivative is not compared: an element that a loop does not use gives 0 x inf = NaN.
     """
@@ -77,12 +79,12 @@ def _plain_call(case: Case, rule: str) -> tuple[Sequence[str], Sequence[Any], Se
 
 
 def compare_in(case: Case, places: Mapping[str, Transform], rules: Mapping[str, Sequence[str]] | None = None) -> Answer:
-    """The operation and its derivatives in each of these places, such as the body of a loop.
+    """Compare the operation and its derivatives in each of these places, such as the body of a loop.
 
     Args:
         case: the case.
-        places: by name, what puts a function into the place: it takes and returns what the function does.
-        rules: those that can be asked in a place, where not all can.
+        places: by name, a transform that puts a function into the place and keeps its signature.
+        rules: the rules that can run in a place, for places where not all can.
     """
     for item in derivatives_of(case):
         if isinstance(item, Note):
@@ -100,7 +102,7 @@ def compare_in(case: Case, places: Mapping[str, Transform], rules: Mapping[str, 
 
 
 def _together(case: Case, functions: Mapping[str, Flat]) -> Iterator[tuple[str, Sequence[Any] | Note]]:
-    """All of them in one program, as that is faster; one by one if JAX has no rule for some of them."""
+    """Run all functions in one program, which is faster; one by one if JAX has no rule for some of them."""
     leaves = case.native.point.leaves
     program = jax.jit(lambda *leaves: [function(*leaves) for function in functions.values()])
     found = attempt_rule(lambda: program(*leaves))

@@ -1,8 +1,8 @@
-"""What a question yields and raises, and how it calls code that may fail: the protocol of questions.
+"""The protocol of questions: what they yield and raise, and how they call code that may fail.
 
-A question yields `Evidence` (what was compared with what) and `Note` (what a reader should know beside the numbers), and
+A question yields `Evidence` (what was compared with what) and `Note` (other facts for the reader), and
 raises `NotAsked` where it does not apply. Any other exception is a bad answer. Where an exception says nothing about the
-rule under question, the call goes through `attempt` or `attempt_rule`, which return it as a `Refusal`.
+rule in question, the call goes through `attempt` or `attempt_rule`, which return it as a `Refusal`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 class NotAsked(Exception):
-    """A question that cannot be asked of this subject; its text is the reason."""
+    """The question does not apply to this subject; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a reader should know beside the numbers."""
+    """A fact for the reader that is not a comparison."""
 
     text: str
 
@@ -37,7 +37,7 @@ Answer = Iterator[Evidence | Note]
 
 @dataclass(frozen=True)
 class Refusal:
-    """An exception that is no fault of the rule under question.
+    """An exception that is not a fault of the rule in question.
 
     Attributes:
         error: the exception.
@@ -49,10 +49,10 @@ class Refusal:
 
 
 def attempt(function: Callable[[], T], *, faults: tuple[type[Exception], ...] = ()) -> T | Refusal:
-    """Call an author's function where it need not succeed; whatever it raises is a refusal, but for ``faults``.
+    """Call an author's function that may fail. An exception is a refusal, except for ``faults``, which are raised.
 
-    An implementation need not run at every point and in every dtype at which a question may try it. It refuses in its
-    own words and with any type of exception: a kernel for float32 raises at float64, a host function outside its domain,
+    An implementation need not run at every point and in every dtype at which a question may try it. It may refuse with
+    any exception and any text: a kernel for float32 raises at float64, a host function outside its domain,
     a solver where it does not converge. Only a question that knows that this is allowed may use it.
     """
     try:
@@ -66,14 +66,14 @@ def attempt(function: Callable[[], T], *, faults: tuple[type[Exception], ...] = 
 def collect(
     answer: Answer, *, faults: tuple[type[Exception], ...] = ()
 ) -> tuple[list[Evidence | Note], Refusal | None]:
-    """What an answer yields before it ends, and its refusal if it ends in one; see `attempt`."""
+    """What an answer yields, and the refusal if it ends in one; see `attempt`."""
     found: list[Evidence | Note] = []
     ended = attempt(lambda: found.extend(answer), faults=faults)
     return found, ended
 
 
 def attempt_rule(function: Callable[[], T]) -> T | Refusal:
-    """Call a rule. A refusal is a rule that is missing, or a mode that JAX does not have; any other exception is raised.
+    """Call a rule. It is a refusal if a rule is missing, or JAX lacks the mode; any other exception is raised.
 
     Such an exception is a fault of the rule, and so a bad answer to the question.
     """
@@ -87,7 +87,7 @@ def attempt_rule(function: Callable[[], T]) -> T | Refusal:
 
 
 def why_refused(error: BaseException) -> str | None:
-    """The reason if an error says that a rule is missing, or that JAX has no such mode; None for any other error."""
+    """The reason, if the error says that a rule is missing or that JAX lacks the mode; else None."""
     if isinstance(error, RuleMissing):
         return first_line(error)
     found = isinstance(error, TypeError | ValueError | NotImplementedError | RuntimeError) and _REFUSAL.search(
@@ -97,12 +97,12 @@ def why_refused(error: BaseException) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
+    """The first line of an error's message, or its type if the message is empty."""
     return next((line for line in without_frames(str(error).strip()) if line), type(error).__name__)
 
 
 def without_frames(message: str) -> Iterator[str]:
-    """The lines of a message without the traceback in it, such as the one of a host function: the error comes last."""
+    """The lines of a message, without a traceback inside it (from a host function, say). The error comes last."""
     lead, inside = "", False
     for line in message.splitlines():
         if inside and line.startswith("  "):

@@ -1,4 +1,4 @@
-"""Several points as one batch: along which axes, with which members, and how tangents and cotangents are stacked."""
+"""Several points as one batch: the axes, the members, and how tangents and cotangents are stacked."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from jaxprim.checking.values import Array, is_scalar
 
 # One axis, or None, for each operand leaf.
 Axes = tuple[int | None, ...]
-# Of many operands, so many are batched alone.
+# With many operands, only this many are batched one at a time.
 ALONE = 3
-# How far members lie from the example, relative to each element: 1 %, which stays in the domain and near no other branch; in a
-# small dtype 64 spacings, so that members differ; never more than half.
+# The distance of members from the example, relative to each element. 1 % stays in the domain and on the same branch. In a
+# small dtype, 64 spacings make the members differ. It is never more than half.
 SPREAD = 0.01
 SPACINGS = 64
 LARGEST_SPREAD = 0.5
 
 
 def patterns(case: Case) -> list[Axes]:
-    """Which operands are batched, and along which axis: all in front, all at the end, each alone, and one mixture."""
+    """Choices of axes: all operands in front, all at the end, one operand at a time, and one mixture."""
     leaves = case.native.point.leaves
     arrays = [i for i, leaf in enumerate(leaves) if not is_scalar(leaf)]
     front = dict.fromkeys(arrays, 0)
@@ -50,15 +50,15 @@ class Batch:
 
     @cached_property
     def size(self) -> int:
-        """Unlike every dimension of the operands, so that mixing up two axes shows."""
+        """Different from every dimension of the operands, so mixing up two axes shows."""
         taken = {n for leaf in self.case.native.point.leaves for n in np.shape(leaf)}
         return next(n for n in (3, 2, 4, 5, 6, 7, 8, *range(9, 99)) if n not in taken)
 
     @cached_property
     def members(self) -> list[list[Any]]:
-        """The operands of each member: the example itself, and points near it. What is not batched is the same.
+        """The operands of each member: the example itself, and points near it. All members share unbatched operands.
 
-        Integers are the example's, as others may point to where there is nothing; or all are those of another example.
+        Integers are those of the example, because other indices may be out of range, or all from another example.
         """
         spread = min(LARGEST_SPREAD, max(SPREAD, SPACINGS * self.precision.eps))
         rows: list[list[Any]] = [list(self.precision.point.leaves)]
@@ -74,7 +74,7 @@ class Batch:
 
     @property
     def _other_integers(self) -> list[Sequence[Any]]:
-        """The leaves of other examples whose integers agree with those of the example that are not batched."""
+        """The leaves of other examples that have the same unbatched integers as this one."""
         point = self.precision.point
         same = [i for i in point.integers if self.axes[i] is None]
         return [
@@ -90,16 +90,16 @@ class Batch:
             return [_stack([row[i] for row in self.members], axis) for i, axis in enumerate(self.axes)]
 
     def tangents(self, wrt: Sequence[int], member: int) -> dict[int, Array]:
-        """A tangent for each member; the tangent of an operand that is not batched is the same for all."""
+        """The tangents of one member; all members share the tangent of an unbatched operand."""
         return {i: self.case.relative(i, probes.MEMBERS + (member if self.axes[i] is not None else 0)) for i in wrt}
 
     def cotangents(self, member: int) -> list[Array]:
-        """A cotangent for each member."""
+        """The cotangents of one member."""
         return self.case.cotangents(probes.MEMBERS + member)
 
     @property
     def label(self) -> str:
-        """The pattern as a reader would write it."""
+        """The pattern as an ``in_axes`` argument."""
         pairs = zip(self.case.point.names, self.axes, strict=True)
         return "in_axes " + ", ".join(f"{name}={axis}" for name, axis in pairs) + in_precision(self.precision)
 
@@ -109,14 +109,14 @@ def _stack(rows: Sequence[Any], axis: int | None) -> Any:
 
 
 def stack_tangents(batch: Batch, each: Sequence[dict[int, Array]]) -> dict[int, Any]:
-    """A tangent for each member, as ``vmap`` takes them: along the axes of the operands."""
+    """The tangents of all members, stacked along the axes of the operands, as ``vmap`` takes them."""
     leaves = batch.precision.point.leaves
     with batch.precision.in_effect():
         return {i: _stack_numbers([t[i] for t in each], batch.axes[i], leaves[i]) for i in each[0]}
 
 
 def stack_cotangents(precision: Precision, each: Sequence[list[Array]]) -> list[Any]:
-    """A cotangent of each differentiable result for each member, stacked in front."""
+    """The cotangents of all members for each differentiable result, stacked in front."""
     with precision.in_effect():
         return [
             _stack_numbers(rows, 0, precision.results[i])
@@ -138,7 +138,7 @@ def batches_of(case: Case, precision: Precision) -> list[Batch]:
 
 
 def in_precision(precision: Precision) -> str:
-    """How evidence says that it is about float64, beside that about the example's own dtypes."""
+    """The label of evidence in float64; evidence in the example's own dtypes has none."""
     return f" ({precision.label})" if precision.double else ""
 
 

@@ -1,4 +1,4 @@
-"""One example of a subject: where its rules are asked, what was evaluated there, and how large its rounding errors are."""
+"""One example of a subject: its precisions, the values and derivatives there, and their rounding errors."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from jaxprim.checking.subject import Subject
 from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, describe, epsilon, is_scalar, peak, wide
 
-# What turns an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more
-# than any tolerance, and near enough to stay in the domain of most functions.
+# Moves an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more than
+# any tolerance, and near enough to stay in the domain of most functions.
 TURN = 0.3j
 
 
 @dataclass
 class Case:
-    """A subject at one point. What several questions need is evaluated once, and remembered.
+    """A subject at one point. Values that several questions need are evaluated once and kept.
 
     Attributes:
-        subject: what is checked.
-        point: its operands and static params.
-        seed: the seed of everything random.
+        subject: the primitive or function under check.
+        point: the operands and static params.
+        seed: the random seed.
         number: which of several examples this is, such as ``"example 2: "``.
-        place: where it lies if it is not the example itself, such as ``", in float16"``; evidence says so.
+        place: how it differs from the example, such as ``", in float16"``; shown in evidence.
         others: other examples with operands of the same types, and the same static params.
     """
 
@@ -50,13 +50,13 @@ class Case:
 
     @staticmethod
     def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "") -> Case:
-        """The case of one example; operands that are given as types are drawn."""
+        """The case of one example; operands given as types are filled with random numbers."""
         operands, params = subject.split(operands, params)
         subject, operands = subject.close_over_static(operands)
         return Case(subject, Point.of(subject, draw.draw_types(operands, seed), params), seed, number)
 
     def at(self, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:
-        """The case of other operands, or of other static params. Nothing that is remembered of this case holds there."""
+        """The case of other operands or static params; it shares no stored values with this one."""
         params = self.point.params if params is None else params
         point = replace(self.point, leaves=tuple(leaves), params=params)
         return replace(self, point=point, place=f", {place}", others=())
@@ -71,7 +71,7 @@ class Case:
 
     @cached_property
     def label(self) -> str:
-        """The example in a few words, such as ``x=float32[3], factor=2.0``."""
+        """A short label of the example, such as ``x=float32[3], factor=2.0``."""
         leaves = zip(self.point.names, self.point.leaves, strict=True)
         operands = [f"{name}={leaf if is_scalar(leaf) else describe(leaf)}" for name, leaf in leaves]
         params = [f"{name}={reprlib.repr(value)}" for name, value in self.point.params.items()]
@@ -98,13 +98,13 @@ class Case:
         return self.once("native", lambda: Precision.native(self.subject, self.point))
 
     def failure(self) -> Exception | None:
-        """What the implementation raises at this point, or None. If it does not run, nothing can be asked."""
+        """The exception that the implementation raises at this point, or None. If it fails, no question applies."""
         found = attempt(lambda: self.native)
         return found.error if isinstance(found, Refusal) else None
 
     @cached_property
     def _double(self) -> tuple[Precision | None, str | None]:
-        """The example in float64, or why it is not asked there; neither where the example is in float64 itself."""
+        """The example in float64, or the reason against it; (None, None) if it is in float64 already."""
         leaves = [self.point.leaves[i] for i in self.point.differentiable]
         if not leaves or all(tolerances.is_double(epsilon(leaf)) for leaf in leaves):
             return None, None
@@ -116,7 +116,7 @@ class Case:
         return double, None
 
     def _is_same_function(self, double: Precision) -> bool:
-        """Whether the values in double precision, once rounded, are those of the example's own dtypes."""
+        """Whether the values in double precision, rounded, agree with those in the example's own dtypes."""
         native, errors = self.value(self.native)
         if double.names != self.native.names or double.shapes != self.native.shapes:
             return False
@@ -127,14 +127,14 @@ class Case:
         )
 
     def precisions(self, *modes: str) -> tuple[Precision, ...]:
-        """The precisions to ask rules in: that of the example, and float64 where implementation and rules run there."""
+        """The precisions to evaluate in: the example's own, and float64 if the implementation and the rules run there."""
         double = self._double[0]
         if double is None or any(self._refusal_in_double(mode, double) for mode in modes):
             return (self.native,)
         return self.native, double
 
     def _refusal_in_double(self, mode: str, double: Precision) -> str | None:
-        """Why a rule does not run in float64, which does not make it wrong in its own dtypes."""
+        """Why a rule does not run in float64, or None. That does not make it wrong in its own dtypes."""
 
         def make() -> str | None:
             found = attempt(lambda: self._differentiate(mode, self.wrt(mode), double))
@@ -144,20 +144,20 @@ class Case:
 
     @property
     def truth(self) -> Precision:
-        """The most precise of them: its implementation gives the differences."""
+        """The most precise of the precisions; differences of the implementation are taken there."""
         return self.precisions()[-1]
 
     def precision_note(self, mode: str) -> Answer:
-        """Says so when the implementation or a rule could be asked only in the example's own precision."""
+        """A note if the implementation or a rule runs only in the example's own precision."""
         double, why = self._double
         if why is not None:
             yield Note(f"{why}: differences are taken in {self.native.label}, with larger steps")
         refused = None if double is None else self._refusal_in_double(mode, double)
         if refused is not None:
-            yield Note(f"{refused}: it is asked in {self.native.label} alone")
+            yield Note(f"{refused}: it is evaluated only in {self.native.label}")
 
     def off_the_real_axis(self) -> list[Case]:
-        """This case; and if all complex operands lie on the real axis, also one beside it, where conj(z) is not z."""
+        """This case. If a complex operand lies on the real axis, also a case off it, where conj(z) is not z."""
         return self.once("off the real axis", lambda: [self, *self._turned()])
 
     def _turned(self) -> list[Case]:
@@ -180,7 +180,7 @@ class Case:
         return self.once(("wrt", mode), lambda: self._wrt(mode))
 
     def why_not(self, mode: str) -> str | None:
-        """Why a derivative rule cannot be asked, or None if it can."""
+        """Why a derivative rule cannot be checked, or None if it can."""
         try:
             self.wrt(mode)
         except NotAsked as error:
@@ -188,7 +188,7 @@ class Case:
         return None
 
     def rules(self) -> Generator[Note, None, list[str]]:
-        """Those of ``jvp`` and ``vjp`` that can be asked, and a note for each other: ``yield from`` gives both."""
+        """Returns the modes (``jvp``, ``vjp``) that can be checked, and yields a note for each other one."""
         asked: list[str] = []
         for mode in ("jvp", "vjp"):
             why = self.why_not(mode)
@@ -199,7 +199,7 @@ class Case:
         return asked
 
     def _wrt(self, mode: str) -> tuple[int, ...]:
-        """All leaves that have tangents if the rule takes them; else those that it takes alone."""
+        """All leaves with tangents, if the rule takes them together; else the leaves that it takes one at a time."""
         why, leaves = self.subject.missing(mode), self.point.differentiable
         if why is not None:
             raise NotAsked(why)
@@ -226,7 +226,7 @@ class Case:
             precision.vjp(self.cotangents(0), leaves)
 
     def note_other_operands(self, mode: str) -> Answer:
-        """Names the operands that a rule does not differentiate."""
+        """A note that names the operands that a rule does not differentiate."""
         left = [self.point.names[i] for i in self.point.differentiable if i not in self.wrt(mode)]
         if left:
             yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
@@ -248,7 +248,7 @@ class Case:
         return probes.round_to(probes.even_direction(self.rng("even", leaf), value), self.point.leaves[leaf])
 
     def directions(self, mode: str) -> tuple[Direction, ...]:
-        """Two directions in all operands, and one in each alone, which tells a reader whose derivative is wrong."""
+        """Two directions in all operands, and one in each operand, which shows whose derivative is wrong."""
         wrt = self.wrt(mode)
         what = "all operands" if len(wrt) > 1 else "".join(self.point.names[i] for i in wrt)
         every = [
@@ -268,11 +268,11 @@ class Case:
 
     # -------------------------------------------------------------------------------------------------- evaluations
     def differences(self, direction: Direction) -> list[Derivative]:
-        """The derivative of each differentiable result along a direction, from the implementation alone."""
+        """The derivative of each differentiable result along a direction, by differences of the implementation."""
         return self.once(("differences", direction.key), lambda: self.differentiate(direction.tangents))
 
     def differentiate(self, tangents: Tangents) -> list[Derivative]:
-        """The same along any tangents: one array per leaf, in its shape."""
+        """Like `differences`, along any tangents: one array per leaf, in its shape."""
         return derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps)
 
     def value(self, precision: Precision) -> tuple[list[Array], list[Array]]:
@@ -301,7 +301,7 @@ class Case:
         return self.once(("vjp", precision.double, draw), lambda: self.vjp_of(precision, self.cotangents(draw)))
 
     def vjp_of(self, precision: Precision, cotangents: Sequence[Array]) -> tuple[VjpResult, dict[int, Array]]:
-        """The same of any cotangents: one for each differentiable result, in its shape."""
+        """Like `vjp`, for any cotangents: one for each differentiable result, in its shape."""
         wrt = self.wrt("vjp")
 
         def again(leaves: Sequence[Any], step: float) -> list[Array]:
@@ -324,10 +324,10 @@ class Case:
         """The rounding errors of an evaluation, measured over close operands (and tangents or cotangents).
 
         Args:
-            precision: where it is evaluated.
-            base: what it gave at the point itself.
-            again: evaluates it at other leaves; it gets the step too, to vary tangents or cotangents with.
-            of_rule: whether it is a rule.
+            precision: the precision of the evaluation.
+            base: the result at the point itself.
+            again: evaluates at other leaves; it also gets the step, to vary tangents or cotangents.
+            of_rule: whether a rule is evaluated, and not the implementation.
         """
         direction = {i: self.relative(i, probes.NOISE) for i in precision.point.differentiable}
 
@@ -353,11 +353,11 @@ class Case:
         return {i: n * (1 + step * rng.uniform(0.5, 1.5, n.shape)) for i, n in numbers.items()}
 
     def working_eps(self, precision: Precision) -> float:
-        """The rounding that the implementation really works with: float32's, if it computes in float32 inside."""
+        """The eps that the implementation really works with: float32's, if it computes in float32 inside."""
         return self.once(("eps", precision.double), lambda: self._working_eps(precision))
 
     def _working_eps(self, precision: Precision) -> float:
-        """The larger of the dtypes' eps and the usual relative noise; in the example's own dtypes, also its inaccuracy."""
+        """The largest of the dtypes' eps, the median relative noise and, in the example's own dtypes, the inaccuracy."""
         found = [precision.eps]
         values, errors = self.value(precision)
         for i in precision.outputs:
@@ -378,7 +378,7 @@ class Case:
 
     # --------------------------------------------------------------------------------------------------- tolerances
     def rounding(self, precision: Precision, size: Array | float, errors: Array | float = 0.0) -> Tolerance:
-        """What numbers that are computed from terms of this size may be off by, by the rounding really worked with."""
+        """The tolerance of numbers computed from terms of this size, with the working eps."""
         return tolerances.rounding(size, self.working_eps(precision), precision.tiny, errors)
 
     def roughly(self, precision: Precision, size: Array, errors: Array) -> Tolerance:
@@ -390,17 +390,17 @@ class Case:
         return self.rounding(precision, size, errors)
 
     def strictly(self, size: Array, errors: Array) -> Tolerance:
-        """As `roughly`, by the example's own dtypes: what the implementation is off beyond them excuses nothing."""
+        """Like `roughly`, with the eps of the example's dtypes: an inaccurate implementation gets no larger tolerance."""
         return tolerances.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, errors)
 
     def grossly(self, size: Array, errors: Array, leaf: Any) -> Tolerance:
-        """What tells an inaccurate implementation from one that computes something else."""
+        """The tolerance that tells an inaccurate implementation from one that computes another function."""
         if not epsilon(leaf):
             return tolerances.exact(size.shape)
         return self.strictly(size, errors) + tolerances.same_function(np.abs(size) + peak(size))
 
     def value_scale(self, precision: Precision) -> float:
-        """The largest finite number in the results: what cancels inside an operation is often of this size."""
+        """The largest finite number in the results. Terms that cancel inside an operation are often of this size."""
         return max(map(peak, self.value(precision)[0]), default=0.0)
 
     def tangent_scale(self, precision: Precision, tangents: Tangents) -> float:
@@ -426,7 +426,7 @@ class Case:
         tolerance: Tolerance,
         judged: Array | None = None,
     ) -> Evidence:
-        """Compare two arrays, as evidence. Arrays of two shapes do not agree; integers and booleans must be equal."""
+        """Compare two arrays. Different shapes are bad evidence; integers and booleans must be equal."""
         if np.shape(got) != np.shape(expected):
             message = f"shape {np.shape(got)}, expected {np.shape(expected)}"
             return Evidence(rule, against, leaf, seed=self.seed, message=message, ok=False)

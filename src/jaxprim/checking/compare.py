@@ -12,7 +12,7 @@ from jaxprim.checking.values import Array
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome at the element that is worst in units of its tolerance.
+    """The outcome, at the element with the largest error in units of its tolerance.
 
     Attributes:
         ok: whether every judged element is within its tolerance.
@@ -71,7 +71,7 @@ def _distance(got: Array, expected: Array) -> Array:
 
 
 def overflow(value: Array, largest: float) -> Array:
-    """``value`` with what lies beyond a dtype's largest number made infinite, as that dtype would."""
+    """``value``, infinite where it is beyond a dtype's largest number, as it would be in that dtype."""
     if np.iscomplexobj(value) or not np.isfinite(largest):
         return value
     return np.where(np.abs(value) > largest, np.copysign(np.inf, value), value)

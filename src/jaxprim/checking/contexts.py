@@ -1,8 +1,8 @@
 """Places inside a program: a loop, a branch, a batch, a checkpoint. Questions and fuzzing layers are made of them.
 
 A context takes a function of arrays that returns a list of arrays, and returns a function of the same arrays. `scan`,
-`cond`, `while_loop`, `checkpoint` and `vmap` return what the function itself returns, so that it can be compared with a
-plain call. The `repeat` functions apply a step to a state so many times.
+`cond`, `while_loop`, `checkpoint` and `vmap` return the results of the function itself, so that they can be compared with a
+plain call. The `repeat` functions apply a step to a state a given number of times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxprim.checking.values import is_key
 
-# A function of all operand leaves that returns a list of leaves; and what makes such a function of another one.
+# A function of all operand leaves that returns a list of leaves, and a transform of such functions.
 Flat = Callable[..., Any]
 Transform = Callable[[Flat], Flat]
 
@@ -29,7 +29,7 @@ POLICIES = (
 
 # -------------------------------------------------------------------------------------------------------------- loops
 def scan(function: Flat) -> Flat:
-    """The function at each of two equal slices of its operands, in the body of a scan; the second result."""
+    """The function in the body of a scan over two equal slices of its operands; returns the second result."""
 
     def call(*leaves: Any) -> list[Any]:
         twice = [jnp.stack([jnp.asarray(leaf)] * 2) if not is_key(leaf) else None for leaf in leaves]
@@ -45,34 +45,34 @@ def scan(function: Flat) -> Flat:
 
 
 def while_loop(function: Flat, results: Sequence[Any]) -> Flat:
-    """The function in a loop of two rounds whose number JAX does not know; ``results`` have the types of its results."""
+    """The function in a loop of two rounds whose number JAX does not know. ``results`` give the result types."""
     return lambda *leaves: repeat_while(lambda _: list(function(*leaves)), [_nothing(leaf) for leaf in results], 2)
 
 
 def repeat_scan(step: Callable[[Any], Any], state: Any, rounds: int) -> Any:
-    """A step applied so many times, in the carry of a scan."""
+    """Apply a step a number of times, in the carry of a scan."""
     return jax.lax.scan(lambda carry, _: (step(carry), None), state, None, length=rounds)[0]
 
 
 def repeat_while(step: Callable[[Any], Any], state: Any, rounds: int) -> Any:
-    """A step applied so many times, in a loop whose number of rounds JAX does not know."""
+    """Apply a step a number of times, in a loop whose number of rounds JAX does not know."""
     body = lambda carry: (carry[0] + 1, step(carry[1]))
     return jax.lax.while_loop(lambda carry: carry[0] < rounds, body, (jnp.int32(0), state))[1]
 
 
 def repeat_fori(step: Callable[[Any], Any], state: Any, rounds: int) -> Any:
-    """A step applied so many times, in a loop whose number of rounds JAX knows."""
+    """Apply a step a number of times, in a loop whose number of rounds JAX knows."""
     return jax.lax.fori_loop(0, rounds, lambda _, state: step(state), state)
 
 
 # ----------------------------------------------------------------------------------------------------------- branches
 def unknown_to_the_compiler(*_: Any) -> Any:
-    """A predicate that is true, and that XLA cannot fold."""
+    """A predicate that is always true, but that XLA cannot fold."""
     return jax.lax.optimization_barrier(jnp.array(True))
 
 
 def cond(function: Flat, otherwise: Flat, predicate: Callable[..., Any] = unknown_to_the_compiler) -> Flat:
-    """The function in the branch that is taken, and another one in the branch that is not, by a predicate of the operands."""
+    """The function in the branch that is taken, another one in the other; the predicate sees the operands."""
     taken = _listed(function)
     other = taken if otherwise is function else _listed(otherwise)  # JAX traces one function once
     return lambda *leaves: jax.lax.cond(predicate(*leaves), taken, other, *leaves)
@@ -88,7 +88,7 @@ def zeros(results: Sequence[Any]) -> Flat:
 
 
 def _nothing(like: Any) -> Any:
-    """Zeros of a type; keys have none."""
+    """Zeros of the type of ``like``; a key stays as it is, since keys have no zeros."""
     return like if is_key(like) else jnp.zeros(like.shape, like.dtype)
 
 
@@ -99,7 +99,7 @@ def checkpoint(function: Flat, policy: str | None = None) -> Flat:
 
 
 def vmap(function: Flat, axes: Sequence[int | None] | None = None) -> Flat:
-    """The function under ``vmap`` over a batch of one, of which it returns the member. An axis is 0, or None."""
+    """The function under ``vmap`` over a batch of one; returns its only member. An axis is 0 or None."""
 
     def call(*leaves: Any) -> list[Any]:
         in_axes = tuple(axes or [0] * len(leaves))

@@ -1,4 +1,4 @@
-"""Derivatives from differences of the implementation alone, each with an estimate of its own error.
+"""Derivatives by differences of the implementation, each with an estimate of its error.
 
 Along a direction t, with g(h) = f(x + h t) for real h (f may take and return complex numbers: JAX's JVP is the
 derivative along t, holomorphic or not),
@@ -10,7 +10,7 @@ Richardson's extrapolation over steps h_0 > h_1 > ... removes one power of h^2 p
     T[k][0] = D(h_k),   T[k][j] = T[k][j-1] + (T[k][j-1] - T[k-1][j-1]) / ((h_(k-j) / h_k)^2 - 1)
 
 An entry's error is the larger of its distances to the two entries that it came from, plus the noise of f divided by
-the step. It is no less than its distance to the difference over the smallest step, less what noise does to that: steps
+the step. It is at least its distance to the difference over the smallest step, minus the noise of that difference: steps
 that are all too large for f's structure can agree with one another on a wrong slope. Each element takes the entry with
 the smallest error. The noise of f is measured (see `noise`), not assumed: a kernel that computes in float32 inside has
 float32's noise whatever dtype it returns.
@@ -31,7 +31,7 @@ from jaxprim.checking.values import Array, peak
 # Each step is a quarter of the one before. The first column is then (16 D(h) - D(4h)) / 15, which multiplies noise by no
 # more than 17/15; all columns together by no more than 1.14.
 RATIO = 4.0
-# Columns of the table, so powers of h^2 that are removed up to h^6; more only amplify noise.
+# Columns of the table. They remove powers up to h^6; more columns only amplify noise.
 COLUMNS = 4
 # Steps are relative to the operands, as tangents are: |t| is up to 1.5 |x|. The first is an eighth, so that x + h t keeps
 # the sign of x.
@@ -41,10 +41,10 @@ LAST_STEP = 2.0**-15
 # In other precisions the last step is 8 eps^(2/3). Rounding is then eps^(1/3) / 8 of the value, 6e-4 in float32; over
 # smaller steps it would be more than anything that extrapolation can gain.
 LAST_STEP_FACTOR = 8.0
-# No step is more than half of an operand, even if eps is so large (bfloat16) that the last one would be.
+# No step is more than half of an operand, even where eps is large (bfloat16).
 LARGEST_STEP = 0.5
-# In double precision one step more, far below. Rounding is 2^-28 there, which is accurate enough to say whether the
-# others have all missed structure.
+# In double precision there is one more, much smaller step. Its rounding error is 2^-28, which is accurate enough to show
+# whether all other steps missed some structure of f.
 CHECKING_STEP = 2.0**-24
 # How much smaller the steps of a second attempt are, where the first did not converge: f has structure below the steps,
 # as near a singular matrix. From 2^-3 and 2^-15 they go to 2^-17 and 2^-29.
@@ -54,7 +54,7 @@ SECOND_ATTEMPT = 2.0**-14
 # D(h) of errors of deviation s has the deviation s sqrt(2) / 2h = 0.71 s / h; the columns make of that at most 0.76 s / h.
 # Twice that is the part of noise in an entry's error.
 NOISE_OF_ENTRY = 1.5
-# The difference over the smallest step contradicts an entry only by more than 4 s / h: more than five deviations.
+# The difference over the smallest step contradicts an entry only if it is off by more than 4 s / h: over five deviations.
 NOISE_OF_CHECK = 4.0
 # Steps have settled on a slope if an entry's error is below this part of it.
 SETTLED = 1e-4
@@ -82,7 +82,7 @@ class Derivative:
         error: the estimated error of ``value``.
         slack: half the gap between the one-sided slopes where the function has a kink at the point, else 0. Each
             number between the slopes is then a right answer.
-        judged: where ``value`` says anything: the function is finite, and the differences have converged.
+        judged: where ``value`` can be used: the function is finite, and the differences converged.
         settled: where the wide steps agree on a slope. If the small steps agree on a different one, the element is not
             judged. (An iterative solver does this: for a small step it accepts its first guess.)
     """
@@ -127,7 +127,7 @@ def steps(eps: float) -> list[float]:
 def derivative(along: Along, eps: float) -> list[Derivative]:
     """The derivative at h = 0 of each result leaf of ``along``, whose operands have the rounding ``eps``."""
     measured = noises(along, eps)
-    # Where a function does not resolve close points, its difference over the smallest step contradicts nothing.
+    # Where a function does not resolve close points, its difference over the smallest step is not evidence.
     doubts = [np.where(noise.coarse, np.inf, noise.size) for noise in measured]
     sizes = [noise.size for noise in measured]
     found = _over(along, steps(eps), sizes, doubts)
@@ -146,7 +146,7 @@ def _over(along: Along, ladder: Sequence[float], noise: Sequence[Array], doubt: 
 
 
 def _first_judged(one: Derivative, two: Derivative) -> Derivative:
-    """The first where it says anything, else the second, unless the first contradicts it."""
+    """The first where it is judged or settled, else the second."""
     pick = one.judged | one.settled
     return Derivative(
         np.where(pick, one.value, two.value),
@@ -161,7 +161,7 @@ def _leaf_derivative(ladder: list[_Row], centre: Array, noise: Array, doubt: Arr
     with np.errstate(all="ignore"):
         value, error, settled = _extrapolate(ladder, noise, doubt)
         value, error, slack = _kinks(ladder, centre, noise, value, error)
-        # Value and slope may both be zero at the point, as those of x^2 are: then, that of the values beside it.
+        # Value and slope may both be zero at the point, as for x^2 at 0. Then the nearby values give the scale.
         scale = peak(centre) or max(peak(side) for row in ladder for side in (row.plus, row.minus))
         judged = np.isfinite(centre) & np.isfinite(value) & (error <= USABLE * np.maximum(np.abs(value), scale))
     value, error, slack = (np.where(judged, found, 0) for found in (value, error, slack))
@@ -171,7 +171,7 @@ def _leaf_derivative(ladder: list[_Row], centre: Array, noise: Array, doubt: Arr
 def _extrapolate(ladder: list[_Row], noise: Array, doubt: Array) -> tuple[Array, Array, Array]:
     """Ridders' table, row by row: the best entry of each element, its error, and whether steps settled on a slope.
 
-    Only the last row is kept. No entry may contradict the slope over the smallest step; `settled` looks aside from that.
+    Only the last row is kept. An entry must not contradict the slope over the smallest step; `settled` ignores this.
     """
     check, doubt = ladder[-1].slope, NOISE_OF_CHECK * doubt / ladder[-1].step
     best, best_error = np.full(noise.shape, np.nan, ladder[0].plus.dtype), np.full(noise.shape, np.inf)

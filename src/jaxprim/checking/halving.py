@@ -1,4 +1,4 @@
-"""Finding the one element that a sum is off by."""
+"""Find the one element that makes a sum wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxprim.checking.values import Array
 
 
 def halve(tangents: Tangents, gap: Callable[[Tangents], float]) -> tuple[int, tuple[int, ...]]:
-    """The leaf and the index of the element that a gap, linear in the tangents, comes from most.
+    """The leaf and the index of the element that contributes most to a gap, which is linear in the tangents.
 
     Of two halves of the elements it follows the one with the larger gap, so that n elements take 2 log2(n) evaluations.
     """

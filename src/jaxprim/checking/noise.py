@@ -1,4 +1,4 @@
-"""The rounding errors of a function, measured from its values at close points: the function itself may be unknown.
+"""Measure the rounding errors of an unknown function from its values at close points.
 
 The k-th difference of a smooth function over points with a spacing d is of order d^k. The k-th difference of independent
 errors of deviation s has the deviation s sqrt(binomial(2k, k)), as the binomial coefficients are its weights and the sum
@@ -32,16 +32,16 @@ GAPS = POINTS - 1
 # step: the last is twice the spacing of bfloat16 near 1 (2^-7), the middle one twice that of float16 (2^-10), the first
 # is for what lies between float16 and float32 (2^-23).
 WIDER = (2.0**-14, 2.0**-9, 2.0**-6)
-# In single precision this one is always asked. A step function can hide there behind a smooth factor, as 1 - cos(x) does
+# In single precision this spacing is always used. A step function can hide there behind a smooth factor, as 1 - cos(x) does
 # in (1 - cos(x)) / x^2: no two points give the same number, and none is near the truth.
 ALWAYS_IN_SINGLE = 2.0**-9
-# Of a function that rounds, nearly every step jumps. One jump or two far away, as in round(x), are no noise.
+# A function that rounds jumps at nearly every step. One or two jumps far away, as in round(x), are not noise.
 JUMPS = 4
 
 
 # -------------------------------------------------------------------------------- a float32 part behind a float64 part
 # f(x, y) = g32(x) y jumps at each step, by y, so that it seems to have the noise of float64. Over a few spacings of
-# float32 (2^-23) the jumps of g32 show in the high differences. The ratios of the three spacings are no simple fractions:
+# float32 (2^-23) the jumps of g32 show in the high differences. The ratios of the three spacings are not simple fractions:
 # over one of them, all roundings of g32 may happen to be the same, but hardly over two.
 FLOAT32_SPACINGS = (2.0**-20, 0.38 * 2.0**-20, 0.13 * 2.0**-20)
 # The noise that is suspected to be float32's is far more than was seen over close points (1000 times), more than a
@@ -49,18 +49,18 @@ FLOAT32_SPACINGS = (2.0**-20, 0.38 * 2.0**-20, 0.13 * 2.0**-20)
 ABOVE_CLOSE = 1e3
 ABOVE_FLOAT64 = 2.0**-42
 BELOW_FLOAT32 = 2.0**-17
-# Noise does not depend on the spacing. What is only steep does: its fourth difference goes with the spacing to the fourth
-# power, so by (1 / 0.38)^4 = 48 at least. 8 tells the two apart.
+# Noise does not depend on the spacing. The fourth difference of a steep function does: it goes with the spacing to the
+# fourth power, so it changes by (1 / 0.38)^4 = 48 at least. A factor of 8 tells the two apart.
 ALIKE = 8.0
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What was measured of one result leaf.
+    """The noise of one result leaf.
 
     Attributes:
         size: the rounding errors of each element, in the shape of the leaf.
-        coarse: where close points are not resolved: a difference over such a step says nothing.
+        coarse: where the function does not resolve close points, so a difference over a small step says nothing.
     """
 
     size: Array
@@ -80,7 +80,7 @@ def measure_noise(along: Along, eps: float, closest: float = 0.0) -> list[Array]
 
 
 def noises(along: Along, eps: float) -> list[Noise]:
-    """The same, with that of a part in float32, and where close points are not resolved."""
+    """The noise, including that of a float32 part, and where close points are not resolved."""
     found = _over_close_points(along, eps)
     return _with_float32_part(along, found) if is_double(eps) else found
 
@@ -88,7 +88,7 @@ def noises(along: Along, eps: float) -> list[Noise]:
 def _over_close_points(along: Along, eps: float, closest: float = 0.0) -> list[Noise]:
     """The first two tests.
 
-    A spacing of eps^(2/3) is small enough for the fourth difference of a function to vanish beside its noise:
+    A spacing of eps^(2/3) is small enough for the fourth difference of a function to vanish compared with its noise:
     eps^(8/3) < eps. It is large enough for neighbouring points to differ in operands of different sizes.
     """
     close = max(closest, eps ** (2 / 3))
@@ -139,8 +139,8 @@ def _noise_over(along: Along, k: int) -> list[Array]:
 def _samples(along: Along, spacing: float) -> list[Array]:
     """The values at equidistant points, stacked in front, for each leaf.
 
-    The points lie on one side, as a kink at the point itself is no noise; on the other side if the function is not
-    finite there.
+    The points lie on one side, because a kink at the point itself is not noise; on the other side if the function is
+    not finite there.
     """
     for side in (1, -1):
         rows = [along(side * k * spacing) for k in range(1, POINTS + 1)]
@@ -171,7 +171,7 @@ def _noise_of(rows: Array) -> Array:
 
 
 def pool(errors: Array, size: Array) -> Array:
-    """Errors of which some are small by chance, raised to the relative error that is usual (the median) in their leaf."""
+    """Raise errors that are small by chance to the median relative error of their leaf."""
     usable = (size > 0) & np.isfinite(size)
     if not np.any(usable):
         return errors

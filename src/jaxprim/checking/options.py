@@ -1,4 +1,4 @@
-"""What a check may be told: which questions, and how keywords for it and for its target are kept apart."""
+"""The options of a check: which questions to ask, and keywords that could belong to the check or to its target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEEDS: tuple[Speed, ...] = get_args(Speed)
 def questions(
     only: str | Iterable[str] | None = None, skip: str | Iterable[str] | None = None, speed: Speed = "normal"
 ) -> tuple[Question, ...]:
-    """The questions to ask. A question that is named is asked, however fast the check.
+    """The questions to ask. A question in ``only`` is asked at any speed.
 
     Raises:
         BadCall: there is no such question, or none is left.
@@ -53,14 +53,14 @@ def _named(names: str | Iterable[str] | None) -> frozenset[str]:
 
 
 def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str]) -> None:
-    """Refuse a keyword that could be meant for the check and for its target."""
+    """Refuse a keyword that both the check and its target take."""
     if any(isinstance(operand, Example) for operand in operands):
         if not all(isinstance(operand, Example) for operand in operands):
             raise BadCall(
                 message(
                     f"{subject.name}: got both examples and operands to check.",
                     got=", ".join(type(operand).__name__ for operand in operands),
-                    expected="the operands of one example, or Example objects alone",
+                    expected="the operands of one example, or only Example objects",
                     write=f"jaxprim.check({subject.name}, Example((x, ...)), Example((y, ...)))",
                 )
             )
@@ -70,18 +70,18 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
             message(
                 f"{subject.name}: {name}= is ambiguous.",
                 got=f"{name}=, which is an option of check and report, and an argument of {subject.name}",
-                expected=f"operands and params of {subject.name} in an Example, options beside it",
+                expected=f"operands and params of {subject.name} in an Example, options outside it",
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',
             )
         )
 
 
 def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
-    """Refuse params beside examples, which hold their own."""
+    """Refuse params together with examples, which hold their own."""
     for name in params:
         raise BadCall(
             message(
-                f"{subject.name}: got a param beside examples to check.",
+                f"{subject.name}: got a param together with examples.",
                 got=f"{name}=",
                 expected="each example with its own params",
                 write=f'jaxprim.check({subject.name}, jaxprim.Example((x, ...), {{"{name}": ...}}))',

@@ -31,7 +31,7 @@ from jaxprim.checking.values import (
 
 
 def of_some(function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int]) -> Callable[..., Any]:
-    """The function of some of its operands; the others are those of ``leaves``."""
+    """``function`` as a function of some operands; the others are fixed to their values in ``leaves``."""
 
     def call(*some: Any) -> Any:
         every = list(leaves)
@@ -48,8 +48,8 @@ class Point:
 
     Attributes:
         leaves: the leaves of all operands.
-        tree: how the operands are put together from them.
-        names: what each leaf is called.
+        tree: the tree structure of the operands.
+        names: the name of each leaf.
         params: the static params.
     """
 
@@ -81,13 +81,13 @@ class Point:
 
     @property
     def types(self) -> tuple[Any, ...]:
-        """How the operands are put together, and the shape and dtype of each leaf."""
+        """The tree structure of the operands, and the shape and dtype of each leaf."""
         return self.tree, *[(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in self.leaves]
 
 
 @dataclass(frozen=True)
 class JvpResult:
-    """What ``jax.jvp`` gave: the rule's own primal output, and a tangent for each real or complex result leaf."""
+    """The output of ``jax.jvp``: the rule's own primal output, and a tangent for each real or complex result leaf."""
 
     primal: list[Array]
     tangent: list[Array]
@@ -95,7 +95,7 @@ class JvpResult:
 
 @dataclass(frozen=True)
 class VjpResult:
-    """What ``jax.vjp`` gave: the rule's own primal output, and the cotangent of each operand leaf asked for."""
+    """The output of ``jax.vjp``: the rule's own primal output, and the cotangent of each requested operand leaf."""
 
     primal: list[Array]
     cotangent: dict[int, Array]
@@ -103,15 +103,15 @@ class VjpResult:
 
 @dataclass(frozen=True)
 class Precision:
-    """A point in the dtypes it was given in, or in double precision.
+    """A point in its own dtypes, or in double precision.
 
     Attributes:
         subject: the operation.
-        point: its operands in this precision.
-        double: whether they were brought to double precision.
-        names: what each result leaf is called.
-        results: the result leaves, as the implementation gave them.
-        result_tree: how the result is put together from them.
+        point: the operands in this precision.
+        double: whether the operands were converted to double precision.
+        names: the name of each result leaf.
+        results: the result leaves of the implementation.
+        result_tree: the tree structure of the result.
     """
 
     subject: Subject
@@ -126,12 +126,12 @@ class Precision:
 
     @staticmethod
     def native(subject: Subject, point: Point) -> Precision:
-        """The point as it was given. Raises what the implementation raises."""
+        """The point in its own dtypes. Raises if the implementation raises."""
         return Precision(subject, point, False)._evaluated()
 
     @staticmethod
     def in_double(subject: Subject, point: Point) -> Precision:
-        """The point in double precision. Raises what the implementation raises there."""
+        """The point in double precision. Raises if the implementation raises there."""
         precision = Precision(subject, point, True)
         with precision.in_effect():
             leaves = tuple(doubled(leaf) for leaf in point.leaves)
@@ -145,7 +145,7 @@ class Precision:
 
     @property
     def label(self) -> str:
-        """What a report calls this precision: ``float64``, or the dtypes of the point."""
+        """The name of this precision in a report: ``float64``, or the dtypes of the point."""
         if self.double:
             return "float64"
         dtypes = [str(jnp.result_type(self.point.leaves[i])) for i in self.point.differentiable]
@@ -193,7 +193,7 @@ class Precision:
             return [wide(leaf) for leaf in self.flat(*leaves)]
 
     def value(self, leaves: Sequence[Any] | None = None) -> list[Array]:
-        """The same, at the example or elsewhere, where a program that was compiled before may stand for the call."""
+        """Like `called`, at the example by default. At other points it may use a compiled program."""
         with self.in_effect():
             return [wide(leaf) for leaf in self._flat_at(leaves)]
 
@@ -203,10 +203,10 @@ class Precision:
     def _run(
         self, key: tuple[Any, ...], function: Callable[..., Any], leaves: Sequence[Any] | None, *numbers: Any
     ) -> Any:
-        """A function of leaves and other numbers: called at the example, and elsewhere compiled if that saves time.
+        """Call a function of leaves and other numbers. Away from the example it is compiled if that saves time.
 
-        Many questions ask for it at many points, and a call may compile a part of it again each time, as a loop over a
-        closure. The key tells it from the precision's other functions; it begins with the rule's name.
+        Questions evaluate it at many points, and each call may compile a part of it again, such as a loop over a closure.
+        The key identifies the function; its first entry is the name of the rule.
         """
         if leaves is None:
             return function(self.point.leaves, *numbers)
@@ -215,7 +215,7 @@ class Precision:
         if key not in self._compiled:
             self._compiled[key] = jax.jit(function)
         found = attempt(lambda: jax.block_until_ready(self._compiled[key](leaves, *numbers)))
-        if isinstance(found, Refusal):  # what cannot be compiled, or is refused at this point, says so by itself
+        if isinstance(found, Refusal):  # if it cannot be compiled, or fails at this point, the plain call raises
             self._compiled[key] = function
             return function(leaves, *numbers)
         return found
@@ -236,14 +236,14 @@ class Precision:
 
         Args:
             tangents: by the position of the leaf, each in its shape.
-            leaves: all operand leaves; those of the point by default.
+            leaves: all operand leaves; by default, the leaves of the point.
         """
         with self.in_effect():
             primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
             return JvpResult([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
 
     def raw_jvp(self, leaves: Sequence[Any], tangents: Mapping[int, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """The same on JAX values, for ``jit`` and ``vmap``."""
+        """Like `jvp`, on JAX values, for ``jit`` and ``vmap``."""
         wrt = tuple(tangents)
         return jax.jvp(self.of(leaves, wrt), tuple(leaves[i] for i in wrt), tuple(tangents[i] for i in wrt))
 
@@ -259,9 +259,9 @@ class Precision:
         Args:
             cotangents: one for each differentiable result, in its shape.
             wrt: the positions of the leaves.
-            leaves: all operand leaves; those of the point by default.
-            results: positions among the differentiable results. Only these are used by the caller: the cotangents of the
-                others are symbolic zeros.
+            leaves: all operand leaves; by default, the leaves of the point.
+            results: positions among the differentiable results. Only these are used; the cotangents of the others are
+                symbolic zeros.
         """
         with self.in_effect():
             pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
@@ -278,7 +278,7 @@ class Precision:
         cotangents: Sequence[Any],
         results: Sequence[int] | None = None,
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """The same on JAX values, for ``jit`` and ``vmap``."""
+        """Like `vjp`, on JAX values, for ``jit`` and ``vmap``."""
         if results is not None:
             function = self.of(leaves, wrt)
             keep = [self.outputs[k] for k in results]
@@ -289,12 +289,12 @@ class Precision:
     def pull(
         self, function: Callable[..., Any], leaves: Sequence[Any], wrt: Sequence[int], cotangents: Sequence[Any]
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """The same of a function that does what `flat` does, such as a checkpoint of it."""
+        """Like `raw_vjp`, for a function with the signature of `flat`, such as a checkpoint of it."""
         primal, back = jax.vjp(of_some(function, leaves, wrt), *[leaves[i] for i in wrt])
         return primal, back(self.seeds(primal, cotangents))
 
     def seeds(self, primal: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
-        """The cotangents of all result leaves: those given, and JAX's own for results without tangents."""
+        """The cotangents of all result leaves: the given ones, and float0 zeros for results without tangents."""
         seeds: list[Any] = [np.zeros(np.shape(leaf), jax.dtypes.float0) for leaf in primal]
         for i, cotangent in zip(self.outputs, cotangents, strict=True):
             seeds[i] = cotangent
@@ -305,7 +305,7 @@ class Precision:
         return of_some(self.flat, leaves, wrt)
 
     def cast(self, tangents: Tangents) -> dict[int, Any]:
-        """Tangents in the dtypes that JAX wants for these operands; those of Python numbers stay Python numbers."""
+        """Tangents in the dtypes of their operands; the tangent of a Python number is a Python number."""
         return {i: _cast(tangent, self.point.leaves[i]) for i, tangent in tangents.items()}
 
     def cast_out(self, cotangents: Sequence[Array]) -> list[Any]:

@@ -1,7 +1,7 @@
 """Random directions, cotangents and nearby points, each drawn from its own named stream of one seed.
 
-A probe is scaled by the value that it belongs to, so that operands of 1e-30 and of 1e30 are tested alike. No element of
-a probe is near zero: a rule that is wrong in one element is then wrong by as much in what a comparison sees.
+A probe is scaled by its value, so operands of 1e-30 and of 1e30 are tested alike. No element of
+a probe is near zero, so an error in one element of a rule shows in full.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ Stream = np.random.Generator
 # A tangent for some of the operand leaves, by their positions: each has the shape of its leaf, in double precision.
 Tangents = Mapping[int, Array]
 
-# Which draw of a tangent or a cotangent is for what: no two purposes share one. 0 is for all operands together and for
-# the first cotangent.
+# The draws of tangents and cotangents, one for each purpose. 0 is for all operands together and for the first cotangent.
 ALONE = 1
 NOISE = 2
-MEMBERS = 10  # of a batch, and those that follow
-HIGHER_ORDER = 20  # and those that follow
+MEMBERS = 10  # the members of a batch: this one and the following
+HIGHER_ORDER = 20  # this one and the following
 HOLOMORPHIC = 30
 
 
@@ -39,12 +38,12 @@ class Direction:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes it the same direction in another question."""
+        """The identity of the direction, the same in every question."""
         return self.label, *self.tangents
 
 
 def stream(seed: int, *labels: object) -> Stream:
-    """The random numbers of one question: another question's draws never change them."""
+    """The random numbers of one purpose; other draws never change them."""
     words = [zlib.crc32(str(label).encode()) for label in labels]
     return np.random.default_rng([seed, *words])
 
@@ -57,12 +56,12 @@ def signs(rng: Stream, shape: tuple[int, ...], complex_: bool) -> Array:
 
 
 def unit(rng: Stream, like: Array) -> Array:
-    """Numbers of size 1/2 to 3/2, real or complex as ``like``."""
+    """Numbers of size 1/2 to 3/2, real or complex like ``like``."""
     return rng.uniform(0.5, 1.5, like.shape) * signs(rng, like.shape, np.iscomplexobj(like))
 
 
 def typical(value: Array) -> float:
-    """The size of the numbers in an array: the median of those that are finite and not zero, and 1 if none is."""
+    """The typical size of the numbers in an array: the median of the finite, nonzero ones, or 1 if there are none."""
     sizes = np.abs(value)
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     return float(np.median(sizes)) if sizes.size else 1.0
@@ -81,7 +80,7 @@ def even_direction(rng: Stream, value: Array) -> Array:
 
 
 def round_to(value: Array, like: Any) -> Array:
-    """``value`` as it arrives at a rule: rounded to the dtype of ``like``."""
+    """``value`` as a rule receives it: rounded to the dtype of ``like``."""
     dtype = jnp.result_type(like)
     with np.errstate(over="ignore", under="ignore"):
         return wide(value.astype(dtype))
@@ -97,14 +96,14 @@ def move(leaf: Any, change: Array) -> Any:
 
 
 def fresh(leaf: Any) -> Any:
-    """The leaf in memory of its own."""
+    """A copy of the leaf in its own memory."""
     return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(np.array(leaf))
 
 
 def nearby(rng: Stream, leaf: Any, relative: float) -> Any:
     """The leaf with each element changed by at most ``relative`` of itself; keys are split, truth values shuffled.
 
-    Integers are kept: another index may point to where there is nothing.
+    Integers are kept, because another index may be out of range.
     """
     if is_key(leaf):
         data = rng.integers(0, 2**31, leaf.shape)
@@ -119,5 +118,5 @@ def nearby(rng: Stream, leaf: Any, relative: float) -> Any:
 
 
 def nearby_signs(rng: Stream, value: Array) -> Array:
-    """Either sign; but only up from an array of zeros, as zero is often the end of the domain."""
+    """Random signs. They are all positive for an array of zeros, because zero is often the end of the domain."""
     return rng.choice([-1.0, 1.0], value.shape) if np.any(value) else np.ones(value.shape)

@@ -1,4 +1,4 @@
-"""What a question is, and the decorator that makes one of a function."""
+"""The class of questions, and the decorator that makes a question from a function."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Question:
 
     Attributes:
         name: its stable name.
-        sentence: what it asks.
+        sentence: the question in words.
         ask: yields evidence; raises NotAsked with the reason if it does not apply.
-        departs: the rule whose declared departure from the derivative (a surrogate VJP) answers it, or None.
-        speed: the least thorough check that asks it.
-        group: what kind of question it is; reports and pages list those of one group together.
+        departs: the rule that may depart from the derivative if the author declares it (a surrogate VJP), or None.
+        speed: the fastest check that asks it.
+        group: the kind of question; reports and pages list the questions of a group together.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Question:
     group: str = ""
 
     def __call__(self, case: Case) -> Answer:
-        """Ask it of a case."""
+        """Ask the question about a case."""
         return self.ask(case)
 
 
 def question(
     sentence: str, *, group: str, speed: Speed = "normal", departs: str | None = None
 ) -> Callable[[Callable[[Case], Answer]], Question]:
-    """Make a question of a function. Its name is the function's, with hyphens: ``vmap_jvp`` answers ``vmap-jvp``."""
+    """Make a question from a function. Its name is the function's, with hyphens: ``vmap_jvp`` answers ``vmap-jvp``."""
     return lambda ask: Question(ask.__name__.replace("_", "-"), sentence, ask, departs, speed, group)

@@ -1,4 +1,4 @@
-"""Putting the questions to a subject, one example after the other; findings come as they are found."""
+"""Ask the questions about a subject, one example after the other. Findings are yielded as they come."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from jaxprim.checking.reports.report import Evidence, Finding, Report
 from jaxprim.checking.reports.status import Status
 from jaxprim.checking.subject import Subject
 
-# Evidence that passes is kept only so far: a report stays small for an operation of many operands. What `which-rule`
-# found in every context must fit, as the page shows it.
+# At most this much passing evidence is kept, so that a report stays small. The evidence of `which-rule` in every context
+# must fit, because the HTML page shows it.
 KEPT = 16
 # An exception from inside these is shown at the author's line that called them.
 LIBRARIES = {"jax", "jaxlib", "jaxprim", "numpy", "contextlib", "functools"}
 
-# Of an exception's own text: some hold a whole stack.
+# At most this many lines of an exception's text are shown: some texts contain a whole stack.
 LINES = 12
 
 Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -49,28 +49,28 @@ def report(
     pictures: bool = False,
     **params: Any,
 ) -> Report:
-    """Check a primitive, or any function that JAX can trace, and return what was found, good or bad.
+    """Check a primitive, or any function that JAX can trace, and return the report, good or bad.
 
     In a test, use `check`, which raises.
 
     Args:
         target: a ``Primitive``, a ``jax.custom_jvp`` or ``jax.custom_vjp`` function, or a plain function.
         *operands: an example of its operands (pytrees of arrays and Python numbers), or any number of
-            ``jaxprim.Example`` objects. Without any, a primitive is checked on what ``def_examples`` gave it.
-        reference: the same function in JAX or NumPy, which the implementation must agree with.
-        seed: the seed of everything random, 0 by default.
-        only: the questions to ask, by name; ``jaxprim questions`` lists them.
-        skip: questions not to ask.
+            ``jaxprim.Example`` objects. Without any, a primitive is checked on its ``def_examples``.
+        reference: the same function in JAX or NumPy, which must agree with the implementation.
+        seed: the random seed, 0 by default.
+        only: the names of the questions to ask; ``jaxprim questions`` lists them.
+        skip: the names of questions to leave out.
         speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``: how many questions are asked.
-        pictures: measure what ``report.html()`` draws, which takes a few seconds more.
-        **params: the target's static params, and operands that go by name. If it has one of the names above, give an
-            ``Example``, which holds operands and params apart.
+        pictures: also measure the pictures of ``report.html()``, which takes a few seconds.
+        **params: the target's static params, and operands passed by name. If one of them has a name from above, pass an
+            ``Example``, which keeps operands and params apart.
 
     Returns:
         A report: ``report.ok``, ``report.findings``, ``report.text()``, ``report.to_json()``, ``report.html()``.
 
     Raises:
-        BadCall: there is no example, or no such question, or a keyword could be meant for the target as well.
+        BadCall: there is no example, or no such question, or a keyword is ambiguous: the target takes it too.
 
     Example:
         >>> import jax.numpy as jnp, jaxprim
@@ -104,15 +104,15 @@ def check(
     pictures: bool = False,
     **params: Any,
 ) -> Report:
-    """Check a primitive, or any function that JAX can trace, and raise if a finding is bad.
+    """Check a primitive, or any function that JAX can trace, and raise if a question fails.
 
-    It takes what `report` takes, and asks the same questions.
+    It takes the arguments of `report`, and asks the same questions.
 
     Returns:
-        The report, when nothing bad was found.
+        The report, if no question fails.
 
     Raises:
-        CheckFailed: a finding is bad; the message is the text of the report.
+        CheckFailed: a question fails; the message is the text of the report.
         BadCall: as for `report`.
 
     Example:
@@ -128,7 +128,7 @@ def check(
 
 
 def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Inputs]:
-    """The examples that a call gives: its own operands, `Example` objects, or those of the primitive."""
+    """The examples of a call: its operands, its `Example` objects, or the examples of the primitive."""
     if operands and all(isinstance(operand, Example) for operand in operands):
         options.refuse_params(subject, params)
         return [(example.operands, example.params) for example in operands]
@@ -136,7 +136,7 @@ def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any
 
 
 def cases(subject: Subject, examples: Sequence[Inputs], seed: int = SEED) -> list[Case]:
-    """The case of each example; each says which one it is if there are several, and knows those that are like it."""
+    """The case of each example. If there are several, each has its number and refers to the similar ones."""
     made = [
         Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
         for index, (operands, params) in enumerate(examples, start=1)
@@ -148,7 +148,7 @@ def cases(subject: Subject, examples: Sequence[Inputs], seed: int = SEED) -> lis
 
 
 def ask(cases: Iterable[Case], questions: Iterable[Question] | None = None) -> Iterator[Finding]:
-    """Put questions to each case of a subject; yields each finding as soon as it is there."""
+    """Ask questions about each case of a subject; yields each finding as soon as it is known."""
     questions = options.questions() if questions is None else tuple(questions)
     for case in cases:
         for position, question in enumerate(questions):
@@ -156,14 +156,14 @@ def ask(cases: Iterable[Case], questions: Iterable[Question] | None = None) -> I
 
 
 def answer(question: Question, case: Case, *, first: bool) -> Finding:
-    """Put one question to one case. If its implementation fails, the first question says how; no other can be asked."""
-    with np.errstate(all="ignore"):  # infinities and NaNs are compared, not computed with
+    """Ask one question about one case. If the implementation fails, the first question reports it, and no other applies."""
+    with np.errstate(all="ignore"):  # infinities and NaNs are only compared
         broken = case.once("failure", case.failure)
     return find(question, case) if broken is None else _not_run(question, case, broken, first=first)
 
 
 def find(question: Question, case: Case) -> Finding:
-    """Put one question to one case. An exception is an answer too: a bad one, unless it says that a rule is missing."""
+    """Ask one question about one case. An exception is a bad answer, unless it says that a rule is missing."""
     start = time.perf_counter()
     items: list[Evidence | Note] = []
     unasked = ""
@@ -172,7 +172,7 @@ def find(question: Question, case: Case) -> Finding:
             items.extend(question.ask(case))
     except NotAsked as error:
         unasked = str(error)
-    except Exception as error:  # noqa: BLE001 - whatever an author's rule raises is what the report is about
+    except Exception as error:  # noqa: BLE001 - the report shows any exception of an author's rule
         unasked = why_refused(error) or ""
         if not unasked:
             items.append(_exception(question, case, error))
@@ -181,7 +181,7 @@ def find(question: Question, case: Case) -> Finding:
 
 
 def _smallest(question: Question, case: Case, bad: Sequence[Evidence]) -> Iterator[Note]:
-    """A smaller input that fails too; only of the first question that fails at an example, as it takes seconds."""
+    """A smaller input that fails too; only for the first failure at an example, because the search takes seconds."""
     departs = question.departs is not None and case.subject.departs(question.departs)
     if not bad or departs or case.knows("smallest"):
         return
@@ -191,19 +191,24 @@ def _smallest(question: Question, case: Case, bad: Sequence[Evidence]) -> Iterat
 
 
 def _not_run(question: Question, case: Case, error: Exception, *, first: bool) -> Finding:
-    """The answer of an implementation that fails: the first question reports how, no other can be asked."""
+    """The finding for an implementation that fails: the first question reports it, the others are skipped."""
     reason = f"the implementation does not run: {first_line(error)}"
     return _finding(question, case, [_exception(question, case, error)] if first else [], reason, 0.0)
 
 
 def _exception(question: Question, case: Case, error: Exception) -> Evidence:
-    said = list(without_frames(f"{type(error).__name__}: {error}"))
-    lines = [*said[:LINES], *["..."] * (len(said) > LINES), *_authors_line(error)]
-    return Evidence(question.name, "raised", message="\n".join(lines), seed=case.seed, ok=False)
+    return Evidence(question.name, "raised", message=describe_exception(error), seed=case.seed, ok=False)
+
+
+def describe_exception(error: Exception) -> str:
+    """The type and the text of an exception, and the author's line that raised it."""
+    kind, text = type(error).__name__, str(error)
+    said = list(without_frames(f"{kind}: {text}" if text else kind))
+    return "\n".join([*said[:LINES], *["..."] * (len(said) > LINES), *_authors_line(error)])
 
 
 def _authors_line(error: Exception) -> Iterator[str]:
-    """Where the author's own code raised; jaxprim's errors say it themselves."""
+    """The author's line that raised; jaxprim's own errors already name it."""
     if isinstance(error, JaxprimError):
         return
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if not _is_library(frame)]
@@ -217,8 +222,8 @@ def _is_library(frame: FrameType) -> bool:
 
 
 def _finding(question: Question, case: Case, items: list[Evidence | Note], unasked: str, seconds: float) -> Finding:
-    """The finding that the evidence and the notes of one answer make."""
-    # What is bad stays in the order of asking; what passes follows, the worst first.
+    """The finding made from the evidence and the notes of one answer."""
+    # Bad evidence stays in the order of asking. Passing evidence follows, the worst first.
     evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio if e.ok else 0.0))
     notes = dict.fromkeys([item.text for item in items if isinstance(item, Note)] + [unasked] * bool(unasked))
     status, reason = _status(question, case.subject, evidence, next(iter(notes), ""), unasked)
@@ -240,7 +245,7 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
 def _status(
     question: Question, subject: Subject, evidence: Sequence[Evidence], note: str, unasked: str
 ) -> tuple[Status, str]:
-    """The answer that the evidence gives, and its reason if it needs one."""
+    """The status that follows from the evidence, and its reason if it needs one."""
     bad = [item for item in evidence if not item.ok]
     if not evidence:
         return "skipped", unasked or note or "there is nothing to compare"
@@ -254,13 +259,13 @@ def _status(
 
 
 def _kept(evidence: Sequence[Evidence], case: Case) -> tuple[Evidence, ...]:
-    """The evidence that the report keeps: all that is bad, and of the rest the worst."""
+    """The evidence that the report keeps: everything bad, and the worst of the rest."""
     bad = sum(not item.ok for item in evidence)
     return tuple(_with_spacing(item, case) for item in evidence[: max(KEPT, bad)])
 
 
 def _origins(bad: Iterable[Evidence], subject: Subject) -> Iterator[str]:
-    """Says so where a wrong rule is derived from another: that is the one to repair."""
+    """A note if a wrong rule is derived from another rule, which is then the one to repair."""
     for name in dict.fromkeys(item.rule for item in bad):
         info = subject.rule(name)
         if info is not None and info.status == "derived" and info.origin != "impl":
@@ -268,7 +273,7 @@ def _origins(bad: Iterable[Evidence], subject: Subject) -> Iterator[str]:
 
 
 def _with_spacing(item: Evidence, case: Case) -> Evidence:
-    """The evidence with the spacing of numbers in its precision, unless it says so itself, or is no such comparison."""
+    """The evidence with the eps of its precision, unless it has one already or does not compare numbers."""
     if item.eps or not isinstance(item.got, float | complex):
         return item
     in_double = case.truth.double and f"({case.truth.label})" in item.against
@@ -276,7 +281,7 @@ def _with_spacing(item: Evidence, case: Case) -> Evidence:
 
 
 def _by_operand(evidence: Iterable[Evidence], names: Sequence[str]) -> tuple[tuple[str, bool], ...]:
-    """The operands that comparisons were about alone, and whether all of these are right."""
+    """The operands with comparisons of their own, and whether all of these pass."""
     right: dict[str, bool] = {}
     for item in evidence:
         about = [name for name in names if item.is_about(name)]

@@ -1,4 +1,4 @@
-"""The smallest input at which a question still fails: it says more than the one that was given."""
+"""Find a small input at which a question still fails. It says more than the given one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from jaxprim.checking.values import describe, has_tangents, is_key, is_scalar, w
 
 # Seconds after which the smallest input so far is reported.
 PATIENCE = 1.0
-# Up to this many numbers an operand is written out.
+# An operand of up to this many numbers is written out.
 WRITTEN = 4
-# Rounder numbers have two significant digits. With one, many would become 1, which hides factors and powers.
+# Rounder numbers have two significant digits. With one digit, many would become 1, which hides factors and powers.
 DIGITS = 2
 
 Ask = Callable[[Case], Answer]
@@ -26,12 +26,12 @@ Leaves = list[Any]
 
 
 def smallest(ask: Ask, case: Case, bad: Sequence[Evidence]) -> str:
-    """The operands of a smaller case at which a rule still gives wrong numbers; empty if none was found in time.
+    """The operands, as text, of a smaller case at which a rule still gives wrong numbers; empty if none was found in time.
 
     Args:
         ask: the question.
-        case: where it failed.
-        bad: its bad evidence there. Only wrong numbers are looked for: an exception may have another cause elsewhere.
+        case: the case that failed.
+        bad: its bad evidence. Only wrong numbers count: an exception may have another cause at other operands.
     """
     rules = {evidence.rule for evidence in bad if not evidence.message}
     start, leaves = time.perf_counter(), list(case.point.leaves)
@@ -72,7 +72,7 @@ def _take(leaf: Any, size: int, fewer: int) -> Any:
 
 
 def _round(leaf: Any) -> Any | None:
-    """The leaf with numbers of two digits, or None if it has no others."""
+    """The leaf rounded to two digits, or None if that changes nothing."""
     if is_key(leaf) or is_scalar(leaf) or not has_tangents(leaf) or jnp.iscomplexobj(leaf):
         return None
     value = wide(leaf)

@@ -1,4 +1,4 @@
-"""What is checked: a primitive, or any function that JAX can trace, seen through the same few questions.
+"""The subject of a check: a primitive, or any function that JAX can trace, behind one interface.
 
 This is the only file of the checker and of fuzzing that knows `Primitive`, its rules, their derivations and the kernels.
 """
@@ -35,10 +35,10 @@ class Subject:
     """A primitive or a function under check.
 
     Attributes:
-        name: how reports call it.
-        call: applies it to operands and static params.
+        name: the name in reports.
+        call: applies the subject to operands and static params.
         primitive: the primitive, or None for a function.
-        reference: the same function by other means, which it must agree with; or None.
+        reference: an independent version of the same function, which must agree; or None.
     """
 
     name: str
@@ -49,30 +49,30 @@ class Subject:
 
     @staticmethod
     def of(target: Callable[..., Any], reference: Callable[..., Any] | None = None) -> Subject:
-        """The subject that a primitive or a function is."""
+        """The subject of a primitive or a function."""
         if isinstance(target, Primitive):
             return Subject(target.name, target, target, reference)
         return Subject(getattr(target, "__name__", None) or type(target).__name__, target, None, reference)
 
     @property
     def is_primitive(self) -> bool:
-        """Whether it is a primitive, which has rules; JAX differentiates a function as it can."""
+        """Whether it is a primitive with rules, and not a function that JAX differentiates."""
         return self.primitive is not None
 
     # -------------------------------------------------------------------------------------------------------- rules
     @property
     def surrogate(self) -> str | None:
-        """The author's reason why the VJP departs from the derivative, or None if it does not."""
+        """The author's reason for a VJP that departs from the derivative, or None."""
         return rules_of(self.primitive).surrogate if self.primitive is not None else None
 
     def rule(self, name: str) -> RuleInfo | None:
-        """What is known of a rule; None for a function."""
+        """The `RuleInfo` of a rule; None for a function."""
         if self.primitive is None:
             return None
         return next((info for info in explain(rules_of(self.primitive)) if info.rule == name), None)
 
     def missing(self, name: str) -> str | None:
-        """Why there is no rule of this name, or None if there is one, or only JAX can tell."""
+        """Why there is no rule of this name. None if there is one, or if only JAX can tell."""
         info = self.rule(name)
         return f"no {name.upper()} rule: {info.why}" if info is not None and info.status == "missing" else None
 
@@ -82,7 +82,7 @@ class Subject:
         return info is not None and info.status == "given"
 
     def departs(self, name: str) -> bool:
-        """Whether a rule's disagreement with the derivative is the author's declared departure."""
+        """Whether the author declared that this rule departs from the derivative."""
         info = self.rule(name)
         return self.surrogate is not None and (name == "vjp" or (info is not None and info.origin == "vjp"))
 
@@ -95,7 +95,7 @@ class Subject:
 
     @property
     def author(self) -> Callable[..., Any]:
-        """The function that says what it computes: the first of a primitive's implementations, or the function itself."""
+        """The author's function: the first implementation of a primitive, or the function itself."""
         author = rules_of(self.primitive).implementation_author if self.primitive is not None else None
         return author or self.call
 
@@ -105,17 +105,17 @@ class Subject:
         return tuple(rules_of(self.primitive).kernels()) if self.primitive is not None else ()
 
     def run_by(self, implementation: str) -> AbstractContextManager[Any]:
-        """The context in which a primitive runs its ``"impl"``, ``"host"`` or ``"kernel"``, whichever it would otherwise."""
+        """A context in which a primitive always runs its ``"impl"``, ``"host"`` or ``"kernel"``."""
         return nullcontext() if self.primitive is None else use(implementation, self.primitive)
 
     def compiles_anew(self, rule: str, function: Callable[..., Any], operands: Sequence[Any]) -> bool:
-        """Whether JAX compiles a part of the implementation or of a rule at each call; found out once for each."""
+        """Whether JAX compiles a part of the implementation or of a rule at each call; measured once per rule."""
         if rule not in self._compiles_anew:
             self._compiles_anew[rule] = _compiles_anew(function, operands)
         return self._compiles_anew[rule]
 
     def examples(self) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
-        """The author's examples, or the types that a kernel declares; raises with the line to write where there are none."""
+        """The author's examples, or the types that a kernel declares. Without either, raises NoExamples."""
         found = self.primitive.examples() if self.primitive is not None else ()
         if not found:
             types = _declared_types(self.primitive) if self.primitive is not None else None
@@ -127,8 +127,8 @@ class Subject:
     def close_over_static(self, operands: tuple[Any, ...]) -> tuple[Subject, tuple[Any, ...]]:
         """The subject as a function of only the operands that hold numbers, and these operands.
 
-        The others are static: those that hold something else, such as a function, and those that ``nondiff_argnums`` of
-        ``jax.custom_jvp`` or ``jax.custom_vjp`` names.
+        The others are static: operands that hold something else, such as a function, and the ``nondiff_argnums`` of
+        ``jax.custom_jvp`` or ``jax.custom_vjp``.
         """
         declared = getattr(self.call, "nondiff_argnums", ()) if self.primitive is None else ()
         static = {i: x for i, x in enumerate(operands) if i in declared or not _holds_numbers(x)}
@@ -139,24 +139,24 @@ class Subject:
         return subject, tuple(x for i, x in enumerate(operands) if i not in static)
 
     def split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """A call's operands and static params: a primitive's operand may also go by name."""
+        """A call's operands and static params. An operand of a primitive may also be passed by name."""
         if self.primitive is None:
             return args, kwargs
         return rules_of(self.primitive).signature.bind(self.name, args, kwargs)
 
     def keywords(self) -> set[str]:
-        """The operands and params that it takes by keyword."""
+        """The names of the operands and params that can be passed by keyword."""
         if self.primitive is not None:
             signature = rules_of(self.primitive).signature
             return {*signature.operands, *signature.params}
         try:
             parameters = inspect.signature(self.call).parameters.values()
-        except (TypeError, ValueError):  # a builtin does not say
+        except (TypeError, ValueError):  # a builtin may have no signature
             return set()
         return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
     def operand_names(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
-        """The name of each operand: from the signature where it tells, else by position."""
+        """The name of each operand, from the signature if there is one, else by position."""
         if self.primitive is not None:
             return rules_of(self.primitive).signature.names(len(operands))
         try:
@@ -171,7 +171,7 @@ def place_of(primitive: Primitive) -> str:
     return rules_of(primitive).made
 
 
-# The sizes of a signature are drawn as 2, 3, 4, ...: all different, so that mixing up two axes shows.
+# The sizes in a signature become 2, 3, 4, ...: all different, so that mixing up two axes shows.
 _FIRST_SIZE = 2
 
 
@@ -180,7 +180,7 @@ def _declared_types(primitive: Primitive) -> tuple[Any, ...] | None:
     kernels = rules_of(primitive).kernels()
     if not kernels:
         return None
-    from jaxprim.kernels.kernel import Kernel  # it loads all of jaxprim.kernels, which few primitives need
+    from jaxprim.kernels.kernel import Kernel  # loads all of jaxprim.kernels, which few primitives need
 
     return next(
         (_types_of(rule.author.signature) for rule in kernels.values() if isinstance(rule.author, Kernel)), None
@@ -188,7 +188,7 @@ def _declared_types(primitive: Primitive) -> tuple[Any, ...] | None:
 
 
 def _types_of(signature: Signature) -> tuple[Any, ...] | None:
-    """The operand types of a kernel's signature, with f32 for its type variables; None where it does not tell."""
+    """The operand types of a kernel's signature, with f32 for its type variables; None if they are not all known."""
     from jaxprim.kernels.dtypes import DTYPES
 
     if any(attribute.default is None for attribute in signature.attributes):
@@ -197,7 +197,7 @@ def _types_of(signature: Signature) -> tuple[Any, ...] | None:
     sizes = {name: _FIRST_SIZE + k for k, name in enumerate(resolved.sizes)}
     try:
         shapes = [tuple(int(dim) if dim.isdigit() else sizes[dim] for dim in array.dims) for array in resolved.operands]
-    except KeyError:  # a size that is worked out from others
+    except KeyError:  # a size that is computed from others
         return None
     pairs = zip(shapes, resolved.operands, strict=True)
     return tuple(jax.ShapeDtypeStruct(shape, DTYPES[array.dtype].numpy) for shape, array in pairs)
@@ -209,7 +209,7 @@ def _compiles_anew(function: Callable[..., Any], operands: Sequence[Any]) -> boo
         jax.block_until_ready(function(*operands))
         before = _jax.compilations()
         function(*operands)
-    except Exception:  # noqa: BLE001 - a function that fails says so where it is asked
+    except Exception:  # noqa: BLE001 - the question that calls the function reports the failure
         return False
     return _jax.compilations() > before
 
@@ -223,7 +223,7 @@ def _holds_numbers(operand: Any) -> bool:
 def _close_over(
     function: Callable[..., Any], static: Mapping[int, Any], like: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The function without its static operands, with the names of those that are left."""
+    """The function with its static operands fixed, and the names of the others in its signature."""
 
     def call(*operands: Any, **params: Any) -> Any:
         given = iter(operands)
@@ -238,7 +238,7 @@ def _close_over(
 
 
 def _no_examples(subject: Subject) -> str:
-    """What to write for a subject that cannot be checked, as there is no example of its operands."""
+    """The message for a subject that has no example of its operands."""
     if subject.primitive is None:
         return message(
             f"{subject.name}: no example to check it on.",

@@ -1,4 +1,4 @@
-"""Finding what to check: a file or a module, imported under its own name, and the primitives in it."""
+"""Find the target of a check: import a file or a module under its own name, and list its primitives."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class NotFound(JaxprimError, LookupError):
 
 
 class ImportFailed(JaxprimError, ImportError):
-    """The file or module raised while it was imported; the message has the traceback from its own lines on."""
+    """The file or module raised during its import; the message has the traceback from its own lines on."""
 
 
 def find(target: str) -> list[Primitive]:
     """The primitives that ``FILE_OR_MODULE[:name]`` names.
 
-    A file is imported as a module of its own name, with its folder on the path, as ``python FILE`` would have it; what
-    stands under ``if __name__ == "__main__"`` does not run. A primitive is found as an attribute of the module.
+    A file is imported as a module of its own name, with its folder on the path, as with ``python FILE``; code
+    under ``if __name__ == "__main__"`` does not run. A primitive is found as an attribute of the module.
     """
     where, name = split(target)
     module = load(where)
@@ -47,7 +47,7 @@ def find(target: str) -> list[Primitive]:
 
 
 def split(target: str) -> tuple[str, str]:
-    """``FILE_OR_MODULE`` and ``name``; a colon that is part of a path is not a separator."""
+    """``FILE_OR_MODULE`` and ``name``; a colon inside a path is not a separator."""
     where, colon, name = target.rpartition(":")
     if colon and all(part.isidentifier() for part in name.split(".")):
         return where, name
@@ -91,7 +91,7 @@ def _load_file(path: Path) -> ModuleType:
     if len(parts) > 1:
         return _load_module(".".join(parts))
     loaded = sys.modules.get(parts[0])
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):  # it is that file already
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):  # this file is loaded already
         return loaded
     return _execute(path, parts[0] if loaded is None else f"{parts[0]}_checked")
 
@@ -105,9 +105,7 @@ def _execute(path: Path, name: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        if (
-            isinstance(error, SystemExit) and not error.code
-        ):  # a script that ends in sys.exit(main()) has run to its end
+        if isinstance(error, SystemExit) and not error.code:  # a script that ends in sys.exit(main())
             return module
         del sys.modules[name]
         raise _failed(path.name, error) from error
@@ -115,7 +113,7 @@ def _execute(path: Path, name: str) -> ModuleType:
 
 
 def _failed(where: str, error: BaseException) -> ImportFailed:
-    """The traceback from the first line that is not the import's own: what led there is of no use to an author."""
+    """The traceback without the frames of the import machinery, which do not help an author."""
     frames: TracebackType | None = error.__traceback__
     while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -128,7 +126,7 @@ def _is_machinery(filename: str) -> bool:
 
 
 def primitives(module: ModuleType) -> list[Primitive]:
-    """The primitives among the attributes of a module, in the order of their definition, each once."""
+    """The primitives among the attributes of a module, each once, in the order of definition."""
     found = {id(value): value for value in vars(module).values() if isinstance(value, Primitive)}
     return list(found.values())
 
@@ -146,7 +144,7 @@ def function(target: str, where: str) -> Callable[..., Any]:
 
 
 def is_imported(primitive: Primitive, path: Path) -> bool:
-    """Whether a file has a primitive from another file, where it is an attribute too: that file is its home."""
+    """Whether a primitive in this file was imported from another file, where it is defined and also an attribute."""
     home = Path(place_of(primitive).rpartition(":")[0]).resolve()
     return home != path.resolve() and any(
         value is primitive

@@ -1,4 +1,4 @@
-"""All tolerances of the checker: what each number may be off by, and why so much.
+"""All tolerances of the checker, with their reasons.
 
 eps is the spacing of numbers near 1 in a dtype: 2^-52 for float64, 2^-23 for float32, 2^-10 for float16, 2^-7 for
 bfloat16. A tolerance has one number per element, so it does not depend on the size of the array.
@@ -16,12 +16,12 @@ import numpy as np
 from jaxprim.checking.values import Array
 
 # ------------------------------------------------------------------------------------------------------------ roundings
-# Roundings of its dtype that a right rule may be off by, beside what the rounding of its inputs does to it (the noise).
+# A correct rule may be off by this many roundings of its dtype, plus the effect of rounded inputs (the noise).
 # A formula of n operations is off by up to n eps / 2, and by about sqrt(n) eps / 2 if its roundings are independent. So
 # 32 eps allow 64 operations that all round in one direction, or 4096 independent ones. In float32 that is 4e-6 of the
 # value: a wrong factor or sign is larger by many powers of ten.
 ROUNDINGS = 32.0
-# Numbers below the smallest normal one, which XLA flushes to zero, that a formula may lose on the way.
+# Numbers below the smallest normal one, which XLA flushes to zero, that a formula may lose in an intermediate step.
 FLUSHED = 8.0
 # An operation in half precision is compared with itself in float64 more strictly: 32 roundings of bfloat16 would be a
 # quarter of the value. 8 allow 16 operations in one direction, or 256 independent ones.
@@ -39,7 +39,7 @@ COARSEST = 2.0**-7
 
 # ------------------------------------------------------------------------------------------------ the same function?
 # An implementation may be off by 1 % in float32 and still be the same function in float64: it has then lost five of its
-# seven digits (1.2e-7 x 1e5) by cancellation, as (1 - cos x) / x^2 does near 0. Another function is off by more somewhere.
+# seven digits (1.2e-7 x 1e5) by cancellation, as (1 - cos x) / x^2 does near 0. A different function is off by more somewhere.
 SAME_FUNCTION = 0.01
 # Elements that have cancelled below a thousandth of the largest say nothing about the dtype that an implementation
 # computes in: their relative noise is large in any dtype.
@@ -47,8 +47,8 @@ CANCELLED = 1e-3
 
 # ------------------------------------------------------------------------------------------------------- noise of a rule
 # In double precision a rule may be 1000 times as noisy as its implementation (three digits), or lose six digits by
-# cancellation (2^-52 x 2^19, which is 5e5). If the example is not in double precision itself, it may be as noisy as
-# float32: that is what its user gets. More than the largest of these is a coarser dtype inside, and an error.
+# cancellation (2^-52 x 2^19, which is 5e5). If the example is not in double precision, it may be as noisy as
+# float32, which its users get anyway. More noise than any of these means a coarser dtype inside, which is an error.
 NOISIER_THAN_IMPLEMENTATION = 1e3
 SIX_DIGITS_LOST = 2.0**-33
 # The points at which the noise of a rule is measured are at least this far apart, relative to the operands. Closer ones
@@ -61,8 +61,8 @@ RULE_SPACING = 2.0**-14
 # that it was made of. For independent errors of deviation s, one such distance is N(0, 2 s^2), and below s / 8 in 7 % of
 # elements; both are in about 0.5 %. So an estimate is rarely too small by more than 8.
 SAFETY = 8.0
-# The relative error below which differences in double precision are not trusted, whatever they say of themselves: an
-# iterative solver is smooth to its own tolerance, and a rule for its exact solution differs from its differences by that.
+# The relative error below which differences in double precision are not trusted, whatever their error estimate: an
+# iterative solver is accurate to its own tolerance, so a rule for the exact solution differs from differences by that.
 SOLVERS = 1e-6
 # A central difference over h is off by h^2 |f'''| / 6 + eps |f| / h. The best h is about eps^(1/3), where both are about
 # eps^(2/3). 4 times that leaves room for f''' and for operands and results of other sizes than 1.
@@ -70,8 +70,8 @@ BEST_DIFFERENCE = 4.0
 # A second derivative that is less than a thousandth of its usual size (see `second_order._Rules.scale`) is what is left
 # when rounded numbers cancel, as 1 - tanh(20)^2 is: the floor of differences is then taken of that thousandth.
 SHARE_OF_SCALE = 1e-3
-# Two derivatives along t and i t that differ from a factor i by more than this are those of a function that is not
-# holomorphic: 1000 times the floor of differences in double precision, so that no noise says so.
+# Two derivatives along t and i t that differ from a factor i by more than this mean that the function is not
+# holomorphic: 1000 times the floor of differences in double precision, so that noise is not mistaken for this.
 HOLOMORPHIC = 1e-3
 
 # The reason of a tolerance of zero.
@@ -80,7 +80,7 @@ EXACT = "exact"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What each element may be off by, and the reason, as a reader of a report sees it."""
+    """The allowed error of each element, and the reason as a report shows it."""
 
     size: Array
     why: str
@@ -90,7 +90,7 @@ class Tolerance:
 
 
 def is_double(eps: float) -> bool:
-    """Whether a rounding is that of double precision, or none."""
+    """Whether this is the eps of double precision, or 0."""
     return eps < DOUBLE
 
 
@@ -100,25 +100,25 @@ def exact(shape: tuple[int, ...]) -> Tolerance:
 
 
 def rounding(size: Array | float, eps: float, tiny: float, noise: Array | float = 0.0) -> Tolerance:
-    """What arithmetic in a dtype may do to numbers of this size: 32 (eps |size| + noise) + 8 tiny.
+    """The tolerance for arithmetic in a dtype with numbers of this size: 32 (eps |size| + noise) + 8 tiny.
 
     Args:
-        size: the size of each number, or of the terms that it is the sum of.
-        eps: the rounding.
+        size: the size of each number, or of the terms in its sum.
+        eps: the eps of the dtype.
         tiny: the smallest normal number of the dtype.
-        noise: what each number is known to be uncertain by.
+        noise: the known uncertainty of each number.
     """
     allowed = ROUNDINGS * (eps * np.abs(size) + noise) + FLUSHED * tiny
     return Tolerance(np.asarray(allowed), f"{ROUNDINGS:g} roundings of {eps:.1e}")
 
 
 def same_function(size: Array) -> Tolerance:
-    """What an implementation may be off by in another dtype: a part of each number, and of the largest."""
+    """The tolerance between two dtypes of one function: a fraction of each number and of the largest."""
     return Tolerance(SAME_FUNCTION * size, f"{SAME_FUNCTION:g} of the value")
 
 
 def in_half_precision(size: Array, largest: float, noise: Array, eps: float, tiny: float) -> Tolerance:
-    """What numbers in a small dtype may be off by from those in float64, where a formula may be bad."""
+    """The tolerance of numbers in a small dtype against float64; a formula may be inaccurate there."""
     # A quarter of the largest: where a result is a sum of a few numbers of that size, they cancel.
     relative = SAME_FUNCTION + HALF_PRECISION_ROUNDINGS * eps
     allowed = relative * (np.abs(size) + largest / 4) + HALF_PRECISION_ROUNDINGS * (noise + tiny)
@@ -128,7 +128,7 @@ def in_half_precision(size: Array, largest: float, noise: Array, eps: float, tin
 
 
 def largest_noise_of_rule(working_eps: float, *, example_is_coarser: bool) -> float:
-    """What a rule in double precision may be uncertain by, relative to its numbers and to the largest of them."""
+    """The largest accepted noise of a rule in double precision, relative to each number and to the largest."""
     floor = FLOAT32_EPS if example_is_coarser else SIX_DIGITS_LOST
     return max(floor, NOISIER_THAN_IMPLEMENTATION * working_eps)
 
@@ -139,13 +139,13 @@ def floor_of_differences(eps: float) -> float:
 
 
 def differences(size: Array, error: Array, eps: float) -> Tolerance:
-    """What a derivative of this size may be off from differences with this estimate of their error."""
+    """The tolerance between a derivative of this size and differences with this error estimate."""
     floor = floor_of_differences(eps)
     why = f"{SAFETY:g} x the error estimate of the differences and {floor:.0e} of the value"
     return Tolerance(SAFETY * error + floor * np.abs(size), why)
 
 
 def relative(size: Array, eps: float) -> Tolerance:
-    """What two right implementations may differ by: an iterative one stops short of the last digits."""
+    """The tolerance between two correct implementations: an iterative one does not reach the last digits."""
     floor = floor_of_differences(eps)
     return Tolerance(np.asarray(floor * np.abs(size)), f"{floor:.0e} of the value")

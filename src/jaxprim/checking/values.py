@@ -1,4 +1,4 @@
-"""Operands and results as flat lists of named leaves, and their numbers as NumPy arrays of double precision."""
+"""Operands and results as flat lists of named leaves, and their values as NumPy arrays in double precision."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def wide(leaf: Any) -> Array:
 
 
 def epsilon(leaf: Any) -> float:
-    """The spacing of numbers near 1 in the dtype of a leaf; 0 where arithmetic is exact."""
+    """The spacing of numbers near 1 in the dtype of a leaf; 0 if arithmetic is exact."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
 
 
 def tiny(leaf: Any) -> float:
-    """The smallest normal number in the dtype of a leaf: XLA may round what is smaller to zero."""
+    """The smallest normal number in the dtype of a leaf: XLA may round smaller numbers to zero."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return float(jnp.finfo(dtype).tiny) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
 
@@ -66,12 +66,12 @@ def peak(numbers: Array) -> float:
 
 
 def as_array(leaf: Any) -> Any:
-    """A leaf as JAX will see it: NumPy arrays become JAX arrays, Python numbers stay what they are."""
+    """A leaf as JAX sees it: NumPy arrays become JAX arrays, Python numbers stay as they are."""
     return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(leaf)
 
 
 def doubled(leaf: Any) -> Any:
-    """A leaf in double precision, under x64; integers and keys stay what they are."""
+    """A leaf in double precision, under x64; integers and keys stay as they are."""
     return leaf if is_scalar(leaf) or not has_tangents(leaf) else jnp.asarray(wide(leaf))
 
 
@@ -90,7 +90,7 @@ def result_names(result: Any) -> tuple[str, ...]:
 
 
 def describe(leaf: Any) -> str:
-    """The type of a leaf in short, such as ``float32[3,2]``."""
+    """The short form of a leaf's type, such as ``float32[3,2]``."""
     if is_scalar(leaf):
         return type(leaf).__name__
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

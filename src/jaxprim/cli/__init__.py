@@ -13,8 +13,6 @@ try:
 except ImportError as error:
     if _doctor.is_asked_for():
         raise SystemExit(_doctor.print_report()) from None
-    if _doctor.is_asked_for():
-        raise SystemExit(_doctor.print_report()) from None
     raise SystemExit(
         f"The jaxprim command line needs click and rich ({error}).\n  write:    pip install 'jaxprim[cli]'"
     ) from None
@@ -25,7 +23,7 @@ from jaxprim.cli import check, doctor, explain, fuzz, new, questions
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=check.EXIT_CODES)
 @click.version_option(package_name="jaxprim")
 def main() -> None:
-    """Custom JAX primitives: look at their rules, and check them."""
+    """Custom JAX primitives: show their rules, and check them."""
 
 
 # The files are not named by their functions, so that `jaxprim.cli.check` stays the module.

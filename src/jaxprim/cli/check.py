@@ -1,4 +1,4 @@
-"""``jaxprim check``: its options, and what is done with the reports. The run itself is in `check_run`."""
+"""``jaxprim check``: its options and its output. The run itself is in `check_run`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0  nothing bad was found
-  1  a question failed, or a failure recorded in pyproject.toml is gone
+  1  a question failed, or a recorded failure no longer occurs
   2  the command line is wrong, or there is no such file, module or primitive
   3  nothing bad was found, but a primitive without examples was not checked
   4  the file or module could not be imported
@@ -35,7 +35,7 @@ _QUESTION = click.Choice([question.name for question in QUESTIONS])
 
 @click.command("check", short_help="Check primitives on their examples.", epilog=f"{MARKS}\n{EXIT_CODES}")
 @common.target_argument
-@click.option("--seed", default=options.SEED, show_default=True, help="Seed of everything random.")
+@click.option("--seed", default=options.SEED, show_default=True, help="Random seed.")
 @click.option(
     "--only", multiple=True, type=_QUESTION, metavar="QUESTION",
     help="Ask only this question; may be given several times. `jaxprim questions` lists them.",
@@ -43,7 +43,7 @@ _QUESTION = click.Choice([question.name for question in QUESTIONS])
 @click.option("--skip", multiple=True, type=_QUESTION, metavar="QUESTION", help="Do not ask this question.")
 @click.option("--fast", "speed", flag_value="fast", help="Ask only the quick questions.")
 @click.option("--thorough", "speed", flag_value="thorough", help="Ask every question.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Ask in so many processes.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Number of processes.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the reports as JSON, and nothing else, to standard output."
 )
@@ -53,10 +53,10 @@ def command(
     target: str, seed: int, only: tuple[str, ...], skip: tuple[str, ...], speed: Speed | None, jobs: int, as_json: bool,
     page: Path | None, show_output: bool,
 ) -> None:  # fmt: skip
-    """Check primitives on their examples (def_examples): every rule against the implementation, and against each other.
+    """Check primitives on their examples (def_examples): every rule against the implementation, and the rules against each other.
 
-    The file is imported under its own name, so what stands under `if __name__ == "__main__"` does not run. Failures
-    that are known are recorded in pyproject.toml, under [tool.jaxprim.expected-failures.NAME], as QUESTION = "reason".
+    The file is imported under its own name, so code under `if __name__ == "__main__"` does not run. Known failures
+    are recorded in pyproject.toml, under [tool.jaxprim.expected-failures.NAME], as QUESTION = "reason".
     """
     console = common.open_console(stderr=as_json)
     run = CheckRun(console, target, seed, _questions(only, skip, speed), page is not None)
@@ -71,7 +71,7 @@ def command(
 
 
 def _run(run: CheckRun, target: str, jobs: int) -> None:
-    """Check every primitive of the target, in other processes if more than one is asked for."""
+    """Check every primitive of the target, in other processes if more than one job is requested."""
     primitives = common.find_primitives(target)
     run.records = _records(target)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""One run of ``jaxprim check``: shows what is found while it is found, and keeps it."""
+"""One run of ``jaxprim check``: shows findings as they come, and keeps the reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jaxprim.derive import explain as explain_rules
 
 @dataclass
 class CheckRun:
-    """One run of `check`: what was asked for, and what was found so far."""
+    """One run of `check`: its options, and the reports so far."""
 
     console: Console
     target: str
@@ -41,7 +41,7 @@ class CheckRun:
     failed: bool = False
 
     def check(self, position: int, primitive: Primitive) -> None:
-        """Show the rules of a primitive, ask the questions, and show what is bad."""
+        """Show the rules of a primitive, ask the questions, and show the failures."""
         self.console.print(terminal.rules(primitive.name, explain_rules(rules_of(primitive)).rows))
         subject = Subject.of(primitive)
         try:
@@ -80,7 +80,7 @@ class CheckRun:
             yield from ask(asked, self.questions)
             return
         for finding, printed in self.workers.ask(position, len(asked), self.seed, self.questions):
-            sys.stdout.write(printed)  # captured, as what is printed in this process
+            sys.stdout.write(printed)  # captured, like the output of this process
             yield finding
 
     def _show(self, report: Report, seconds: float) -> None:
@@ -96,7 +96,7 @@ class CheckRun:
         self.console.print(terminal.verdict(report, seconds), soft_wrap=True)
 
     def record(self) -> dict[str, Any]:
-        """Everything that was found, for `--json`."""
+        """All reports, for `--json`."""
         records = [report.record() for report in self.reports]
         return {"format": FORMAT, "ok": self.code() == OK, "reports": records, "unchecked": self.unchecked}
 

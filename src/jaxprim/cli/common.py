@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, the console, finding the target, and hiding what the checked file prints."""
+"""Shared by the commands: exit codes, the console, finding the target, and capturing the checked file's output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxprim.checking import targets
 OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
 
 target_argument = click.argument("target", metavar="FILE_OR_MODULE[:NAME]")
-show_output_option = click.option("--show-output", is_flag=True, help="Show what the file and its rules print.")
+show_output_option = click.option("--show-output", is_flag=True, help="Show the output of the file and its rules.")
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -32,7 +32,7 @@ class _NotImported(click.ClickException):
 
 @contextmanager
 def usage_errors() -> Generator[None]:
-    """Turn what goes wrong while a target is found into errors of click, with their exit codes."""
+    """Turn errors in finding a target into click errors with their exit codes."""
     try:
         yield
     except targets.NotFound as error:
@@ -49,17 +49,17 @@ def find_primitives(target: str) -> list[Primitive]:
 
 @contextmanager
 def capture_output() -> Generator[io.StringIO]:
-    """Keep what the checked file and its rules print apart, so that it does not drown the report."""
+    """Capture the output of the checked file and its rules, so that it does not drown the report."""
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
         yield output
 
 
 def show_captured(console: Console, output: io.StringIO, *, show: bool) -> None:
-    """Print what was captured, or say how many lines there are and how to see them."""
+    """Print the captured output, or the number of its lines and how to see them."""
     lines = output.getvalue().splitlines()
     if lines and show:
-        console.print(Text("what the file and its rules printed:", "bold"))
+        console.print(Text("output of the file and its rules:", "bold"))
         console.print(Text("\n".join(lines)))
     elif lines:
         command = click.get_current_context().info_name

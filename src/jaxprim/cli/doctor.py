@@ -1,4 +1,4 @@
-"""``jaxprim doctor``: which JAX this is, whether it has what jaxprim needs, which platforms, and which compilers."""
+"""``jaxprim doctor``: the JAX version, whether it has what jaxprim needs, the platforms, and the compilers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxprim import _doctor
 from jaxprim.cli import common, terminal
 
 
-@click.command("doctor", short_help="Say what this JAX and this machine have.")
+@click.command("doctor", short_help="Show what this JAX and this machine provide.")
 def command() -> None:
-    """Say which JAX this is, what jaxprim uses of it that is not there, which platforms, and which compilers."""
+    """Show the JAX version, what it lacks that jaxprim needs, the platforms, and the compilers."""
     table = terminal.plain_table(heading=False)
     for label, value, ok in _doctor.facts():
         table.add_row(Text(label, "bold"), Text(value, "" if ok else "red"))

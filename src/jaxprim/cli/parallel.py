@@ -1,4 +1,4 @@
-"""The same check in several processes. Each imports the target for itself; findings come in the order of asking."""
+"""Run a check in several processes. Each imports the target; findings come in the order of asking."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jaxprim.checking.questions import Question, find_question
 from jaxprim.checking.reports.report import Finding
 from jaxprim.checking.subject import Subject
 
-# In a worker: the cases of each primitive that it was asked about, with what was worked out for them.
+# In a worker: the cases of each primitive, with the values computed for them.
 _cases: dict[tuple[str, int, int], list[Case]] = {}
 
 
 class _Task(NamedTuple):
     target: str
-    position: int  # of the primitive among those of the target: two may have one name
+    position: int  # of the primitive in the target, because two may have the same name
     example: int
     seed: int
     question: str
@@ -37,7 +37,7 @@ class Workers:
     def ask(
         self, position: int, examples: int, seed: int, questions: Sequence[Question]
     ) -> Iterator[tuple[Finding, str]]:
-        """The findings about a primitive at its examples, each with what was printed meanwhile."""
+        """The findings about a primitive at its examples, each with the output printed meanwhile."""
         tasks = [
             _Task(self.target, position, example, seed, question.name, number == 0)
             for example in range(examples)
@@ -48,7 +48,7 @@ class Workers:
 
 @contextmanager
 def workers(target: str, jobs: int) -> Generator[Workers]:
-    """Processes that are started afresh: a fork of a process that runs JAX may hang."""
+    """A pool of spawned processes: a fork of a process that runs JAX may hang."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield Workers(pool, target)
 

@@ -1,4 +1,4 @@
-"""What the command line shows: tables that grow while a check runs, and breadcrumbs. It only draws what it is given."""
+"""The output of the command line: tables that grow while a check runs, and failures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, R
 from jaxprim.checking.reports.status import SIGNS, Status
 from jaxprim.fuzzing import FuzzReport
 
-# How a mark is printed, and the words beside it.
+# The styles of a mark, and of the words next to it.
 MARK_STYLES: dict[Status, str] = {
     "pass": "green", "fail": "bold red", "xpass": "bold red", "xfail": "yellow", "surrogate": "yellow", "skipped": "dim",
 }  # fmt: skip
 WORD_STYLES: dict[Status, str] = {**MARK_STYLES, "pass": "dim", "fail": "red", "xpass": "red"}
 RULE_STYLES = {"given": "green", "derived": "cyan", "missing": "yellow"}
-# The operands that get a column each; a table of more would not be read.
+# At most this many operands get a column; a wider table would be unreadable.
 MOST_COLUMNS = 6
 NAME_WIDTH = 9
-# Up to so many questions their notes are shown too.
+# Notes are shown for up to this many questions.
 MOST_WITH_NOTES = 3
 LABEL_STYLES = {
     "got": "red",
@@ -67,7 +67,7 @@ def _origin(info: RuleInfo) -> Text:
 
 
 class Progress:
-    """The table of a check that is under way; its last state is what remains on the screen."""
+    """The table of a running check; its last state stays on the screen."""
 
     def __init__(self, console: Console, total: int, questions: Sequence[str]) -> None:
         self.total, self.questions = total, questions
@@ -80,7 +80,7 @@ class Progress:
         return time.perf_counter() - self.start
 
     def render(self, findings: Sequence[Finding]) -> RenderableType:
-        """Every question with a mark for each example, and for each operand that it was answered for alone."""
+        """The table: every question with a mark for each example, and for each operand with a status of its own."""
         examples = list(dict.fromkeys(finding.example for finding in findings))
         names = operands(findings)
         columns = names[:MOST_COLUMNS] if len(names) > 1 else []
@@ -122,9 +122,9 @@ class Progress:
 
 
 def breadcrumbs(report: Report, width: int | None = None) -> Iterator[RenderableType]:
-    """Each bad finding: what was asked, the numbers, the likely cause, and the line that asks again.
+    """Each bad finding: the question, the numbers, the likely cause, and the line that reproduces it.
 
-    With a width, long facts are wrapped below their own start. The line that asks again stays whole, to be copied.
+    With a width, long facts are wrapped and indented. The line that reproduces it stays whole, to be copied.
     """
     for finding, said in report.breadcrumbs().items():
         head, *body = said.splitlines()
@@ -146,7 +146,7 @@ def _line(line: str, width: int | None = None) -> Text:
 
 
 def notes(report: Report) -> Iterator[Text]:
-    """What is to be known beside the numbers, where only a few questions were asked: else it would drown the rest."""
+    """The notes, if only a few questions were asked; otherwise there would be too many."""
     if len(report.rows) <= MOST_WITH_NOTES:
         for row in report.rows:
             yield from (Text(f"  {row.question}: {note}", "dim") for note in row.notes if row.status == "pass")
@@ -158,13 +158,13 @@ def verdict(report: Report, seconds: float) -> Text:
 
 
 def full_target(target: str, name: str) -> str:
-    """How the command line calls one primitive of a target."""
+    """The name of one primitive of a target on the command line."""
     return target if targets.split(target)[1] else f"{target}:{name}"
 
 
 @contextmanager
 def progress_bar(console: Console, name: str, total: int) -> Generator[Callable[[], None]]:
-    """A bar that is drawn while nests are asked; it is gone when they are done."""
+    """A bar that is shown while nests run, and removed afterwards."""
     columns = (SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with ProgressBar(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=False,
                      redirect_stderr=False, disable=not console.is_terminal) as bar:  # fmt: skip
@@ -173,7 +173,7 @@ def progress_bar(console: Console, name: str, total: int) -> Generator[Callable[
 
 
 def fuzz_lines(found: FuzzReport) -> Iterator[Text]:
-    """What fuzzing found, and why nests could not be asked."""
+    """The result of fuzzing, and why nests could not be run."""
     head, *body = found.text().splitlines()
     yield Text(head, "bold green" if found.ok else "bold red" if found.failure else "yellow")
     yield from map(_line, body)
@@ -182,5 +182,5 @@ def fuzz_lines(found: FuzzReport) -> Iterator[Text]:
 
 
 def legend() -> str:
-    """What the marks of a table mean."""
+    """The meanings of the marks in a table."""
     return "\n".join(f"  {sign.mark}  {status:<9}  {sign.meaning}" for status, sign in SIGNS.items())

@@ -1,7 +1,7 @@
 """A layer wraps a function of arrays and returns a function of the same arrays, so layers compose in any order: a nest.
 
-A function takes arrays of real or complex numbers and returns a list of such arrays. No layer knows what is inside. Loops,
-branches and checkpoints are those of `checking.contexts`; what a layer adds is that results depend on all operands.
+A function takes arrays of real or complex numbers and returns a list of such arrays. No layer knows the function inside. Loops,
+branches and checkpoints come from `checking.contexts`; layers make the results depend on all operands.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from jaxprim.checking import contexts
 from jaxprim.checking.precision import of_some
 
 Function = Callable[..., list[Any]]
-# A layer is a function, and a number that it may read: which operands, which axis, which policy.
+# A layer takes a function and a number, from which it may choose operands, an axis or a policy.
 Layer = Callable[[Function, int], Function]
 
-# Different numbers for different purposes, so that nothing cancels by chance.
+# Seeds of different numbers for different purposes, so that nothing cancels by chance.
 TANGENT, COTANGENT = 0.0, 1.0
 
 
 # ------------------------------------------------------------------------------------------------- fixed numbers
 def numbers(like: Any, seed: float) -> Any:
-    """A fixed array like another, all of its elements different."""
+    """A fixed array with the type of another one; all its elements differ."""
     values = np.cos(np.arange(like.size, dtype=float).reshape(like.shape) + seed)
     return jnp.asarray(values + 0.5j * values**2 if jnp.iscomplexobj(like) else values, like.dtype)
 
 
 def loss(outs: Sequence[Any]) -> Any:
-    """A real number that depends on everything, and not linearly."""
+    """A real number that depends nonlinearly on all outputs."""
     total = jnp.zeros((), "float32")
     for out in outs:
         part = jnp.sum((numbers(out, COTANGENT) * out + 0.5 * out * jnp.conj(out)).real)
@@ -42,13 +42,13 @@ def loss(outs: Sequence[Any]) -> Any:
 
 
 def choose(count: int, choice: int) -> tuple[int, ...]:
-    """The positions of some of so many operands, at least one: the binary digits of a choice."""
+    """Positions of at least one of ``count`` operands, from the binary digits of ``choice``."""
     some = tuple(i for i in range(count) if choice >> i & 1)
     return some or tuple(range(count))
 
 
 def _next(function: Function, xs: Sequence[Any]) -> tuple[Any, ...]:
-    """Other operands of the same types, which depend on what the function gives."""
+    """New operands of the same types that depend on the results of the function."""
     value = jnp.tanh(loss(function(*xs)))
     return tuple(x * 0.5 + 0.05 * value.astype(x.dtype) for x in xs)
 
@@ -110,7 +110,7 @@ def linear_transpose(function: Function, _: int) -> Function:
 
 
 def jacobian(function: Function, choice: int) -> Function:
-    """The Jacobian in one operand, forwards or in reverse."""
+    """The Jacobian with respect to one operand, in forward or reverse mode."""
 
     def run(*xs: Any) -> list[Any]:
         one = (choice // 2) % len(xs)
@@ -137,7 +137,7 @@ def stop_gradient(function: Function, choice: int) -> Function:
 
 
 def custom_vjp(function: Function, _: int) -> Function:
-    """Inside of somebody's ``jax.custom_vjp``."""
+    """Inside a ``jax.custom_vjp`` function."""
 
     @jax.custom_vjp
     def around(*xs: Any) -> list[Any]:
@@ -148,7 +148,7 @@ def custom_vjp(function: Function, _: int) -> Function:
 
 
 def custom_jvp(function: Function, _: int) -> Function:
-    """Inside of somebody's ``jax.custom_jvp``."""
+    """Inside a ``jax.custom_jvp`` function."""
 
     @jax.custom_jvp
     def around(*xs: Any) -> list[Any]:
@@ -203,7 +203,7 @@ def lax_map(function: Function, _: int) -> Function:
 
 # ------------------------------------------------------------------------------------------------------ control flow
 def scan(function: Function, choice: int) -> Function:
-    """In the carry of a scan, in what it stacks, or closed over."""
+    """In the carry of a scan, in its stacked outputs, or closed over."""
 
     def run(*xs: Any) -> list[Any]:
         if choice % 3 == 2:
@@ -219,7 +219,7 @@ def scan(function: Function, choice: int) -> Function:
 
 
 def while_loop(function: Function, choice: int) -> Function:
-    """In the body of a loop whose number of steps is not known to JAX."""
+    """In the body of a loop with a number of steps that JAX does not know."""
     return lambda *xs: list(contexts.repeat_while(lambda xs: _next(function, xs), tuple(xs), 1 + choice % 2))
 
 
@@ -248,7 +248,7 @@ def switch(function: Function, choice: int) -> Function:
 
 # ------------------------------------------------------------------------------------------------------- composition
 def twice(function: Function, _: int) -> Function:
-    """Bound twice with other operands, and once with the same."""
+    """Called with two different sets of operands, one of them twice."""
 
     def run(*xs: Any) -> list[Any]:
         again = function(*[0.9 * x for x in xs])
@@ -258,11 +258,11 @@ def twice(function: Function, _: int) -> Function:
 
 
 def chain(function: Function, _: int) -> Function:
-    """Applied to what it gave."""
+    """Applied to operands that depend on its own results."""
     return lambda *xs: function(*_next(function, xs))
 
 
-# In the order in which a failure is made simpler: the first are the plainest.
+# The simplest first: a failure is reduced towards the front.
 LAYERS: Mapping[str, Layer] = {
     "jit": jit,
     "jvp": jvp,
@@ -286,7 +286,7 @@ LAYERS: Mapping[str, Layer] = {
     "custom_vjp": custom_vjp,
     "shard_map": shard_map,
 }
-# A choice is below this; a layer reads of it what it needs.
+# Choices are below this number.
 CHOICES = 12
 
 Nest = tuple[tuple[str, int], ...]
@@ -305,7 +305,7 @@ def spell(nest: Nest) -> str:
 
 
 def parse(text: str) -> Nest:
-    """The nest that a text spells. Raises ValueError if a word is none of a layer."""
+    """Parse a nest from text. Raises ValueError if a word is not a layer."""
     return tuple(_words(text))
 
 
@@ -313,5 +313,7 @@ def _words(text: str) -> Iterator[tuple[str, int]]:
     for word in text.split():
         name, _, choice = word.partition(":")
         if name not in LAYERS or not (choice or "0").isdigit():
-            raise ValueError(f"{word!r} is no layer; there are {', '.join(LAYERS)}, each with a number, as in vmap:3")
+            raise ValueError(
+                f"{word!r} is not a layer; the layers are {', '.join(LAYERS)}, each with an optional number, as in vmap:3"
+            )
         yield name, int(choice or 0)

@@ -15,6 +15,7 @@ from jaxprim.checking.answers import Refusal, attempt, attempt_rule
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.reports.findings import number
+from jaxprim.checking.run import describe_exception
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.values import Array, peak, wide
 from jaxprim.fuzzing.layers import Function, Nest, nest_around
@@ -22,23 +23,22 @@ from jaxprim.fuzzing.layers import Function, Nest, nest_around
 # Derivatives of derivatives amplify roundings. Numbers may differ by eps^0.6 in units of the largest: by 4e-10 in float64
 # and 7e-5 in float32, which leaves six digits to amplification in the one and three in the other.
 POWER = 0.6
-# Beyond that they may differ by 50 times what a change of all operands by 4 eps does to them: by what 200 roundings of
-# each operand do.
+# They may also differ by 50 times the effect of changing all operands by 4 eps, that is, of 200 roundings of each operand.
 NOISE = 50.0
 
 
 class Refused(Exception):
-    """A nest that cannot be asked, as JAX refuses it for any function, or a rule is missing; its text is the reason."""
+    """A nest that cannot be run: JAX refuses it for any function, or a rule is missing. The text is the reason."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in a nest.
+    """A failing nest.
 
     Attributes:
         nest: the layers, the outermost first.
         example: the operands, such as ``"x=float32[3]"``.
-        number: which of several examples this is, from 1 on.
+        number: the number of the example, from 1.
         what: an exception, or the numbers that differ.
     """
 
@@ -66,14 +66,14 @@ class Pair:
             )
 
     def ask(self, nest: Nest) -> Failure | None:
-        """Compare the two in a nest. Raises Refused where that is not possible."""
+        """Compare the two in a nest. Raises Refused if that is not possible."""
         with self.op.in_effect():
             xs = [jnp.asarray(self.op.point.leaves[i]) for i in self.wrt]
             expected = self._expected(nest, xs)
             try:
                 got = attempt_rule(lambda: self._run(self.op, nest, xs))
-            except Exception as error:  # noqa: BLE001 - whatever the operation raises in a nest is a failure
-                return self._failure(nest, f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - any exception of the operation in a nest is a failure
+                return self._failure(nest, describe_exception(error))
             if isinstance(got, Refusal):
                 raise Refused(got.why) from got.error
             what = self._difference(nest, xs, got, expected)
@@ -85,7 +85,7 @@ class Pair:
     def _expected(self, nest: Nest, xs: Sequence[Any]) -> list[Any]:
         found = attempt(lambda: self._run(self.reference, nest, xs))
         if isinstance(found, Refusal):
-            raise Refused(f"JAX, of the reference: {found.why}") from found.error
+            raise Refused(f"the reference raises: {found.why}") from found.error
         return found
 
     def _run(self, precision: Precision, nest: Nest, xs: Sequence[Any]) -> list[Any]:
@@ -102,7 +102,7 @@ class Pair:
         return function
 
     def _difference(self, nest: Nest, xs: Sequence[Any], got: list[Any], expected: list[Any]) -> str | None:
-        """What differs, in words; None if nothing does."""
+        """The difference in words, or None."""
         types = [[(str(leaf.dtype), leaf.shape) for leaf in leaves] for leaves in (got, expected)]
         if types[0] != types[1]:
             return f"types {_types(got)}, expected {_types(expected)}"
@@ -121,7 +121,7 @@ class Pair:
         return None
 
     def _noise(self, nest: Nest, xs: Sequence[Any], got: list[Any], expected: list[Any]) -> list[Array]:
-        """What a few roundings of the operands do to the numbers of either."""
+        """The effect of a few roundings of the operands on the results of both."""
         found = [np.zeros(leaf.shape) for leaf in expected]
         for sign in (1, -1):
             moved = [(x * (1 + sign * 4 * self.op.eps)).astype(x.dtype) for x in xs]
@@ -136,7 +136,7 @@ def _types(leaves: Sequence[Any]) -> str:
 
 
 def _precisions(case: Case) -> tuple[Precision, Precision]:
-    """The operation and the reference at the case's operands: in double precision, if they are the same function there.
+    """The operation and the reference at the case's operands, in double precision if they agree there.
 
     An operation that computes in float32 inside, or that has a float32 constant, is compared in its own dtypes.
     """
@@ -157,11 +157,11 @@ def _agree(op: Precision, other: Precision) -> bool:
 
 
 def reference_of(subject: Subject) -> Callable[..., Any]:
-    """The function that an operation must agree with: the one given, or a primitive's own traceable implementation."""
+    """The reference of an operation: the given one, or the traceable implementation of a primitive."""
     if subject.surrogate is not None:
         raise BadCall(
             message(
-                f"{subject.name}: no reference can have its derivative.",
+                f"{subject.name}: no reference has the same derivative.",
                 got=f"a VJP rule that departs from the derivative: {subject.surrogate}",
                 expected="an operation whose rules are its derivatives",
             )

@@ -18,24 +18,24 @@ from jaxprim.fuzzing import search
 from jaxprim.fuzzing.layers import Nest, parse, spell
 from jaxprim.fuzzing.pair import Failure, Pair, Refused
 
-# JAX keeps every program that it compiled; of ten thousand nests that would be all memory.
+# JAX keeps every compiled program. Ten thousand nests would fill the memory.
 FORGET_AFTER = 200
 DEPTH = 3
-# So many reasons why nests could not be asked are shown.
+# At most this many reasons are shown for nests that could not be run.
 REASONS = 5
 
 
 @dataclass
 class FuzzReport:
-    """What a run of nests found.
+    """The result of a fuzzing run.
 
     Attributes:
         subject: the name of the operation.
         seed: the seed of the nests.
-        target: what the command line calls the operation; empty for a run in Python.
-        compared: how many nests gave the same.
-        refused: how many could not be asked, by reason.
-        failure: the smallest nest that gave something else, or None.
+        target: the name of the operation on the command line; empty for a run in Python.
+        compared: how many nests agree.
+        refused: how many could not be run, by reason.
+        failure: the smallest nest that differs, or None.
         layers: how often each layer was in a nest that was compared.
     """
 
@@ -49,23 +49,23 @@ class FuzzReport:
 
     @property
     def ok(self) -> bool:
-        """Whether at least one nest was compared, and none gave something else."""
+        """Whether at least one nest was compared, and none differs."""
         return self.failure is None and self.compared > 0
 
     def text(self) -> str:
-        """What was found: a failure with the line that shows it again, or why nothing was compared."""
+        """The result as text: a failure with the line that reproduces it, or why nothing was compared."""
         agree = "1 nest agrees" if self.compared == 1 else f"{self.compared} nests agree"
-        head = f"{self.subject}: {agree}, {self.refused.total()} cannot be asked (seed {self.seed})"
+        head = f"{self.subject}: {agree}, {self.refused.total()} cannot be run (seed {self.seed})"
         return "\n".join([head, *self._failed(), *(self.reasons() if not self.ok and self.failure is None else ())])
 
     def reasons(self) -> Iterator[str]:
-        """Why nests could not be asked, the most frequent reasons first."""
+        """Why nests could not be run, the most frequent reasons first."""
         yield from (f"  {count} x {reason}" for reason, count in self.refused.most_common(REASONS))
 
     def _failed(self) -> Iterator[str]:
         if self.failure is None:
             return
-        yield f"fail: {self.subject} in the nest: {spell(self.failure.nest) or 'no layer at all'}"
+        yield f"fail: {self.subject} in the nest: {spell(self.failure.nest) or 'no layers'}"
         yield f"  at:        {self.failure.example}"
         first, *rest = self.failure.what.splitlines() or [""]
         yield f"  wrong:     {first}"
@@ -73,19 +73,19 @@ class FuzzReport:
         yield f"  again:     {self.again()}"
 
     def again(self) -> str:
-        """The line that asks for the failing nest again."""
+        """The line that runs the failing nest again."""
         nest = spell(self.failure.nest) if self.failure is not None else ""
         if self.target:
             return f'jaxprim fuzz {self.target} --nest "{nest}"'
         return f'jaxprim.fuzz({self.subject}, ..., nest="{nest}")'
 
     def raise_if_bad(self) -> None:
-        """Raise ``CheckFailed`` with the text if a nest gave something else, or none was compared."""
+        """Raise ``CheckFailed`` with the text if a nest differs, or none was compared."""
         if not self.ok:
             raise CheckFailed(self.text())
 
     def take(self, pair: Pair, nest: Nest) -> Failure | None:
-        """Ask for one nest, and count it."""
+        """Run one nest, and count it."""
         try:
             failure = pair.ask(nest)
         except Refused as error:
@@ -110,22 +110,22 @@ def report(
     nest: str | None = None,
     **params: Any,
 ) -> FuzzReport:
-    """Put an operation into random nests of transformations and control flow, and compare with its reference there.
+    """Compare an operation with its reference in random nests of transformations and control flow.
 
-    It returns what was found, good or bad. In a test, use `fuzz`, which raises.
+    It returns the report, good or bad. In a test, use `fuzz`, which raises.
 
     Args:
         target: a ``Primitive``, or any function that JAX can trace.
-        *operands: an example of its operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
+        *operands: an example of its operands, or ``jaxprim.Example`` objects; without any, the examples of ``def_examples``.
         reference: the same function in JAX, without rules of its own. A primitive's traceable impl by default.
-        examples: how many nests.
+        examples: the number of nests.
         seed: the seed of the nests.
-        depth: how many layers a nest has at most.
-        nest: only this nest, as a failure spells it.
-        **params: static params, and operands that go by name.
+        depth: the largest number of layers in a nest.
+        nest: run only this nest, written as in the report of a failure.
+        **params: static params, and operands passed by name.
 
     Returns:
-        What was found: ``found.ok``, ``found.failure``, ``found.text()``, ``found.raise_if_bad()``.
+        A report: ``found.ok``, ``found.failure``, ``found.text()``, ``found.raise_if_bad()``.
 
     Raises:
         BadCall: there is no reference, or no example, or no such nest.
@@ -134,7 +134,7 @@ def report(
         >>> import jax.numpy as jnp, jaxprim
         >>> square = jaxprim.primitive(lambda x: x * x)
         >>> jaxprim.fuzzing.report(square, jnp.ones(2), nest="vmap").text()
-        '<lambda>: 1 nest agrees, 0 cannot be asked (seed 0)'
+        '<lambda>: 1 nest agrees, 0 cannot be run (seed 0)'
     """
     subject = Subject.of(target, reference)
     found = FuzzReport(subject.name, seed)
@@ -156,13 +156,13 @@ def fuzz(
 ) -> FuzzReport:
     """Compare an operation with its reference in random nests of transformations, and raise if one differs.
 
-    It takes what `jaxprim.fuzzing.report` takes, and asks for the same nests.
+    It takes the arguments of `jaxprim.fuzzing.report`, and runs the same nests.
 
     Returns:
-        The report, when at least one nest was compared and all agree.
+        The report, if at least one nest was compared and all agree.
 
     Raises:
-        CheckFailed: a nest gives something else than around the reference, or none could be compared.
+        CheckFailed: a nest differs from the nest around the reference, or none could be compared.
         BadCall: as for `report`.
 
     Example:
@@ -182,7 +182,7 @@ def run(
     found: FuzzReport, subject: Subject, given: Sequence[Inputs], examples: int, depth: int = DEPTH,
     nest: str | None = None, tell: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Ask for nests, and fill in what is found; the first failure is made small. ``tell`` is called after each nest."""
+    """Run nests and fill in ``found``; the first failure is reduced. ``tell`` is called after each nest."""
     pairs = [Pair(case, i) for i, case in enumerate(checking.cases(subject, given, found.seed), start=1)]
     if nest is not None:
         found.failure = next(filter(None, (found.take(pair, _nest(nest)) for pair in pairs)), None)

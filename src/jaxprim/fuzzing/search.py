@@ -1,4 +1,4 @@
-"""Drawing nests, and making the first that fails small, with Hypothesis."""
+"""Draw nests, and reduce the first failing one, with Hypothesis."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def smallest(
         ask()
     except _Found as found:
         return found.failure
-    except errors.Flaky:  # the same nest gave something else when it was asked again: it remembers something
+    except errors.Flaky:  # the same nest gave another result when run again: the operation keeps state
         return last[-1]
     return None

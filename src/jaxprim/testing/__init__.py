@@ -24,7 +24,7 @@ __all__ = ["Asked", "expected_failures", "parametrize", "questions_to"]
 
 @dataclass
 class _Asking:
-    """A subject with its examples, shared by all questions: what several of them need is worked out once."""
+    """A subject with its examples, shared by all questions, so that values are computed once."""
 
     subject: Subject
     given: Sequence[Example]
@@ -39,7 +39,7 @@ class _Asking:
 
 @dataclass(frozen=True, repr=False)
 class Asked:
-    """A question to a primitive or a function: call it, and it fails with the breadcrumb, or skips with the reason."""
+    """A question about a primitive or a function. Calling it fails with the evidence, or skips with the reason."""
 
     asking: _Asking
     question: Question
@@ -51,7 +51,7 @@ class Asked:
 
     @property
     def subject(self) -> str:
-        """The name of what it is asked about."""
+        """The name of the subject."""
         return self.asking.subject.name
 
     def report(self) -> Report:
@@ -63,7 +63,7 @@ class Asked:
         return f"<{self.name} of {self.subject}>"
 
     def __call__(self) -> Report:
-        """Ask, and raise CheckFailed if the answer is bad; skip the test if the question does not apply."""
+        """Ask the question. Raise CheckFailed if the answer is bad; skip the test if it does not apply."""
         import pytest
 
         __tracebackhide__ = True
@@ -93,17 +93,17 @@ def questions_to(
     speed: Speed = "normal",
     where: str = "",
 ) -> Iterator[Asked]:
-    """The questions to one primitive or function, each to be called in a test of its own.
+    """The questions about one primitive or function, each to be called in a test of its own.
 
     Args:
-        target: as for ``jaxprim.check``; so are the options below.
-        examples: tuples of operands, or ``jaxprim.Example`` objects; without any, those of ``def_examples``.
+        target: as for ``jaxprim.check``, like the options below.
+        examples: tuples of operands, or ``jaxprim.Example`` objects; without any, the examples of ``def_examples``.
         reference: the same function in JAX or NumPy.
-        seed: the seed of everything random.
+        seed: the random seed.
         only: the questions to ask.
-        skip: questions not to ask.
+        skip: the questions to leave out.
         speed: how many questions are asked.
-        where: what the command line calls the target, such as ``"ops.py:scale"``; a failure says how to see it again.
+        where: the target on the command line, such as ``"ops.py:scale"``; a failure shows how to reproduce it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -130,13 +130,13 @@ def parametrize(
 
     Args:
         *targets: primitives that have examples, or any functions, with ``examples=``.
-        examples: as for `questions_to`; so are the others.
+        examples: as for `questions_to`, like the others.
         reference: the same function in JAX or NumPy.
-        seed: the seed of everything random.
+        seed: the random seed.
         only: the questions to ask.
-        skip: questions not to ask.
+        skip: the questions to leave out.
         speed: how many questions are asked.
-        where: what the command line calls the target.
+        where: the target on the command line.
 
     Example:
         >>> import jaxprim
@@ -162,5 +162,5 @@ def parametrize(
 
 
 def expected_failures(folder: Path) -> expected.Records:
-    """The failures that the pyproject.toml of a folder, or of one above it, records."""
+    """The failures recorded in the pyproject.toml of a folder or of a folder above it."""
     return expected.read(folder, [question.name for question in QUESTIONS])

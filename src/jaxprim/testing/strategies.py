@@ -26,7 +26,7 @@ INTEGER = ("int32", "int64", "uint8", "bool")
 
 
 def dtypes(*, real: bool = True, complex_: bool = False, integer: bool = False) -> st.SearchStrategy[Any]:
-    """Dtypes that arrays may have here: those of 64 bits only where JAX has them switched on.
+    """Dtypes that arrays may have; 64-bit ones only if jax_enable_x64 is set.
 
     Example:
         >>> dtypes().example()  # doctest: +SKIP
@@ -38,12 +38,12 @@ def dtypes(*, real: bool = True, complex_: bool = False, integer: bool = False) 
 
 
 def shapes(*, max_dims: int = 3, max_side: int = 4, empty: bool = True) -> st.SearchStrategy[Shape]:
-    """Shapes, from that of a single number on; with ``empty`` also of arrays without elements."""
+    """Shapes, from scalars up; with ``empty``, also shapes of empty arrays."""
     return of_numpy.array_shapes(min_dims=0, max_dims=max_dims, min_side=0 if empty else 1, max_side=max_side)
 
 
 def corners(dtype: Any, *, finite: bool = True) -> list[Any]:
-    """The values of a dtype where rules go wrong: zeros of both signs, ones, the smallest and largest, and beyond.
+    """Values of a dtype where rules go wrong: zeros of both signs, ones, the smallest and largest, and infinities.
 
     Example:
         >>> corners("int32")
@@ -64,12 +64,12 @@ def corners(dtype: Any, *, finite: bool = True) -> list[Any]:
 def values(
     dtype: Any, *, low: float = -10.0, high: float = 10.0, at_corners: bool = False, finite: bool = True
 ) -> st.SearchStrategy[Any]:
-    """Numbers of a dtype between two bounds; with ``at_corners`` also its corners, which may lie outside of them.
+    """Numbers of a dtype between two bounds; with ``at_corners``, also corner values, which may lie outside them.
 
     Args:
-        dtype: of the numbers; those of complex ones have such a real and such an imaginary part.
-        low: the least ordinary number.
-        high: the largest.
+        dtype: the dtype; for complex numbers, the bounds are those of both parts.
+        low: the smallest ordinary number.
+        high: the largest ordinary number.
         at_corners: whether to draw corners too.
         finite: whether to leave out infinities and NaN among the corners.
     """
@@ -83,7 +83,7 @@ def values(
         limits = jnp.iinfo(kind)
         ordinary: st.SearchStrategy[Any] = st.integers(max(int(low), limits.min), min(int(high), limits.max))
     else:
-        # Sixteenths: exact in every dtype, so that what fails shrinks to numbers that people read.
+        # Sixteenths are exact in every dtype, so failures shrink to readable numbers.
         ordinary = st.integers(round(low * 16), round(high * 16)).map(lambda n: n / 16)
     return st.one_of(ordinary, st.sampled_from(corners(kind, finite=finite))) if at_corners else ordinary
 
@@ -97,9 +97,9 @@ def arrays(
 
     Args:
         draw: given by Hypothesis.
-        dtype: of the array; any real one by default.
-        shape: of the array; any small one by default.
-        elements: of the array; `values` of its dtype by default.
+        dtype: the dtype; by default, any real one.
+        shape: the shape; by default, any small one.
+        elements: the elements; by default, `values` of the dtype.
         at_corners: whether to draw corners too.
         finite: whether to leave out infinities and NaN among the corners.
     """
@@ -112,14 +112,14 @@ def arrays(
 
 
 def _widest(kind: Any) -> Any:
-    """The NumPy type that Python numbers of a kind are collected in."""
+    """The NumPy type that holds Python numbers of a kind."""
     if jnp.issubdtype(kind, jnp.complexfloating):
         return np.complex128
     return np.float64 if jnp.issubdtype(kind, jnp.floating) else kind
 
 
 def like(*operands: Any, at_corners: bool = False, finite: bool = True) -> st.SearchStrategy[tuple[Any, ...]]:
-    """Operands of the same trees, shapes and dtypes as these, with other numbers; PRNG keys stay what they are.
+    """Operands of the same trees, shapes and dtypes as these, with other numbers; PRNG keys stay as they are.
 
     Example:
         >>> import jax.numpy as jnp

@@ -39,4 +39,4 @@ def test_a_loop_that_needs_check_vma_off_is_told():
 
     found = list(devices.shard_map(case(loop, X)))
     assert all(item.ok for item in found if isinstance(item, Evidence))
-    assert "check_vma=False alone" in next(item.text for item in found if isinstance(item, Note))
+    assert "only with check_vma=False" in next(item.text for item in found if isinstance(item, Note))

@@ -54,7 +54,7 @@ def test_where_zeros_leave_the_domain_one_operand_alone_holds_one():
     assert {e.against.rpartition(", ")[2] for e in found} == {"with a zero in x"}
     bad = [e for e in evidence(zero_operands(case(_quotient, X, X + 3))) if not e.ok]
     assert bad[0].against.endswith(", with a zero in x")
-    with pytest.raises(NotAsked, match="the implementation is not finite where operands hold zeros"):
+    with pytest.raises(NotAsked, match="the implementation is not finite where operands contain zeros"):
         list(zero_operands(case(jnp.log, X + 3)))
 
 
@@ -74,7 +74,7 @@ def test_a_kink_at_zero_is_no_failure():
 
 
 def test_what_has_no_zeros_to_put_or_takes_none_is_not_asked():
-    with pytest.raises(NotAsked, match="no operand is an array of numbers that are not zero"):
+    with pytest.raises(NotAsked, match="no operand is an array of nonzero numbers"):
         list(zero_operands(case(lambda x, n: x * n, 2.0, jnp.arange(3))))
 
     def positive(x):
@@ -82,7 +82,7 @@ def test_what_has_no_zeros_to_put_or_takes_none_is_not_asked():
             raise ValueError("no zeros here")
         return x * 2
 
-    with pytest.raises(NotAsked, match="takes no zeros: no zeros here"):
+    with pytest.raises(NotAsked, match="does not accept zeros: no zeros here"):
         list(zero_operands(case(positive, X)))
 
 
@@ -118,7 +118,7 @@ def test_a_rule_that_refuses_a_value_is_told():
         return made(*primals, n=n), 2 * primals[0] * tangents[0]
 
     said = notes(static_params(case(made, X, n=2)))
-    assert any(text.startswith("the jvp rule is not asked, with n=3: ") for text in said), said
+    assert any(text.startswith("the jvp rule is not evaluated, with n=3: ") for text in said), said
 
 
 def test_without_params_that_can_change_it_is_not_asked():

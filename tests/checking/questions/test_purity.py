@@ -30,7 +30,7 @@ def test_the_last_bit_is_told_and_no_failure():
 
     found = list(deterministic(case(host(sum_in_another_order), jnp.ones(50))))
     assert all(item.ok for item in found if isinstance(item, Evidence))
-    assert "is not the same to the last bit" in next(item.text for item in found if isinstance(item, Note))
+    assert "differs in the last bits" in next(item.text for item in found if isinstance(item, Note))
 
 
 def test_an_operation_does_not_excuse_itself_by_its_own_noise():
@@ -42,13 +42,13 @@ def test_an_operation_does_not_excuse_itself_by_its_own_noise():
 def test_every_order_is_compared():
     against = {item.against for item in pure(case(jnp.sin, X)) if isinstance(item, Evidence)}
     assert against == {
-        "an operand after the call is what it was before",
+        "an operand after the call, against before it",
         "after a call with other operands",
         "after a call with the same operands",
         "other operands, again",
-        "bound twice in one jit, the first of them",
-        "bound twice in one jit, the second of them",
-        "pulled back after the forward half of other operands",
+        "called twice in one jit, the first call",
+        "called twice in one jit, the second call",
+        "pulled back after another forward pass",
     }
 
 

@@ -29,8 +29,8 @@ def test_bytes_that_backward_does_not_read_are_told():
         "keeps 36 bytes, 12 of them in operands; 24 bytes are never read"
     )
     assert said(residuals.residuals, case(jnp.sin, X)) == (
-        "keeps 12 bytes, 0 of them in operands; the backward pass reads all"
+        "keeps 12 bytes, 0 of them in operands; the backward pass reads all of them"
     )
     assert said(residuals.residuals, case(lambda x, y: x * y, X, X)) == (
-        "keeps 24 bytes, 24 of them in operands; the backward pass reads all"
+        "keeps 24 bytes, 24 of them in operands; the backward pass reads all of them"
     )

@@ -22,7 +22,7 @@ def notes(question, it):
 
 def test_a_function_of_matrices_need_not_take_numbers():
     said = notes(shapes, case(lambda a: jnp.linalg.inv(a), jnp.eye(2)))
-    assert [text.partition(":")[0] for text in said] == ["not asked of no elements", "not asked of single numbers"]
+    assert [text.partition(":")[0] for text in said] == ["not asked for empty operands", "not asked for scalars"]
 
 
 def test_a_rule_of_the_wrong_type_is_no_excuse():

@@ -21,7 +21,7 @@ def test_every_choice_of_axes_or_as_many_as_one_program_can_hold():
     found = list(vmap_patterns(case(lambda x, y: x * y, X, X)))
     assert len(found) == 4**2 - 1
     assert "in_axes x=1, y=-1" in {item.against.partition("loop, ")[2] for item in found}
-    for count, said in ((3, "26 of 63 choices of axes are asked"), (4, "6 of 255 choices of axes are asked")):
+    for count, said in ((3, "26 of 63 choices of axes are tried"), (4, "6 of 255 choices of axes are tried")):
         many = list(vmap_patterns(case(lambda *xs: sum(xs), *[X] * count)))
         assert [note.text for note in many if isinstance(note, Note)] == [said]
 

@@ -22,6 +22,6 @@ def notes(question, it):
 
 def test_a_result_of_another_type_with_64_bits_is_told():
     wide = lambda x: jnp.asarray(x, float)
-    assert notes(x64, case(wide, X)) == ["result is float64[3] with jax_enable_x64 on, and float32[3] otherwise"]
+    assert notes(x64, case(wide, X)) == ["result is float64[3] with jax_enable_x64 on, otherwise float32[3]"]
     with jax.enable_x64(True), pytest.raises(NotAsked):
         list(x64(case(jnp.sin, X.astype(jnp.float64))))

@@ -23,7 +23,7 @@ def test_a_failure_carries_its_breadcrumb():
         "    expected:  2\n"
         "    off by:    2, allowed 1e-06: because\n"
         "    seed:      7\n"
-        "  hint: factor 2: every number is 2 times what is expected\n"
+        "  hint: factor 2: every number is 2 times the expected one\n"
         "  note: one element lies on a kink"
     )
 
@@ -122,7 +122,7 @@ def test_json_and_back():
     [
         (
             '{"format": 1, "ok": true}',
-            "a report of another format.\n"
+            "unsupported report format.\n"
             "  got:      format 1\n"
             "  expected: format 2\n"
             "  why:      in format 1, statuses had other names\n"
@@ -130,15 +130,15 @@ def test_json_and_back():
         ),
         (
             "[]",
-            "a report of another format.\n"
+            "unsupported report format.\n"
             "  got:      no format\n"
             "  expected: format 2\n"
             "  write:    jaxprim check FILE --json > reports.json  # by this version of jaxprim",
         ),
         (
             '{"format": 2, "ok": true, "reports": []}',
-            "several reports in one.\n"
-            "  got:      what `jaxprim check --json` prints\n"
+            "got several reports.\n"
+            "  got:      the output of `jaxprim check --json`\n"
             "  expected: one report\n"
             '  write:    [Report.from_record(record) for record in json.loads(text)["reports"]]',
         ),

@@ -116,9 +116,9 @@ def test_nothing_is_overwritten(folder):
     (folder / "other").write_text("mine")
     assert (
         refused("op")
-        == """new: op is there already.
+        == """new: op already exists.
   got:      op
-  expected: a name that no file or folder here has"""
+  expected: a name that is not in use here"""
     )
     refused("other")
     assert (folder / "other").read_text() == "mine"
@@ -144,7 +144,7 @@ def test_a_name_that_means_something_in_the_code(name, folder):
     assert (
         refused(name)
         == f"""new: the name '{name}' is taken.
-  why:      it is a word of Python, or of the code that is made
+  why:      it is a name in Python or in the generated code
   write:    jaxprim new my_{name}"""
     )
 
@@ -154,7 +154,7 @@ def test_a_name_of_a_module(name, folder):
     assert (
         refused(name)
         == f"""new: the name '{name}' is taken.
-  why:      it is a module that can be imported here, which the new one would hide
+  why:      it is an importable module, which the new one would hide
   write:    jaxprim new my_{name}"""
     )
 

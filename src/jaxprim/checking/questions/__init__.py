@@ -1,5 +1,5 @@
-"""The questions, in the order in which they are asked. A new one is a function with `@question` in a file that bears its name
-or its group's, listed here, and a page in docs/checking/questions.
+"""The questions, in the order of asking. A new one is a function with `@question` in a file named after it
+or after its group, listed here, with a page in docs/checking/questions.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MODULES = (
 
 
 def _questions_of(module: ModuleType) -> list[Question]:
-    """The questions that a module defines, in the order in which it does; not those that it imports."""
+    """The questions that a module defines, in order; imported ones are left out."""
     found = [value for value in vars(module).values() if isinstance(value, Question)]
     return [question for question in found if question.ask.__module__ == module.__name__]
 

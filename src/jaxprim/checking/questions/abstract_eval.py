@@ -1,4 +1,4 @@
-"""Whether abstract eval promises what the implementation returns."""
+"""Does abstract eval promise the types that the implementation returns?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jaxprim.checking.values import describe, is_scalar, leaf_names
     speed="fast",
 )
 def abstract_eval(case: Case) -> Answer:
-    """Tree, shape, dtype and weak type of what abstract eval promises, against what the implementation returns."""
+    """Compare tree, shape, dtype and weak type from abstract eval with those of the results."""
     precision, point = case.native, case.point
     shapes = jax.eval_shape(
         lambda *operands: case.subject.call(*operands, **point.params), *point.tree.unflatten(point.leaves)
@@ -35,7 +35,7 @@ def abstract_eval(case: Case) -> Answer:
 
 
 def _weak_types(case: Case) -> list[bool]:
-    """Whether the implementation itself gives weakly typed results; a primitive's have the type that it promised."""
+    """Whether the implementation itself gives weak types. (The results of a primitive have the promised type.)"""
     subject, point = case.subject, case.point
     own = [bool(getattr(leaf, "weak_type", False)) for leaf in case.native.results]
     if not subject.is_given("abstract_eval"):
@@ -43,7 +43,7 @@ def _weak_types(case: Case) -> list[bool]:
     if subject.impl is not None:
         shapes = jax.eval_shape(partial(subject.impl, **point.params), *point.tree.unflatten(point.leaves))
         return [leaf.weak_type for leaf in jax.tree_util.tree_leaves(shapes)]
-    # What a kernel writes is an array. Beside a weakly typed operand either promise makes sense.
+    # A kernel writes arrays. With a weakly typed operand, both promises make sense.
     weak = any(is_scalar(leaf) or leaf.weak_type for leaf in point.leaves)
     return own if weak else [False] * len(own)
 

@@ -1,4 +1,4 @@
-"""How accurate an implementation is, in units in the last place, where numbers are ordinary and where they are not."""
+"""How accurate is an implementation, in units in the last place, at ordinary and at extreme numbers?"""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from jaxprim.checking.question import question
 from jaxprim.checking.questions.reference import reference_values
 from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
 
-# The example and points around it: so many in all. Each element changes by up to half of itself.
+# The number of points: the example and points around it. Each element changes by up to half of itself.
 POINTS = 3
 SPREAD = 0.5
-# tiny^0.45 is so small, and tiny^-0.45 so large, that its square is still in range.
+# tiny^0.45 is small, and tiny^-0.45 is large, but their squares are still in range.
 EXTREMES = {"tiny numbers": 0.45, "huge numbers": -0.45}
 SPECIAL = {"-0.0": -0.0, "inf": np.inf, "-inf": -np.inf, "nan": np.nan}
 
 
 @question(
-    "How many units in the last place is it off, at random, tiny, huge and special numbers?",
+    "How large is the error in units in the last place, at random, tiny, huge and special numbers?",
     group="numerics",
     speed="thorough",
 )
 def accuracy(case: Case) -> Answer:
-    """The implementation against a float64 truth: that of the reference, or else its own in double precision."""
+    """Compare the implementation with the reference, or else with its own values in float64."""
     if not case.point.differentiable or not case.native.outputs:
-        raise NotAsked("it does not map real or complex numbers to such numbers")
+        raise NotAsked("it does not map real or complex numbers to real or complex numbers")
     known = case.subject.reference is not None
     if not known and not case.truth.double:
         raise NotAsked(
-            "there is no truth: no reference is given, and float64 is the example's own dtype or does not run"
+            "there is nothing to compare with: no reference is given, and float64 is the example's own dtype or does not run"
         )
     for place, leaves in _points(case).items():
         yield from _compare(case.at(leaves, f"at {place} numbers"), known=known)
     if _may_not_end(case):
-        yield Note("not asked at tiny, huge and special numbers: it holds a while loop, which may not end there")
+        yield Note("not asked at tiny, huge and special numbers: it contains a while loop, which may not end there")
         return
     for place, leaves in (*_extremes(case).items(), *_specials(case).items()):
         yield from _note_extreme(case.at(leaves, f"at {place}"), known=known)
@@ -57,7 +57,7 @@ def _points(case: Case) -> Mapping[str, list[Any]]:
 
 
 def _extremes(case: Case) -> Mapping[str, list[Any]]:
-    """All numbers so small, or so large, that their squares are still in range."""
+    """The operands scaled to be tiny or huge, with squares still in range."""
     return {
         word: [_scale(leaf, power) if has_tangents(leaf) else leaf for leaf in case.point.leaves]
         for word, power in EXTREMES.items()
@@ -65,11 +65,13 @@ def _extremes(case: Case) -> Mapping[str, list[Any]]:
 
 
 def _may_not_end(case: Case) -> bool:
-    """Whether the implementation goes on until it has converged, as far as JAX can look into it."""
+    """Whether the implementation contains a while loop that JAX can see."""
     author, point = case.subject.author, case.point
     trace = jax.make_jaxpr(lambda *leaves: author(*point.tree.unflatten(leaves), **point.params))
     program = attempt(lambda: trace(*point.leaves))
-    return not isinstance(program, Refusal) and _jax.uses(program, _jax.words.WHILE)  # a host function takes no tracers
+    return not isinstance(program, Refusal) and _jax.uses(
+        program, _jax.words.WHILE
+    )  # a host function does not accept tracers
 
 
 def _scale(leaf: Any, power: float) -> Any:
@@ -99,14 +101,14 @@ def _truth(case: Case, *, known: bool) -> list[Array]:
 
 
 def _compare(case: Case, *, known: bool) -> Answer:
-    """Where numbers are ordinary, an implementation that is grossly off is wrong; with a reference, any that is off."""
+    """At ordinary numbers: without a reference, only gross errors are bad; with one, all errors are."""
     precision, truth = case.native, _truth(case, known=known)
     values, noise = case.value(precision)
     against = "the reference in float64" if known else "the implementation in float64"
     for i in precision.outputs:
         leaf = precision.results[i]
         expected = case.round_to(truth[i], leaf)
-        # A formula may overflow on the way, but not where its author says what it should give.
+        # A formula may overflow in an intermediate step, but not if the author gave a reference.
         judged = np.isfinite(values[i]) | ~np.isfinite(expected) | known
         tolerance = case.grossly(values[i], noise[i], leaf)
         if known:
@@ -116,7 +118,7 @@ def _compare(case: Case, *, known: bool) -> Answer:
 
 
 def _note_extreme(case: Case, *, known: bool) -> Answer:
-    """Far from ordinary numbers a right formula may overflow or cancel: that is told, and is no failure."""
+    """At extreme numbers, a correct formula may overflow or cancel: this is reported, and is not a failure."""
     found = attempt(lambda: (_truth(case, known=known), [wide(leaf) for leaf in case.native.results]))
     if isinstance(found, Refusal):
         yield Note(f"not asked{case.place}: {found.why}")
@@ -125,7 +127,7 @@ def _note_extreme(case: Case, *, known: bool) -> Answer:
     for i in case.native.outputs:
         name, leaf = case.native.names[i], case.native.results[i]
         yield Note(f"{name}{case.place}: {_in_ulp(values[i], case.round_to(truth[i], leaf), leaf)}")
-        if known and np.any(np.isnan(truth[i])):  # a NaN that is lost is an error that nobody sees
+        if known and np.any(np.isnan(truth[i])):  # a lost NaN is an error that goes unnoticed
             lost = np.where(np.isnan(truth[i]), values[i], np.nan)
             yield case.evidence(
                 "impl", "the NaNs of the reference", name, lost, lost + np.nan, tolerances.exact(lost.shape)
@@ -133,7 +135,7 @@ def _note_extreme(case: Case, *, known: bool) -> Answer:
 
 
 def _in_ulp(got: Array, expected: Array, leaf: Any) -> str:
-    """The worst error in units in the last place, and how many elements are finite on one side alone."""
+    """The largest and the median error in ulp, and how many elements are finite on only one side."""
     if got.shape != expected.shape:
         return f"shape {got.shape}, and {expected.shape} in float64"
     both = np.isfinite(got) & np.isfinite(expected)
@@ -142,13 +144,12 @@ def _in_ulp(got: Array, expected: Array, leaf: Any) -> str:
     if np.any(both):
         with np.errstate(invalid="ignore"):  # inf - inf
             errors = np.where(both, np.abs(got - expected) / unit_in_the_last_place(expected, leaf), -1.0)
-        worst = ",".join(map(str, np.unravel_index(int(np.argmax(errors)), errors.shape)))
-        said.append(
-            f"off by {np.max(errors):.2g} ulp at worst, at [{worst}]; {np.median(errors[both]):.2g} in the middle"
-        )
+        index = ",".join(map(str, np.unravel_index(int(np.argmax(errors)), errors.shape)))
+        where = f" at [{index}]" if index else ""
+        said.append(f"max error {np.max(errors):.2g} ulp{where}, median {np.median(errors[both]):.2g} ulp")
     if np.any(other):
         k = np.unravel_index(int(np.argmax(other)), got.shape)
-        said.append(f"{int(np.sum(other))} elements are not what float64 gives: {got[k]:g} for {expected[k]:g}")
+        said.append(f"{int(np.sum(other))} elements differ from float64: got {got[k]:g}, expected {expected[k]:g}")
     return "; ".join(said) or "the same infinities and NaNs as in float64"
 
 

@@ -1,4 +1,4 @@
-"""Whether an operation gives the same in the body of a loop, behind a condition, or recomputed."""
+"""Does an operation give the same in the body of a loop, in a branch, or recomputed?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxprim.checking.question import question
     group="control flow",
 )
 def control_flow(case: Case) -> Answer:
-    """Value, JVP and VJP inside scan, cond, a while loop and a checkpoint, against a plain call."""
+    """Compare value, JVP and VJP inside scan, cond, while_loop and checkpoint with a plain call."""
     results = case.native.results
     places: Mapping[str, Transform] = {
         "scan": contexts.scan,
@@ -36,7 +36,7 @@ def control_flow(case: Case) -> Answer:
     speed="thorough",
 )
 def checkpoint(case: Case) -> Answer:
-    """JVP and VJP under ``jax.checkpoint`` with each policy, and inside and around a scan."""
+    """Compare JVP and VJP under ``jax.checkpoint`` with each policy, and inside and around a scan, with a plain call."""
     places: dict[str, Transform] = {
         f"checkpoint, {policy}": partial(contexts.checkpoint, policy=policy) for policy in contexts.POLICIES
     }

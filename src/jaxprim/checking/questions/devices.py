@@ -1,4 +1,4 @@
-"""Questions about scale: on several devices, and in a program that is saved and loaded."""
+"""Questions about several devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxprim.checking.precision import Precision, of_some
 from jaxprim.checking.question import question
 from jaxprim.checking.values import is_scalar, wide
 
-ONE_DEVICE = "JAX has one device here; for virtual ones, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
+ONE_DEVICE = "JAX has only one device here; for virtual devices, set XLA_FLAGS=--xla_force_host_platform_device_count=2 before JAX starts"
 AXIS = "devices"
 
 
@@ -35,9 +35,9 @@ def _mesh() -> Mesh:
 
 
 # -------------------------------------------------------------------------------------------------------- sharded jit
-@question("Does jit give on two devices what it gives on one?", group="scale", speed="thorough")
+@question("Does jit on two devices give the same as on one?", group="scale", speed="thorough")
 def sharded_jit(case: Case) -> Answer:
-    """Value, JVP and VJP under jit, with operands spread over two devices, against one device."""
+    """Compare value, JVP and VJP under jit, with operands sharded over two devices, with one device."""
     mesh = _mesh()
     leaves = spread(case, mesh)
     yield from shared_by_all(leaves)
@@ -51,7 +51,7 @@ def sharded_jit(case: Case) -> Answer:
 
 
 def spread(case: Case, mesh: Mesh) -> list[Any]:
-    """The operands of the example over two devices; raises NotAsked if none can be."""
+    """The operands of the example, sharded over two devices; raises NotAsked if none is an array."""
     leaves = case.native.point.leaves
     if all(is_scalar(leaf) for leaf in leaves):
         raise NotAsked("no operand is an array")
@@ -59,13 +59,13 @@ def spread(case: Case, mesh: Mesh) -> list[Any]:
 
 
 def shared_by_all(leaves: Sequence[Any]) -> Answer:
-    """Says so where every device holds all of every operand."""
+    """A note if every device holds all of every operand."""
     if all(is_scalar(leaf) or leaf.sharding.is_fully_replicated for leaf in leaves):
-        yield Note("no operand has an axis that two devices can share evenly: each holds all of them")
+        yield Note("no operand has an axis that divides evenly over two devices: each device holds all operands")
 
 
 def _spread(leaf: Any, mesh: Mesh) -> Any:
-    """The leaf with its longest even axis shared by the devices, or on all of them."""
+    """The leaf, sharded along its longest even axis, or replicated if there is none."""
     even = [axis for axis, size in enumerate(leaf.shape) if size and size % mesh.size == 0]
     if not even:
         return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
@@ -74,9 +74,9 @@ def _spread(leaf: Any, mesh: Mesh) -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------- shard_map
-@question("Does shard_map over two devices give what a loop gives?", group="scale", speed="thorough")
+@question("Does shard_map over two devices give the same as a loop?", group="scale", speed="thorough")
 def shard_map(case: Case) -> Answer:
-    """A batch of points, one per device, under ``jax.shard_map``, against a loop: value, JVP and VJP."""
+    """Compare value, JVP and VJP of a batch of points, one per device under ``jax.shard_map``, with a loop."""
     mesh = _mesh()
     leaves = case.native.point.leaves
     axes = tuple(None if is_scalar(leaf) else 0 for leaf in leaves)
@@ -92,7 +92,7 @@ def shard_map(case: Case) -> Answer:
         except (TypeError, ValueError) as error:
             if words.VARYING[TypeError if isinstance(error, TypeError) else ValueError] not in str(error):
                 raise
-            yield Note(f"shard_map takes it with check_vma=False alone: {first_line(error)}")
+            yield Note(f"shard_map takes it only with check_vma=False: {first_line(error)}")
             yield from _compare_values_and_rules(case, batch, mesh, check_vma=False)
 
 
@@ -100,7 +100,7 @@ class _Pair(Batch):
     """A batch of two, one member per device."""
 
     @property
-    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] - fixed here, worked out there
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] - fixed here, computed there
         return 2
 
 

@@ -1,10 +1,10 @@
-"""Whether the two rules are each other's transpose.
+"""Are the two rules each other's transpose?
 
 With a cotangent c of the results and a tangent t of the operands,
 
     <c, J t> = <J^T c, t>,      <a, b> = Re sum_i a_i b_i
 
-without conjugation, as JAX's transpose has none. Neither side needs differences, so the comparison is as sharp as the
+without conjugation, because JAX's transpose has none. Neither side needs differences, so the comparison is as sharp as the
 dtype: J t is the JVP rule's, J^T c the VJP rule's.
 """
 
@@ -34,7 +34,7 @@ from jaxprim.checking.values import Array, wide
     departs="vjp",
 )
 def dot_product(case: Case) -> Answer:
-    """<ct, J t> by the JVP rule against <J^T ct, t> by the VJP rule."""
+    """Compare <ct, J t> by the JVP rule with <J^T ct, t> by the VJP rule."""
     for place in case.off_the_real_axis():
         both = set(place.wrt("jvp")) & set(place.wrt("vjp"))
         directions = [d for d in fewest_operands_first(place.directions("jvp")) if set(d.tangents) <= both]
@@ -79,7 +79,7 @@ def _dot(pairs: Iterable[tuple[Array, Array]]) -> float:
 
 
 def _rounding(case: Case, precision: Precision, numbers: Array, scale: float, noise: Array) -> Array:
-    """What each of these numbers may be off by, if terms of this scale have cancelled in it."""
+    """The allowed error of each number, if terms of this scale may have cancelled in it."""
     return case.rounding(precision, np.abs(numbers) + scale, noise).size
 
 

@@ -1,4 +1,4 @@
-"""Whether an operation keeps its types and values in every dtype that it takes."""
+"""Are types and values right in every dtype that an operation accepts?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxprim.checking.questions.abstract_eval import abstract_eval
 from jaxprim.checking.tolerances import is_double
 from jaxprim.checking.values import Array, epsilon, has_tangents, is_scalar, peak, wide
 
-# The dtype of real operands, and that of complex ones beside them.
+# The dtype of real operands, and the dtype of complex ones used with it.
 DTYPES = (
     ("float16", None),
     ("bfloat16", None),
@@ -27,9 +27,9 @@ DTYPES = (
 )
 
 
-@question("Does it keep its types and its values in every dtype that it takes?", group="types")
+@question("Are its types and values right in every dtype that it accepts?", group="types")
 def dtypes(case: Case) -> Answer:
-    """Types and values in each dtype that the implementation takes, against the same numbers in double precision."""
+    """Compare types and values in each accepted dtype with the same numbers in double precision."""
     own = {
         jnp.result_type(case.point.leaves[i]) for i in case.point.differentiable if not is_scalar(case.point.leaves[i])
     }
@@ -58,13 +58,13 @@ def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
     yield from _compare_values(other, double)
     for mode, ask in (("jvp", _compare_tangents), ("vjp", _compare_cotangents)):
         found, refused = collect(ask(other, double))
-        yield from found if refused is None else [Note(f"the {mode} rule is not asked in {real}: {refused.why}")]
+        yield from found if refused is None else [Note(f"the {mode} rule is not evaluated in {real}: {refused.why}")]
 
 
 def _in_double(case: Case, other: Case) -> Precision | None:
-    """The very numbers of another dtype in float64, where that is known to be the same function; None where it is not."""
+    """The same numbers in float64, if the function is known to be the same there; else None."""
     if is_double(other.native.eps) or not (case.truth.double or is_double(case.native.eps)):
-        return None  # in float64 itself, differences ask
+        return None  # in float64, differences cover this
     return Precision.in_double(case.subject, other.point)
 
 
@@ -88,7 +88,7 @@ def _compare_tangents(case: Case, double: Precision) -> Answer:
         [f"tangent of {name}" for name in precision.output_names],
         [precision.results[i] for i in precision.outputs],
     )
-    # The tolerance multiplies noise by so many roundings: of the terms that cancel, it allows fewer.
+    # The tolerance multiplies noise by HALF_PRECISION_ROUNDINGS, but the cancelling terms get fewer roundings.
     roundings = tolerances.CANCELLING_TERMS / tolerances.HALF_PRECISION_ROUNDINGS
     terms = roundings * precision.eps * case.tangent_scale(precision, direction.tangents)
     rows = zip(names, got.tangent, truth.tangent, [n + terms for n in noise], likes, strict=True)
@@ -105,15 +105,17 @@ def _compare_cotangents(case: Case, double: Precision) -> Answer:
 
 
 def _compare(case: Case, rule: str, against: str, rows: Iterable[tuple[str, Array, Array, Array, Any]]) -> Answer:
-    """Numbers against those in double precision: only gross errors are bad, as a formula may be bad in a small dtype.
+    """Compare with double precision. Only gross errors are bad, since a formula may be inaccurate in a small dtype.
 
-    Each row: the name of a leaf, what was found, the truth, the noise (all in the leaf's shape), and the leaf.
+    Each row: the name of a leaf, the value, the truth and the noise (all in the leaf's shape), and the leaf.
     """
     for name, got, truth, noise, leaf in rows:
         expected = case.round_to(truth, leaf)
         judged = np.isfinite(got) & np.isfinite(expected)
         if not np.all(judged == np.isfinite(expected)):
-            yield Note(f"{name}{case.place}: {int(np.sum(~np.isfinite(got)))} elements overflow on the way")
+            yield Note(
+                f"{name}{case.place}: {int(np.sum(~np.isfinite(got)))} elements overflow in an intermediate step"
+            )
         tolerance = tolerances.exact(got.shape)
         if epsilon(leaf):
             precision = case.native

@@ -1,4 +1,4 @@
-"""Whether values and shardings are right on an explicit mesh, where the sharding of an array is a part of its type."""
+"""Are values and shardings right on an explicit mesh, where the sharding of an array is part of its type?"""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ from jaxprim.checking.values import is_scalar
 AGAINST = "on an explicit mesh of two devices, against one device"
 
 
-@question("Are values and shardings right on a mesh whose axes are a part of types?", group="scale", speed="thorough")
+@question("Are values and shardings right on a mesh with explicit axes?", group="scale", speed="thorough")
 def explicit_mesh(case: Case) -> Answer:
-    """Value, JVP and VJP on an explicit mesh of two devices, against one device; and the sharding that types promise."""
+    """Compare value, JVP and VJP on an explicit mesh of two devices with one device, and shardings with their types."""
     mesh = jax.make_mesh((2,), (AXIS,), (AxisType.Explicit,), devices=two_devices())
     leaves = spread(case, mesh)
     yield from shared_by_all(leaves)
     try:
         promised, found = _on(mesh, lambda: (jax.eval_shape(case.native.flat, *leaves), case.native.flat(*leaves)))
     except _jax.ShardingTypeError as error:
-        raise NotAsked(f"the implementation does not take operands with such types: {first_line(error)}") from error
+        raise NotAsked(
+            f"the implementation does not accept operands with explicit shardings: {first_line(error)}"
+        ) from error
     for name, aval, leaf in zip(case.native.names, promised, found, strict=True):
         got, expected = _spec(aval), _spec(leaf)
         against = "the sharding of the result on an explicit mesh"
@@ -41,19 +43,19 @@ def explicit_mesh(case: Case) -> Answer:
         try:
             found = _on(mesh, partial(ask[mode], case, leaves))
         except _jax.ShardingTypeError as error:
-            yield Note(f"the {mode} rule does not take operands with such types: {first_line(error)}")
+            yield Note(f"the {mode} rule does not accept operands with explicit shardings: {first_line(error)}")
         else:
             yield from compare_with_plain_call(case, mode, AGAINST, found)
 
 
 def _on(mesh: Mesh, evaluate: Callable[[], Any]) -> Any:
-    """What is evaluated on the mesh. What it is compared with must not be: a host call for one device fails there."""
+    """Evaluate on the mesh. The other side of the comparison runs off it, where a host call for one device works."""
     with jax.set_mesh(mesh):
         return jax.block_until_ready(evaluate())
 
 
 def _spec(typed: Any) -> str:
-    """How each axis is sharded, without the axes at the end that are not."""
+    """How each axis is sharded, without trailing unsharded axes."""
     spec = list(typed.sharding.spec)
     while spec and spec[-1] is None:
         spec.pop()
@@ -74,5 +76,5 @@ def _vjp(case: Case, leaves: Sequence[Any]) -> Sequence[Any]:
 
 
 def _like(value: Any, other: Any) -> Any:
-    """A value sharded as another one."""
+    """A value with the sharding of another one."""
     return value if is_scalar(other) else jax.device_put(value, other.sharding)

@@ -1,4 +1,4 @@
-"""Whether a program that is exported and read again gives the same."""
+"""Does an exported program give the same after it is loaded again?"""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jaxprim.checking.question import question
 from jaxprim.checking.values import is_key
 
 
-@question("Does a program that is exported and read again give the same?", group="scale", speed="thorough")
+@question("Does an exported program give the same results after it is loaded again?", group="scale", speed="thorough")
 def export(case: Case) -> Answer:
-    """Value, JVP and VJP of a program that was exported, written to bytes and read again."""
+    """Compare value, JVP and VJP of a program that was exported, saved to bytes and loaded with a plain call."""
     if importlib.util.find_spec("flatbuffers") is None:
-        raise NotAsked("jax.export writes with the package flatbuffers, which is not installed")
+        raise NotAsked("jax.export needs the package flatbuffers, which is not installed")
     if any(map(is_key, (*case.point.leaves, *case.native.results))):
-        raise NotAsked("jax.export takes no typed keys")
+        raise NotAsked("jax.export does not support typed keys")
     for item in derivatives_of(case):
         if isinstance(item, Note):
             yield item
@@ -38,7 +38,7 @@ def export(case: Case) -> Answer:
             yield Note(f"JAX does not export {rule}: {written.why}")
             continue
         found = jax.export.deserialize(written).call(*case.point.leaves)
-        yield from compare_with_plain_call(case, rule, "exported, written and read again", list(found))
+        yield from compare_with_plain_call(case, rule, "exported, saved and loaded again", list(found))
 
 
 def _written(program: Any, leaves: Sequence[Any]) -> bytearray:
@@ -46,5 +46,5 @@ def _written(program: Any, leaves: Sequence[Any]) -> bytearray:
 
 
 def _lives_in_this_process(error: Exception) -> bool:
-    """Code that lives in this process, such as a host function, cannot be written down."""
+    """Whether the program has code that exists only in this process, such as a host function."""
     return any(word in str(error).lower() for word in words.NOT_EXPORTED)

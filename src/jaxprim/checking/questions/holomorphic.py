@@ -1,4 +1,4 @@
-"""Whether the JVP rule is right along complex tangents, and whether the operation is holomorphic.
+"""Is the JVP rule right along complex tangents, and is the operation holomorphic?
 
 The derivative of any function of complex numbers along t is J t = f_z t + f_conj(z) conj(t), so
 
@@ -25,7 +25,7 @@ from jaxprim.checking.values import wide
 
 @question("Is the JVP rule right along t and along i t, for a complex t?", group="first order", departs="jvp")
 def holomorphic(case: Case) -> Answer:
-    """The JVP along t and along i t against differences, and whether one is i times the other."""
+    """Compare the JVP along t and along i t with differences, and note whether one is i times the other."""
     wrt = [i for i in case.wrt("jvp") if np.iscomplexobj(wide(case.point.leaves[i]))]
     outputs = [k for k, i in enumerate(case.native.outputs) if np.iscomplexobj(wide(case.native.results[i]))]
     if not wrt or not outputs:
@@ -57,5 +57,7 @@ def _kind(rows: Sequence[Sequence[Any]], outputs: Sequence[int], judged: Sequenc
     for k, mask in zip(outputs, judged, strict=True):
         one, two = rows[0][k].value[mask], rows[1][k].value[mask]
         if np.any(np.abs(two - 1j * one) > tolerances.HOLOMORPHIC * (np.abs(one) + np.abs(two))):
-            return "not holomorphic here: its derivative depends on the conjugate, so that jax.grad(holomorphic=True) is wrong"
-    return "holomorphic here: the derivative along i t is i times that along t"
+            return (
+                "not holomorphic here: its derivative depends on the conjugate, so jax.grad(holomorphic=True) is wrong"
+            )
+    return "holomorphic here: the derivative along i t is i times the derivative along t"

@@ -1,4 +1,4 @@
-"""Whether every implementation of one operation that can run here gives the same."""
+"""Do all implementations of an operation that can run here give the same?"""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Values = list[Array]
 Run = Callable[[Sequence[Any]], Values]
 
 
-@question("Do the impl, the host function and every kernel that can run here give the same?", group="values")
+@question("Do the impl, the host function and every kernel that can run here give the same results?", group="values")
 def implementations(case: Case) -> Answer:
-    """The impl, the host function and the kernels of the platforms that are here, against the first of them."""
+    """Compare the impl, the host function and the kernels of the available platforms with the first of them."""
     if not case.subject.is_primitive:
-        raise NotAsked("a function has one implementation")
+        raise NotAsked("a function has only one implementation")
     ways = _ways(case)
     for platform in case.subject.kernel_platforms:
         if not _devices(platform):
             yield Note(f"the kernel for {platform} cannot run here")
     if len(ways) < 2:
-        raise NotAsked("there is one implementation that can run here")
+        raise NotAsked("only one implementation can run here")
     (reference, first), *others = ways.items()
     expected = first(case.native.point.leaves)
-    # The noise of only the first: one that works in a coarser dtype must not excuse itself.
+    # Only the noise of the first counts: another one in a coarser dtype must not get a larger tolerance.
     noise = case.noise(case.native, expected, lambda leaves, _: first(leaves), of_rule=False)
     tolerances = [case.strictly(value, n) for value, n in zip(expected, noise, strict=True)]
     for label, run in others:
@@ -51,7 +51,7 @@ def _compare(
 
 
 def _ways(case: Case) -> Mapping[str, Run]:
-    """How to run each implementation that can run here: the impl first, then the host function, then kernels."""
+    """A way to run each available implementation: first the impl, then the host function, then kernels."""
     found = {word: _run_by(case, word) for word in ("impl", "host") if case.subject.is_given(word)}
     for platform in case.subject.kernel_platforms:
         if _devices(platform):
@@ -62,7 +62,7 @@ def _ways(case: Case) -> Mapping[str, Run]:
 def _devices(platform: str) -> list[Any]:
     try:
         return jax.devices(platform)
-    except RuntimeError:  # JAX knows no such platform here
+    except RuntimeError:  # JAX has no such platform here
         return []
 
 

@@ -1,4 +1,4 @@
-"""Whether compiling an operation, or not compiling anything, changes what it gives."""
+"""Does compiling an operation, or disabling jit, change its results?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxprim.checking.question import question
 from jaxprim.checking.values import wide
 
 
-@question("Do the implementation and both rules give under jax.jit what they give eagerly?", group="values")
+@question("Do the implementation and both rules give the same under jax.jit as eagerly?", group="values")
 def jit(case: Case) -> Answer:
-    """The implementation and both rules under ``jax.jit``, against the same called eagerly."""
+    """Compare the implementation and both rules under ``jax.jit`` with eager calls."""
     precision, leaves = case.native, case.native.point.leaves
     found = jax.jit(precision.flat)(*leaves)
     values, noise = case.value(precision)
@@ -23,7 +23,7 @@ def jit(case: Case) -> Answer:
         try:
             yield from rule(case)
         except NotAsked as error:
-            yield Note(f"asked of the implementation alone: {error}")
+            yield Note(f"asked only of the implementation: {error}")
 
 
 def _jit_jvp(case: Case) -> Answer:
@@ -49,9 +49,11 @@ def _jit_vjp(case: Case) -> Answer:
         )
 
 
-@question("Do they give the same under jax.disable_jit()?", group="values", speed="thorough")
+@question(
+    "Do the implementation and both rules give the same under jax.disable_jit()?", group="values", speed="thorough"
+)
 def disable_jit(case: Case) -> Answer:
-    """The implementation and both rules under ``jax.disable_jit()``, against the same as usual."""
+    """Compare the implementation and both rules under ``jax.disable_jit()`` with a plain call."""
     for item in derivatives_of(case):
         if isinstance(item, Note):
             yield item

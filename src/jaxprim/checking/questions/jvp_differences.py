@@ -1,11 +1,11 @@
-"""Whether the JVP rule is the derivative, by differences of the implementation.
+"""Does the JVP rule agree with differences of the implementation?
 
-J t by the rule against the derivative of f(x + h t) at h = 0, element by element. Each element may be off by
+J t by the rule is compared with the derivative of f(x + h t) at h = 0, element by element. Each element may be off by
 
     8 x the error estimate of its difference + a floor x its size + 32 roundings of it and of the terms that cancel in it
 
-Its size is the largest along any direction, as along one it may cancel. The terms are taken to be of the size that J t has
-for an operation of degree one: |y| |t| / |x|.
+Its size is the largest along any direction, because along one direction it may cancel. The terms have the size of J t for
+an operation of degree one: |y| |t| / |x|.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ CANNOT_TELL = "the differences of the implementation do not converge at this poi
 
 
 def fewest_operands_first(directions: Sequence[Direction]) -> list[Direction]:
-    """The order in which disagreements are reported: along one operand alone says most."""
+    """The order in which disagreements are reported. A direction in only one operand says most."""
     return sorted(directions, key=lambda direction: len(direction.tangents))
 
 
 @question(
-    "Is the JVP rule the derivative, by differences of the implementation?",
+    "Does the JVP rule agree with finite differences of the implementation?",
     group="first order",
     speed="fast",
     departs="jvp",
 )
 def jvp_differences(case: Case) -> Answer:
-    """The JVP along random directions, element by element, against differences of the implementation."""
+    """Compare the JVP along random directions, element by element, with differences of the implementation."""
     yield from case.note_other_operands("jvp")
     yield from case.precision_note("jvp")
     for place in case.off_the_real_axis():
@@ -56,7 +56,7 @@ def _jvp_at(case: Case) -> Answer:
 
 
 def largest_sizes(found: Sequence[Sequence[Derivative]]) -> list[Array]:
-    """The size of each element of a derivative: the largest along any direction, as along one it may cancel out."""
+    """The size of each element of a derivative: the largest along any direction, because along one it may cancel."""
     return [np.max([np.abs(row[k].value) for row in found], axis=0) for k in range(len(found[0]))]
 
 
@@ -89,9 +89,13 @@ def _between(got: Array, d: Derivative) -> Array:
 
 
 def note_unusual(found: Sequence[Derivative], direction: Direction) -> Answer:
-    """Says how many elements lie on a kink, and how many are not compared."""
+    """Notes with the number of elements that lie on a kink, and of those that are not compared."""
     kinks, lost = sum(d.kinks for d in found), sum(int(np.sum(~d.judged)) for d in found)
     if kinks:
-        yield Note(f"along {direction.label}: {kinks} elements lie on a kink; any slope between the two sides is right")
+        yield Note(
+            f"along {direction.label}: {kinks} elements lie on a kink; any slope between the one-sided slopes is accepted"
+        )
     if lost:
-        yield Note(f"along {direction.label}: {lost} elements are not compared, as their differences do not converge")
+        yield Note(
+            f"along {direction.label}: {lost} elements are not compared, because their differences do not converge"
+        )

@@ -1,4 +1,4 @@
-"""How often the host function runs. This is measured: a right rule may be expensive."""
+"""How often does the host function run? This is measured: a correct rule may be expensive."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from jaxprim.checking.values import is_scalar
 MEMBERS = 3
 
 
-@question("How often does the host function run, and does it run once for one call?", group="control flow")
+@question("How often does the host function run, and does each call run it only once?", group="control flow")
 def kernel_runs(case: Case) -> Answer:
-    """How often the host function really runs: for derivatives and batches this is told, for a value it must be once."""
+    """Count the runs of the host function. A value must take one run; counts for derivatives and batches are reported."""
     precision = case.native
     if not case.subject.is_given("host"):
         raise NotAsked("only the runs of a host function can be counted")
@@ -44,7 +44,7 @@ def kernel_runs(case: Case) -> Answer:
 
 
 def _derivatives_and_batch(case: Case) -> Iterator[tuple[str, Flat]]:
-    """Each with the value: what forward mode, reverse mode and vmap cost."""
+    """Functions that compute the value in forward mode, in reverse mode and under vmap."""
     precision = case.native
     if case.why_not("jvp") is None:
         tangents = {i: jnp.asarray(t) for i, t in precision.cast(case.directions("jvp")[0].tangents).items()}
@@ -67,7 +67,7 @@ def _times(runs: int) -> str:
 
 
 def _runs(case: Case, function: Flat) -> int:
-    """How often the host function runs; what JAX does when it compiles is not counted."""
+    """How often the host function runs, without runs during compilation."""
     leaves = case.native.point.leaves
     jax.block_until_ready(function(*leaves))
     with record_rules(quiet=True) as record:

@@ -1,7 +1,7 @@
-"""Whether both rules are linear, J being either: J 0 = 0, J (s + t) = J s + J t, and J (a t) = a J t.
+"""Are both rules linear? For each rule J: J 0 = 0, J (s + t) = J s + J t, and J (a t) = a J t.
 
-Rounded numbers obey the second only up to roundings of the largest of J s, J t and J (s + t). A power of two is exact: the
-third holds to roundings of the rule's own.
+In rounded numbers the second holds up to roundings of the largest of J s, J t and J (s + t). Powers of two are exact, so
+the third holds up to the rule's own roundings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxprim.checking.precision import Precision
 from jaxprim.checking.question import question
 from jaxprim.checking.values import Array
 
-# Powers of two: they are exact, so the only rounding is the rule's own. A large and a small one find clipping.
+# Powers of two are exact, so only the rule itself rounds. A large and a small one find clipping.
 MULTIPLES = (-4.0, 2.0**-10)
 # The numbers of several leaves, by name.
 Leaves = Mapping[str, Array]
@@ -25,7 +25,7 @@ Leaves = Mapping[str, Array]
 
 @question("Is the JVP rule linear in the tangent?", group="first order", speed="fast", departs="jvp")
 def jvp_linear(case: Case) -> Answer:
-    """The JVP of zero, of a sum and of multiples of tangents."""
+    """Check the JVP of zero, of a sum and of multiples of tangents."""
     first, second = case.directions("jvp")[:2]
     for precision in case.precisions("jvp"):
         noises = zip(case.jvp(precision, first)[1], case.jvp(precision, second)[1], strict=True)
@@ -42,7 +42,7 @@ def jvp_linear(case: Case) -> Answer:
 
 @question("Is the VJP rule linear in the cotangent?", group="first order", speed="fast", departs="vjp")
 def vjp_linear(case: Case) -> Answer:
-    """The VJP of zero, of a sum and of multiples of cotangents."""
+    """Check the VJP of zero, of a sum and of multiples of cotangents."""
     wrt = case.wrt("vjp")
     for precision in case.precisions("vjp"):
         noises = [case.vjp(precision, draw)[1] for draw in range(2)]
@@ -70,7 +70,7 @@ def _linear(
     noise: Leaves,
     likes: Sequence[object],
 ) -> Answer:
-    """Zero, one sum, two multiples. An element's rounding is that of the largest number that it had in any of them."""
+    """Compare zero, one sum, two multiples. The tolerance of an element is for its largest size in any of them."""
 
     def rounded(numbers: Sequence[Array]) -> list[Array]:
         with precision.in_effect():

@@ -1,4 +1,4 @@
-"""Whether ``jax.linearize`` gives what the JVP rule gives."""
+"""Does ``jax.linearize`` agree with the JVP rule?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaxprim.checking.values import wide
 
 @question("Does jax.linearize give the value and the tangents of the JVP rule?", group="first order")
 def linearize(case: Case) -> Answer:
-    """``jax.linearize``: its value against the implementation, and its linear function against ``jax.jvp``."""
+    """Compare the value of ``jax.linearize`` with the implementation, and its linear function with ``jax.jvp``."""
     wrt, precision = case.wrt("jvp"), case.native
     results, linear = jax.linearize(
         precision.of(precision.point.leaves, wrt), *[precision.point.leaves[i] for i in wrt]
     )
     values, noise = case.value(precision)
     for name, got, expected, n in zip(precision.names, map(wide, results), values, noise, strict=True):
-        against = "the value that linearize gives, against the implementation"
+        against = "the value of linearize against the implementation"
         yield case.evidence("jvp", against, name, got, expected, case.roughly(precision, expected, n))
     for direction in case.directions("jvp")[:2]:
         found = linear(*precision.cast(direction.tangents).values())

@@ -1,4 +1,4 @@
-"""Whether both rules hold at other points than the example: where operands hold zeros, and for other static params."""
+"""Are both rules right at other points than the example: with zeros in operands, and for other static params?"""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jaxprim.checking.questions.vjp_differences import vjp_differences
 from jaxprim.checking.values import has_tangents, is_scalar, wide
 
 
-@question("Are both rules the derivative where operands hold zeros?", group="first order", departs="vjp")
+@question("Are both rules right where operands contain zeros?", group="first order", departs="vjp")
 def zero_operands(case: Case) -> Answer:
-    """Both rules against differences where every operand holds a zero, each at another place, so that no 0/0 is asked for.
+    """Compare both rules with differences where each operand contains a zero, at different places to avoid 0/0.
 
-    Where that leaves the domain, one operand alone holds a zero.
+    If that leaves the domain, only one operand contains a zero.
     """
     here = case.point.leaves
     zeroed = {i: new for i, leaf in enumerate(here) if (new := _put_zero(leaf, i)) is not leaf}
     if not zeroed:
-        raise NotAsked("no operand is an array of numbers that are not zero")
+        raise NotAsked("no operand is an array of nonzero numbers")
 
     def with_zeros_in(chosen: Collection[int], place: str) -> Case:
         return case.at([zeroed[i] if i in chosen else leaf for i, leaf in enumerate(here)], place)
@@ -44,13 +44,13 @@ def zero_operands(case: Case) -> Answer:
 
 
 def _outside_domain(case: Case, other: Case) -> str | None:
-    """Why a point is outside of the domain, or None if the implementation gives numbers there where it did before."""
+    """Why a point is outside the domain, or None if the implementation is finite there wherever it was before."""
     broken = other.failure()
     if broken is not None:
-        return f"the implementation takes no zeros: {first_line(broken)}"
+        return f"the implementation does not accept zeros: {first_line(broken)}"
     pairs = zip(case.native.results, other.native.results, strict=True)
     if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
-        return "the implementation is not finite where operands hold zeros"
+        return "the implementation is not finite where operands contain zeros"
     return None
 
 
@@ -62,27 +62,27 @@ def _put_zero(leaf: Any, place: int) -> Any:
 
 
 def _both_rules(case: Case) -> Answer:
-    """What differences say of both rules; a rule need not take what the implementation takes."""
+    """Compare both rules with differences; a rule may refuse operands that the implementation accepts."""
     for mode, ask in (("jvp", jvp_differences), ("vjp", vjp_differences)):
         found, refused = collect(ask(case))
         yield from found
         if refused is not None:
-            yield Note(f"the {mode} rule is not asked{case.place}: {refused.why}")
+            yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
 
 
-@question("Do values and both rules hold for other values of the static params?", group="first order", departs="vjp")
+@question("Are values and both rules right for other values of the static params?", group="first order", departs="vjp")
 def static_params(case: Case) -> Answer:
-    """Another value of each static param, in one compiled function with the example's; and both rules there."""
+    """Compare another value of each static param in one jit with the example's, and both rules there."""
     others = dict(_other_cases(case))
     if not others:
-        raise NotAsked("no static param is a number or a truth value that can be another one")
+        raise NotAsked("no static param is a number or a bool with another valid value")
     for name, other in others.items():
         yield from _together(case, other, name)
         yield from _both_rules(other)
 
 
 def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
-    """For each static param the case of the first other value that the implementation takes."""
+    """For each static param, the case of the first other value that the implementation accepts."""
     for name, value in case.point.params.items():
         for another in _other_values(value):
             params = {**case.point.params, name: another}
@@ -101,7 +101,7 @@ def _other_values(value: Any) -> list[Any]:
 
 
 def _together(case: Case, other: Case, name: str) -> Answer:
-    """Two values of a param in one program: neither may take the place of the other."""
+    """Two values of a param in one program must not be mixed up."""
     both = jax.jit(lambda *leaves: (case.native.flat(*leaves), other.native.flat(*leaves)))
     for at, found in zip((case, other), both(*case.native.point.leaves), strict=True):
         yield from compare_with_plain_call(at, "impl", f"two values of {name} in one jit, against a call", found)

@@ -1,4 +1,4 @@
-"""Whether both rules return the value beside the derivative."""
+"""Do both rules also return the value?"""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 
 
-@question("Do both rules return the implementation's value beside the derivative?", group="values", speed="fast")
+@question("Do both rules also return the implementation's value?", group="values", speed="fast")
 def primal(case: Case) -> Answer:
-    """The primal output that each rule returns beside the derivative, against the implementation."""
+    """Compare the primal output of each rule with the implementation."""
     for mode in (yield from case.rules()):
         yield from _primal(case, mode)
 
@@ -19,5 +19,5 @@ def _primal(case: Case, mode: str) -> Answer:
         values, noise = case.value(precision)
         found = (case.jvp(precision, case.directions(mode)[0]) if mode == "jvp" else case.vjp(precision, 0))[0].primal
         for name, got, expected, n in zip(precision.names, found, values, noise, strict=True):
-            against = f"its primal output against the implementation ({precision.label})"
+            against = f"primal output against the implementation ({precision.label})"
             yield case.evidence(mode, against, name, got, expected, case.roughly(precision, expected, n))

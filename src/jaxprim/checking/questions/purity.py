@@ -1,4 +1,4 @@
-"""Whether an operation is a function of nothing but its operands, and leaves them as they were."""
+"""Does an operation depend only on its operands, and leave them unchanged?"""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from jaxprim.checking.question import question
 from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, has_tangents, is_scalar, wide
 
-# How far the other point lies from the example, relative to it: six spacings of bfloat16, so that it is another value in
-# any dtype.
+# The relative distance of the other point from the example: six spacings of bfloat16, so that it differs in any dtype.
 APART = 0.05
 
 
-@question("Do the same operands give the same results again?", group="values")
+@question("Do the same operands always give the same results?", group="values")
 def deterministic(case: Case) -> Answer:
-    """The implementation on the same operands again, eagerly and compiled, against its first values."""
+    """Compare repeated calls on the same operands, eager and compiled, with the first."""
     precision = case.native
     first, compiled = case.value(precision)[0], jax.jit(precision.flat)
     compiled_first = [wide(leaf) for leaf in compiled(*precision.point.leaves)]
@@ -34,9 +33,9 @@ def deterministic(case: Case) -> Answer:
         yield from _same(case, against, again, expected)
 
 
-@question("Are operands left as they were, and is nothing remembered from one call to the next?", group="values")
+@question("Does a call leave its operands unchanged, and keep no state for the next call?", group="values")
 def pure(case: Case) -> Answer:
-    """Operands after a call; values at one point after another; and both points in one compiled function."""
+    """Compare operands before and after a call, values after other calls, and two calls in one compiled function."""
     if not any(hasattr(leaf, "dtype") for leaf in case.point.leaves):
         raise NotAsked("no operand is an array")
     yield from _operands_kept(case)
@@ -49,14 +48,14 @@ def pure(case: Case) -> Answer:
     noise = case.value(precision)[1]
     for order, found in (("first", both(here, there)[0]), ("second", both(there, here)[1])):
         for name, got, value, n in zip(precision.names, map(wide, found), first, noise, strict=True):
-            against = f"bound twice in one jit, the {order} of them"
+            against = f"called twice in one jit, the {order} call"
             yield case.evidence("impl", against, name, got, value, case.roughly(precision, value, n))
     if case.why_not("vjp") is None:
         yield from _pull_back_late(case, there)
 
 
 def _pull_back_late(case: Case, other: Sequence[Any]) -> Answer:
-    """Two forward halves before the first backward half: what it kept must not be what the second keeps."""
+    """Run two forward passes before the first backward pass: it must use the residuals of the first."""
     precision, wrt = case.native, case.wrt("vjp")
     pulled, noise = case.vjp(precision, 0)
     primal, pull = jax.vjp(precision.of(precision.point.leaves, wrt), *[precision.point.leaves[i] for i in wrt])
@@ -64,12 +63,12 @@ def _pull_back_late(case: Case, other: Sequence[Any]) -> Answer:
     found = pull(precision.seeds(primal, precision.cast_out(case.cotangents(0))))
     for i, got in zip(wrt, map(wide, found), strict=True):
         expected, name = pulled.cotangent[i], f"cotangent of {case.point.names[i]}"
-        against = "pulled back after the forward half of other operands"
+        against = "pulled back after another forward pass"
         yield case.evidence("vjp", against, name, got, expected, case.roughly(precision, expected, noise[i]))
 
 
 def _without_zeros(leaf: Any) -> Any:
-    """The leaf, with zeros made small (a thousandth of the others): a first run may have written zeros into the example."""
+    """The leaf with zeros replaced by small numbers (2^-10): an earlier run may have written zeros into the example."""
     if is_scalar(leaf) or not has_tangents(leaf):
         return leaf
     value = wide(leaf)
@@ -77,13 +76,13 @@ def _without_zeros(leaf: Any) -> Any:
 
 
 def _operands_nearby(case: Case) -> list[Any]:
-    """Operands near the example, each in memory of its own."""
+    """Operands near the example, each in its own memory."""
     rng = case.rng("apart")
     return [probes.fresh(probes.nearby(rng, leaf, APART)) for leaf in case.native.point.leaves]
 
 
 def _operands_kept(case: Case) -> Answer:
-    """What the implementation and both rules leave in their operands: what they got."""
+    """Check that the implementation and both rules do not change their operands."""
     precision = case.native
     runs = {
         "impl": lambda leaves: precision.flat(*leaves),
@@ -96,23 +95,23 @@ def _operands_kept(case: Case) -> Answer:
         jax.block_until_ready(runs[rule](leaves))
         for name, leaf, kept in zip(case.point.names, leaves, before, strict=True):
             if not is_scalar(leaf):
-                against = "an operand after the call is what it was before"
+                against = "an operand after the call, against before it"
                 yield case.evidence(rule, against, name, wide(leaf), kept, tolerances.exact(kept.shape))
 
 
 def _same(case: Case, against: str, found: Sequence[Array], expected: Sequence[Array]) -> Answer:
-    """The same bits; or, where threads add in an order of their own, the same up to the rounding of a sum."""
+    """Equal bits, or equal up to the rounding of a sum, if threads add in any order."""
     for name, got, value in zip(case.native.names, found, expected, strict=True):
         evidence = case.evidence("impl", against, name, got, value, _rounding_of_a_sum(case, value))
         if evidence.ok and evidence.error:
-            yield Note(f"{against}: {name} is not the same to the last bit (off by {evidence.error:.1e})")
+            yield Note(f"{against}: {name} differs in the last bits (by {evidence.error:.1e})")
         yield evidence
 
 
 def _rounding_of_a_sum(case: Case, value: Array) -> Tolerance:
     """The rounding of a sum of n terms of random sign and of the size of the largest: sqrt(n) eps.
 
-    Not the measured noise: an operation that is not deterministic would excuse itself by it.
+    The measured noise is not used: it is large for an operation that is not deterministic.
     """
     terms = max((np.size(leaf) for leaf in case.point.leaves), default=1)
     precision, finite = case.native, np.abs(value[np.isfinite(value)])

@@ -1,4 +1,4 @@
-"""Whether the implementation gives what a function that is known to be right gives."""
+"""Does the implementation agree with a function that is known to be right?"""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.values import is_key, is_scalar, wide
 
 
-@question("Does the implementation give what the reference gives?", group="values", speed="fast")
+@question("Does the implementation agree with the reference?", group="values", speed="fast")
 def reference(case: Case) -> Answer:
-    """The implementation against another function of the same operands, which is reference_values."""
+    """Compare the implementation with the reference at the same operands."""
     truth = [wide(leaf) for leaf in reference_values(case)]
     for precision in case.precisions():
         values, noise = case.value(precision)
         if len(truth) != len(values):
-            message = f"{len(values)} results, and the reference gives {len(truth)}"
+            message = f"{len(values)} results, but the reference gives {len(truth)}"
             yield Evidence("impl", "the reference", "result", message=message, ok=False)
             return
         for name, got, expected, n, leaf in zip(precision.names, values, truth, noise, precision.results, strict=True):
@@ -34,9 +34,9 @@ def reference(case: Case) -> Answer:
 
 
 def reference_values(case: Case) -> list[Any]:
-    """The leaves of what the reference gives at the very numbers of the example, in double precision.
+    """The result leaves of the reference at the example's numbers, in double precision.
 
-    A function of numbers alone, such as one of mpmath, is applied to each element.
+    A function of only numbers, such as one of mpmath, is applied to each element.
     """
     point, function = case.point, case.subject.reference
     if function is None:
@@ -51,7 +51,7 @@ def reference_values(case: Case) -> list[Any]:
 
 
 def _as_numbers(leaf: Any) -> Any:
-    """An array of numbers that NumPy knows; those of mpmath are objects to it."""
+    """An array of NumPy numbers. NumPy sees mpmath numbers as objects."""
     if is_key(leaf) or np.asarray(leaf).dtype != object:
         return leaf
     numbers = np.asarray(leaf)

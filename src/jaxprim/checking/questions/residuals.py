@@ -1,4 +1,4 @@
-"""How many bytes reverse mode keeps. This is measured: a right rule may keep many."""
+"""How many bytes does reverse mode keep? This is measured: a correct rule may keep many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxprim.checking.reports.findings import Evidence
 
 @question("How many bytes does reverse mode keep, and are all of them read?", group="control flow")
 def residuals(case: Case) -> Answer:
-    """The bytes that the forward pass of ``jax.vjp`` keeps when it is traced, and those that the backward pass reads."""
+    """Count the bytes that the traced forward pass of ``jax.vjp`` keeps, and those that the backward pass reads."""
     wrt, precision = case.wrt("vjp"), case.native
     cotangents = precision.seeds(precision.results, precision.cast_out(case.cotangents(0)))
     primals = [jnp.asarray(precision.point.leaves[i]) for i in wrt]
@@ -44,5 +44,5 @@ def _bytes(kept: Sequence[Any], own: Sequence[bool], read: Sequence[bool]) -> Ev
     operands = sum(size for size, operand in zip(sizes, own, strict=True) if operand)
     unread = sum(size for size, used in zip(sizes, read, strict=True) if not used)
     said = f"keeps {sum(sizes)} bytes, {operands} of them in operands; "
-    said += f"{unread} bytes are never read" if unread else "the backward pass reads all"
-    return Evidence("vjp", "what reverse mode keeps", "the residuals", message=said)
+    said += f"{unread} bytes are never read" if unread else "the backward pass reads all of them"
+    return Evidence("vjp", "memory that reverse mode keeps", "the residuals", message=said)

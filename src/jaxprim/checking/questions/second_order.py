@@ -1,15 +1,15 @@
-"""Whether higher derivatives are right: each mix of modes against differences of the mode below it, and against the others.
+"""Are higher derivatives right? Each mix of modes is compared with differences of the mode below it, and with the others.
 
 Along tangents s and t, with a cotangent c of the results, the second derivative is one number, <c, f''(s, t)>. There are
-four ways to it, where J is the Jacobian at x and d/dt the derivative along t:
+four ways to compute it, where J is the Jacobian at x and d/dt the derivative along t:
 
     fwd-fwd   <c, d/dt (J s)>                  JVP of the JVP
     rev-fwd   <grad <c, J s>, t>               VJP of the JVP
     fwd-rev   <d/dt (J^T c), s>                JVP of the VJP
     rev-rev   <grad <J^T c, s>, t>             VJP of the VJP
 
-It is symmetric in s and t, as f''(s, t) = sum_ij d2f/dx_i dx_j s_i t_j. All draws are random: a wrong second derivative never hides behind a cotangent that happens to
-be the result, as it is zero where the result is.
+It is symmetric in s and t, because f''(s, t) = sum_ij d2f/dx_i dx_j s_i t_j. All draws are random. A cotangent equal to the
+result would be zero where the result is zero, and could hide a wrong second derivative.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from jaxprim.checking.values import Array, wide
 
 CANNOT_TELL = "the differences of the first derivative do not converge at this point"
 Leaves = Sequence[Any]
-# A function of the differentiated operands alone, that returns a list.
+# A function of only the differentiated operands that returns a list.
 Function = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
 class _Rules:
-    """One rule, or both, as functions of the operands that they differentiate."""
+    """One or both rules, as functions of the operands that they differentiate."""
 
     case: Case
     modes: tuple[str, ...]
@@ -56,11 +56,11 @@ class _Rules:
 
     @cached_property
     def precision(self) -> Precision:
-        """The most precise precision in which the rules of these modes run."""
+        """The highest precision in which the rules of these modes run."""
         return self.case.precisions(*self.modes)[-1]
 
     def tangents(self, draw: int) -> Tangents:
-        """Random tangents, of draws that no other question takes."""
+        """Random tangents from draws that no other question uses."""
         return {i: self.case.relative(i, probes.HIGHER_ORDER + draw) for i in self.wrt}
 
     @cached_property
@@ -81,14 +81,14 @@ class _Rules:
         return lambda *some: list(self.precision.raw_vjp(self.all_leaves(some), self.wrt, cotangents)[1])
 
     def all_leaves(self, some: Leaves) -> list[Any]:
-        """All operands, with these for those that are differentiated."""
+        """All operands, with ``some`` in place of the differentiated ones."""
         leaves = list(self.precision.point.leaves)
         for i, leaf in zip(self.wrt, some, strict=True):
             leaves[i] = leaf
         return leaves
 
     def operands(self, tangents: Tangents | None = None, step: float = 0.0) -> tuple[Any, ...]:
-        """The operands that are differentiated, at a step along tangents."""
+        """The differentiated operands, moved by a step along tangents."""
         leaves = self.precision.point.leaves
         if tangents is None:
             return tuple(leaves[i] for i in self.wrt)
@@ -107,16 +107,18 @@ class _Rules:
     def scale(self, *tangents: Tangents) -> float:
         """The size of this derivative along s, t, ... if the operation is of degree one in each step: |y| |s|/|x| |t|/|x| ...
 
-        `tangent_scale` of t is |y| |t| / |x|. Divided by |y|, it is the factor that a step along t brings.
+        `tangent_scale` of t is |y| |t| / |x|. Divided by |y|, it is the factor for the direction t.
         """
         sizes = [self.case.tangent_scale(self.precision, t) for t in tangents]
         value = self.case.value_scale(self.precision) or 1.0
         return value * float(np.prod([size / value for size in sizes]))
 
 
-@question("Is the derivative of each rule right, by differences of that rule?", group="second order", departs="vjp")
+@question(
+    "Does the derivative of each rule agree with finite differences of that rule?", group="second order", departs="vjp"
+)
 def second_order(case: Case) -> Answer:
-    """The derivative of each rule in a second random direction, against differences of that rule."""
+    """Compare the derivative of each rule in a second random direction with differences of that rule."""
     yield from _each_mode(case, _second_of)
 
 
@@ -136,7 +138,7 @@ def _each_mode(case: Case, ask: Callable[[_Rules, str], Answer]) -> Answer:
 
 
 def _first_derivative(rules: _Rules, mode: str) -> tuple[Function, list[str]]:
-    """A rule along fixed tangents or cotangents, and the names of what it gives."""
+    """A rule along fixed tangents or cotangents, and the names of its outputs."""
     precision, names = rules.precision, rules.case.point.names
     if mode == "jvp":
         return rules.push(rules.cast(rules.tangents(0))), [f"tangent of {name}" for name in precision.output_names]
@@ -168,7 +170,7 @@ def _against_differences(
     along: Tangents,
     *others: Tangents,
 ) -> Answer:
-    """Forward mode over a lower derivative, element by element."""
+    """Compare forward mode over a lower derivative with differences, element by element."""
     case, precision, compiled = rules.case, rules.precision, jax.jit(function)
 
     def at(step: float) -> list[Array]:
@@ -190,7 +192,7 @@ def _against_differences(
 
 
 def _inverse_size(case: Case, rules: _Rules) -> float:
-    """1 / |x|, of the smallest operand: a cotangent is of the size of a result over that of an operand."""
+    """1 / |x| for the smallest operand: a cotangent has the size of a result divided by the size of an operand."""
     return 1.0 / min(probes.typical(wide(case.point.leaves[i])) for i in rules.wrt)
 
 
@@ -235,7 +237,7 @@ class _Number:
 
 
 def _numbers(case: Case, *, swapped: bool = False) -> tuple[dict[str, _Number], list[str]]:
-    """The number that each mix gives, and why some give none."""
+    """The number from each mix, and the reasons why some mixes have none."""
     return case.once(("mixes", swapped), lambda: _evaluate(case, swapped=swapped))
 
 
@@ -262,7 +264,7 @@ def _evaluate(case: Case, *, swapped: bool) -> tuple[dict[str, _Number], list[st
 
 
 def _compile(case: Case) -> tuple[Callable[..., Any], _Rules, list[str]]:
-    """One program for all mixes that JAX has for this subject: that is faster."""
+    """Compile all mixes that JAX supports for this subject in one program, which is faster."""
     modes = tuple(mode for mode in ("jvp", "vjp") if case.why_not(mode) is None)
     if not modes:
         raise NotAsked("there is neither a JVP nor a VJP rule")
@@ -282,23 +284,23 @@ def _compile(case: Case) -> tuple[Callable[..., Any], _Rules, list[str]]:
 
 
 def _paired(vector: Sequence[Array], factors: Sequence[Array]) -> tuple[Array, Array]:
-    """Re sum v f, without conjugation, and sum |v f|: a sum of numbers is off by roundings of its terms."""
+    """Re sum v f, without conjugation, and sum |v f|, the size for the tolerance of the sum."""
     products = [v * f for v, f in zip(vector, factors, strict=True)]
     total, size = sum(np.sum(np.real(p)) for p in products), sum(np.sum(np.abs(p)) for p in products)
     return np.asarray(total, float), np.asarray(size, float)
 
 
 @question(
-    "Do forward and reverse mode over forward and reverse mode give the same second derivative?",
+    "Do all mixes of forward and reverse mode give the same second derivative?",
     group="second order",
     departs="vjp",
 )
 def mixes(case: Case) -> Answer:
-    """The number that each mix gives, against the first of them."""
+    """Compare the number from each mix with the first."""
     found, refused = _numbers(case)
     yield from (Note(f"not asked: {why}") for why in refused)
     if len(found) < 2:
-        raise NotAsked("there is one mix of modes alone" if found else refused[0])
+        raise NotAsked("there is only one mix of modes" if found else refused[0])
     (first, expected), *others = found.items()
     for mix, number in others:
         yield from _compare(case, mix, f"{mix} against {first}", number, expected)
@@ -306,12 +308,12 @@ def mixes(case: Case) -> Answer:
 
 @question("Is the second derivative symmetric in its two directions?", group="second order", departs="vjp")
 def symmetry(case: Case) -> Answer:
-    """The number that each mix gives, with the two tangents in the other order."""
+    """Compare the number from each mix with the number for swapped tangents."""
     found, swapped = _numbers(case)[0], _numbers(case, swapped=True)[0]
     if not found:
         raise NotAsked(_numbers(case)[1][0])
     for mix, number in found.items():
-        yield from _compare(case, mix, f"{mix} with its two tangents exchanged", number, swapped[mix])
+        yield from _compare(case, mix, f"{mix} with its two tangents swapped", number, swapped[mix])
 
 
 def _compare(case: Case, mix: str, against: str, got: _Number, expected: _Number) -> Answer:
@@ -329,13 +331,13 @@ def _compare(case: Case, mix: str, against: str, got: _Number, expected: _Number
 
 
 @question(
-    "Is the second derivative of each rule right, by differences of its first derivative?",
+    "Does the second derivative of each rule agree with finite differences of its first derivative?",
     group="second order",
     speed="thorough",
     departs="vjp",
 )
 def third_order(case: Case) -> Answer:
-    """The second derivative of each rule in two more random directions, against differences of its first derivative."""
+    """Compare the second derivative of each rule in two more random directions with differences of its first derivative."""
     yield from _each_mode(case, _third_of)
 
 

@@ -1,4 +1,4 @@
-"""Whether types hold for operands without elements, and for single numbers."""
+"""Are types right for empty operands and for scalars?"""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from jaxprim.checking.questions.abstract_eval import abstract_eval
 from jaxprim.checking.questions.tangent_types import tangent_types
 
 
-@question("Do its types hold for operands without elements, and for single numbers?", group="types", speed="thorough")
+@question("Are its types right for empty operands and for scalars?", group="types", speed="thorough")
 def shapes(case: Case) -> Answer:
-    """Types of the operation and its derivatives for operands without elements, and for single numbers.
+    """Check the types of the operation and its derivatives for empty operands and for scalars.
 
-    An operation need not take them; what it takes, it must not answer with another type.
+    An operation may refuse them. If it accepts them, the types must be right.
     """
-    ways = {"no elements": lambda leaf: leaf[:0], "single numbers": lambda leaf: leaf[(0,) * leaf.ndim]}
+    ways = {"empty operands": lambda leaf: leaf[:0], "scalars": lambda leaf: leaf[(0,) * leaf.ndim]}
     if not any(leaf.ndim for leaf in case.point.arrays):
         raise NotAsked("no operand has axes")
     if any(0 in leaf.shape for leaf in case.point.arrays):
-        raise NotAsked("the example has no elements itself")
+        raise NotAsked("an operand of the example is empty")
     for place, cut in ways.items():
-        smaller = case.at([_cut(leaf, cut) for leaf in case.point.leaves], place)
+        smaller = case.at([_cut(leaf, cut) for leaf in case.point.leaves], f"for {place}")
         for ask in (abstract_eval, tangent_types):
             found, refused = collect(ask(smaller), faults=(RuleWrong,))
             yield from found
             if refused is not None:
-                yield Note(f"not asked of {place}: {refused.why}")
+                yield Note(f"not asked for {place}: {refused.why}")
                 break
 
 

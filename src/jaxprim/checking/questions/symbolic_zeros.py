@@ -1,7 +1,7 @@
-"""Whether what a rule skips for an operand that is not differentiated is zero.
+"""Does a rule treat symbolic zeros as zeros?
 
-J is linear, so J applied to (t, 0) is the same whether the 0 is an array of zeros or JAX's symbolic zero, of which a rule
-may skip the whole term. The same numbers are added in another order, so the two agree `closely`.
+J is linear, so J (t, 0) is the same whether the 0 is an array of zeros or JAX's symbolic zero, for which a rule may skip the
+whole term. The same numbers are added in another order, so the two agree `closely`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.values import Array
 
-# All subsets of up to this many leaves (14 of 4); of more, each leaf alone and all but each.
+# All subsets of up to this many leaves (14 for 4). For more leaves, the single leaves, and all leaves but one.
 ALL_SUBSETS = 4
 
 
 def subsets(items: Sequence[int]) -> list[tuple[int, ...]]:
-    """The proper, non-empty subsets; of many items only the smallest and the largest."""
+    """The proper, non-empty subsets; for many items, only the smallest and the largest."""
     sizes = range(1, len(items)) if len(items) <= ALL_SUBSETS else (1, len(items) - 1)
     return list(chain.from_iterable(combinations(items, size) for size in sizes))
 
 
 @question("Does the JVP rule treat symbolic zeros as zeros?", group="first order", speed="fast")
 def jvp_zeros(case: Case) -> Answer:
-    """The JVP with only some operands perturbed (the other tangents are symbolic zeros) = with arrays of zeros."""
+    """Compare the JVP with symbolic zeros for some operands with the JVP with arrays of zeros."""
     wrt, precision = case.wrt("jvp"), case.native
     if len(wrt) < 2:
         raise NotAsked("only one operand is differentiable")
@@ -45,7 +45,7 @@ def jvp_zeros(case: Case) -> Answer:
 
 @question("Does the VJP rule treat symbolic zeros as zeros?", group="first order", speed="fast")
 def vjp_zeros(case: Case) -> Answer:
-    """The VJP for only some operands, and with only some results used, = that for all, with arrays of zeros."""
+    """Compare the VJP for some operands, or some results, with the VJP for all, with arrays of zeros."""
     wrt, results = case.wrt("vjp"), range(len(case.native.outputs))
     if len(wrt) < 2 and len(results) < 2:
         raise NotAsked("only one operand and one result are differentiable")
@@ -81,5 +81,5 @@ def _names(case: Case, leaves: Sequence[int]) -> str:
 
 
 def _finite(expected: Array) -> Array:
-    """An array of zeros may give 0 x inf = NaN where a symbolic zero rightly gives 0."""
+    """Only finite elements are compared: an array of zeros may give 0 x inf = NaN where a symbolic zero gives 0."""
     return np.isfinite(expected)

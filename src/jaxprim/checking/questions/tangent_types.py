@@ -1,4 +1,4 @@
-"""Whether tangents and cotangents have the types of what they belong to."""
+"""Do tangents and cotangents have the types of their primals?"""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 
 
 @question(
-    "Is each tangent and cotangent of the type of what it belongs to, and float0 for integers?",
+    "Does each tangent and cotangent have the type of its primal, or float0 for integers?",
     group="first order",
     speed="fast",
 )
 def tangent_types(case: Case) -> Answer:
-    """The type of each tangent and cotangent: float0 for integers, booleans and keys, else that of the number itself."""
+    """Check the type of each tangent and cotangent: float0 for integers, booleans and keys, else the type of the primal."""
     ask = {"jvp": _tangents, "vjp": _cotangents}
     for mode in (yield from case.rules()):
         yield from ask[mode](case, case.wrt(mode))
@@ -63,7 +63,7 @@ def _evidence(case: Case, rule: str, name: str, got: Any, belongs_to: Any) -> Ev
         dtype = np.dtype(jax.dtypes.float0)
     expected = _type(np.shape(belongs_to), dtype)
     found = _type(np.shape(got), got.dtype if hasattr(got, "dtype") else jnp.result_type(got))
-    against = f"the type of what it belongs to{case.place}"
+    against = f"the type of its primal{case.place}"
     return Evidence(rule, against, name, got=found, expected=expected, ok=found == expected)
 
 

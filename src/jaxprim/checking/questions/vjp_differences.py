@@ -1,10 +1,10 @@
-"""Whether the VJP rule is the transposed derivative, by differences of the implementation.
+"""Does the VJP rule agree with differences of the implementation?
 
 With a cotangent c of the results and x_bar = J^T c by the rule, for every tangent t
 
     <x_bar, t> = <c, J t>,      <a, b> = Re sum_i a_i b_i
 
-bilinear, without conjugation, as JAX's VJP is. J t is measured by differences. A sum of many elements is compared as if
+bilinear, without conjugation, like JAX's VJP. J t is measured by differences. A sum of many elements is compared as if
 their errors were independent: the tolerances of the elements add up as squares.
 """
 
@@ -36,13 +36,13 @@ from jaxprim.checking.values import Array, wide
 
 
 @question(
-    "Is the VJP rule the transposed derivative, by differences of the implementation?",
+    "Does the VJP rule agree with finite differences of the implementation?",
     group="first order",
     speed="fast",
     departs="vjp",
 )
 def vjp_differences(case: Case) -> Answer:
-    """The VJP of a random cotangent, along random directions, against differences of the implementation."""
+    """Compare the VJP of a random cotangent, along random directions, with differences of the implementation."""
     yield from case.note_other_operands("vjp")
     yield from case.precision_note("vjp")
     for place in case.off_the_real_axis():
@@ -65,7 +65,7 @@ def _vjp_at(case: Case) -> Answer:
 
 @dataclass(frozen=True)
 class _Sides:
-    """<x_bar, t>, <c, J t>, and what they may differ by."""
+    """<x_bar, t>, <c, J t>, and their allowed difference."""
 
     got: float
     expected: float
@@ -78,11 +78,11 @@ class _Sides:
 
 @dataclass(frozen=True)
 class _Pullback:
-    """What the VJP rule gave.
+    """The output of the VJP rule.
 
     Attributes:
-        case: where.
-        precision: in which precision.
+        case: the case.
+        precision: the precision of the evaluation.
         cotangents: c, one array per differentiable result, in its shape.
         cotangent: x_bar, one array per operand leaf, in its shape.
         noise: the rounding errors of x_bar.
@@ -96,13 +96,13 @@ class _Pullback:
 
     @property
     def why(self) -> str:
-        """The reason of a tolerance."""
+        """The reason for a tolerance."""
         nothing = np.zeros(())
         both = tolerances.differences(nothing, nothing, self.case.truth.eps)
         return (both + self.case.rounding(self.precision, nothing)).why
 
     def sides(self, tangents: Tangents, found: Sequence[Derivative], size: Sequence[Array]) -> _Sides:
-        """The two sides along tangents, of which ``found`` are the differences, for derivatives of this size."""
+        """The two sides along tangents; ``found`` has the differences along them, ``size`` the size of the derivatives."""
         got = sum(float(np.sum(np.real(_times(self.cotangent[i], t)))) for i, t in tangents.items())
         expected = sum(float(np.sum(np.real(ct * d.value))) for ct, d in zip(self.cotangents, found, strict=True))
         mine = [_times(self._rounding(i), t) for i, t in tangents.items()]
@@ -114,12 +114,12 @@ class _Pullback:
         return _Sides(got, expected, root_sum_square(*mine, *theirs) + kinks)
 
     def along(self, tangents: Tangents) -> _Sides:
-        """The two sides along some tangents by themselves."""
+        """The two sides along tangents, with new differences."""
         found = self.case.differentiate(tangents)
         return self.sides(tangents, found, [d.value for d in found])
 
     def _rounding(self, leaf: int) -> Array:
-        """What each element of x_bar may be off by. For an operation of degree one, |x_bar| = |c| |y| / |x|."""
+        """The allowed error of each element of x_bar. For an operation of degree one, |x_bar| = |c| |y| / |x|."""
         largest = max([float(np.max(np.abs(ct), initial=0.0)) for ct in self.cotangents])
         scale = self.case.value_scale(self.precision) * largest / typical(wide(self.case.point.leaves[leaf]))
         size = np.abs(self.cotangent[leaf]) + scale
@@ -129,7 +129,7 @@ class _Pullback:
 def _compare(
     pullback: _Pullback, directions: Sequence[Direction], found: Sequence[Sequence[Derivative]], *, partial: bool
 ) -> Answer:
-    """The sums along each direction, and before them the element that the first bad one comes from."""
+    """The sums along each direction, preceded by the element that causes the first bad sum."""
     sums: list[Evidence] = []
     off: list[Direction] = []
     size = largest_sizes(found)
@@ -155,7 +155,7 @@ def _evidence(pullback: _Pullback, direction: Direction, sides: _Sides) -> Evide
 def _only_finite(
     pullback: _Pullback, direction: Direction, found: Sequence[Derivative]
 ) -> tuple[Direction, Sequence[Derivative]]:
-    """Without the elements of a cotangent that are 0 x inf, where the derivative of a result is infinite."""
+    """The direction without elements where the cotangent is 0 x inf, because a derivative is infinite."""
     finite = {i: np.isfinite(pullback.cotangent[i]) for i in direction.tangents}
     if all(map(np.all, finite.values())):
         return direction, found
@@ -165,13 +165,13 @@ def _only_finite(
 
 # ---------------------------------------------------------------------------------------------------- worst element
 def _worst_element(pullback: _Pullback, direction: Direction) -> Answer:
-    """The element that a disagreement comes from: the breadcrumb of a failure."""
+    """The element that causes a disagreement, for the report."""
     case = pullback.case
     leaf, index = halve(direction.tangents, lambda tangents: pullback.along(tangents).gap)
     value = pullback.cotangent[leaf]
     expected, allowed = _true_element(pullback, leaf, index, direction.tangents[leaf][index])
     here = _only_at(value.shape, index)
-    against = f"differences in the element that is off most ({pullback.precision.label})"
+    against = f"differences, at the element with the largest error ({pullback.precision.label})"
     tolerance = Tolerance(np.full(value.shape, allowed), pullback.why)
     got, truth = np.where(here, value, 0), np.where(here, expected, 0)
     single = case.evidence("vjp", against, f"cotangent of {case.point.names[leaf]}", got, truth, tolerance, here)
@@ -196,7 +196,7 @@ def _true_element(pullback: _Pullback, leaf: int, index: tuple[int, ...], size: 
 
 
 def _times(numbers: Array, tangent: Array) -> Array:
-    """The product; 0 where the tangent is 0, also if the number is infinite."""
+    """The product; 0 where the tangent is 0, even for an infinite number."""
     return np.where(tangent == 0, 0, numbers) * tangent
 
 

@@ -1,4 +1,4 @@
-"""Whether one batched evaluation gives what a loop over the batch gives, for the implementation and both rules.
+"""Does a batched evaluation agree with a loop over the batch, for the implementation and both rules?
 
 With operands x_m, tangents t_m and cotangents c_m of the members m, and J_m the Jacobian at x_m,
 
@@ -6,8 +6,8 @@ With operands x_m, tangents t_m and cotangents c_m of the members m, and J_m the
     vmap_jvp      J_m t_m
     vmap_vjp      J_m^T c_m;   for an operand that all members share, the VJP of vmap gives sum_m J_m^T c_m
 
-`vmap` of a derivative and the derivative of `vmap` take different ways through the batch rules, so both are asked. A last
-batch has members that differ only in their tangents or cotangents, as `jax.jacfwd` and `jax.jacrev` make them.
+`vmap` of a derivative and the derivative of `vmap` use the batch rules in different ways, so both are checked. In a
+last batch, members differ only in their tangents or cotangents, as in `jax.jacfwd` and `jax.jacrev`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from jaxprim.checking.values import Array, wide
 
 
 def _in_each(case: Case, ask: Callable[[Precision], Answer], *modes: str) -> Answer:
-    """Asks in the precision of the example; if that is half precision, where roundings may be a tenth of a sum, also in
-    float64.
-    """
+    """Ask in the precision of the example. For half precision, where roundings may be a tenth of a sum, also in float64."""
     yield from ask(case.native)
     for double in case.precisions(*modes)[1:] if case.native.eps > tolerances.FLOAT32_EPS else ():
         found, refused = collect(ask(double))
@@ -45,7 +43,7 @@ Evaluation = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def _together(precision: Precision, evaluations: Mapping[Any, Evaluation]) -> dict[Any, Any]:
-    """The results of several functions on their arguments. One program is compiled for all of them: that is faster."""
+    """The results of several functions on their arguments, all in one compiled program, which is faster."""
     arguments = [arguments for _, arguments in evaluations.values()]
     functions = [function for function, _ in evaluations.values()]
     compiled = jax.jit(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
@@ -53,14 +51,14 @@ def _together(precision: Precision, evaluations: Mapping[Any, Evaluation]) -> di
         return dict(zip(evaluations, compiled(arguments), strict=True))
 
 
-@question("Does vmap of the implementation give what a loop gives?", group="batching")
+@question("Does vmap of the implementation give the same as a loop?", group="batching")
 def vmap(case: Case) -> Answer:
-    """``jax.vmap`` of the implementation against a loop over it."""
+    """Compare ``jax.vmap`` of the implementation with a loop."""
     yield from _in_each(case, lambda precision: values_against_loop(batches_of(case, precision)))
 
 
 def values_against_loop(batches: Sequence[Batch]) -> Answer:
-    """``jax.vmap`` of the implementation over some batches of one precision, each against a loop."""
+    """Compare ``jax.vmap`` of the implementation with a loop, for batches in one precision."""
     case, precision = batches[0].case, batches[0].precision
     _, noise = case.value(precision)
     found = _together(
@@ -74,9 +72,9 @@ def values_against_loop(batches: Sequence[Batch]) -> Answer:
             yield case.evidence("impl", f"vmap against a loop, {batch.label}", name, got, expected, tolerance)
 
 
-@question("Does vmap of the JVP, and the JVP of vmap, give what a loop gives?", group="batching")
+@question("Do vmap of the JVP and the JVP of vmap give the same as a loop?", group="batching")
 def vmap_jvp(case: Case) -> Answer:
-    """``vmap`` of the JVP, and the JVP of ``vmap``, against a loop over the JVP."""
+    """Compare ``vmap`` of the JVP, and the JVP of ``vmap``, with a loop over the JVP."""
     yield from _in_each(case, lambda precision: _jvps_against_loop(case, precision), "jvp")
 
 
@@ -91,7 +89,7 @@ def _jvps_against_loop(case: Case, precision: Precision) -> Answer:
             key = f"{against} against a loop, {batch.label}"
             rows[key], evaluations[key] = row, evaluation
     tangents = [{i: case.relative(i, probes.MEMBERS + member) for i in wrt} for member in range(2)]
-    key = f"vmap over tangents alone against a loop{in_precision(precision)}"  # what jacfwd does
+    key = f"vmap over only the tangents, against a loop{in_precision(precision)}"  # what jacfwd does
     rows[key], evaluations[key] = [precision.jvp(t).tangent for t in tangents], _tangents_alone(precision, tangents)
     for against, found in _together(precision, evaluations).items():
         for k, name in enumerate(precision.output_names):
@@ -121,9 +119,9 @@ def _tangents_alone(precision: Precision, tangents: Sequence[dict[int, Array]]) 
     return push, (precision.point.leaves, dots)
 
 
-@question("Does vmap of the VJP, and the VJP of vmap, give what a loop gives?", group="batching")
+@question("Do vmap of the VJP and the VJP of vmap give the same as a loop?", group="batching")
 def vmap_vjp(case: Case) -> Answer:
-    """``vmap`` of the VJP, and the VJP of ``vmap``, against a loop over the VJP; the latter sums unbatched operands."""
+    """Compare ``vmap`` of the VJP, and the VJP of ``vmap``, with a loop. The latter sums over unbatched operands."""
     yield from _in_each(case, lambda precision: _vjps_against_loop(case, precision), "vjp")
 
 
@@ -147,7 +145,7 @@ def _vjps_against_loop(case: Case, precision: Precision) -> Answer:
     rows = [precision.vjp(cts, wrt).cotangent for cts in drawn]
     for i, got in zip(wrt, found["alone"], strict=True):
         each = np.stack([row[i] for row in rows])
-        against = f"vmap over cotangents alone against a loop{in_precision(precision)}"  # what jacrev does
+        against = f"vmap over only the cotangents, against a loop{in_precision(precision)}"  # what jacrev does
         yield _cotangent(case, i, against, got, each, case.roughly(precision, each, noise[i]))
 
 
@@ -156,9 +154,9 @@ def _cotangent(case: Case, leaf: int, against: str, got: Any, expected: Array, t
 
 
 def _as_vjp_of_vmap(batch: Batch, leaf: int, each: Array, noise: Array) -> tuple[Array, Tolerance]:
-    """The cotangents of the members as the VJP of ``vmap`` gives them, and what they may be off by.
+    """The expected cotangent from the VJP of ``vmap``, and its tolerance.
 
-    They are stacked along the operand's axis. All members share an unbatched operand: its cotangent is the sum of theirs.
+    Cotangents are stacked along the operand's axis. For an unbatched operand, they are summed over the members.
     """
     case, precision, axis = batch.case, batch.precision, batch.axes[leaf]
     if axis is None:

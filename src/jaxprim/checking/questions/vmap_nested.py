@@ -1,4 +1,4 @@
-"""Whether vmap of vmap gives what one element gives."""
+"""Does vmap of vmap give the same as a call on one element?"""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from jaxprim.checking.contexts import Transform
 from jaxprim.checking.question import question
 from jaxprim.checking.values import has_tangents
 
-# Members of the outer and of the inner batch. The last is the example; the k-th other differs from it by k/64 of itself: two
-# spacings of bfloat16 (2^-7), so that it is another number in any dtype.
+# Members of the outer and of the inner batch. The last member is the example. The k-th other one differs by k/64 of itself:
+# at least two spacings of bfloat16 (2^-7), so that it differs in any dtype.
 SIZES = (2, 3)
 STEP = 2.0**-6
 
 
-@question("Does vmap of vmap, each over another axis, give what one element gives?", group="batching", speed="thorough")
+@question(
+    "Does vmap of vmap, each over a different axis, give the same as a call on one element?",
+    group="batching",
+    speed="thorough",
+)
 def vmap_nested(case: Case) -> Answer:
-    """``vmap`` of ``vmap`` of value, JVP and VJP, each over another axis, against no batch at every member."""
+    """Compare value, JVP and VJP under ``vmap`` of ``vmap``, over different axes, with a plain call."""
     axes = axes_in_front(case)
     places: dict[str, Transform] = {}
     for outer, inner in ((0, 0), (-1, 0), (0, -1)):
@@ -46,7 +50,7 @@ def _vmap_of_vmap(axes: Axes, outer: int, inner: int) -> Transform:
 
 
 def _levels(outer: Axes, inner: Axes) -> Transform:
-    """The function under two vmaps; the results of the last member, which has the operands of the example."""
+    """The function under two vmaps; returns the results of the last member, which is the example."""
 
     def transform(function: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
         both = jax.vmap(jax.vmap(lambda *leaves: list(function(*leaves)), inner), outer)
@@ -64,7 +68,7 @@ def _levels(outer: Axes, inner: Axes) -> Transform:
 
 
 def _among_others(leaf: Any, axis: int | None, size: int) -> Any:
-    """The last of some members that are near it: a mixture of two axes takes another one."""
+    """A batch of nearby members with the leaf last. If axes are mixed up, another member is found."""
     if axis is None:
         return leaf
     last = jnp.asarray(leaf)

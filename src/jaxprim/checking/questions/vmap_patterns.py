@@ -1,4 +1,4 @@
-"""Whether vmap gives what a loop gives for every choice of axes."""
+"""Does vmap agree with a loop for every choice of axes?"""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.vmap import values_against_loop
 
-# So many choices of axes are asked at most, all in one program. Of more, those of axes inside are left out first.
+# At most this many choices of axes are tried, all in one program. If there are more, inner axes are left out first.
 MOST = 32
 
 
-@question("Does vmap give what a loop gives for every choice of axes?", group="batching")
+@question("Does vmap give the same as a loop for every choice of axes?", group="batching")
 def vmap_patterns(case: Case) -> Answer:
-    """``vmap`` of the implementation along every choice of axes, against a loop."""
+    """Compare ``vmap`` of the implementation along every choice of axes with a loop."""
     arrays = [i for i, axis in enumerate(axes_in_front(case)) if axis is not None]
     chosen = _every_choice(case, arrays, inside=True) or _every_choice(case, arrays, inside=False) or patterns(case)
     count = prod(np.ndim(case.point.leaves[i]) + 2 for i in arrays) - 1
     if len(chosen) < count:
-        yield Note(f"{len(chosen)} of {count} choices of axes are asked")
+        yield Note(f"{len(chosen)} of {count} choices of axes are tried")
     yield from values_against_loop([Batch(case, case.native, axes) for axes in chosen])
 
 
 def _every_choice(case: Case, arrays: Sequence[int], *, inside: bool) -> list[Axes]:
-    """Each operand not batched, or along each of its axes, the last of which is -1; not all of them not batched.
+    """Every choice in which each operand is unbatched or batched along one of its axes, and at least one is batched.
 
-    Without those inside, only along the first and the last. Empty if these are too many.
+    The last axis is -1. Without ``inside``, only the first and last axes are used. Empty if there are too many choices.
     """
     choices = [_axes(np.ndim(case.point.leaves[i]), inside=inside) for i in arrays]
     if prod(map(len, choices)) > MOST:

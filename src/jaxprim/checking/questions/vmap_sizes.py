@@ -1,4 +1,4 @@
-"""Whether vmap works over a batch of one, and over a batch of none."""
+"""Does vmap work for batches of size one and zero?"""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from jaxprim.checking.reports.findings import Evidence
 WHAT = {"impl": "result", "jvp": "tangent", "vjp": "cotangent"}
 
 
-@question("Does vmap work over a batch of one, and over a batch of none?", group="batching")
+@question("Does vmap work for batches of size one and zero?", group="batching")
 def vmap_sizes(case: Case) -> Answer:
-    """``vmap`` of value, JVP and VJP over a batch of one, against no batch; over a batch of none, their types."""
+    """Compare value, JVP and VJP for a batch of size one with no batch, and the types for size zero."""
     axes = axes_in_front(case)
     yield from compare_in(case, {"vmap over a batch of one": partial(contexts.vmap, axes=axes)})
     for item in derivatives_of(case):
         if isinstance(item, Note):
-            continue  # `compare_in` has said it
+            continue  # `compare_in` has yielded it
         rule, transform = item
         function = transform(case.native.flat)
         none = [_of_none(leaf) if a == 0 else leaf for leaf, a in zip(case.native.point.leaves, axes, strict=True)]
         batched = jax.jit(jax.vmap(function, in_axes=axes))
         found = attempt(partial(batched, *none), faults=(RuleWrong,))
         if isinstance(found, Refusal):
-            yield Note(f"{rule} is not asked of a batch of none: {found.why}")
+            yield Note(f"{rule} is not evaluated for an empty batch: {found.why}")
             continue
         expected = jax.eval_shape(function, *case.native.point.leaves)
         for k, (got, one) in enumerate(zip(found, expected, strict=True)):
@@ -48,5 +48,5 @@ def _of_none(leaf: Any) -> Any:
 def _type_of_none(rule: str, position: int, got: Any, one: Any) -> Evidence:
     found, expected = f"{got.dtype}{list(got.shape)}", f"{one.dtype}{[0, *one.shape]}"
     leaf = f"{WHAT[rule]}[{position}]"
-    against = "vmap over a batch of none: the type of a result, with an axis of size 0"
+    against = "vmap over an empty batch: the type of the result, with an axis of size 0"
     return Evidence(rule, against, leaf, got=found, expected=expected, ok=found == expected)

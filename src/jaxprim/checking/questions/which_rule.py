@@ -1,4 +1,4 @@
-"""Whether forward mode runs the JVP rule and reverse mode the VJP rule, in every context."""
+"""Does forward mode run the JVP rule and reverse mode the VJP rule, in every context?"""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def which_rule(case: Case) -> Answer:
 
 
 def _rules_that_run(case: Case, mode: str, other: str, context: str, wrap: contexts.Transform) -> Evidence:
-    """Evidence that only the rule of this mode ran. All but the eager context are lowered, and not compiled."""
+    """Evidence that only the rule of this mode ran. Only the eager context runs; the others are just lowered."""
     with record_rules(quiet=True) as record:
         _differentiate(case, mode, wrap, run=context == "eager")
     counts = _author_runs(record.counts, case.subject.name)

@@ -1,7 +1,7 @@
-"""What is made of the answers.
+"""Reports: the answers of a check, as data, text, JSON and HTML.
 
-- `status`: the answers that there are, with their marks. `findings`: one answer, and the comparisons it rests on.
+- `status`: the possible answers, with their marks. `findings`: one answer with its comparisons.
 - `report`: all answers of one check, as text and as JSON (with `codec`). `hints`: likely causes of wrong numbers.
 - `expected`: failures that a project records in its pyproject.toml.
-- `page`: the HTML page, filled into `report.html.jinja`. `measure`: what its pictures show. `svg`: drawing them.
+- `page`: the HTML page, from `report.html.jinja`. `measure`: the data of its pictures. `svg`: the drawing.
 """

@@ -1,4 +1,4 @@
-"""Records of plain values to JSON and back. JSON has no complex, infinite or undefined numbers: they get a name."""
+"""Convert records of plain values to JSON and back. Complex numbers, infinities and NaN, which JSON lacks, are tagged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def dumps(value: Any) -> str:
 
 
 def encode(value: Any) -> Any:
-    """Turn records and numbers into dictionaries, lists and plain values. Fields that have their default are left out."""
+    """Turn records and numbers into dictionaries, lists and plain values. Fields with default values are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         kept = [f for f in fields(value) if getattr(value, f.name) != f.default]
         return {f.name: encode(getattr(value, f.name)) for f in kept}
@@ -30,7 +30,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """Turn them back into numbers and tuples; dictionaries of fields stay dictionaries."""
+    """Turn encoded values back into numbers and tuples; dictionaries of fields stay dictionaries."""
     if isinstance(value, list):
         return tuple(decode(item) for item in value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Failures that a project knows of: recorded in its pyproject.toml with a reason, and reported as such.
+"""Known failures of a project, recorded in its pyproject.toml with a reason.
 
 [tool.jaxprim.expected-failures.soft_max]
 vjp-differences = "clipped on purpose, see issue 12"
@@ -23,14 +23,14 @@ Records = Mapping[str, Mapping[str, str]]
 
 
 class BadRecord(JaxprimError, ValueError):
-    """The table of expected failures is not what it should be."""
+    """The table of expected failures is malformed."""
 
 
 def read(start: Path, questions: Collection[str]) -> Records:
     """The records of the nearest pyproject.toml in a folder or above it.
 
     Raises:
-        BadRecord: a record is not of the form, or names a question that there is not.
+        BadRecord: a record is malformed, or names an unknown question.
     """
     for folder in (start.resolve(), *start.resolve().parents):
         path = folder / "pyproject.toml"
@@ -65,9 +65,9 @@ def _require(path: Path, subject: str, question: str, reason: object, questions:
 
 
 def apply(report: Report, records: Records) -> Report:
-    """Turn a failure that is recorded into an xfail, and a pass in spite of a record into an xpass.
+    """Turn a recorded failure into an xfail, and a pass of a recorded question into an xpass.
 
-    A record stands for a question at every example: it is an xpass when no example fails.
+    A record applies to a question at every example, so it is an xpass only if no example fails.
     """
     reasons = records.get(report.subject, {})
     failing = {row.question for row in rows(report.findings) if row.status == "fail"}

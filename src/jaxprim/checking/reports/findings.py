@@ -1,4 +1,4 @@
-"""What a check finds, as data: the comparisons that were made, and the answer to one question that they give."""
+"""The findings of a check: the answer to one question, with its comparisons."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from jaxprim.checking import tolerances
 from jaxprim.checking.reports import hints
 from jaxprim.checking.reports.status import BAD, Status
 
-# Bad comparisons that the text of a finding shows in full, each at another place.
+# At most this many bad comparisons are shown in full, each at a different place.
 SHOWN = 2
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One comparison, shown at the element that is worst in units of its tolerance.
+    """One comparison, shown at the element with the largest error in units of its tolerance.
 
     Attributes:
-        rule: what was compared, such as ``"jvp"`` or ``"impl"``.
-        against: what it was compared with and how: the direction, the precision, the transformation.
+        rule: the rule that was compared, such as ``"jvp"`` or ``"impl"``.
+        against: the other side of the comparison: the direction, the precision, the transformation.
         leaf: the operand or result that was compared, such as ``"x"`` or ``"result[1]"``.
         index: the worst element in that leaf.
-        got: what the rule gave there.
-        expected: what the truth is there.
+        got: the value from the rule there.
+        expected: the true value there.
         error: the distance between the two.
-        tolerance: what that distance may be.
-        why: the reason of the tolerance.
-        seed: the seed of everything random in this comparison.
+        tolerance: the largest allowed distance.
+        why: the reason for the tolerance.
+        seed: the random seed of this comparison.
         judged: how many elements were compared.
-        bad: how many of them were off by more than their tolerance.
-        message: what happened instead of a comparison: an exception, or a difference that is not a number.
-        eps: the spacing of numbers near 1 in the precision of this comparison; 0 where it is exact, or unknown.
+        bad: how many of them exceeded their tolerance.
+        message: replaces the numbers: an exception, or a difference that is not numeric.
+        eps: the spacing of numbers near 1 in the precision of this comparison; 0 if it is exact or unknown.
     """
 
     rule: str
@@ -61,21 +61,21 @@ class Evidence:
 
     @property
     def ulp(self) -> float | None:
-        """The error in units in the last place of the expected number; None where that means nothing."""
+        """The error in units in the last place of the expected number; None if undefined."""
         if not self.eps or isinstance(self.expected, str | None) or not math.isfinite(abs(self.expected)):
             return None
         return self.error / (self.eps * 2.0 ** math.floor(math.log2(abs(self.expected)))) if self.expected else None
 
     @property
     def quotient(self) -> complex | None:
-        """``got / expected``, or None where that is no finite number."""
+        """``got / expected``, or None if that is not finite."""
         if isinstance(self.got, str | None) or isinstance(self.expected, str | None) or not self.expected:
             return None
         found = self.got / self.expected
         return found if math.isfinite(abs(found)) else None
 
     def is_about(self, operand: str) -> bool:
-        """Whether this comparison is about one operand: its cotangent, or a derivative along it alone."""
+        """Whether this comparison is about only this operand: its cotangent, or a derivative along it."""
         return (
             self.leaf == f"cotangent of {operand}"
             or self.leaf.endswith(f"> over {operand}")
@@ -96,7 +96,7 @@ class Evidence:
         return f"{self.error:.1e} of {self.tolerance:.1e}, {self.where}"
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """The breadcrumb: labelled facts, the first of which says what was compared with what."""
+        """The comparison as labelled facts. The first one says what was compared with what."""
         yield self.rule, self.against
         if self.message:
             yield "error", self.message
@@ -113,7 +113,7 @@ class Evidence:
             yield "seed", str(self.seed)
 
     def lines(self) -> Iterator[str]:
-        """The breadcrumb as text: one labelled fact per line."""
+        """The comparison as text: one labelled fact per line."""
         (rule, against), *facts = self.facts()
         yield f"{rule}: {against}"
         for label, fact in facts:
@@ -124,7 +124,7 @@ class Evidence:
         return f"{self.error:.3g}" + (f" ({ulp:.2g} ulp)" if ulp is not None and math.isfinite(ulp) else "")
 
     def _times(self) -> str:
-        """``got / expected``: a factor of exactly 2 or -1 says a lot."""
+        """``got / expected``, because a factor of exactly 2 or -1 is telling."""
         return f"  (got / expected = {number(self.quotient, 6)})" if self.quotient is not None else ""
 
 
@@ -140,7 +140,7 @@ def _look_different(got: complex | str | None, expected: complex | str | None) -
 
 
 def number(value: complex | str, digits: int = 9) -> str:
-    """A number as short as its digits allow."""
+    """A number with at most this many digits."""
     if isinstance(value, str):
         return value
     if isinstance(value, complex):
@@ -160,12 +160,12 @@ class Finding:
         status: ``"pass"``; ``"fail"``; ``"skipped"``: the question does not apply; ``"surrogate"``: the rule differs
             from the derivative, as its author declared; ``"xfail"``: it fails as pyproject.toml records; ``"xpass"``:
             it passes, though a failure is recorded. All but the first two have a reason.
-        evidence: the comparisons: those that are bad, in the order of asking, then the others, the worst first.
-        reason: why the question was skipped, why the rule differs, or what the record says.
-        notes: what a reader should know beside the numbers.
+        evidence: the comparisons: first the bad ones, in the order of asking, then the others, the worst first.
+        reason: why the question was skipped, why the rule differs, or the recorded reason.
+        notes: other facts for the reader.
         compared: how many comparisons were made; ``evidence`` keeps the worst.
         seconds: how long the answer took.
-        operands: the operands that comparisons were about, one at a time, and whether all of these are right.
+        operands: the operands with comparisons of their own, and whether all of these pass.
     """
 
     question: str
@@ -181,23 +181,23 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing bad was found; also true when the question was skipped."""
+        """Whether the question did not fail; also true if it was skipped."""
         return self.status not in BAD
 
     @property
     def worst(self) -> Evidence | None:
-        """The evidence that is worst in units of its tolerance."""
+        """The evidence with the largest error in units of its tolerance."""
         return max(self.evidence, key=lambda item: (not item.ok, item.ratio), default=None)
 
     @property
     def excerpt(self) -> tuple[Evidence, ...]:
-        """The bad evidence that a reader needs: each place once."""
+        """The bad evidence to show: each place once."""
         bad = [item for item in self.evidence if not item.ok]
         return tuple(list({item.where: item for item in reversed(bad)}.values())[::-1][:SHOWN])
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Likely causes, by what the wrong numbers have in common: all of them, or else those of one operand."""
+        """Likely causes, from patterns in all wrong numbers, or else in those of one operand."""
         bad = [item for item in self.evidence if not item.ok and not item.message]
         found = self._causes(bad)
         if found:
@@ -210,7 +210,7 @@ class Finding:
         return tuple(hints.causes([(item.got, item.expected) for item in evidence], self.example))
 
     def text(self) -> str:
-        """The finding with the breadcrumb of everything that is bad."""
+        """The finding as text, with its bad comparisons."""
         head = f"{self.status}: {self.question} of {self.subject} at {self.example}"
         reason = [f"  reason: {self.reason}"] if self.reason else []
         if self.status == "xpass":

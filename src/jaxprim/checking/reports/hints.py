@@ -1,4 +1,4 @@
-"""The likely cause of wrong numbers, from what they have in common. A hint is a guess, and is labelled as one."""
+"""Guess the likely cause of wrong numbers from their pattern. Reports label it as a hint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
-# Numbers of a wrong rule agree with a pattern to this relative accuracy: differences have errors of their own.
+# Wrong numbers match a pattern to this relative accuracy, because differences have errors of their own.
 CLOSE = 2e-3
-# Factors that a rule is likely to be off by: small fractions, and what formulas are made of.
+# Likely wrong factors: small fractions, and common constants.
 LARGEST_FRACTION = 12
-# Of a single number, which is always near some fraction: only the simplest say something.
+# A single number is always near some fraction, so only the simplest fractions count.
 LARGEST_FRACTION_OF_ONE = 4
 CONSTANTS = {"pi": math.pi, "2 pi": 2 * math.pi, "sqrt(2)": math.sqrt(2), "sqrt(pi)": math.sqrt(math.pi),
              "ln 2": math.log(2)}  # fmt: skip
@@ -23,7 +23,7 @@ Pair = tuple[complex, complex]
 
 
 def causes(pairs: Sequence[tuple[Number, Number]], example: str) -> Iterator[str]:
-    """What explains all these pairs of a wrong and a right number, the most telling cause first.
+    """Explanations that fit all these pairs of a wrong and a right number, the most telling first.
 
     Args:
         pairs: got and expected, of each comparison that is off.
@@ -43,7 +43,7 @@ def causes(pairs: Sequence[tuple[Number, Number]], example: str) -> Iterator[str
 
 
 def _factor(pairs: Sequence[Pair], example: str) -> str | None:
-    """All numbers are off by one factor."""
+    """Hint: all numbers are wrong by the same factor."""
     quotients = [g / e for g, e in pairs if e]
     if len(quotients) < len(pairs):
         return None
@@ -53,7 +53,7 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
     if _close(first, 1):
         return None
     if not abs(first):
-        return "all is zero: a term is missing, or the rule returned None or a Zero where it should not"
+        return "all values are zero: a term is missing, or the rule returned None or a Zero where it should not"
     several = _several(pairs)
     return _named_factor(first, example, LARGEST_FRACTION if several else LARGEST_FRACTION_OF_ONE) or (
         _scalar(first) if several else None
@@ -61,19 +61,19 @@ def _factor(pairs: Sequence[Pair], example: str) -> str | None:
 
 
 def _several(pairs: Sequence[Pair]) -> bool:
-    """Whether these are different numbers: one number is compared in two precisions, and in several batches."""
+    """Whether the pairs hold different numbers. (One number may appear in two precisions and several batches.)"""
     return any(not _close(e, pairs[0][1]) for _, e in pairs)
 
 
 def _scalar(factor: complex) -> str:
-    """Any factor, which says something only where several numbers have it."""
+    """Hint: any other factor, if several numbers share it."""
     shown = factor if factor.imag else factor.real
-    return f"one factor, {shown:.6g}, in all that is off: look for a wrong scalar in the rule"
+    return f"every wrong number is {shown:.6g} times the expected one: look for a wrong scalar in the rule"
 
 
 def _named_factor(factor: complex, example: str, largest: int) -> str | None:
     if _close(factor, -1):
-        return "the sign is wrong: every number is minus what is expected"
+        return "the sign is wrong: every number is minus the expected one"
     if abs(factor.imag) > CLOSE * abs(factor):
         return _turned(factor)
     real = factor.real
@@ -85,7 +85,7 @@ def _named_factor(factor: complex, example: str, largest: int) -> str | None:
             return f"factor 1/{size}, and {name} has {size} elements: a mean where a sum belongs"
     fraction = Fraction(real).limit_denominator(largest)
     if fraction and abs(fraction.numerator) <= largest and _close(real, float(fraction)):
-        return f"factor {fraction}: every number is {fraction} times what is expected"
+        return f"factor {fraction}: every number is {fraction} times the expected one"
     for name, constant in CONSTANTS.items():
         if _close(abs(real), constant) or _close(abs(real), 1 / constant):
             return f"factor {'-' * (real < 0)}{name if _close(abs(real), constant) else f'1/({name})'}"
@@ -94,15 +94,15 @@ def _named_factor(factor: complex, example: str, largest: int) -> str | None:
 
 def _turned(factor: complex) -> str | None:
     name = next((name for name, turn in (("i", 1j), ("-i", -1j)) if _close(factor, turn)), None)
-    return f"factor {name}: every number is {name} times what is expected" if name is not None else None
+    return f"factor {name}: every number is {name} times the expected one" if name is not None else None
 
 
 def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
-    """Complex numbers whose imaginary part is wrong in a way that people get wrong."""
+    """Hint: a common mistake in complex numbers."""
     if not any(isinstance(e, complex) and e.imag for _, e in pairs):
         return None
     patterns: dict[str, Callable[[complex], complex]] = {
-        "the complex conjugate of what is expected: one conj() too many or too few (JAX's transpose does not conjugate)": (
+        "the complex conjugate of the expected value: one conj() too many or too few (JAX's transpose does not conjugate)": (
             lambda e: e.conjugate()
         ),
         "the imaginary part is missing": lambda e: e.real,
@@ -115,7 +115,7 @@ def _conjugate(pairs: Sequence[Pair], _: str) -> str | None:
 
 
 def _constant(pairs: Sequence[Pair], _: str) -> str | None:
-    """All numbers are off by one term: the rule is affine."""
+    """Hint: all numbers are off by the same term, so the rule is affine."""
     terms = [g - e for g, e in pairs]
     if not _several(pairs) or not all(_close(t, terms[0]) for t in terms):
         return None

@@ -1,4 +1,4 @@
-"""Measuring what a report draws: a rule's error against the step of differences, element by element, and over a range."""
+"""Measure the data of a report's pictures: a rule's error by step of differences, by element, and over a range."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from jaxprim.checking.reports.findings import Finding
 from jaxprim.checking.reports.svg import Heat, Lines, Series
 from jaxprim.checking.values import Array, doubled, spacing, wide
 
-# Steps of differences and factors on operands: powers of two, so that scaling an operand rounds nothing.
+# Steps of differences and factors on operands: powers of two, so that scaling an operand does not round.
 STEPS = tuple(2.0**-k for k in range(1, 31))
 FACTORS = tuple(2.0**k for k in range(-20, 21))
 # A Jacobian is drawn up to this many rows and columns.
 LARGEST = 24
-# As many operands get a curve of their own.
+# At most this many operands get a curve of their own.
 CURVES = 4
 NAMES = {"jvp": "JVP rule", "vjp": "VJP rule"}
 
 
 def pictures(case: Case, findings: Iterable[Finding]) -> tuple[Lines | Heat, ...]:
-    """Everything that can be measured of a case; nothing of one whose implementation does not run."""
+    """All pictures that can be measured for a case; none if its implementation does not run."""
     if all(finding.status == "skipped" for finding in findings) or case.failure() is not None:
         return ()
     with np.errstate(all="ignore"):
@@ -40,7 +40,7 @@ def _modes(case: Case) -> Iterator[str]:
     for mode in NAMES:
         try:
             case.wrt(mode)
-        except Exception:  # noqa: BLE001 - a rule that raises is what the findings are about
+        except Exception:  # noqa: BLE001 - the findings report a rule that raises
             continue
         yield mode
 
@@ -51,7 +51,7 @@ def _steps(case: Case) -> Iterator[Lines]:
     if curves:
         yield Lines(
             "Error against step size",
-            "How far differences of the implementation are from the rule, over ever smaller steps. For a right rule the "
+            "How far differences of the implementation are from the rule, over smaller and smaller steps. For a right rule the "
             "curve falls until rounding takes over, and rises again. For a wrong rule it stays where the rule is wrong.",
             case.label,
             "step, relative to the operand",
@@ -70,7 +70,7 @@ def _curves(case: Case, mode: str) -> Iterator[Series]:
 
 
 def _curve(name: str, x: Sequence[float], y: Callable[[float], float]) -> Series:
-    """The points of a function that are finite."""
+    """The curve of a function, without points that are not finite."""
     points = [(a, b) for a, b in ((a, y(a)) for a in x) if np.isfinite(b)]
     return Series(name, tuple(a for a, _ in points), tuple(b for _, b in points))
 
@@ -120,8 +120,8 @@ def _jacobians(case: Case) -> Iterator[Heat]:
         yield Heat(
             f"Error of the Jacobian by the {NAMES[mode]}",
             "The difference to the Jacobian by differences of the implementation, in units of its largest element. "
-            "A row is an element of the result, a column is an element of an operand; what is below 1e-9 has no colour, "
-            "what is 1 or more has all of it.",
+            "A row is an element of the result, a column is an element of an operand; values below 1e-9 have no colour, "
+            "values of 1 or more have full colour.",
             case.label,
             tuple(rows),
             tuple(names),
@@ -150,7 +150,7 @@ def _flat(leaves: Sequence[Array]) -> Array:
 
 
 def _difference(case: Case, leaf: int, k: int) -> Array:
-    """A column of the Jacobian by differences; steps follow the size of the element. NaN where these do not converge."""
+    """A column of the Jacobian by differences, with steps relative to the element. NaN where they do not converge."""
     value = wide(case.point.leaves[leaf])
     size = float(np.abs(value.flat[k])) or probes.typical(value)
     found = case.differentiate({leaf: size * _unit(value.shape, k)})
@@ -177,9 +177,7 @@ def _by_rows(case: Case, columns: Sequence[tuple[int, int]], rows: int) -> Array
 
 # -------------------------------------------------------------------------------------------- error over the range
 def _range(case: Case) -> Iterator[Lines]:
-    if (
-        len(case.precisions()) < 2
-    ):  # float64 is the truth here; there is none of a float64 operation, or of a hard float32 kernel
+    if len(case.precisions()) < 2:  # float64 is the truth; an operation only in float64 or only in float32 has none
         return
     exact = [mode for mode in _modes(case) if len(case.precisions(mode)) == 2]
     curves = [
@@ -198,7 +196,7 @@ def _range(case: Case) -> Iterator[Lines]:
 
 
 def _scaled(case: Case, factor: float) -> tuple[list[Any], list[Any]]:
-    """The operands scaled by a power of two, and the very same numbers in double precision."""
+    """The operands scaled by a power of two, and the same numbers in double precision."""
     native, double = list(case.point.leaves), list(case.truth.point.leaves)
     for i in case.point.differentiable:
         native[i] = case.point.leaves[i] * factor
@@ -231,11 +229,11 @@ def _ulp(
     native: Precision,
     double: Precision,
 ) -> float:
-    """The largest error of finite, normal numbers in units in the last place; NaN where there is none to compare."""
+    """The largest error of finite, normal numbers in units in the last place; NaN if there are none."""
     rounded, exact = _scaled(case, factor)
     try:
         pairs = list(zip(evaluate(native, rounded), evaluate(double, exact), strict=True))
-    except Exception:  # noqa: BLE001 - a host function may refuse operands beyond its domain, in any way it likes
+    except Exception:  # noqa: BLE001 - a host function may raise anything outside its domain
         return float("nan")
     errors = [np.nan]
     for got, truth in pairs:

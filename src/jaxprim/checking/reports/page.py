@@ -1,4 +1,4 @@
-"""Reports as one HTML page: everything is inside, so that it opens offline and travels as an attachment."""
+"""Reports as one self-contained HTML page, which opens offline and can be sent as an attachment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Drawing(NamedTuple):
-    """A picture, drawn: its SVG, and a sample of each curve with its name."""
+    """A drawn picture: its SVG, and a sample of each curve with its name."""
 
     picture: Lines | Heat
     image: Any
@@ -27,7 +27,7 @@ class Drawing(NamedTuple):
 
 
 def render(reports: Sequence[Report]) -> str:
-    """Reports as the text of an HTML file. Raises BadCall, with the line to write, if jinja2 is not there."""
+    """Reports as the text of an HTML file. Raises BadCall if jinja2 is not installed."""
     return _template().render(
         reports=reports,
         signs=SIGNS,
@@ -54,7 +54,7 @@ def _template() -> Template:
 
 
 def sentences() -> dict[str, str]:
-    """What each question asks."""
+    """The sentence of each question."""
     return {question.name: question.sentence for question in QUESTIONS}
 
 
@@ -78,7 +78,7 @@ def drawings(report: Report) -> Iterator[Drawing]:
 
 
 def rules_run(report: Report) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Which rule ran in each context, by mode: what was seen, and whether it is right."""
+    """The rules that ran in each context, by mode, and whether they are the right ones."""
     found: dict[str, dict[str, tuple[str, bool]]] = {}
     for item in (e for f in report.findings if f.question == "which-rule" for e in _in_a_context(f)):
         mode, _, context = item.against.partition(", ")

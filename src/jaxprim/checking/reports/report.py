@@ -1,4 +1,4 @@
-"""Everything that one check found: as data, and how it reads."""
+"""The report of one check, as data and as text."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from jaxprim.checking.reports.svg import Heat, Lines, Series
 
 __all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status", "number", "rows", "skipped"]
 
-# What a table says of an answer; the heading of `Row.cells`.
+# The heading of `Row.cells` in a table.
 WHAT_IT_RESTS_ON = "worst error of tolerance, where"
-# The version of the JSON form; it changes when a field changes its meaning or goes.
+# The version of the JSON format. It changes when a field changes its meaning or is removed.
 FORMAT = 2
 
 
@@ -32,28 +32,28 @@ class Row:
 
     @property
     def status(self) -> Status:
-        """The worst answer; skipped only if it was skipped at every example."""
+        """The worst status; ``skipped`` only if the question was skipped at every example."""
         return min(self.findings, key=lambda finding: WORST_FIRST.index(finding.status)).status
 
     @property
     def representative(self) -> Finding:
-        """The finding that stands for the row: of those with its status, the one with the worst evidence."""
+        """The finding shown for the row: among those with its status, the one with the worst evidence."""
         same = [finding for finding in self.findings if finding.status == self.status]
         return max(same, key=lambda finding: finding.worst.ratio if finding.worst else 0.0)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know beside the numbers, each once."""
+        """The notes of all findings, each once."""
         return tuple(dict.fromkeys(note for finding in self.findings for note in finding.notes))
 
     def operand(self, name: str) -> Status | None:
-        """The answer for one operand alone, or None if no comparison was about it alone."""
+        """The status for one operand, or None if no comparison was about only this operand."""
         found = [(f.status, right) for f in self.findings for operand, right in f.operands if operand == name]
         statuses = {"pass" if right else status for status, right in found}
         return next((status for status in WORST_FIRST if status in statuses), None)
 
     def cells(self) -> tuple[str, str]:
-        """What the answer rests on: how many comparisons, and in a few words the worst of them."""
+        """The number of comparisons, and the worst of them in a few words."""
         found = self.representative
         compared = str(sum(finding.compared for finding in self.findings))
         if found.status not in ("pass", "fail"):
@@ -62,7 +62,7 @@ class Row:
 
 
 def rows(findings: Iterable[Finding]) -> list[Row]:
-    """The findings by question, in the order in which the questions were asked."""
+    """The findings by question, in the order of asking."""
     by_question: dict[str, list[Finding]] = {}
     for finding in findings:
         by_question.setdefault(finding.question, []).append(finding)
@@ -79,21 +79,21 @@ def skipped(findings: Iterable[Finding]) -> dict[str, list[str]]:
 
 
 def operands(findings: Iterable[Finding]) -> list[str]:
-    """The operands that some answer is about alone: the columns of a table."""
+    """The operands with a status of their own: the columns of a table."""
     return list(dict.fromkeys(name for finding in findings for name, _ in finding.operands))
 
 
 @public
 @dataclass(frozen=True)
 class Report:
-    """Everything that one check found. It is evidence, not a proof: *checked*, at these points, with this seed.
+    """The report of one check. It is evidence, not a proof: *checked* at these points, with this seed.
 
     Attributes:
         subject: the name of the primitive or function.
-        seed: the seed of everything random.
+        seed: the random seed.
         findings: one answer per question and example, in the order of asking.
-        target: what the command line calls the subject, such as ``"ops.py:scale"``; empty for a check in Python.
-        pictures: measurements to draw, if they were asked for.
+        target: the name of the subject on the command line, such as ``"ops.py:scale"``; empty for a check in Python.
+        pictures: measurements to draw, if requested.
     """
 
     subject: str
@@ -124,14 +124,14 @@ class Report:
 
     @property
     def operands(self) -> list[str]:
-        """The operands that some answer is about alone: the columns of a table."""
+        """The operands with a status of their own: the columns of a table."""
         return operands(self.findings)
 
     @property
     def highlights(self) -> list[tuple[Finding, tuple[Finding, ...]]]:
-        """What a reader must look at, the worst first: everything but what passes or was skipped.
+        """The findings to look at, the worst first: all but those that pass or were skipped.
 
-        Findings of one question, or that the very same error made, go together: the first, and the others.
+        Findings of one question, or with the same error, are grouped: the first, and the others.
         """
         asked = [finding for finding in self.findings if finding.status not in ("pass", "skipped")]
         same: dict[tuple[str, str], list[Finding]] = {}
@@ -167,7 +167,7 @@ class Report:
         return f'jaxprim.check({finding.subject}, ..., only="{finding.question}", seed={self.seed})'
 
     def headline(self) -> str:
-        """How many questions had which answer, at how many examples."""
+        """One line: the number of questions by answer, and of examples."""
         counts = Counter(row.status for row in self.rows)
         examples = len(self.examples)
         others = [status for status in WORST_FIRST if status != "pass" and counts[status]]
@@ -192,7 +192,7 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------------- as data
     def to_json(self) -> str:
-        """The report as JSON; ``Report.from_json`` makes the same report of it.
+        """The report as JSON; ``Report.from_json`` reads it back.
 
         Example:
             >>> import jaxprim
@@ -203,7 +203,7 @@ class Report:
         return codec.dumps(self.record())
 
     def record(self) -> dict[str, Any]:
-        """The report as dictionaries, lists and plain values, and whether it is good."""
+        """The report as dictionaries, lists and plain values, with ``ok``."""
         pictures = [{"kind": type(p).__name__, **codec.encode(p)} for p in self.pictures]
         return {"format": FORMAT, "ok": self.ok, **codec.encode(replace(self, pictures=())), "pictures": pictures}
 
@@ -212,7 +212,7 @@ class Report:
         """The report that ``to_json`` wrote.
 
         Raises:
-            BadCall: the text is not a report, or is of a format that an earlier or later jaxprim writes.
+            BadCall: the text is not a report, or has the format of another version of jaxprim.
         """
         try:
             record = json.loads(text)
@@ -237,12 +237,12 @@ class Report:
 
 
 def _require_format(record: Mapping[str, Any]) -> None:
-    """Refuse what is not one report of today's format."""
+    """Refuse anything but one report in the current format."""
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise BadCall(
             message(
-                "Report.from_json: a report of another format.",
+                "Report.from_json: unsupported report format.",
                 got="no format" if found is None else f"format {found}",
                 expected=f"format {FORMAT}",
                 why="in format 1, statuses had other names" if found == 1 else None,
@@ -252,8 +252,8 @@ def _require_format(record: Mapping[str, Any]) -> None:
     if "reports" in record:
         raise BadCall(
             message(
-                "Report.from_json: several reports in one.",
-                got="what `jaxprim check --json` prints",
+                "Report.from_json: got several reports.",
+                got="the output of `jaxprim check --json`",
                 expected="one report",
                 write='[Report.from_record(record) for record in json.loads(text)["reports"]]',
             )

@@ -1,4 +1,4 @@
-"""The answers that a question can have, in the words of pytest, and how each is marked and explained."""
+"""The possible answers to a question, in pytest's words, with their marks and meanings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Sign(NamedTuple):
     Attributes:
         mark: one character, for tables.
         plain: the same for a terminal that is not UTF-8.
-        meaning: what the answer says.
+        meaning: the meaning of the answer.
     """
 
     mark: str
@@ -25,7 +25,7 @@ class Sign(NamedTuple):
 
 # In the order of a legend.
 SIGNS: dict[Status, Sign] = {
-    "pass": Sign("✓", "+", "all that was compared agrees"),
+    "pass": Sign("✓", "+", "every comparison agrees"),
     "fail": Sign("✗", "x", "off by more than its tolerance, or an exception was raised"),
     "xfail": Sign("≈", "~", "fails as recorded in pyproject.toml"),
     "xpass": Sign("!", "!", "passes, though pyproject.toml records a failure"),

@@ -1,6 +1,6 @@
-"""Pictures of measurements: as data, which a report keeps, and drawn as SVG, for the page.
+"""Pictures of measurements: as data in a report, and drawn as SVG for the page.
 
-Colours are classes of the page's style, so that they follow light and dark.
+Colours are classes in the page's style sheet, so that they follow light and dark mode.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from itertools import count
 WIDTH, HEIGHT = 500, 290
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44
 MOST_TICKS = 7
-# Curves are told apart by their dashes too, not by colour alone.
+# Curves differ in their dashes too, not only in colour.
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4", "12 4", "6 2 2 2")
-# A relative error below the first has no colour, one above the last has all of it.
+# A relative error below the first has no colour; above the second it has full colour.
 SMALLEST_COLOURED, FULLY_COLOURED = 1e-9, 1.0
 CELL = 30
 LARGEST_WITH_NUMBERS = 10
@@ -44,11 +44,11 @@ class Lines:
     """Curves over logarithmic axes.
 
     Attributes:
-        title: what it shows.
-        caption: how to read it.
-        example: the example that it was measured at.
-        x: what the horizontal axis is.
-        y: what the vertical axis is.
+        title: the title.
+        caption: how to read the picture.
+        example: the example of the measurement.
+        x: the label of the horizontal axis.
+        y: the label of the vertical axis.
         series: the curves.
     """
 
@@ -65,9 +65,9 @@ class Heat:
     """A matrix of sizes, drawn as colours.
 
     Attributes:
-        title: what it shows.
-        caption: how to read it.
-        example: the example that it was measured at.
+        title: the title.
+        caption: how to read the picture.
+        example: the example of the measurement.
         rows: a name for each row.
         columns: a name for each column.
         values: a row of numbers for each row.
@@ -150,7 +150,7 @@ class _Axis:
 
 
 def power_of_ten(power: int) -> str:
-    """A power of ten as people write it."""
+    """A power of ten with a superscript."""
     return "1" if power == 0 else "10" + str(power).translate(_SUPERSCRIPT)
 
 
@@ -224,7 +224,7 @@ def _short(value: float) -> str:
 
 
 def shade(value: float) -> float:
-    """How strongly a relative error is coloured: from 0 for rounding to 1 for a number that is all wrong."""
+    """The strength of the colour of a relative error: from 0 for rounding to 1 for a completely wrong number."""
     if not value > SMALLEST_COLOURED:
         return 1.0 if math.isnan(value) else 0.0
     return min(1.0, math.log(value / SMALLEST_COLOURED) / math.log(FULLY_COLOURED / SMALLEST_COLOURED))

@@ -1,4 +1,4 @@
-"""What `jaxprim new` writes. The files are templates in the folder beside."""
+"""Write the files of `jaxprim new`, from the templates in the `templates` folder."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
     """Write the project ``name`` into a new folder of that name; returns its files, relative to the folder.
 
     Args:
-        name: of the primitive, its module and its project.
-        kind: one of `KINDS`: where the kernel comes from.
-        parent: the folder in which the new one is made.
+        name: the name of the primitive, its module and its project.
+        kind: one of `KINDS`: the source of the kernel.
+        parent: the folder for the new folder.
 
     Raises:
-        BadCall: there is such a file or folder already, or the name or kind cannot be used. Nothing was written.
+        BadCall: the file or folder already exists, or the name or kind cannot be used. Nothing was written.
     """
     _check_kind(kind)
     _check_spelling(name)
@@ -40,9 +40,9 @@ def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
     if folder.exists():
         raise BadCall(
             message(
-                f"new: {name} is there already.",
+                f"new: {name} already exists.",
                 got=shorten(str(folder)),
-                expected="a name that no file or folder here has",
+                expected="a name that is not in use here",
             )
         )
     _check_free(name, kind)
@@ -54,7 +54,7 @@ def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
 
 
 def rendered(name: str, kind: str) -> dict[Path, str]:
-    """The files of a project, and what is in them."""
+    """The files of a project and their contents."""
     found = dict(_templates(kind))
     values = _values(name, kind, [path.name for path in found if len(path.parts) == 1])
     return {
@@ -70,7 +70,7 @@ def _templates(kind: str) -> Iterator[tuple[Path, str]]:
 
 
 def _values(name: str, kind: str, files: list[str]) -> dict[str, Any]:
-    """What stands for the words with a dollar sign."""
+    """The values of the template variables."""
     row = tomllib.loads((_TEMPLATES / kind / "kind.toml").read_text())
     sources = sorted(file.replace("NAME", name) for file in files if file.startswith("NAME"))
     return {
@@ -108,11 +108,11 @@ def _respelled(name: str) -> str:
 
 
 def _check_free(name: str, kind: str) -> None:
-    """Refuse a name that means something else where the project would use it."""
+    """Refuse a name that already has another meaning in the project."""
     if name in dir(builtins) or name in _words(kind):
-        meaning = "a word of Python, or of the code that is made"
+        meaning = "a name in Python or in the generated code"
     elif importlib.util.find_spec(name) is not None:
-        meaning = "a module that can be imported here, which the new one would hide"
+        meaning = "an importable module, which the new one would hide"
     else:
         return
     raise BadCall(message(f"new: the name '{name}' is taken.", why=f"it is {meaning}", write=f"jaxprim new my_{name}"))
