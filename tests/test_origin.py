@@ -163,7 +163,7 @@ def test_primitive_on_what_cannot_be_called(value, got, write):
         primitive(value)
     made = line() - 1
     assert str(caught.value).replace(os.path.relpath(__file__), __file__).splitlines() == [
-        "primitive takes a function.",
+        "primitive needs a function.",
         f"  got:      {got}",
         "  expected: a function, which becomes the impl",
         f"  defined:  {__file__}:{made}",
@@ -287,7 +287,7 @@ def test_static_params_come_in_an_example(impl):
     with pytest.raises(BadCall) as caught:
         op.examples()
     head, got, expected, defined, write = str(caught.value).splitlines()
-    assert head == "op: an example that has static params is a jaxprim.Example."
+    assert head == "op: an example with static params must be a jaxprim.Example."
     assert got == "  got:      a tuple of 1 and a dict of n"
     assert expected == "  expected: a tuple of operands, or an Example"
     assert defined.endswith(made)

@@ -208,7 +208,7 @@ def facts() -> Iterator[tuple[str, str, bool]]:
     yield "jaxprim", _version("jaxprim"), True
     yield "JAX", f"{_version('jax')} (jaxlib {_version('jaxlib')}, NumPy {_version('numpy')})", True
     known = is_tested()
-    yield "tested on", f"JAX {OLDEST} to {NEWEST}" + ("" if known else ": this is another one"), known
+    yield "tested on", f"JAX {OLDEST} to {NEWEST}" + ("" if known else ": not this release"), known
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True
     try:
         import jax

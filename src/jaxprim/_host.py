@@ -48,9 +48,9 @@ def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
             raise
         raise HostError(
             message(
-                f"{name}: the host function writes its input.",
+                f"{name}: the host function writes to its input.",
                 got=str(error),
-                expected="inputs that are only read (JAX may share their memory)",
+                expected="inputs used read-only (JAX may share their memory)",
                 rule=fn,
                 write=f"{next(iter(call.rules.signature.operands), 'x')} = "
                 f"{next(iter(call.rules.signature.operands), 'x')}.copy()  # before writing to it",
@@ -70,9 +70,9 @@ def _used_jax(name: str, fn: Callable[..., Any], operation: str) -> HostError:
             f"{name}: the host function uses JAX.",
             got=f"the JAX operation '{operation}'",
             expected="NumPy, SciPy or plain Python",
-            why="JAX inside a callback of JAX can deadlock",
+            why="calling JAX inside a JAX callback can deadlock",
             rule=fn,
-            write=f"@{name}.def_impl  # or use np in the place of jnp",
+            write=f"@{name}.def_impl  # or use np instead of jnp",
         )
     )
 
@@ -86,7 +86,7 @@ def refuse_closed_over_arrays(name: str, fn: Callable[..., Any]) -> None:
                     f"{name}: the host function closes over the jax.Array '{variable}'.",
                     got=f"{variable}: {_trees.describe(value)}",
                     expected="NumPy arrays",
-                    why="reading a jax.Array inside a callback of JAX can deadlock",
+                    why="reading a jax.Array inside a JAX callback can deadlock",
                     rule=fn,
                     write=f"{variable} = {_as_numpy(variable, value)}  # outside, once; or make it an operand",
                 )
@@ -132,7 +132,7 @@ def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results
     except TreeMismatch as mismatch:
         raise HostError(
             message(
-                f"{name}: the host function returned another structure than its abstract eval says.",
+                f"{name}: the host function returned a different structure than its abstract eval declares.",
                 got=mismatch.got_where,
                 expected=mismatch.expected,
                 rule=fn,
@@ -152,7 +152,7 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
                 f"{name}: the host function returned a jax.Array as {label}.",
                 got=f"jax.Array {short(leaf)}",
                 expected=f"NumPy array {short(aval)}",
-                why="reading a jax.Array inside a callback of JAX can deadlock",
+                why="reading a jax.Array inside a JAX callback can deadlock",
                 rule=fn,
                 write="result = np.asarray(result)  # outside the host function, once",
             )
@@ -164,7 +164,7 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
         return array
     raise HostError(
         message(
-            f"{name}: the host function returned {label} in another type than its abstract eval says.",
+            f"{name}: the host function returned {label} with a different type than its abstract eval declares.",
             got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),
             rule=fn,

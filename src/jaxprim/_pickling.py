@@ -85,9 +85,9 @@ def _got(thing: Any) -> str:
     """How it came to be out of reach."""
     origin: Origin = thing._origin
     if origin.module not in sys.modules:
-        return f"module '{origin.module}', which is not among the imported ones"
+        return f"module '{origin.module}', which is not imported"
     if isinstance(other := _at(sys.modules.get(origin.top_module), thing.name), ByName):
-        return f"'{thing.name}' of module '{origin.top_module}' is another {type(other).__name__} by now"
+        return f"'{thing.name}' of module '{origin.top_module}' is now another {type(other).__name__}"
     if origin.function is not None:
         return f"a {type(thing).__name__} made in the function '{origin.function}' of module '{origin.module}'"
-    return f"a {type(thing).__name__} made in module '{origin.module}', which does not hold it"
+    return f"a {type(thing).__name__} made in module '{origin.module}', which has no name for it"

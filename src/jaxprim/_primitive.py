@@ -154,7 +154,7 @@ class Primitive(ByName, Generic[P, R]):
         ):
             raise BadCall(
                 message(
-                    f"{self.name}: it has no {implementation} that could be used.",
+                    f"{self.name}: it has no {implementation} to use.",
                     got=f"use('{implementation}')",
                     expected=f"one of {', '.join(name for name in self._rules.given if name in ('impl', 'host'))}, kernel",
                     write=f"@{self.name}.def_{implementation}",
@@ -686,7 +686,7 @@ class Primitive(ByName, Generic[P, R]):
             return example
         raise BadCall(
             message(
-                f"{self.name}: an example that has static params is a jaxprim.Example.",
+                f"{self.name}: an example with static params must be a jaxprim.Example.",
                 got=f"a tuple of {len(example[0])} and a dict of {', '.join(example[1]) or 'nothing'}",
                 expected="a tuple of operands, or an Example",
                 defined=self._rules.made,
@@ -791,7 +791,7 @@ def _no_name(name: Any, made: str) -> BadCall:
     is_function = callable(name)
     return BadCall(
         message(
-            "Primitive takes a name.",
+            "Primitive needs a name.",
             got=named(name) if is_function else _trees.describe(name),
             expected="a string",
             defined=made,
@@ -803,7 +803,7 @@ def _no_name(name: Any, made: str) -> BadCall:
 def _no_function(value: Any, place: str) -> BadCall:
     return BadCall(
         message(
-            "primitive takes a function.",
+            "primitive needs a function.",
             got=_trees.describe(value),
             expected="a function, which becomes the impl",
             defined=place,

@@ -83,7 +83,7 @@ def read_outputs(primitive: str, form: Form, author: Author, value: Any, expecte
     except TreeMismatch as mismatch:
         raise wrong(
             primitive,
-            f"the {form.phrase} returned primal outputs of another structure than the operation's results.",
+            f"the {form.phrase} returned primal outputs with a different structure than the operation's results.",
             got=mismatch.got_where,
             expected=mismatch.expected,
             rule=author,
@@ -93,7 +93,7 @@ def read_outputs(primitive: str, form: Form, author: Author, value: Any, expecte
         if leaf is None or isinstance(leaf, _jax.JaxZero) or not _fits(leaf, aval):
             raise wrong(
                 primitive,
-                f"the {form.phrase} returned {expected.names()[index]} in another type than the operation's.",
+                f"the {form.phrase} returned {expected.names()[index]} with a different type than the operation's.",
                 got=short_value(leaf),
                 expected=short(aval),
                 rule=author,
@@ -158,7 +158,7 @@ def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: W
     except TreeMismatch as mismatch:
         raise wrong(
             primitive,
-            f"the {rule} returned {wanted.what}s of another structure than the {wanted.whose}.",
+            f"the {rule} returned {wanted.what}s with a different structure than the {wanted.whose}.",
             got=mismatch.got_where,
             expected=mismatch.expected,
             why="None stands for a zero",

@@ -216,9 +216,9 @@ class RuleSet:
     def _not_a_function(self, rule: Rule) -> BadCall:
         return BadCall(
             message(
-                f"{self.name}: def_{rule.kind} takes a function.",
+                f"{self.name}: def_{rule.kind} needs a function.",
                 got=describe(rule.author),
-                expected="a function, or nothing where it is used as a decorator",
+                expected="a function, or no argument when used as a decorator",
                 defined=self.made,
                 write=f"@{self.name}.def_{rule.kind}",
             )
@@ -273,7 +273,7 @@ def _wrong_signature(rules: RuleSet, form: Form, author: AuthorFn, count: int, p
     name = getattr(author, "__name__", "_")
     return RuleWrong(
         message(
-            f"{rules.name}: the {form.phrase} does not take what it is called with.",
+            f"{rules.name}: the {form.phrase} does not accept the arguments it is called with.",
             got=f"{name}{inspect.signature(author)}",
             expected=f"({wanted})",
             why="every rule gets all operands and every static param" if params else None,

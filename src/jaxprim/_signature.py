@@ -88,7 +88,7 @@ class Signature:
                     f"{primitive}: too many operands.",
                     got=f"{len(args)} positional arguments",
                     expected=f"{len(names)}: {', '.join(names)}" if names else "none",
-                    why=f"{', '.join(self.params)} goes by keyword" if self.params else None,
+                    why=f"pass {', '.join(self.params)} by keyword" if self.params else None,
                     rule=self.source,
                     write=self._example_call(primitive),
                 )
@@ -179,7 +179,7 @@ class Signature:
                 message(
                     f"{primitive}: the static param '{name}' is a traced value.",
                     got=f"{name}: {describe(traced[0] if traced[0] is value else value)} (traced)",
-                    expected="a Python value that is known while tracing",
+                    expected="a Python value known at trace time",
                     why="static params are part of the compiled program",
                     rule=self.source,
                     write=self.with_operand(name),
@@ -195,7 +195,7 @@ class Signature:
                     f"{primitive}: the static param '{name}' is not hashable.",
                     got=f"{name}: {describe(value)}",
                     expected="a hashable value, such as a number, string or tuple",
-                    why="static params are part of the key under which compiled programs are found again",
+                    why="static params are part of the cache key of compiled programs",
                     rule=self.source,
                     write=self._hashable_form(name, value),
                 )
@@ -212,7 +212,9 @@ class Signature:
             return f"{name}=tuple({name}.tolist())"
         if hasattr(value, "ndim"):
             return self.with_operand(name)
-        return f"@dataclasses.dataclass(frozen=True)  # on {type(value).__name__}, for a __hash__ that fits its __eq__"
+        return (
+            f"@dataclasses.dataclass(frozen=True)  # on {type(value).__name__}, so that its __hash__ matches its __eq__"
+        )
 
     def with_operand(self, name: str) -> str:
         """The line that makes a static param an operand."""

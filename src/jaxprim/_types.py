@@ -107,7 +107,7 @@ class Example:
             if not isinstance(value, kind):
                 raise BadCall(
                     message(
-                        f"Example: the {what} are no {kind.__name__.lower()}.",
+                        f"Example: the {what} must be a {kind.__name__.lower()}.",
                         got=an(type(value).__name__),
                         expected="the operands in a tuple, then the static params in a dict",
                         write='Example((x, y), {"order": 2})',

@@ -40,14 +40,14 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
         if aval is None or not _jax.is_array_type(aval):
             raise BadCall(
                 message(
-                    f"{call.rules.name}: operand '{name}' is no array.",
+                    f"{call.rules.name}: operand '{name}' is not an array.",
                     got=_trees.describe(value) if aval is None else str(aval),
                     expected="an array or a number, in any pytree",
                     why="mutable refs and hijax types are not supported yet" if aval is not None else None,
                     rule=call.rules.implementation_author,
                     write=call.rules.signature.with_param(name.split("[")[0].split(".")[0])
                     if aval is None
-                    else f"{name}[...]  # the value that it holds",
+                    else f"{name}[...]  # the value it holds",
                 )
             )
 

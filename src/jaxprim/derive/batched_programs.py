@@ -72,8 +72,8 @@ def check_leading(call: Call, author: Any, got: Results, expected: Results) -> N
         return
     raise RuleWrong(
         message(
-            f"{call.rules.name}: with the batch axis in front of its operands, as batching='{call.how}' asks, the implementation "
-            "returned another type.",
+            f"{call.rules.name}: with batching='{call.how}', the batch axis leads in each operand, and the implementation "
+            "returned the wrong type.",
             got=short_tree(got),
             expected=short_tree(expected),
             rule=author,
@@ -171,7 +171,7 @@ def _read_dims(call: Call, author: Any, dims: Any, element: Results) -> list[int
         call.rules.name,
         "the batch rule must return the batch dimension of each result.",
         got=repr(dims),
-        expected="an integer, or None where nothing is batched; one for all results, or one for each",
+        expected="an integer, or None for an unbatched result; one for all results, or one for each",
         rule=author,
         write="return outputs, 0",
     )
@@ -186,7 +186,7 @@ def _check_output(call: Call, author: Any, element: Results, index: int, out: An
     if not inside or rest != tuple(aval.shape):
         raise wrong(
             call.rules.name,
-            f"the batch rule returned {label} without the batch dimension that it claims.",
+            f"the batch rule returned {label} without the batch dimension it declares.",
             got=f"{short(got)}, with the batch at dimension {dim}",
             expected=f"{short(aval)} for each element",
             rule=author,
@@ -195,7 +195,7 @@ def _check_output(call: Call, author: Any, element: Results, index: int, out: An
     if got.dtype != aval.dtype:
         raise wrong(
             call.rules.name,
-            f"the batch rule returned {label} in another type than the operation's.",
+            f"the batch rule returned {label} with a different type than the operation's.",
             got=short(got),
             expected=short(got.update(dtype=aval.dtype, weak_type=False)),
             rule=author,

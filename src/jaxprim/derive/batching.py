@@ -104,8 +104,8 @@ def _no_vmap(rules: RuleSet) -> RuleMissing:
         message(
             f"{rules.name}: batching='vmap' needs an implementation that JAX can trace.",
             got=rules.listed,
-            expected="an impl, or a kernel and no host function; or another word",
-            why="'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands",
+            expected="an impl, or a kernel and no host function, or another batching word",
+            why="'sequential' makes one call per element, 'expand_dims' one call with the batch axes in front of the operands",
             rule=rules.implementation_author,
             write=f"{rules.name} = Primitive('{rules.name}', batching='sequential')",
         )

@@ -217,10 +217,10 @@ def _is_given(rules: RuleSet, wanted: str, source: str) -> BadCall:
             f"{rules.name}: derive({wanted}='{source}') has no effect, because the {BY_NAME[wanted].form.phrase} is given.",
             got=f"a given {BY_NAME[wanted].form.phrase}" if rule else f"batching='{rules.batching_word}'",
             expected=f"a primitive whose {BY_NAME[wanted].form.phrase} is derived",
-            why="a given rule is always used; derive chooses how a rule that is not given is derived",
+            why="a given rule is always used; derive only chooses how the other rules are derived",
             rule=rule.author if rule else None,
             defined=None if rule else rules.made,
-            write=f"{rules.name}.derive({wanted}='{source}')  # and without def_{wanted}",
+            write=f"{rules.name}.derive({wanted}='{source}')  # and remove def_{wanted}",
         )
     )
 
@@ -230,7 +230,7 @@ def why_missing(rules: RuleSet, wanted: str) -> str:
     """Why a rule can't be derived."""
     chosen = rules.choices.get(wanted)
     if chosen is not None:
-        return f"derive({wanted}='{chosen}') was chosen, and no {chosen} is given"
+        return f"derive({wanted}='{chosen}') was chosen, but no {chosen} is given"
     rows = [row for row in rows_of(wanted) if not row.is_given]
     compiled = next((row.have for row in rows if row.looks_inside and is_opaque(rules, row.have)), None)
     needs_impl = any(row.have == "impl" for row in rows)
@@ -272,5 +272,5 @@ def missing(rules: RuleSet, wanted: str, why: str | None = None) -> RuleMissing:
 def not_linear(rules: RuleSet, mode: str, operands: Sequence[str]) -> RuleMissing:
     """The error where an operand is perturbed in which the primitive was not declared linear."""
     linear = ", ".join(rules.linear)
-    why = f"{', '.join(operands)} is perturbed; the transpose rule knows the derivative in {linear} alone"
+    why = f"{', '.join(operands)} is perturbed, but the transpose rule only gives the derivative in {linear}"
     return missing(rules, mode, why)

@@ -175,7 +175,7 @@ def _refuse_unknown_operand(call: Call) -> None:
     if unknown:
         raise BadCall(
             message(
-                f"{call.rules.name}: it is declared linear in '{unknown[0]}', which is no operand.",
+                f"{call.rules.name}: it is declared linear in '{unknown[0]}', which is not an operand.",
                 got=f"linear={call.rules.linear!r}",
                 expected=f"some of the operands {', '.join(operands)}",
                 rule=call.rules.given["transpose"].author,
@@ -189,11 +189,11 @@ def _missing(call: Call, operands: Sequence[str]) -> RuleMissing:
     declared = f"is declared linear in {', '.join(rules.linear)} only" if rules.linear else "has no transpose rule"
     return RuleMissing(
         message(
-            f"{rules.name}: it is transposed with respect to {', '.join(operands)}, and {declared}.",
+            f"{rules.name}: it is transposed with respect to {', '.join(operands)}, but {declared}.",
             got=rules.listed,
             expected=f"a transpose rule, linear in {', '.join(operands)}",
-            why="linear_transpose was asked for, or a rule applied it to a tangent; an impl could be transposed instead,"
-            " and there is none",
+            why="linear_transpose was called, or a rule applied it to a tangent; JAX could transpose an impl instead,"
+            " but there is none",
             rule=rules.implementation_author,
             write=f"@{rules.name}.def_transpose(linear=({', '.join(repr(o) for o in operands)},))",
         )

@@ -146,7 +146,7 @@ def no_transpose(call: Call, error: Exception) -> RuleMissing:
             f"{rules.name}: its JVP rule is missing, and cannot be derived from the VJP rule.",
             got=rules.listed,
             expected="a JVP rule",
-            why=f"forward mode needs the transpose of the pullback, which has none ({_first_line(error)})",
+            why=f"forward mode transposes the pullback, and JAX cannot transpose it ({_first_line(error)})",
             rule=rules.given["vjp"].author if rules.has("vjp") else None,
             write=f"@{rules.name}.def_jvp",
         )
@@ -168,7 +168,7 @@ def refuse_opaque_tangent(call: Call, site: Site) -> None:
                 f"{call.rules.name}: its VJP rule is missing, and cannot be derived from the JVP rule.",
                 got=call.rules.listed,
                 expected="a VJP rule",
-                why=f"reverse mode needs the transpose of the tangent, which has none ({_first_line(error)})",
+                why=f"reverse mode transposes the tangent, and JAX cannot transpose it ({_first_line(error)})",
                 rule=call.rules.given["jvp"].author,
                 write=f"@{call.rules.name}.def_vjp",
             )

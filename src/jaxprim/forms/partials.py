@@ -59,7 +59,7 @@ def _partials(
                 f"{rules.name}: def_partials must return one partial derivative per operand.",
                 got=f"{len(result)}",
                 expected=f"{len(primals)}, for {', '.join(names)}",
-                why="None stands for a partial derivative that is zero",
+                why="None stands for a zero partial derivative",
                 rule=author,
                 write=line,
             )
@@ -79,7 +79,7 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
     if is_complex == [False, True, False]:
         raise RuleWrong(
             message(
-                f"{rules.name}: the partial derivative with respect to {name} is complex, and operand and result are real.",
+                f"{rules.name}: the partial derivative with respect to {name} is complex, but the operand and the result are real.",
                 got=short(aval),
                 expected=short(y),
                 rule=author,
@@ -91,7 +91,7 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
 def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str | None) -> RuleWrong:
     return RuleWrong(
         message(
-            f"{rules.name}: def_partials is for elementwise operations of arrays, with one result.",
+            f"{rules.name}: def_partials only works for elementwise operations on arrays, with one result.",
             got=got,
             expected=expected,
             rule=author,

@@ -116,7 +116,7 @@ def _refuse_flattened(
     outputs = Results((), tree).variables()
     raise RuleWrong(
         message(
-            f"{rules.name}: the VJP rule returned its results one by one.",
+            f"{rules.name}: the VJP rule returned its results as separate entries.",
             got=_entries(result),
             expected="a tuple of 2: the output and the pullback; the output has the structure of the operation's results",
             rule=author,
@@ -147,7 +147,7 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="one or two required positional arguments, no *args",
                 rule=author,
-                why="the cotangents of several results come as one tuple",
+                why="the cotangents of several results arrive as one tuple",
                 write="def pullback(y_bar):" if len(required) < 2 else "def pullback(residuals, y_bar):",
             )
         )
@@ -161,7 +161,7 @@ def _require_two(name: str, author: AuthorFn, pullback: AuthorFn, required: int)
                 f"{name}: the VJP rule returns residuals, but its pullback does not take them.",
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="two required positional arguments",
-                why="of (output, residuals, pullback), pullback(residuals, cotangents) is called",
+                why="a pullback that comes with residuals is called as pullback(residuals, cotangents)",
                 rule=author,
                 write="def pullback(residuals, y_bar):",
             )
