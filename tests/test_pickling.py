@@ -91,7 +91,7 @@ def message(got, kind="Primitive"):
     return textwrap.dedent(f"""\
         op: it cannot be pickled, because it is not an attribute of a module.
           got:      {got}
-          why:      a {kind} pickles by module and name
+          why:      a {kind} is pickled by module and name
           defined:  <string>:3
           write:    op = ...  # at the top level of a module that can be imported""")
 

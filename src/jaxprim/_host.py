@@ -1,7 +1,7 @@
 """Host functions: ordinary Python on NumPy arrays, guarded.
 
-A host function sees read-only NumPy arrays and nothing of JAX: JAX used in its thread is refused (in a callback it can
-deadlock), and so is a ``jax.Array`` that it returns or closes over. Its results are checked and never cast.
+A host function gets read-only NumPy arrays and must not use JAX, because JAX in a callback can deadlock. Using JAX in
+its thread raises an error, and so does a ``jax.Array`` that it returns or closes over. Results are checked, never cast.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _as_numpy(variable: str, value: Any) -> str:
 
 
 def _reachable(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
-    """The variables of its surroundings that a function reads, with their values."""
+    """The closed-over and global variables that a function reads, with their values."""
     target: Any = inspect.unwrap(fn)
     found: list[tuple[str, Any]] = []
     while isinstance(target, functools.partial):
@@ -117,16 +117,16 @@ def _reachable(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
     return found
 
 
-@functools.lru_cache(1024)  # an eager call looks, too
+@functools.lru_cache(1024)  # every eager call runs this, too
 def _globals_of(code: CodeType) -> list[str]:
-    """The global names that a function reads, also in functions inside it."""
+    """The global names that a function and its inner functions read."""
     names = [op.argval for op in dis.get_instructions(code) if op.opname == "LOAD_GLOBAL"]
     inner = [const for const in code.co_consts if isinstance(const, CodeType)]
     return [*names, *(name for each in inner for name in _globals_of(each))]
 
 
 def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results) -> list[np.ndarray]:
-    """A host function's results, of exactly the declared types."""
+    """Read a host function's results, which must have exactly the declared types."""
     try:
         leaves = _trees.flatten_like(results.tree, value)
     except TreeMismatch as mismatch:
@@ -157,7 +157,7 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
                 write="result = np.asarray(result)  # outside the host function, once",
             )
         )
-    # NumPy's float64 is a Python float too, and has a dtype of its own all the same.
+    # np.float64 is a subclass of Python's float, but has a dtype of its own.
     is_weak = isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
     array = np.asarray(leaf, aval.dtype if is_weak else None)
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:

@@ -83,7 +83,7 @@ def operand_given_twice():
     BadCall,
     """
     scale: the static param 'power' is missing.
-      got:      static params none
+      got:      no static params
       expected: static params power
       rule:     impl at FILE:LINE
       write:    scale(x, power=...)

@@ -227,7 +227,7 @@ def rule_that_is_no_function():
     """
     double: it cannot be pickled, because it is not an attribute of a module.
       got:      a Primitive made in the function 'double_of' of module 'messages.definitions'
-      why:      a Primitive pickles by module and name
+      why:      a Primitive is pickled by module and name
       defined:  FILE:LINE
       write:    double = ...  # at the top level of a module that can be imported
     """,

@@ -52,7 +52,7 @@ def no_implementation():
     square: its abstract eval is missing, so the type of its result is not known.
       got:      the rule host
       expected: an abstract eval, or an impl
-      why:      it is derived from an impl, which JAX can trace, unlike a host function
+      why:      it can be derived from an impl, which JAX can trace, unlike a host function
       rule:     host at FILE:LINE
       write:    @square.def_abstract_eval  # def _(x): return jax.ShapeDtypeStruct(x.shape, x.dtype)
     """,

@@ -1,4 +1,4 @@
-"""Where a derivative rule is used: what it is traced for, once."""
+"""The site of a derivative rule: the types and perturbed operands that it is traced for."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Site:
 
 
 def site_of(call: Call, primals: Sequence[Any], perturbed: Sequence[bool]) -> Site:
-    """The site of a call, whose operands may be whole batches."""
+    """The site of a call. Its operands may be whole batches."""
     return Site(call.base, call.element_avals([_jax.typeof(x) for x in primals]), tuple(perturbed))
 
 
 def tangent_avals(avals: Sequence[Any]) -> list[Any]:
-    """The tangent types of values, weak types aside."""
+    """The tangent types of values, without weak types."""
     return [_jax.strip(_jax.tangent_aval(aval)) for aval in avals]

@@ -1,4 +1,4 @@
-"""An implementation as a program: tracing it, and what is refused while it is traced."""
+"""Trace an implementation to a program, and refuse side effects and other mistakes that tracing shows."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
 
 
 def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:
-    """A rule that closes over a traced value would leak it into other traces: it must be an operand."""
+    """Refuse a rule that closes over a traced value, which would leak into other traces. It must be an operand."""
     for tracer in _jax.closed_over_tracers(program):
         operands = call.rules.signature.names(len(call.tree.children()))
         raise BadCall(

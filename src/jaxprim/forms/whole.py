@@ -75,7 +75,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
 def read_vjp_result(
     rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: Any
 ) -> tuple[Any, Callable[[Any], Any]]:
-    """The output and the pullback in what a VJP rule returned."""
+    """Read the output and the pullback from the value that a VJP rule returned."""
     if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
         out, pullback = result
         if _required(rules.name, author, pullback) == 2:
@@ -109,7 +109,7 @@ def _entries(value: Any) -> str:
 def _refuse_flattened(
     rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: tuple[Any, ...]
 ) -> None:
-    """Say so where a rule returned ``y1, y2, pullback`` for ``(y1, y2), pullback``."""
+    """Raise a specific error if a rule returned ``y1, y2, pullback`` instead of ``(y1, y2), pullback``."""
     tree = jax.tree.structure(jax.eval_shape(lambda: rules.apply(primals, params)))
     if tree.num_leaves != len(result) - 1:
         return
@@ -127,7 +127,7 @@ def _refuse_flattened(
 
 def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
     """How many positional arguments a pullback requires: 1 (cotangents) or 2 (residuals, cotangents)."""
-    if type(pullback).__module__.startswith(words.OWN_MODULES):  # what jax.vjp returns takes the cotangents
+    if type(pullback).__module__.startswith(words.OWN_MODULES):  # a pullback from jax.vjp takes only the cotangents
         return 1
     try:
         parameters = list(inspect.signature(pullback).parameters.values())
