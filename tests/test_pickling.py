@@ -91,7 +91,7 @@ def message(got, kind="Primitive"):
     return textwrap.dedent(f"""\
         op: it cannot be pickled, because it is not an attribute of a module.
           got:      {got}
-          why:      a {kind} pickles by module and name
+          why:      a {kind} is pickled by module and name
           defined:  <string>:3
           write:    op = ...  # at the top level of a module that can be imported""")
 
@@ -99,19 +99,19 @@ def message(got, kind="Primitive"):
 def test_the_reason_is_that_it_was_made_again(module):
     made = module("op = Primitive('op')")
     old, made.op = made.op, Primitive("op")
-    assert refusal(old) == message("'op' of module 'their_ops' is another Primitive by now")
+    assert refusal(old) == message("'op' of module 'their_ops' is now another Primitive")
 
 
 def test_the_reason_is_that_the_name_is_gone(module):
     made = module("op = Primitive('op')")
     op = made.__dict__.pop("op")
-    assert refusal(op) == message("a Primitive made in module 'their_ops', which does not hold it")
+    assert refusal(op) == message("a Primitive made in module 'their_ops', which has no name for it")
 
 
 def test_the_reason_is_that_the_module_is_not_imported(module):
     op = module("op = Primitive('op')").op
     del sys.modules["their_ops"]
-    assert refusal(op) == message("module 'their_ops', which is not among the imported ones")
+    assert refusal(op) == message("module 'their_ops', which is not imported")
 
 
 def test_the_reason_is_that_a_function_made_it(module):

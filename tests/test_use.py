@@ -102,5 +102,5 @@ def test_unknown_words_and_what_is_not_there(p):
         pass
     q = Primitive("q")
     q.def_impl(lambda x: x)
-    with pytest.raises(BadCall, match="q: it has no host that could be used"):
+    with pytest.raises(BadCall, match="q: it has no host to use"):
         q.use("host")

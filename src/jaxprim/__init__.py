@@ -63,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The checker and the kernels are imported when they are first asked for: `import jaxprim` stays fast.
+    # The checker and the kernels are imported on first use, to keep `import jaxprim` fast.
     if name in ("check", "report", "Report", "Finding"):
         from jaxprim import checking
 

@@ -1,4 +1,4 @@
-"""Types of operands and results: reading what authors return, completing it, comparing it."""
+"""Types of operands and results: read them from authors, complete them, compare them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Aval = Any
 
 
 def short(aval: Aval) -> str:
-    """A type as people read it: ``float32[3,2]``."""
+    """A type as messages show it: ``float32[3,2]``."""
     return f"{aval.dtype.name if hasattr(aval.dtype, 'name') else aval.dtype}[{','.join(map(str, aval.shape))}]"
 
 
 def short_value(value: Any) -> str:
-    """The type of a value that a rule returned, or its Python type where it is no array."""
+    """The type of a value that a rule returned; its Python type if it is not an array."""
     try:
         return short(value if is_aval(value) else _jax.typeof(value))
     except TypeError:
@@ -38,7 +38,7 @@ def is_aval(value: Any) -> bool:
 
 
 def from_author(value: Any) -> Aval:
-    """The aval of a ``jax.ShapeDtypeStruct`` or ``ShapedArray``; its dtype as JAX holds it (64 bits under x64 only)."""
+    """The aval of a ``jax.ShapeDtypeStruct`` or ``ShapedArray``, in JAX's dtype (64 bits only under x64)."""
     dtype = value.dtype if _is_extended(value.dtype) else jax.dtypes.canonicalize_dtype(np.dtype(value.dtype))
     return _jax.ShapedArray(tuple(value.shape), dtype, bool(getattr(value, "weak_type", False)))
 
@@ -48,7 +48,7 @@ def _is_extended(dtype: Any) -> bool:
 
 
 def in_operands_mesh(avals: Sequence[Aval], operands: Sequence[Aval]) -> tuple[Aval, ...]:
-    """Hand-written result types, in the operands' mesh and with the axes over which they vary inside ``shard_map``."""
+    """Put hand-written result types into the operands' mesh, with their varying axes inside ``shard_map``."""
     like = next((aval for aval in operands if _jax.has_mesh(aval)), None)
     if like is None:
         return tuple(avals)
@@ -61,7 +61,7 @@ def union_varying(avals: Sequence[Aval]) -> frozenset[Any]:
 
 
 def equalize_varying(values: Sequence[Any]) -> list[Any]:
-    """Bring all operands to the same varying axes: the cotangent of a replicated one is then summed over the mesh."""
+    """Cast all operands to the same varying axes, so that cotangents of replicated ones are summed over the mesh."""
     axes = union_varying([_jax.typeof(value) for value in values])
     return [_jax.cast_varying(value, axes) for value in values] if axes else list(values)
 

@@ -14,17 +14,17 @@ from jaxprim._rules import RuleSet, make_room
 class Call:
     """The static part of an application: its static params, the tree of its operands, its batch levels.
 
-    A call is made once for each combination and then found again, so that it is compared by identity.
+    Calls are kept in a table, one for each combination, so that they can be compared by identity.
 
     Attributes:
         rules: the primitive's rule set.
         params: the static params.
         tree: the tree of the operands (a tuple).
         levels: the vmaps around it, innermost first.
-        parent: the call with one level less.
+        parent: the call with one level fewer.
         how: how the outermost level is evaluated (``"vmap"``, ``"sequential"``, ``"rule"``, ...).
-        using: the implementation that `jaxprim.use` asked for where the call was made; None for the platform's own.
-        result_tree: the tree of the results; None before they are known, and where it depends on the operand types.
+        using: the implementation that `jaxprim.use` chose when the call was made; None for the platform's own.
+        result_tree: the tree of the results; None until it is known, and None if it depends on the operand types.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Call:
         return self._pushed[key]
 
     def by(self, using: str) -> Call:
-        """The call as one implementation computes it, whatever the platform."""
+        """The same call, computed by this implementation on every platform."""
         if self.using == using:
             return self
         if self.parent is not None:
@@ -72,7 +72,7 @@ class Call:
         return self._by[using]
 
     def note_result_tree(self, tree: Any) -> None:
-        """Keep the tree of the results, as long as it is the same for all operand types."""
+        """Remember the tree of the results, unless it differs between operand types."""
         if not self._has_results:
             self.result_tree, self._has_results = tree, True
         elif self.result_tree is not None and self.result_tree != tree:
@@ -106,8 +106,8 @@ class Call:
 class EagerCall(Call):
     """The call of an eager application, which does not keep its primitive alive.
 
-    JAX keeps the jaxpr of a compiled function as long as the function lives. The compiled function of eager calls
-    belongs to its primitive: were the primitive reached from that jaxpr in turn, neither could ever be dropped.
+    JAX keeps the jaxpr of a compiled function as long as the function lives. The primitive owns the compiled functions
+    of its eager calls. If their jaxprs held the primitive in turn, neither could ever be freed.
     """
 
     def _hold(self, rules: RuleSet) -> None:
@@ -117,16 +117,17 @@ class EagerCall(Call):
     def rules(self) -> RuleSet:
         found = self._weak()
         if found is None:
-            raise ReferenceError("the primitive of an eager application is gone")
+            raise ReferenceError("the primitive of an eager call has been freed")
         return found
 
 
-# Static params that never repeat, such as a step number, must not fill the memory. JAX's own caches are as large.
+# A bound, because static params that never repeat, such as a step number, would fill the memory. JAX's own caches hold
+# as many entries.
 MOST_CALLS = 4096
 
 
 def call_of(rules: RuleSet, params: Mapping[str, Any], tree: Any, cls: type[Call] = Call) -> Call:
-    """The call of these params and this operand tree."""
+    """The one `Call` with these params and this operand tree."""
     using = _use.choice(rules)
     key = (rules.signature.key(rules.name, params) if params else (), tree, cls, using)
     call = rules.calls.get(key)

@@ -1,7 +1,7 @@
-"""Which names of JAX jaxprim stands on, and which of them this JAX does not have.
+"""Which names of JAX jaxprim uses, and which of them the installed JAX lacks.
 
-The names are read from the source of ``_jax/``, the only place that uses JAX's internals: there is no list that could fall
-behind it. This file imports nothing of jaxprim and no internals of JAX, so that it can speak where ``import jaxprim`` fails.
+The names are read from the source of ``_jax/``, the only place that uses JAX's internals, so no list can go out of
+date. This file imports nothing from jaxprim and no internals of JAX, so it still works when ``import jaxprim`` fails.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Use:
     """A name of JAX in the source of ``_jax/``.
 
     Attributes:
-        name: of a module or of something in it: ``jax._src.core.eval_jaxpr``.
-        place: where it stands first, as ``_jax/programs.py:64``.
-        call: the arguments where it is called: how many by position, and the keywords. None where it is not.
-        whole: whether these are all arguments of the call, without ``*`` and ``**``.
+        name: the full name of a module, or of something in it: ``jax._src.core.eval_jaxpr``.
+        place: where it is first used, as ``_jax/programs.py:64``.
+        call: for a call, the number of positional arguments and the keywords; None for a plain use.
+        whole: whether these are all arguments of the call, with no ``*`` or ``**``.
     """
 
     name: str
@@ -82,8 +82,9 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, str, int]]:
 
 
 def _dotted(node: ast.AST, names: dict[str, str]) -> str | None:
-    """The full name of ``core.eval_jaxpr`` in a file that imports `core`. ``hasattr`` and ``getattr`` hide a name, as
-    what they ask for need not be there.
+    """The full name of ``core.eval_jaxpr`` in a file that imports `core`.
+
+    A name inside ``hasattr`` or ``getattr`` is a string, so it is not found. That is intended: it may be missing.
     """
     if isinstance(node, ast.Name):
         return names.get(node.id)
@@ -99,10 +100,10 @@ def _place(path: Path, line: int) -> str:
 
 # --------------------------------------------------------------------------------------------- what this JAX lacks
 def missing(found: Sequence[Use] | None = None) -> list[str]:
-    """What this JAX lacks of it, one line each: names that are gone, and functions that take other arguments."""
+    """What this JAX lacks, one line each: names that are gone, and functions that take other arguments."""
     found = uses() if found is None else found
     gone = {use.name: use for use in found if use.call is None and not _exists(use.name)}
-    # Of a module or class that is gone, its contents need not be told.
+    # If a module or class is gone, do not also list its contents.
     first = {name: use for name, use in gone.items() if not any(name.startswith(f"{other}.") for other in gone)}
     calls = [use for use in found if use.call is not None and _exists(use.name) and _refuses(use)]
     return [
@@ -128,14 +129,14 @@ def _find(name: str) -> Any:
         if isinstance(value, ModuleType) and not hasattr(value, part):
             value = importlib.import_module(path)
         else:
-            with warnings.catch_warnings():  # a name that will go is there
+            with warnings.catch_warnings():  # a deprecated name still exists
                 warnings.simplefilter("ignore")
                 value = getattr(value, part)
     return value
 
 
 def _refuses(use: Use) -> bool:
-    """Whether a function does not take the arguments of a call; no where its signature is not known."""
+    """Whether a function rejects the arguments of a call; False if its signature is unknown."""
     try:
         signature = inspect.signature(_find(use.name))
     except (TypeError, ValueError):
@@ -151,9 +152,9 @@ def _refuses(use: Use) -> bool:
 
 # ----------------------------------------------------------------------------------------- where the import fails
 def explain_failed_import(error: Exception) -> None:
-    """Called where a part of jaxprim could not be imported: ``jaxprim doctor`` still runs, and anything else says why.
+    """Called when an import inside jaxprim failed. ``jaxprim doctor`` still runs; any other program gets the reason.
 
-    Returns if JAX lacks nothing, as the error is another one then.
+    Returns if JAX lacks nothing: then the error has another cause.
     """
     if is_asked_for():
         raise SystemExit(print_report(error)) from None
@@ -163,18 +164,18 @@ def explain_failed_import(error: Exception) -> None:
 
 
 def warn_on_another_release() -> None:
-    """On a JAX that was not tested, say at once which names are gone, and not deep inside the operation that needs one."""
+    """On an untested JAX, warn at import about missing names, not deep inside the operation that needs one."""
     if not is_tested() and (gone := missing()):
         warnings.warn(refusal(gone, "may fail on"), RuntimeWarning, stacklevel=3)
 
 
 def is_tested() -> bool:
-    """Whether the JAX that is installed lies among the releases that were tested."""
+    """Whether the installed JAX lies between the oldest and the newest tested release."""
     return _figures(OLDEST) <= _figures(_version("jax")) <= _figures(NEWEST)
 
 
 def refusal(gone: Sequence[str], does: str = "does not run on") -> str:
-    """What ``import jaxprim`` says on a JAX that lacks something."""
+    """The message of ``import jaxprim`` on a JAX that lacks something."""
     lines = "".join(f"\n  missing:  {line}" for line in gone)
     return (
         f"jaxprim {_version('jaxprim')} {does} JAX {_version('jax')}: it uses internals of JAX that this release does not "
@@ -190,7 +191,7 @@ def is_asked_for() -> bool:
 
 
 def print_report(error: Exception | None = None) -> int:
-    """The report without click and rich, which may be what is missing; returns the exit code."""
+    """Print the report without click and rich, which may be missing too. Returns the exit code."""
     out = sys.stdout.write
     for label, value, _ in facts():
         out(f"{label:<14}  {value}\n")
@@ -204,15 +205,15 @@ def print_report(error: Exception | None = None) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- facts
 def facts() -> Iterator[tuple[str, str, bool]]:
-    """What a bug report needs to say: a label, a value, and whether the value is as it should be."""
+    """The facts that a bug report needs: a label, a value, and whether the value is fine."""
     yield "jaxprim", _version("jaxprim"), True
     yield "JAX", f"{_version('jax')} (jaxlib {_version('jaxlib')}, NumPy {_version('numpy')})", True
     known = is_tested()
-    yield "tested on", f"JAX {OLDEST} to {NEWEST}" + ("" if known else ": this is another one"), known
+    yield "tested on", f"JAX {OLDEST} to {NEWEST}" + ("" if known else ": not this release"), known
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True
     try:
         import jax
-    except Exception as error:  # noqa: BLE001 - whatever JAX raises is what doctor is asked for
+    except Exception as error:  # noqa: BLE001 - doctor must report whatever JAX raises
         yield "JAX import", f"{type(error).__name__}: {error}", False
         return
     used, gone = uses(), missing()
@@ -221,7 +222,7 @@ def facts() -> Iterator[tuple[str, str, bool]]:
     try:
         kinds = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
         yield "devices", ", ".join(dict.fromkeys(kinds)) + f" ({len(kinds)}), default {jax.default_backend()}", True
-    except RuntimeError as error:  # a platform was asked for that is not there
+    except RuntimeError as error:  # JAX is set to a platform that is not available
         yield "devices", str(error), False
     yield "64-bit types", "on" if jax.config.read("jax_enable_x64") else "off", True
     for what, commands in (("C++ compilers", ("c++", "g++", "clang++")), ("CUDA compiler", ("nvcc",))):

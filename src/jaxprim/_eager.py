@@ -1,15 +1,15 @@
-"""`EagerCalls`: how a primitive or kernel is called outside of any trace, in one look-up and JAX's C++ dispatch.
+"""`EagerCalls`: call a primitive or kernel outside of any trace, with one look-up and JAX's C++ dispatch.
 
-`jax.jit` compiles an eager call once, and calls it again in a few microseconds. What costs more is to get there: to bind
-arguments to a signature, to fill in defaults, to make keys of static params. So the table is asked first, with what the
-caller wrote: how many operands by position, and each keyword with its value. An entry is found only for a call that was
-bound before, so nothing is left to do but to run it. Calls that are spelled differently and mean the same share one
-entry, which is also kept under the canonical spelling: all operands by position, all static params in order.
+`jax.jit` compiles an eager call once, and repeats it in a few microseconds. The work before that costs more: binding
+arguments to a signature, filling in defaults, making keys of static params. So we first look the call up as the caller
+wrote it: the number of positional operands, and each keyword with its value. A hit means that the same call was bound
+before, so we can run it at once. Different spellings of the same call share one entry, which is also stored under the
+canonical spelling: all operands by position, all static params in order.
 
-An operand by name is never part of a key (its value would be), so such a call is bound each time.
+An operand passed by name cannot be part of a key, because its value would be, so such a call is bound each time.
 
-Inside a trace the same entry says what the static params are, and the operation is staged instead. That is asked of JAX's
-trace state, not of the operands: an outer `jit` stages an operation of constants too.
+Inside a trace the same entry provides the static params, and the operation is staged instead. We ask JAX's trace state
+for that and not the operands, because an outer `jit` also stages operations on constants.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from jaxprim._errors import JaxprimError
 from jaxprim._rules import make_room
 from jaxprim._signature import Bound, typed
 
-# The calls of one operation, each with other static params, whose compiled form is kept.
+# The most compiled calls that are kept for one operation. Each set of static params needs one of its own.
 MOST_COMPILED = 1024
 
 Spelling = tuple[Any, ...]  # how many operands by position, then (keyword, value) pairs
 
 
 class Entry:
-    """What is known of calls of one spelling.
+    """The entry of all calls that mean the same.
 
     Attributes:
         params: the static params, defaults filled in.
@@ -49,11 +49,11 @@ class EagerCalls:
     """The calls of one operation.
 
     Args:
-        table: where the entries are kept. Whoever owns it clears it when the operation changes.
+        table: where the entries are kept. Its owner clears it when the operation changes.
         bind: splits positional and keyword arguments into operands and hashable static params, or refuses them.
         apply: ``apply(operands, params)`` stages the operation in the trace around it.
         compiled: ``compiled(params)`` makes the function of the operands that eager calls run.
-        explain: ``explain(args, kwargs)`` raises an error that names the argument to blame for a TypeError, if one is.
+        explain: ``explain(args, kwargs)`` raises an error that names the argument that caused a TypeError, if one did.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EagerCalls:
             key = _spelling(len(args), kwargs) if kwargs else (len(args),)
             try:
                 found = self._table.get(key)
-            except TypeError:  # what is not hashable: an operand by name, or a param that `bind` replaces or refuses
+            except TypeError:  # not hashable: an operand by name, or a param that `bind` replaces or refuses
                 found = key = None
             operands = args
             if found is None:
@@ -97,7 +97,7 @@ class EagerCalls:
     def _enter(
         self, key: Spelling | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Entry, tuple[Any, ...]]:
-        """Bind a call that was not spelled like this before; its entry, and its operands."""
+        """Bind a call with a new spelling; returns its entry and its operands."""
         operands, params = self._bind(args, kwargs)
         make_room(self._table, MOST_COMPILED - 1)  # for two spellings
         found = self._table.setdefault(_spelling(len(operands), dict(sorted(params.items()))), Entry(params))

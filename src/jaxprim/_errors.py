@@ -1,7 +1,7 @@
-"""Errors that users meet, and the one form that every message has.
+"""The exceptions that jaxprim raises, and the format that all messages share.
 
-A message names the primitive, the rule, the operand and leaf, what was got and what was expected, the author's own
-file and line, and the line to write.
+A message names the primitive, the rule, and the operand and leaf. It shows the value received and the value expected,
+the author's own file and line, and the line to write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BadCall(JaxprimError, TypeError):
 
 @public
 class RuleMissing(JaxprimError, NotImplementedError):
-    """A transformation needs a rule that was neither given nor derivable."""
+    """A transformation needs a rule that was not given and cannot be derived."""
 
 
 @public
@@ -34,12 +34,12 @@ class RuleWrong(JaxprimError, TypeError):
 
 @public
 class HostError(JaxprimError, RuntimeError):
-    """A host function did what a host function must not do (use JAX, write its input, return a wrong type)."""
+    """A host function did something it must not do: use JAX, write to its input, or return a wrong type."""
 
 
 @public
 class KernelError(JaxprimError, RuntimeError):
-    """A kernel can't be described, compiled or loaded."""
+    """A kernel cannot be described, compiled or loaded."""
 
 
 @public
@@ -48,7 +48,7 @@ class CheckFailed(JaxprimError, AssertionError):
 
 
 def header(fn: Callable[..., Any], arguments: str) -> str:
-    """The first line of an author's function with other arguments: ``def impl(x, *, n):`` or ``lambda x, *, n:``."""
+    """The first line of an author's function, with new arguments: ``def impl(x, *, n):`` or ``lambda x, *, n:``."""
     name = getattr(fn, "__name__", "_")
     return f"lambda {arguments}:" if name == "<lambda>" else f"def {name}({arguments}):"
 
@@ -68,15 +68,15 @@ def message(
     defined: str | None = None,
     write: str | None = None,
 ) -> str:
-    """The form of every message: a headline, then one labelled line for each fact there is.
+    """Format a message: a headline, then one labelled line for each fact.
 
     Args:
         headline: what is wrong, and of which primitive.
-        got: what there is.
-        expected: what there should be.
-        why: the reason, where it is not plain.
-        rule: the author's function; its name, file and line are shown.
-        defined: the file and line where the primitive was made, where no function is to blame.
+        got: the value received.
+        expected: the value that was expected.
+        why: the reason, if it is not obvious.
+        rule: the author's function; the message shows its name, file and line.
+        defined: the file and line where the primitive was made, if no function is to blame.
         write: the line to write.
     """
     facts = [

@@ -1,7 +1,7 @@
 """Host functions: ordinary Python on NumPy arrays, guarded.
 
-A host function sees read-only NumPy arrays and nothing of JAX: JAX used in its thread is refused (in a callback it can
-deadlock), and so is a ``jax.Array`` that it returns or closes over. Its results are checked and never cast.
+A host function gets read-only NumPy arrays and must not use JAX, because JAX in a callback can deadlock. Using JAX in
+its thread raises an error, and so does a ``jax.Array`` that it returns or closes over. Results are checked, never cast.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
             raise
         raise HostError(
             message(
-                f"{name}: the host function writes its input.",
+                f"{name}: the host function writes to its input.",
                 got=str(error),
-                expected="inputs that are only read (JAX may share their memory)",
+                expected="inputs used read-only (JAX may share their memory)",
                 rule=fn,
                 write=f"{next(iter(call.rules.signature.operands), 'x')} = "
                 f"{next(iter(call.rules.signature.operands), 'x')}.copy()  # before writing to it",
@@ -70,9 +70,9 @@ def _used_jax(name: str, fn: Callable[..., Any], operation: str) -> HostError:
             f"{name}: the host function uses JAX.",
             got=f"the JAX operation '{operation}'",
             expected="NumPy, SciPy or plain Python",
-            why="JAX inside a callback of JAX can deadlock",
+            why="calling JAX inside a JAX callback can deadlock",
             rule=fn,
-            write=f"@{name}.def_impl  # or use np in the place of jnp",
+            write=f"@{name}.def_impl  # or use np instead of jnp",
         )
     )
 
@@ -86,7 +86,7 @@ def refuse_closed_over_arrays(name: str, fn: Callable[..., Any]) -> None:
                     f"{name}: the host function closes over the jax.Array '{variable}'.",
                     got=f"{variable}: {_trees.describe(value)}",
                     expected="NumPy arrays",
-                    why="reading a jax.Array inside a callback of JAX can deadlock",
+                    why="reading a jax.Array inside a JAX callback can deadlock",
                     rule=fn,
                     write=f"{variable} = {_as_numpy(variable, value)}  # outside, once; or make it an operand",
                 )
@@ -98,7 +98,7 @@ def _as_numpy(variable: str, value: Any) -> str:
 
 
 def _reachable(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
-    """The variables of its surroundings that a function reads, with their values."""
+    """The closed-over and global variables that a function reads, with their values."""
     target: Any = inspect.unwrap(fn)
     found: list[tuple[str, Any]] = []
     while isinstance(target, functools.partial):
@@ -117,22 +117,22 @@ def _reachable(fn: Callable[..., Any]) -> list[tuple[str, Any]]:
     return found
 
 
-@functools.lru_cache(1024)  # an eager call looks, too
+@functools.lru_cache(1024)  # every eager call runs this, too
 def _globals_of(code: CodeType) -> list[str]:
-    """The global names that a function reads, also in functions inside it."""
+    """The global names that a function and its inner functions read."""
     names = [op.argval for op in dis.get_instructions(code) if op.opname == "LOAD_GLOBAL"]
     inner = [const for const in code.co_consts if isinstance(const, CodeType)]
     return [*names, *(name for each in inner for name in _globals_of(each))]
 
 
 def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results) -> list[np.ndarray]:
-    """A host function's results, of exactly the declared types."""
+    """Read a host function's results, which must have exactly the declared types."""
     try:
         leaves = _trees.flatten_like(results.tree, value)
     except TreeMismatch as mismatch:
         raise HostError(
             message(
-                f"{name}: the host function returned another structure than its abstract eval says.",
+                f"{name}: the host function returned a different structure than its abstract eval declares.",
                 got=mismatch.got_where,
                 expected=mismatch.expected,
                 rule=fn,
@@ -152,19 +152,19 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
                 f"{name}: the host function returned a jax.Array as {label}.",
                 got=f"jax.Array {short(leaf)}",
                 expected=f"NumPy array {short(aval)}",
-                why="reading a jax.Array inside a callback of JAX can deadlock",
+                why="reading a jax.Array inside a JAX callback can deadlock",
                 rule=fn,
                 write="result = np.asarray(result)  # outside the host function, once",
             )
         )
-    # NumPy's float64 is a Python float too, and has a dtype of its own all the same.
+    # np.float64 is a subclass of Python's float, but has a dtype of its own.
     is_weak = isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
     array = np.asarray(leaf, aval.dtype if is_weak else None)
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array
     raise HostError(
         message(
-            f"{name}: the host function returned {label} in another type than its abstract eval says.",
+            f"{name}: the host function returned {label} with a different type than its abstract eval declares.",
             got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),
             rule=fn,

@@ -1,8 +1,8 @@
 """Batch levels: how often, and along which dimensions, an application of a primitive is vmapped.
 
-Batching a primitive must not lose its rules (the batch of an implementation has none). The batch rule therefore binds
-the *same* primitive with one more level, and whatever is evaluated for it (the implementation, the JVP rule, either half of
-the VJP rule) is evaluated under that many vmaps, innermost first.
+Batching a primitive must not lose its rules, but a vmapped implementation has none. So the batch rule binds the *same*
+primitive with one more level. The implementation, the JVP rule and both halves of the VJP rule are then evaluated under
+that many vmaps, innermost first.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Level:
 
     Attributes:
         axis: JAX's axis data (size, name, spmd name, explicit mesh axis).
-        in_dims: the batch dimension of each input; None where it is the same for all.
-        out_dims: the batch dimension of each output; None where it is the same for all.
+        in_dims: the batch dimension of each input; None for an input that all elements share.
+        out_dims: the batch dimension of each output; None for an output that all elements share.
         add: sum over the axis where an output comes out batched but `out_dims` says None. Transposition needs this:
             None then marks an input shared by all elements, whose cotangents add up.
     """
@@ -54,9 +54,9 @@ Levels = tuple[Level, ...]
 
 
 def axes_of(levels: Levels) -> AbstractContextManager[None]:
-    """The context in which the rules of an application are traced: its named axes, wherever it is found later.
+    """A context that binds the named axes of an application, in which its rules are traced.
 
-    JAX lowers, checks and differentiates an equation outside the vmap that it came from.
+    JAX lowers, checks and differentiates an equation outside the vmap that it came from, where the axes are unbound.
     """
     return _jax.bind_axes([(level.axis.name, level.axis.size) for level in reversed(levels)])
 
@@ -69,21 +69,21 @@ def element_avals(levels: Levels, avals: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def batched_avals(levels: Levels, avals: Sequence[Any]) -> tuple[Any, ...]:
-    """The output types of the whole batch, from those of one innermost element."""
+    """The output types of the whole batch, from the output types of one innermost element."""
     for level in levels:
         avals = level.batch(avals)
     return tuple(avals)
 
 
 def stack(program: Any, levels: Levels, linear_from: int | None = None) -> Any:
-    """A program under all levels. From input ``linear_from`` on it is linear (needed where a level adds)."""
+    """A program under all levels. It is linear in its inputs from ``linear_from`` on (needed if a level adds)."""
     for level in levels:
         program = batch_program(program, level, linear_from)
     return program
 
 
 def batch_program(program: Any, level: Level, linear_from: int | None = None) -> Any:
-    """vmap of a program with its outputs' batch dimensions where the level wants them."""
+    """vmap of a program, with the outputs' batch dimensions moved to the level's ``out_dims``."""
     dims = level.in_dims
     shared = _shared_linear_inputs(program, level, linear_from) if level.add and linear_from is not None else ()
     if shared:
@@ -102,9 +102,10 @@ def batch_program(program: Any, level: Level, linear_from: int | None = None) ->
 
 
 def _fit(level: Level, src: Dim, dst: Dim, out: Any) -> Any:
-    """An output with its batch dimension where the level wants it."""
+    """Move an output's batch dimension from ``src`` to ``dst``, the level's choice."""
     if src is not None and dst is None and not level.add:
-        # The impl, from which the level was inferred, shows that all elements are the same; a kernel batches them.
+        # The level was inferred from the impl, which shows that all elements are equal. A kernel may still batch them,
+        # so the first element is the result.
         return jax.lax.index_in_dim(out, 0, src, keepdims=False)
     return _jax.move_dim(level.axis, src, dst, out, add=level.add)
 
@@ -112,8 +113,8 @@ def _fit(level: Level, src: Dim, dst: Dim, out: Any) -> Any:
 def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> frozenset[int]:
     """The unbatched linear inputs that a sum over the axis would count once per element.
 
-    Say y = A x and z_i = B(r_i) x for all n elements i of a batch, where x and y are shared. The transposed program of one
-    element computes A^T y_bar + B(r_i)^T z_bar_i, and x_bar is their sum over i:
+    Say y = A x and z_i = B(r_i) x for all n elements i of a batch, where x and y are shared. The transposed program of
+    one element computes A^T y_bar + B(r_i)^T z_bar_i, and x_bar is their sum over i:
 
         x_bar = A^T y_bar + sum_i B(r_i)^T z_bar_i        but        sum_i A^T y_bar = n A^T y_bar
 
@@ -127,12 +128,12 @@ def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> froze
 
 
 def first_only(axis: Any, x: Any) -> Any:
-    """A batch whose first element is ``x`` and whose other elements are zero."""
+    """The batch (x, 0, ..., 0), whose sum over the axis is x. A broadcast of x would sum to n x."""
     return jnp.concatenate([x[None], jnp.zeros((axis.size - 1, *x.shape), x.dtype)])
 
 
 def infer(program: Any, axis: Any, dims: Sequence[Dim]) -> Level:
-    """The level in which each output is batched only if it depends on a batched input."""
+    """The level of a program under vmap: an output is batched only if it depends on a batched input."""
     out_dims = elementwise_dims(program, dims)
     if out_dims is None:
         _, out_dims = _jax.batch(program, axis, dims)

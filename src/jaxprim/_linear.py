@@ -1,9 +1,12 @@
 """Linear maps: the pushforwards and pullbacks of a primitive, closed under transposition and batching.
 
-A `LinearMap` is a program that is linear in its later inputs, and knows its transpose. The JAX primitives
-``NAME_pushforward`` and ``NAME_pullback`` apply one: forward mode evaluates the JVP rule, and its transpose *is* the VJP
-rule; the transpose of the VJP rule's backward half is in turn a pushforward. However the two modes are nested, each
-runs its own rule.
+A `LinearMap` is a program that is linear in its later inputs, and knows its transpose:
+
+    A(r): t -> A(r) t        A(r)^T: c -> A(r)^T c
+
+The JAX primitives ``NAME_pushforward`` and ``NAME_pullback`` apply one. The pushforward evaluates the JVP rule, and its
+transpose is the VJP rule's pullback. The transpose of the pullback is a pushforward again. However forward and reverse
+mode are nested, each runs its own rule.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from jaxprim._masks import Mask, expand, select
 from jaxprim._programs import without_zero_inputs
 
 Role = Literal["pushforward", "pullback"]
-# Makes the residuals of a map's transpose, and their batch levels, from those of the map itself.
+# Takes the residuals of a map and their batch levels; returns the residuals of its transpose and their batch levels.
 ResidualsForTranspose = Callable[[Sequence[Any], Levels], tuple[list[Any], Levels]]
 
 
@@ -29,12 +32,12 @@ class LinearMap:
     """A function of residuals and linear inputs, linear in the latter: (r, t) -> A(r) t.
 
     Attributes:
-        owner: what the map belongs to; it has ``name`` and the JAX primitives ``pushforward`` and ``pullback``.
-        role: which of the two it is.
+        owner: the owner of the map; it has ``name`` and the JAX primitives ``pushforward`` and ``pullback``.
+        role: whether it is a pushforward or a pullback.
         residuals: how many residuals come before the linear inputs.
         in_avals: the types of the linear inputs.
         out_avals: the types of the outputs.
-        is_linear: False for the pullback of a declared surrogate, which is differentiated as it is.
+        is_linear: False for the pullback of a declared surrogate, which JAX differentiates as written.
         named_axes: the axes that collectives in the rule use.
     """
 
@@ -69,13 +72,13 @@ class LinearMap:
         return self._program
 
     def transpose(self) -> tuple[ResidualsForTranspose, LinearMap]:
-        """What makes the transpose's residuals, and the transpose: (r, c) -> A(r)^T c."""
+        """A function that makes the residuals of the transpose, and the transpose itself: (r, c) -> A(r)^T c."""
         if self._transpose is None:
             self._transpose = self._transposed()
         return self._transpose
 
     def under(self, levels: Levels) -> Any:
-        """The program under batch levels, innermost first; their ``in_dims`` are those of residuals and linear inputs."""
+        """The program under batch levels, innermost first; ``in_dims`` cover residuals and linear inputs."""
         if not levels:
             return self.program
         with axes_of(levels):
@@ -85,7 +88,7 @@ class LinearMap:
             return self._stacked[key]
 
     def restrict(self, inputs: Mask, outputs: Mask) -> LinearMap:
-        """The map with some linear inputs zero and some outputs not wanted: a block of A.
+        """The block of A that maps the nonzero linear inputs to the wanted outputs.
 
         Args:
             inputs: which of the linear inputs are not zero.
@@ -134,8 +137,8 @@ class LinearMap:
             residuals_of, other = self.transpose()
             own = [True] * self.residuals + [False] * len(self.in_avals)
             new_residuals, residual_levels = residuals_of(residuals, select_dims(levels, own))
-        # Under a vmap, y_i = A(r_i) x_i for each element i, and x_bar_i = A(r_i)^T y_bar_i: the batch dimensions of outputs
-        # become those of inputs, and the other way round. Where all elements share x, y_i = A(r_i) x, so that
+        # Under a vmap, y_i = A(r_i) x_i for each element i, and x_bar_i = A(r_i)^T y_bar_i: the batch dimensions of
+        # outputs and inputs swap places. If all elements share x, then y_i = A(r_i) x, so that
         # x_bar = sum_i A(r_i)^T y_bar_i: a level that adds.
         flipped = tuple(
             Level(
@@ -153,12 +156,12 @@ class LinearMap:
 
 
 def same_residuals(residuals: Sequence[Any], levels: Levels) -> tuple[list[Any], Levels]:
-    """For a map whose transpose needs the same residuals."""
+    """The residuals of a transpose that needs the same residuals as the map."""
     return list(residuals), levels
 
 
 def select_dims(levels: Levels, keep: Sequence[bool], outputs: Sequence[bool] | None = None) -> Levels:
-    """Levels of an application that has only some of the inputs, and some of the outputs."""
+    """The levels restricted to some of the inputs, and some of the outputs."""
     return tuple(
         replace(
             level,
@@ -171,12 +174,13 @@ def select_dims(levels: Levels, keep: Sequence[bool], outputs: Sequence[bool] | 
 
 # ------------------------------------------------------------------------------------------------ JAX primitive rules
 def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any], levels: Levels = ()) -> list[Any]:
-    """Apply a map: one equation in a jaxpr."""
+    """Apply a map, as one equation in the jaxpr."""
     primitive = getattr(linear_map.owner, linear_map.role)
     return primitive.bind(*residuals, *inputs, linear_map=linear_map, levels=levels)
 
 
 def abstract_eval_rule(*avals: Any, linear_map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:
+    """The output types of the whole batch, and the named axes of the rule that ``levels`` do not bind."""
     own = frozenset(level.axis.name for level in levels)
     return list(batched_avals(levels, linear_map.out_avals)), _jax.axis_effects(linear_map.named_axes - own)
 
@@ -186,9 +190,9 @@ def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: Lin
 
         y_dot = A(r) t_dot + (dA(r)/dr r_dot) t
 
-    The first term is the map itself, applied to the tangents of its linear inputs. The second is the derivative of the rule's
-    program in its residuals. The pullback of a declared surrogate need not be linear: there the program is differentiated
-    in all its inputs.
+    The first term is the map itself, applied to the tangents of its linear inputs. The second is the derivative of the
+    rule's program in its residuals. The pullback of a declared surrogate need not be linear: there the program is
+    differentiated in all its inputs.
     """
     outs = _bind(linear_map, primals, levels)
     count = linear_map.residuals
@@ -207,6 +211,7 @@ def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: Lin
 def _linear_part(
     linear_map: LinearMap, residuals: Sequence[Any], tangents: Sequence[Any], nonzero: Mask, levels: Levels
 ) -> list[Any]:
+    """A(r) t_dot, with only the blocks of A whose tangents are nonzero."""
     everything = (True,) * len(linear_map.out_avals)
     keep = [True] * linear_map.residuals + list(nonzero)
     restricted = linear_map.restrict(nonzero, everything)
@@ -214,6 +219,7 @@ def _linear_part(
 
 
 def _derivative(program: Any, perturbed: Sequence[bool], primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    """The tangents of a program's outputs. The outputs themselves are known, so their equations are removed."""
     derivative, nonzero_out = _jax.jvp_program(program, perturbed)
     count = len(_jax.out_avals(program))
     dots_only, used = _jax.dce(derivative, [False] * count + [True] * sum(nonzero_out))
@@ -228,9 +234,14 @@ def _bind(linear_map: LinearMap, args: Sequence[Any], levels: Levels) -> list[An
 
 
 def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels) -> list[Any]:
+    """The transpose of t -> A(r) t: t_bar = A(r)^T y_bar, for the unknown t. The residuals r are known.
+
+    JAX may also ask for r_bar at a known t, if A(r) t is linear in r too, as x * f is linear in x and in f. The program
+    itself is transposed then.
+    """
     undefined = [_jax.is_undefined(arg) for arg in args]
     count = linear_map.residuals
-    if any(undefined[:count]):  # legal: A(r) t may be linear in r at a fixed t, as x * f is in both
+    if any(undefined[:count]):
         return _transpose_program(linear_map.under(levels), undefined, args, cotangents)
     kept = nonzero(cotangents)
     if not any(kept):
@@ -244,7 +255,7 @@ def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap,
 
 
 def fit_cotangent(ct: Any, aval: Any) -> Any:
-    """A cotangent in the dtype and varying axes of the output that it belongs to.
+    """A cotangent, converted to the dtype and varying axes of its output.
 
     Since JAX 0.11 a cotangent may arrive in another dtype than the output's (float32 for a bfloat16 output).
     """
@@ -262,6 +273,7 @@ def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[A
 
 
 def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+    """vmap adds a level to the same map, so that the batch keeps its transpose."""
     program = linear_map.under(levels)
     if all(dim is None for dim in dims) and axis.name not in _jax.named_axes(program):
         outs = _bind(linear_map, args, levels)
@@ -271,5 +283,6 @@ def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear
 
 
 def jet_rule(primals: Sequence[Any], series: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+    """Taylor mode of the program (r, t) -> A(r) t. The residuals have series too."""
     program = linear_map.under(levels)
     return _jax.jet_of(lambda *args: _jax.evaluate(program, *args), primals, series)

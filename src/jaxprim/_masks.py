@@ -1,4 +1,4 @@
-"""Which of several leaves: picking some, and putting them back in their places."""
+"""Masks over leaves: select some of them, and put them back in their places."""
 
 from __future__ import annotations
 

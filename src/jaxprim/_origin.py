@@ -1,7 +1,7 @@
-"""Who made this: the author's own line and module, and what a cell that is run again replaces.
+"""Where a thing was made: the author's own line and module, and what a rerun cell replaces.
 
-Everything here looks past jaxprim's own frames, so that `from_numpy`, `@primitive` and a kernel are made where their
-author called them, however many of our functions lie between.
+Everything here skips jaxprim's own frames. So the place of a primitive or kernel is the line where its author called
+`from_numpy`, `@primitive` and so on, no matter how many of our functions lie between.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PACKAGE = str(Path(__file__).parent) + os.sep
 
 # ------------------------------------------------------------------------------------------------------------ functions
 def source_of(fn: Callable[..., Any]) -> str:
-    """Where an author wrote a function, as ``file.py:12``, relative to the current folder where it lies below it.
+    """Where an author wrote a function, as ``file.py:12``, relative to the current folder if the file is inside it.
 
-    A primitive or a kernel that serves as a function is where it was made.
+    For a primitive or kernel that is used as a function, this is the place where it was made.
     """
     target: Any = whole(inspect.unwrap(fn, stop=lambda f: _made_at(f) is not None)) if callable(fn) else fn
     if (made := _made_at(target)) is not None:
@@ -39,7 +39,7 @@ def source_of(fn: Callable[..., Any]) -> str:
 
 
 def credit(fn: T, made: Any) -> T:
-    """Have messages place a function of ours where the thing that it serves was made."""
+    """Let messages show the place where ``made`` was made for one of our own functions."""
     vars(fn)["_origin"] = made._origin
     return fn
 
@@ -58,20 +58,20 @@ def _code(fn: Any) -> CodeType | None:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """A function's name. That of a ``functools.partial`` is its function's, that of a callable object its class's."""
+    """The name of a function; the inner function's name for a ``functools.partial``, the class name for an object."""
     fn = whole(fn)
     return getattr(fn, "__name__", None) or type(fn).__name__
 
 
 def whole(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that a ``functools.partial`` is a part of; any other as it is."""
+    """The function inside a ``functools.partial``; any other function unchanged."""
     while isinstance(fn, functools.partial):
         fn = cast("functools.partial[Any]", fn).func
     return fn
 
 
 def shorten(path: str) -> str:
-    """A path as its reader would type it: relative to the current folder where it lies below it."""
+    """A path as one would type it: relative to the current folder if the file is inside it."""
     try:
         relative = os.path.relpath(path)
     except ValueError:  # another drive on Windows
@@ -80,7 +80,7 @@ def shorten(path: str) -> str:
 
 
 def named(fn: Callable[..., Any]) -> str:
-    """An author's function by its name and place: ``scale_jvp at file.py:12``, or the place alone if it has no name."""
+    """An author's function by its name and place: ``scale_jvp at file.py:12``, or only the place if it has no name."""
     name = getattr(fn, "__name__", "")
     return f"{name} at {source_of(fn)}" if name not in ("", "_", "<lambda>") else source_of(fn)
 
@@ -88,7 +88,7 @@ def named(fn: Callable[..., Any]) -> str:
 def public(thing: T) -> T:
     """Mark a class or function that users import from ``jaxprim``: tracebacks and ``help`` call it by that name."""
     if isinstance(thing, type) and "__annotations__" in vars(thing):
-        # Python looks the names in a class's annotations up in its module, so they are looked up before it changes.
+        # Python resolves string annotations in the class's module, so resolve them before the module changes.
         thing.__annotations__ = inspect.get_annotations(thing, eval_str=True)
     thing.__module__ = "jaxprim"
     return thing
@@ -97,16 +97,16 @@ def public(thing: T) -> T:
 # --------------------------------------------------------------------------------------------------------------- places
 @dataclass(frozen=True)
 class Origin:
-    """Where in its author's code something was made.
+    """The place in the author's code where something was made.
 
     Attributes:
         file, line: the line that made it, outside of jaxprim.
-        place: the same as messages show it, ``file.py:12``.
+        place: file and line as messages show them, ``file.py:12``.
         module: the name of the module of that line.
         function: the function that the line is in; None at the top level of a module.
         top_module: the name of the module at whose top level the author's helper functions were called. It is
-            `module` where there is no helper.
-        run: the code that runs at that top level, held weakly; None where there is none, such as in a thread.
+            `module` if there is no helper.
+        run: the code that runs at that top level, held weakly; None if there is no top level, as in a thread.
     """
 
     file: str
@@ -123,7 +123,7 @@ class Origin:
 
 
 def here() -> Origin:
-    """The origin of what is made now."""
+    """The origin of a thing that is being made now."""
     frame = _author_frame()
     top = next((f for f in _outwards(frame) if _is_top_level(f)), None)
     return Origin(
@@ -160,8 +160,8 @@ def _author_frame() -> FrameType:
 
 
 def _is_own(frame: FrameType) -> bool:
-    # By file: the examples in our docstrings run under our modules' names, and are an author's code. What dataclasses
-    # write for a class of ours has no file.
+    # Decide by file, not by module: examples in our docstrings run under our modules' names, but count as author's
+    # code. Methods that dataclasses generate for our classes have no file, so for them the module decides.
     filename = frame.f_code.co_filename
     return filename.startswith(_PACKAGE) or (filename == "<string>" and _module(frame).startswith("jaxprim."))
 
@@ -185,16 +185,17 @@ def _module(frame: FrameType) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- reruns
-# What was made under one name from the top level of one module.
+# The things made under one name from the top level of one module.
 _made: dict[tuple[str, str], weakref.WeakKeyDictionary[Any, Origin]] = {}
 _lock = threading.RLock()  # A finalizer may run, and take it, while this thread holds it.
 
 
 def replaced(thing: Any, name: str, origin: Origin) -> list[Any]:
-    """What the same module made under this name before, which `thing` replaces: a notebook cell is run again.
+    """The things that the same module made earlier under this name, which `thing` replaces: a notebook cell was rerun.
 
-    The name that compiled functions read is then bound to `thing`, so whoever calls this makes them trace again. What one
-    run makes in a helper function replaces nothing of that run: a script may make many things of one name in `main`.
+    Compiled functions read that name, which is now bound to `thing`, so the caller must make them trace again. A thing
+    made in a helper function does not replace things of the same run: a script may make many things of one name in
+    `main`.
     """
     if origin.run is None:
         return []
@@ -206,12 +207,12 @@ def replaced(thing: Any, name: str, origin: Origin) -> list[Any]:
         for other in earlier:
             del namesakes[other]
         namesakes[thing] = origin
-        _made[key] = namesakes  # last: a finalizer may run meanwhile, and takes an empty one out
+        _made[key] = namesakes  # set it last: a finalizer may run before, and removes an empty entry
     weakref.finalize(thing, _forget, key).atexit = False
     return earlier
 
 
 def _forget(key: tuple[str, str]) -> None:
     with _lock:
-        if key in _made and not list(_made[key]):  # a list skips what is being dropped just now
+        if key in _made and not list(_made[key]):  # `list` skips keys that are being freed just now
             del _made[key]

@@ -23,7 +23,8 @@ from jaxprim.derive.abstract_eval import refuse_other_types, results
 from jaxprim.derive.implementation import runs_on_host
 
 if TYPE_CHECKING:
-    # The defaults, for the type checker alone (Python has them from 3.13 on), make `Primitive` mean `Primitive[..., Any]`.
+    # With these defaults, `Primitive` means `Primitive[..., Any]`. Only the type checker needs them, and Python itself
+    # has them only from 3.13 on.
     from typing_extensions import ParamSpec, TypeVar
 
     from jaxprim.checking import Report
@@ -48,18 +49,18 @@ class Primitive(ByName, Generic[P, R]):
     which. Forward mode runs the JVP rule and reverse mode the VJP rule, in every context.
 
     Every ``def_...`` takes a function, works as a decorator, and returns the function unchanged. Giving a rule again
-    replaces it, also where compiled functions use it.
+    replaces it, and compiled functions that used the old rule are traced again.
 
-    Its signature and docstring are those of the first of impl, host function, kernel and abstract eval that is given, as
-    ``help`` and ``inspect.signature`` show.
+    The signature and docstring that ``help`` and ``inspect.signature`` show come from the impl. If there is no impl,
+    they come from the host function, then a kernel, then the abstract eval.
 
     Args:
-        name: what jaxprs, profiles and messages call it.
+        name: the name in jaxprs, profiles and messages.
         batching: how a batch is evaluated: ``"vmap"``, ``"sequential"``, ``"expand_dims"``, ``"broadcast_all"`` or
             ``"elementwise"``. By default ``"vmap"`` for an impl, ``"sequential"`` for a host function.
 
     Raises:
-        BadCall: ``batching`` is none of these words.
+        BadCall: ``batching`` is not one of these words.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -103,16 +104,17 @@ class Primitive(ByName, Generic[P, R]):
         """Apply the primitive.
 
         Args:
-            *operands: arrays or Python numbers of any shape and dtype, alone or in pytrees. They reach the rules as they
-                are: nothing is promoted or broadcast.
-            **params: static params, the keyword-only arguments of the impl, which must be hashable; and operands by name.
+            *operands: arrays or Python numbers of any shape and dtype, or pytrees of them. Rules receive them
+                unchanged: nothing is promoted or broadcast.
+            **params: static params, which are the keyword-only arguments of the impl and must be hashable. Operands may
+                also be passed by name.
 
         Returns:
-            The results, in the tree in which the implementation returns them.
+            The results, in the pytree that the implementation returns.
 
         Raises:
-            BadCall: an operand or param is missing, unknown, no array, or not hashable.
-            RuleMissing: there is no implementation yet, or the types of its results are not known.
+            BadCall: an operand is missing, unknown or not an array, or a param is missing, unknown or not hashable.
+            RuleMissing: there is no implementation yet, or the result types are unknown.
 
         Example:
             >>> @primitive
@@ -124,7 +126,7 @@ class Primitive(ByName, Generic[P, R]):
         return self._calls.call(operands, params)
 
     def bind(self, /, *operands: P.args, **params: P.kwargs) -> R:
-        """Apply the primitive: the same as calling it.
+        """Apply the primitive, exactly as calling it does.
 
         Example:
             >>> @primitive
@@ -136,9 +138,9 @@ class Primitive(ByName, Generic[P, R]):
         return self(*operands, **params)
 
     def use(self, implementation: str) -> Callable[P, R]:
-        """The primitive as one implementation computes it: ``"impl"``, ``"host"``, or the platform's ``"kernel"``.
+        """Return a function that runs one implementation: ``"impl"``, ``"host"``, or the platform's ``"kernel"``.
 
-        For debugging: ``p.use("impl")(x)`` is one call; `jaxprim.use` is for everything inside a block.
+        This is for debugging. ``p.use("impl")(x)`` affects one call; `jaxprim.use` affects everything inside a block.
 
         Example:
             >>> one = Primitive("one")
@@ -154,7 +156,7 @@ class Primitive(ByName, Generic[P, R]):
         ):
             raise BadCall(
                 message(
-                    f"{self.name}: it has no {implementation} that could be used.",
+                    f"{self.name}: it has no {implementation} to use.",
                     got=f"use('{implementation}')",
                     expected=f"one of {', '.join(name for name in self._rules.given if name in ('impl', 'host'))}, kernel",
                     write=f"@{self.name}.def_{implementation}",
@@ -174,13 +176,13 @@ class Primitive(ByName, Generic[P, R]):
         return operands, params
 
     def _compiled(self, params: Mapping[str, Any]) -> Callable[..., Any]:
-        """What eager calls with these params run."""
+        """Make the function that eager calls with these params run."""
         self._rules.used = True
         compiled = jit_as(self.name, lambda *operands: self._apply(operands, params, EagerCall))
         return self._on_host(params, compiled) if runs_on_host(self._rules, jax.default_backend()) else compiled
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
-        """An eager host function runs at once, in this thread: its exceptions keep their own traceback."""
+        """Run an eager host function directly in this thread, so that its exceptions keep their traceback."""
 
         def run(*operands: Any) -> Any:
             leaves, tree = jax.tree.flatten(operands)
@@ -190,7 +192,7 @@ class Primitive(ByName, Generic[P, R]):
             found = results(call, _avals(call, leaves))
             host = _host.callback(call, self._rules.given["host"], found)
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
-            # Copied: the function may keep and write the memory that it returned.
+            # Copy the results: the function may keep the memory that it returned and write to it later.
             return _trees.unflatten(found.tree, jax.device_put([np.array(out) for out in outs]))
 
         return run
@@ -203,13 +205,13 @@ class Primitive(ByName, Generic[P, R]):
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
         outs = self._rules.primitive.bind(*leaves, call=call)
-        tree = call.result_tree  # known by now
-        if tree is None:  # not the same for all operand types
+        tree = call.result_tree  # `bind` has set it
+        if tree is None:  # the tree depends on the operand types
             tree = results(call, _avals(call, leaves)).tree
         return outs[0] if tree == _trees.LEAF else _trees.unflatten(tree, outs)
 
     def _explain_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Refuse what is not an array by the name of its operand."""
+        """Raise an error that names the operand that is not an array, if there is one."""
         operands, params = self._rules.signature.bind(self.name, args, kwargs)
         leaves, tree = jax.tree.flatten(operands)
         try:
@@ -226,11 +228,11 @@ class Primitive(ByName, Generic[P, R]):
     def def_impl(self, fn: F) -> F:
         """Give the JAX-traceable implementation: ``fn(*operands, **params) -> results``.
 
-        It is always traced, also in an eager call. Its positional arguments are operands; its keyword-only arguments
+        JAX always traces it, even for an eager call. Its positional arguments are operands; its keyword-only arguments
         are static, hashable params. ``*operands`` and ``**params`` are allowed. The results are arrays in any pytree.
 
         Raises:
-            RuleWrong: when it is traced, and has side effects or returns something that is no array.
+            RuleWrong: raised at tracing, if it has side effects or returns something that is not an array.
 
         Example:
             >>> import jax.numpy as jnp
@@ -247,12 +249,12 @@ class Primitive(ByName, Generic[P, R]):
     def def_host(self, fn: F) -> F:
         """Give a host implementation, which JAX cannot look into: ``fn(*operands, **params) -> results``.
 
-        It gets read-only NumPy arrays, and returns NumPy arrays of the shapes and dtypes that abstract eval says; a Python
-        number takes the declared dtype. It may do anything in Python that is pure and does not use JAX. It is used where
-        there is neither an impl nor a kernel for the platform.
+        It receives read-only NumPy arrays, and returns NumPy arrays with the shapes and dtypes that abstract eval
+        declares; a Python number takes the declared dtype. It may run any Python code that is pure and does not use
+        JAX. It runs if there is neither an impl nor a kernel for the platform.
 
         Raises:
-            HostError: when it runs, and uses JAX, writes its input, or returns another type than declared.
+            HostError: raised when it runs, if it uses JAX, writes to its input, or returns a type other than declared.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -279,12 +281,12 @@ class Primitive(ByName, Generic[P, R]):
         The impl serves all other platforms.
 
         Args:
-            fn: ``fn(*operands, **params) -> results``, of the same types as the impl's.
+            fn: ``fn(*operands, **params) -> results``. The results have the same types as the impl's.
             platform: ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``.
 
         Raises:
             BadCall: there is no such platform.
-            RuleWrong: when it is lowered, and its results have other types than the operation's.
+            RuleWrong: raised at lowering, if its result types differ from the operation's.
 
         Example:
             >>> square = Primitive("square")
@@ -312,9 +314,9 @@ class Primitive(ByName, Generic[P, R]):
         """Give a raw MLIR lowering rule, as ``mlir.register_lowering`` takes it.
 
         Args:
-            rule: ``rule(ctx, *operands, **params)`` on MLIR values, one for each array among the operands. It returns
-                those of the results.
-            platform: as for `def_kernel`; None for every platform.
+            rule: ``rule(ctx, *operands, **params)`` on MLIR values, one for each array in the operands. It returns the
+                MLIR values of the results.
+            platform: the platform, as in `def_kernel`; None for every platform.
 
         Raises:
             BadCall: there is no such platform.
@@ -340,12 +342,12 @@ class Primitive(ByName, Generic[P, R]):
     def def_abstract_eval(self, fn: F) -> F:
         """Give the types of the results: ``fn(*avals, **params) -> avals``.
 
-        Operands come as types, with ``shape`` and ``dtype``. The results are ``jax.ShapeDtypeStruct`` or
-        ``jax.core.ShapedArray``, in the tree of the results. It is needed for a host function and a raw lowering, and
-        derived from an impl.
+        Each array operand is passed as its type, with ``shape`` and ``dtype``. Return ``jax.ShapeDtypeStruct`` or
+        ``jax.core.ShapedArray`` in the pytree of the results. A host function and a raw lowering need this rule; for an
+        impl it is derived.
 
         Raises:
-            RuleWrong: when it is traced, and does not return types, or disagrees with the impl.
+            RuleWrong: raised at tracing, if it does not return types, or disagrees with the impl.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -370,15 +372,15 @@ class Primitive(ByName, Generic[P, R]):
     def def_jvp(self, rule: Any = None, /, **per_operand: Any) -> Any:
         """Give the JVP rule: ``rule(primals, tangents, **params) -> (primals_out, tangents_out)``.
 
-        A tangent has the shape and dtype of its primal. One that is zero is a `jaxprim.Zero`, which does arithmetic; that
-        of an integer, boolean or key is None. The rule may return either for a zero. It must be linear in the tangents. If
-        it names an argument ``perturbed``, it gets booleans in the shape of ``primals``.
+        A tangent has the shape and dtype of its primal. A zero tangent is a `jaxprim.Zero`, which supports arithmetic;
+        the tangent of an integer, boolean or key is None. The rule may return either one as a zero. It must be linear
+        in the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
 
-        Or one rule per operand, by name: ``f(x_dot, y, *primals, **params) -> y_dot``; None for a derivative that is
-        zero.
+        Alternatively, give one rule per operand, by name: ``f(x_dot, y, *primals, **params) -> y_dot``. None declares a
+        zero derivative.
 
         Raises:
-            RuleWrong: when it is used, and returns another structure, shape or dtype than it must.
+            RuleWrong: raised when the rule is used, if it returns a wrong structure, shape or dtype.
 
         Example:
             >>> scale = Primitive("scale")
@@ -408,24 +410,25 @@ class Primitive(ByName, Generic[P, R]):
     def def_vjp(self, rule: Any = None, bwd: Any = None, /, *, surrogate: str | None = None, **per_operand: Any) -> Any:
         """Give the VJP rule: ``rule(primals, **params) -> (primals_out, pullback)``.
 
-        ``pullback(cotangents)`` returns one cotangent per operand, of its shape and dtype; None or `jaxprim.Zero` for
-        zero. The cotangent of one result comes bare, those of several in the tree of the results; a single operand's
-        may be returned bare. The pullback may close over what it needs. One with two arguments gets residuals: those of
-        ``(primals_out, residuals, pullback)``, else the primals. If the rule names an argument ``perturbed``, it gets
-        booleans in the shape of ``primals``.
+        ``pullback(cotangents)`` returns one cotangent per operand, with the operand's shape and dtype, or None or
+        `jaxprim.Zero` for zero. The cotangent of a single result is passed bare; cotangents of several results are
+        passed in the pytree of the results. If there is one operand, its cotangent may be returned bare. The pullback
+        may close over any values it needs. A pullback with two arguments gets residuals first: the ``residuals`` of
+        ``(primals_out, residuals, pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the
+        rule has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
 
-        ``def_vjp(fwd, bwd)`` takes the two functions of ``jax.custom_vjp``; ``def_vjp(x=f)`` one rule per operand,
-        ``f(y_bar, y, *primals, **params) -> x_bar``.
+        ``def_vjp(fwd, bwd)`` takes the two functions of ``jax.custom_vjp``. ``def_vjp(x=f)`` takes one rule per
+        operand, ``f(y_bar, y, *primals, **params) -> x_bar``.
 
         Args:
             rule: the rule, or ``fwd``.
             bwd: ``bwd(residuals, cotangents)``.
-            surrogate: the reason of a deliberate departure from the derivative (straight-through, clipping). The
-                pullback may then be nonlinear, and is differentiated as it is.
-            **per_operand: rules by the name of their operand; None for a derivative that is zero.
+            surrogate: the reason why the rule deliberately departs from the derivative (straight-through, clipping).
+                The pullback may then be nonlinear, and JAX differentiates it as written.
+            **per_operand: rules by operand name; None declares a zero derivative.
 
         Raises:
-            RuleWrong: when it is used, and returns another structure, shape or dtype than it must.
+            RuleWrong: raised when the rule is used, if it returns a wrong structure, shape or dtype.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -452,12 +455,12 @@ class Primitive(ByName, Generic[P, R]):
     def def_partials(self, fn: F) -> F:
         """Give the partial derivatives of an elementwise operation: ``fn(y, *primals, **params) -> (dy/dx1, ...)``.
 
-        Makes the JVP and the VJP rule of an operation with one result ``y``. Each partial derivative broadcasts against
-        ``y``; None stands for one that is zero. The cotangent of an operand that was broadcast is summed to its shape;
-        that of a real operand of a complex result is real.
+        This makes the JVP and the VJP rule of an operation with one result ``y``. Each partial derivative broadcasts
+        against ``y``; None stands for a zero. The cotangent of a broadcast operand is summed to the operand's shape. If
+        an operand is real and the result complex, its cotangent is the real part.
 
         Raises:
-            RuleWrong: when it is used, and does not return one partial derivative per operand.
+            RuleWrong: raised when the rule is used, if it does not return one partial derivative per operand.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -481,13 +484,13 @@ class Primitive(ByName, Generic[P, R]):
         """Declare that the primitive is linear in some operands, and give its transpose.
 
         Args:
-            rule: ``rule(y_bar, *other_operands, **params)`` returns the cotangents of the linear operands, of their shapes
-                and dtypes: bare for one, a tuple for several. It may be another `Primitive`; two can be each other's
-                transpose. JAX does not conjugate.
-            linear: the names of the operands in which, together, the primitive is linear.
+            rule: ``rule(y_bar, *other_operands, **params)`` returns the cotangents of the linear operands, with their
+                shapes and dtypes: bare for one operand, a tuple for several. It may be another `Primitive`; two
+                primitives can be each other's transpose. JAX does not conjugate.
+            linear: the names of the operands in which the primitive is jointly linear.
 
         Raises:
-            RuleWrong: when it is used, and returns another structure, shape or dtype than it must.
+            RuleWrong: raised when the rule is used, if it returns a wrong structure, shape or dtype.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -514,13 +517,14 @@ class Primitive(ByName, Generic[P, R]):
     def def_batching(self, rule: Any) -> Any:
         """Give the batch rule: ``rule(axis, args, dims, **params) -> (outs, dims_out)``, or a word (see `Primitive`).
 
-        ``axis`` has ``size`` and ``name``; ``dims`` has the batch dimension of each operand, None where it has none.
-        ``dims_out`` has that of each result, or is one for all. It is never called when nothing is batched. The JVP and VJP
-        rules are kept: they are evaluated under ``vmap``.
+        ``axis`` has ``size`` and ``name``. ``dims`` holds the batch dimension of each operand, or None for an unbatched
+        one. ``dims_out`` holds the batch dimension of each result, or one dimension for all results. The rule is never
+        called when nothing is batched. It does not replace the JVP and VJP rules: these are evaluated under ``vmap``.
 
         Raises:
             BadCall: there is no such word.
-            RuleWrong: when it is used, and a result does not have the dimension that is claimed.
+            RuleWrong: raised when the rule is used, if a result does not have the batch dimension that the rule
+                declares.
 
         Example:
             >>> import jax, jax.numpy as jnp
@@ -574,20 +578,20 @@ class Primitive(ByName, Generic[P, R]):
         return fn
 
     def examples(self) -> tuple[Example, ...]:
-        """The example inputs that the author gave."""
+        """Return the example inputs that the author gave."""
         return tuple(map(_example, self._examples())) if self._examples is not None else ()
 
     def derive(self, **choices: str) -> None:
-        """Choose another derivation than the table's, for rules that are not given.
+        """Choose how rules that are not given are derived, instead of the table's default.
 
-        A choice of ``lowering`` or ``batching`` also says which implementation runs: everywhere, or for batches. Giving
-        a rule afterwards ends the choice.
+        Choosing ``lowering`` also sets which implementation runs everywhere, and choosing ``batching`` sets which one
+        runs for batches. Giving the rule afterwards cancels the choice.
 
         Args:
-            **choices: what a rule is derived from, by the rule's name.
+            **choices: the source to derive each rule from, by the name of the rule.
 
         Raises:
-            BadCall: the rule cannot be derived from that, or it is given: a given rule is always used.
+            BadCall: the rule cannot be derived from that source, or the rule is given: a given rule is always used.
 
         Example:
             >>> half = Primitive("half")
@@ -603,7 +607,7 @@ class Primitive(ByName, Generic[P, R]):
             derive.set_choice(self._rules, wanted, source)
 
     def explain(self) -> Explanation:
-        """Which rule is given (where), derived (from what), or missing (why, and what to write).
+        """Say for each rule whether it is given (where), derived (from what), or missing (why, and what to write).
 
         Example:
             >>> square = primitive(lambda x: x * x)
@@ -622,14 +626,14 @@ class Primitive(ByName, Generic[P, R]):
         """Check the primitive at these operands, or at its examples, and raise if a finding is bad.
 
         Args:
-            *operands: as for `jaxprim.check`.
-            **params: static params, operands that go by name, and the options of `jaxprim.report`.
+            *operands: the operands, as in `jaxprim.check`.
+            **params: static params, operands by name, and the options of `jaxprim.report`.
 
         Returns:
-            The report, when nothing bad was found.
+            The report, if no finding is bad.
 
         Raises:
-            CheckFailed: a finding is bad; the message has its breadcrumb.
+            CheckFailed: a finding is bad; the message shows which one.
 
         Example:
             >>> square = primitive(lambda x: x * x)
@@ -641,7 +645,7 @@ class Primitive(ByName, Generic[P, R]):
         return checking.check(self, *operands, **params)
 
     def report(self, /, *operands: Any, **params: Any) -> Report:
-        """Check the primitive, and return what was found, good or bad: `check` without the exception.
+        """Check the primitive and return all findings, good or bad: `check` without the exception.
 
         Example:
             >>> square = primitive(lambda x: x * x)
@@ -676,7 +680,7 @@ class Primitive(ByName, Generic[P, R]):
             )
 
     def _refuse_pair(self, example: Any) -> Any:
-        """An example as it is, unless it is ``(operands, params)``: such a pair means two operands."""
+        """Return an example unchanged, but refuse ``(operands, params)``, since a pair means two operands."""
         if not _looks_like_a_pair(example):
             return example
         signature = self._rules.signature
@@ -686,7 +690,7 @@ class Primitive(ByName, Generic[P, R]):
             return example
         raise BadCall(
             message(
-                f"{self.name}: an example that has static params is a jaxprim.Example.",
+                f"{self.name}: an example with static params must be a jaxprim.Example.",
                 got=f"a tuple of {len(example[0])} and a dict of {', '.join(example[1]) or 'nothing'}",
                 expected="a tuple of operands, or an Example",
                 defined=self._rules.made,
@@ -694,16 +698,16 @@ class Primitive(ByName, Generic[P, R]):
             )
         )
 
-    # --------------------------------------------------------------------------------------------- what Python asks for
+    # --------------------------------------------------------------------------------------------- Python protocols
     def __repr__(self) -> str:
         return f"Primitive({self.name!r})"
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
-        """Itself, also as an attribute of a class: ``help`` shows the signature of what has a ``__get__`` alone."""
+        """Return the primitive itself. ``help`` on a class shows signatures only of attributes with ``__get__``."""
         return self
 
     def __getattr__(self, name: str) -> Any:
-        # Here, and not in properties, which `Primitive` itself would then have: `inspect` asks classes for these, too.
+        # These are not properties: the class `Primitive` would then have them too, and `inspect` also looks at classes.
         author = _author_of(self)
         if name == "__wrapped__" and author is not None:
             return author
@@ -713,7 +717,7 @@ class Primitive(ByName, Generic[P, R]):
 
 
 class _Doc:
-    """The docstring of `Primitive`, and of each primitive its own: that of its implementation."""
+    """The docstring of the class on `Primitive`, and the docstring of the implementation on each primitive."""
 
     def __init__(self, doc: str | None) -> None:
         self._doc = doc
@@ -726,7 +730,7 @@ class _Doc:
 
 
 def _author_of(made: Primitive) -> Callable[..., Any] | None:
-    """The function whose signature and docstring a primitive has."""
+    """The function that gives a primitive its signature and docstring."""
     rules: RuleSet | None = vars(made).get("_rules")  # None while the object is being made
     author = None if rules is None else rules.implementation_author
     return None if author is made else author
@@ -745,16 +749,16 @@ def primitive(
 def primitive(
     fn: Callable[..., Any] | None = None, /, *, name: str | None = None, batching: str | None = None
 ) -> Primitive | Callable[[Callable[..., Any]], Primitive]:
-    """``@primitive`` on a function: the `Primitive` of its name, with the function as its impl.
+    """Make a `Primitive` from a function, which becomes its impl and gives it its name.
 
     Args:
-        fn: the impl, anything that can be called: a function, a ``functools.partial``, a NumPy ufunc. Without one, as in
-            ``@primitive(batching="elementwise")``, this returns the decorator.
-        name: what jaxprs, profiles and messages call it; the function's name by default.
-        batching: as for `Primitive`.
+        fn: the impl, any callable: a function, a ``functools.partial``, a NumPy ufunc. Without it, as in
+            ``@primitive(batching="elementwise")``, this returns a decorator.
+        name: the name in jaxprs, profiles and messages; by default the function's name.
+        batching: how a batch is evaluated, as in `Primitive`.
 
     Raises:
-        BadCall: what is decorated cannot be called, or there is no such batching word.
+        BadCall: ``fn`` is not callable, or there is no such batching word.
 
     Example:
         >>> from jaxprim import primitive
@@ -780,7 +784,7 @@ def primitive(
 
 
 def _take_names(made: Primitive, fn: Callable[..., Any], name: str | None) -> None:
-    """Where a function lives, its primitive lives."""
+    """Give a primitive the module and qualified name of its function."""
     fn = whole(fn)
     made.__module__ = getattr(fn, "__module__", None) or made.__module__
     if name is None:
@@ -791,7 +795,7 @@ def _no_name(name: Any, made: str) -> BadCall:
     is_function = callable(name)
     return BadCall(
         message(
-            "Primitive takes a name.",
+            "Primitive needs a name.",
             got=named(name) if is_function else _trees.describe(name),
             expected="a string",
             defined=made,
@@ -803,7 +807,7 @@ def _no_name(name: Any, made: str) -> BadCall:
 def _no_function(value: Any, place: str) -> BadCall:
     return BadCall(
         message(
-            "primitive takes a function.",
+            "primitive needs a function.",
             got=_trees.describe(value),
             expected="a function, which becomes the impl",
             defined=place,
@@ -813,7 +817,7 @@ def _no_function(value: Any, place: str) -> BadCall:
 
 
 def _avals(call: Call, leaves: Sequence[Any]) -> list[Any]:
-    """The types of operands; anything that is no array is refused."""
+    """The types of operands. Raises `BadCall` for anything that is not an array."""
     avals = [_type_of(leaf) for leaf in leaves]
     if not all(avals):
         refuse_other_types(call, avals, leaves)
@@ -828,7 +832,7 @@ def _type_of(leaf: Any) -> Any:
 
 
 def _needs_jax(leaf: Any) -> bool:
-    """Whether a leaf is no plain array on one device: a PRNG key, or an array over several devices."""
+    """Whether a leaf is not a plain array on one device: a PRNG key, or an array over several devices."""
     aval = _type_of(leaf)
     return aval is None or _jax.is_key(aval) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1)
 

@@ -1,4 +1,4 @@
-"""jaxprim's own work on programs, equation by equation: it stands on what an equation is, not on JAX's internals."""
+"""jaxprim's own passes over programs, equation by equation. They use the form of a jaxpr, not JAX's internals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Visit = Callable[[Any, list[Any]], Sequence[Any]]
 
 
 def interpret(program: _jax.Program, inputs: Sequence[Any], visit: Visit) -> list[Any]:
-    """Run a program, where ``visit(equation, operands)`` says what the results of each equation are."""
+    """Run a program; ``visit(equation, operands)`` returns the results of each equation."""
     jaxpr = program.jaxpr
     env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*program.consts, *inputs], strict=True))
 
@@ -28,12 +28,16 @@ def interpret(program: _jax.Program, inputs: Sequence[Any], visit: Visit) -> lis
 def without_zero_inputs(
     program: _jax.Program, count: int, nonzero: Sequence[bool], *, symbolic: bool
 ) -> tuple[Callable[..., list[Any]], tuple[_jax.Aval, ...]]:
-    """A program that is linear in its inputs from ``count`` on, run with some of those inputs symbolically zero.
+    """Drop zero inputs of a program that is linear in its inputs from ``count`` on.
 
-    A program that is not linear (``symbolic`` is False) is run on arrays of zeros.
+    Write the program as y = A(r) t with t = (t_1, t_2). For t_2 = 0 only the block of t_1 is left:
 
-    Returns a function of the other inputs, and their avals. An equation whose linear inputs are all zero gives zero
-    without running, so that dead work is skipped and no ``inf * 0`` arises; a sum leaves its zero terms out.
+        A(r) t = A_1(r) t_1 + A_2(r) 0 = A_1(r) t_1
+
+    Zeros are passed on symbolically: L(0) = 0 for a linear equation L, and 0 + x = x. So no work is spent on them, and
+    no ``inf * 0 = nan`` arises. A program that is not linear (``symbolic`` is False) runs on arrays of zeros instead.
+
+    Returns a function of the other inputs, and their avals.
     """
     keep = [True] * count + list(nonzero)
 
@@ -47,7 +51,7 @@ def without_zero_inputs(
 
 
 def _pass_zeros(eqn: Any, values: list[Any]) -> Sequence[Any]:
-    """The results of an equation some of whose operands are JAX zeros; the results may be zeros too."""
+    """The results of an equation with JAX zeros as operands: L(0) = 0, and 0 + x = x if x has the sum's shape."""
     is_zero = [type(value) is _jax.JaxZero for value in values]
     if any(is_zero):
         if _gives_zero(eqn, is_zero):
@@ -60,14 +64,19 @@ def _pass_zeros(eqn: Any, values: list[Any]) -> Sequence[Any]:
 
 
 def _gives_zero(eqn: Any, is_zero: Sequence[bool]) -> bool:
-    """Whether zeros in these operands make all results zero. Which equations pass a zero on is decided here alone."""
+    """Whether zeros in these operands make all results zero. This is the only place that decides it.
+
+    ``ZERO_PRESERVING`` are linear in each operand on its own (x * 0 = 0 * y = 0). ``ZERO_IF_FIRST`` are linear in the
+    first operand only (0 / y = 0). Any other equation gives zero if all its operands are zero: then
+    it depends on the linear inputs only, so it is linear in its operands.
+    """
     if eqn.primitive.name in words.ZERO_IF_FIRST:
         return is_zero[0]
     return eqn.primitive.name in words.ZERO_PRESERVING or all(is_zero)
 
 
 def _array(value: Any) -> Any:
-    """A JAX zero as the array of zeros; any other value as it is."""
+    """An array of zeros for a JAX zero; any other value unchanged."""
     return _jax.zeros(value.aval) if type(value) is _jax.JaxZero else value
 
 
@@ -75,11 +84,11 @@ def _array(value: Any) -> Any:
 def replace_application(
     program: _jax.Program, primitive: Any, params: dict[str, Any], count: int
 ) -> _jax.Program | None:
-    """The program with the results of one of its own applications as further inputs.
+    """Turn the results of one application inside a program into inputs of the program.
 
-    Looks for an equation that applies ``primitive`` with ``params`` to exactly the first ``count`` inputs. If there is
-    one, returns the program whose inputs are those ``count``, then that equation's results, then the rest; the
-    equation does not run. None if there is none.
+    Look for an equation y = primitive(x) with ``params`` and exactly the first ``count`` inputs x. If there is one, the
+    program p(x, t) becomes q(x, y, t), which does not run that equation: p(x, t) = q(x, primitive(x), t). A caller that
+    knows y already need not compute it again. Returns None if there is no such equation.
     """
     program = _jax.select_outputs(program, [True] * len(program.out_avals))
     jaxpr = program.jaxpr
@@ -111,7 +120,10 @@ def _same_vars(atoms: Sequence[Any], operands: Sequence[Any]) -> bool:
 
 # ------------------------------------------------------------------------------------------ looking without running
 def may_lack_transpose(program: _jax.Program, count: int) -> bool:
-    """Whether an equation that depends on inputs from ``count`` on may have no transpose: a quick look, not an answer."""
+    """Whether an equation that depends on inputs from ``count`` on may lack a transpose.
+
+    This is a quick look: True means "try it", False means that JAX has a rule for each such equation.
+    """
     jaxpr = program.jaxpr
     linear = set(jaxpr.invars[count:])
     for eqn in jaxpr.eqns:
@@ -129,15 +141,16 @@ def _may_lack_transpose(eqn: Any) -> bool:
 
 
 def _with_inner(eqn: Any) -> list[Any]:
-    """An equation, and all those inside it."""
+    """An equation, and all equations in its inner programs."""
     inner = [each for program in _jax.inner_programs(eqn) for e in program.eqns for each in _with_inner(e)]
     return [eqn, *inner]
 
 
 def elementwise_dims(program: _jax.Program, dims: Sequence[int | None]) -> tuple[int | None, ...] | None:
-    """The batch dimensions of a program's outputs without vmapping it; None where only that tells.
+    """The batch dimensions of a program's outputs, without vmapping it; None if only vmap can tell.
 
-    Where each batched input has its batch in front, an elementwise operation keeps it there.
+    If all batched inputs have the batch in front, an elementwise operation f keeps it there:
+    vmap(f)(x)[i] = f(x[i]), so the output has dimension 0 if one of its operands is batched, and None otherwise.
     """
     jaxpr = program.jaxpr
     if any(dims) or jaxpr.effects:

@@ -1,4 +1,4 @@
-"""`jaxprim.record_rules`: let people look at which rule ran, where from, how often."""
+"""`jaxprim.record_rules`: show which rules ran, where each was written, and how often it ran."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Key = tuple[str, str, str]
 
 @dataclass
 class Record:
-    """What was recorded: how often each rule was used, by (primitive, rule, where it was written)."""
+    """How often each rule was used, by (primitive, rule, where it was written)."""
 
     counts: Counter[Key] = field(default_factory=Counter)
 
@@ -32,10 +32,10 @@ class Record:
 @public
 @contextmanager
 def record_rules(*, quiet: bool = False, file: TextIO | None = None) -> Generator[Record]:
-    """Record which rules are used inside the block, and print them at its end.
+    """Record which rules are used inside the block, and print them at the end of the block.
 
-    A rule counts when it is used: run eagerly, staged, or lowered for compilation. A host function counts every time
-    it runs. A function that was compiled before the block runs without being traced, so its rules are not seen again.
+    A rule counts when it runs eagerly, is staged, or is lowered for compilation. A host function counts every time
+    it runs. A function that was compiled before the block is not traced again, so its rules do not count.
 
     Args:
         quiet: print nothing.

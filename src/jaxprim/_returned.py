@@ -1,4 +1,4 @@
-"""Reading what an author's rule returned, checked against the operation's types; every mismatch has its message."""
+"""Read what an author's rule returned, and check it against the operation's types. Each mismatch has a message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Author = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Results:
-    """The types of an operation's results: leaf types, and the tree that they form."""
+    """The types of an operation's results: the leaf types and their tree."""
 
     avals: tuple[Any, ...]
     tree: Any
@@ -48,7 +48,7 @@ def wrong(primitive: str, what: str, **facts: Any) -> RuleWrong:
 
 # ------------------------------------------------------------------------------------------------------ result types
 def read_avals(primitive: str, author: Author, value: Any) -> Results:
-    """What an abstract eval returned."""
+    """Read the result types that an abstract eval returned."""
     leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: x is None or is_aval(x))
     bad = [leaf for leaf in leaves if leaf is not None and not is_aval(leaf)]
     if bad or value is None:
@@ -65,7 +65,7 @@ def read_avals(primitive: str, author: Author, value: Any) -> Results:
 
 
 def returned_avals(results: Results, operands: Sequence[tuple[str, Any]]) -> str:
-    """The line that returns result types, in terms of the operands where they are alike."""
+    """The line that returns result types, written with ``x.shape`` and ``x.dtype`` where an operand has the same."""
     return _trees.returned(results.tree, [_written_aval(aval, operands) for aval in results.avals])
 
 
@@ -77,13 +77,13 @@ def _written_aval(aval: Any, operands: Sequence[tuple[str, Any]]) -> str:
 
 # ---------------------------------------------------------------------------------------------------- primal outputs
 def read_outputs(primitive: str, form: Form, author: Author, value: Any, expected: Results) -> list[Any]:
-    """The primal outputs that a rule of this form returned."""
+    """Read the primal outputs that a rule of this form returned."""
     try:
         leaves = _trees.flatten_like(expected.tree, value)
     except TreeMismatch as mismatch:
         raise wrong(
             primitive,
-            f"the {form.phrase} returned primal outputs of another structure than the operation's results.",
+            f"the {form.phrase} returned primal outputs with a different structure than the operation's results.",
             got=mismatch.got_where,
             expected=mismatch.expected,
             rule=author,
@@ -93,7 +93,7 @@ def read_outputs(primitive: str, form: Form, author: Author, value: Any, expecte
         if leaf is None or isinstance(leaf, _jax.JaxZero) or not _fits(leaf, aval):
             raise wrong(
                 primitive,
-                f"the {form.phrase} returned {expected.names()[index]} in another type than the operation's.",
+                f"the {form.phrase} returned {expected.names()[index]} with a different type than the operation's.",
                 got=short_value(leaf),
                 expected=short(aval),
                 rule=author,
@@ -110,14 +110,14 @@ def _output_line(form: Form, expected: Results) -> str:
 # --------------------------------------------------------------------------------------------- tangents and cotangents
 @dataclass(frozen=True)
 class Wanted:
-    """What a rule must return for each leaf: tangents of the results, or cotangents of some operands.
+    """The tangents of the results, or cotangents of some operands, that a rule must return.
 
     Attributes:
         what: ``"tangent"`` or ``"cotangent"``.
         whose: ``"results"``, ``"operands"``, ...
         tree: the tree that they form.
-        avals: the types wanted; float0 where there is no tangent.
-        labels: makes the name of each leaf in a message, and a variable name for each.
+        avals: the wanted types; float0 for a leaf without a tangent.
+        labels: makes the name of each leaf for messages, and a variable name for each.
     """
 
     what: str
@@ -137,7 +137,7 @@ class Wanted:
 
 
 def wanted_tangents(results: Results) -> Wanted:
-    """What a JVP rule must return."""
+    """The tangents that a JVP rule must return."""
     avals = [_jax.tangent_aval(aval) for aval in results.avals]
     labels = lambda: (results.names(), [f"{name}_dot" for name in results.variables()])
     return Wanted("tangent", "results", results.tree, avals, labels)
@@ -146,19 +146,22 @@ def wanted_tangents(results: Results) -> Wanted:
 def wanted_cotangents(
     tree: Any, names: Callable[[], Sequence[str]], avals: Sequence[Any], whose: str = "operands"
 ) -> Wanted:
-    """What a pullback must return for operands of these types; ``tree`` is that of a tuple, or of a single one."""
+    """The cotangents that a pullback must return for operands of these types.
+
+    ``tree`` is the tree of a tuple of operands, or of a single operand.
+    """
     cts = [_jax.cotangent_aval(aval).update(weak_type=aval.weak_type) for aval in avals]
     return Wanted("cotangent", whose, tree, cts, lambda: (names(), _trees.identifiers(names(), "_bar")))
 
 
 def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: Wanted) -> list[Any]:
-    """Tangents or cotangents that a rule returned: arrays, and None for a zero."""
+    """Read the tangents or cotangents that a rule returned: arrays, and None for a zero."""
     try:
         leaves = _trees.flatten_like(wanted.tree, value)
     except TreeMismatch as mismatch:
         raise wrong(
             primitive,
-            f"the {rule} returned {wanted.what}s of another structure than the {wanted.whose}.",
+            f"the {rule} returned {wanted.what}s with a different structure than the {wanted.whose}.",
             got=mismatch.got_where,
             expected=mismatch.expected,
             why="None stands for a zero",
@@ -197,7 +200,7 @@ def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index:
 
 
 def _is_float0(leaf: Any) -> bool:
-    """Whether a leaf is JAX's zero for a type without tangents, as its own jvp and vjp return it."""
+    """Whether a leaf is a float0 array, which JAX's own jvp and vjp return for types without tangents."""
     return getattr(leaf, "dtype", None) == _jax.float0
 
 
@@ -209,8 +212,8 @@ def _fits(value: Any, aval: Any) -> bool:
         return False
     if same_type(got, aval):
         return True
-    # A Python or weakly typed scalar takes the expected dtype, as in array code; so does the cotangent of one, which
-    # array code computes in the dtype of the arrays beside it.
+    # A Python or weakly typed scalar takes the expected dtype, as in array code. The cotangent of such a scalar may
+    # have another dtype, because array code computes it in the dtype of the arrays that the scalar met.
     return (
         bool(got.weak_type or aval.weak_type)
         and tuple(got.shape) == tuple(aval.shape)
@@ -219,14 +222,14 @@ def _fits(value: Any, aval: Any) -> bool:
 
 
 def _promotes(weak: Any, dtype: Any) -> bool:
-    order = "biufc"
-    # NumPy knows no kind for bfloat16 and the like.
+    order = "biufc"  # bool, int, unsigned, float, complex: a weak value fits a dtype of its own kind or a later one
+    # NumPy's kind of bfloat16 and other extended floats is "V", so ask JAX.
     kind = "f" if jax.numpy.issubdtype(dtype, jax.numpy.floating) else dtype.kind
     return order.find(weak.kind) <= order.find(kind)
 
 
 def fix_line(variable: str, value: Any, aval: Any) -> str:
-    """The line that brings a value to the type wanted."""
+    """The line that converts a value to the wanted type."""
     if not is_aval(value):
         try:
             value = _jax.typeof(value)
@@ -236,6 +239,7 @@ def fix_line(variable: str, value: Any, aval: Any) -> str:
     if got == shape:
         is_real_part = jax.numpy.issubdtype(value.dtype, jax.numpy.complexfloating) and aval.dtype.kind == "f"
         return f"{variable} = {variable}" + (".real" if is_real_part else f".astype('{aval.dtype.name}')")
+    # Extra leading axes: usually a cotangent that was not summed over the axes along which its operand was broadcast.
     if len(got) > len(shape) and got[len(got) - len(shape) :] == shape:
         axes = f", axis={tuple(range(len(got) - len(shape)))}" if shape else ""
         return f"{variable} = jnp.sum({variable}{axes})"
@@ -249,7 +253,7 @@ def fix_line(variable: str, value: Any, aval: Any) -> str:
 
 
 def fit(value: Any, aval: Any) -> Any:
-    """A value that a rule returned, as JAX wants it: the dtype of a weak scalar settled, the varying axes completed."""
+    """Convert a value that a rule returned to exactly this aval: the dtype of a weak scalar, the varying axes."""
     if not hasattr(value, "dtype") or value.dtype != aval.dtype:
         value = jax.numpy.asarray(value, aval.dtype)
     return _jax.conform(value, aval)
@@ -259,15 +263,16 @@ _NOT_YET_ARRAYS = (bool, int, float, complex, np.ndarray, np.generic, Zero)
 
 
 def as_arrays(leaves: Sequence[Any]) -> list[Any]:
-    """Operands as a rule meets them, eagerly as under jit: arrays, which keep their weak types."""
+    """Operands as a rule receives them, both eagerly and under jit: arrays, which keep their weak types."""
     return [jax.numpy.asarray(leaf) if isinstance(leaf, _NOT_YET_ARRAYS) else leaf for leaf in leaves]
 
 
 def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> Any:
-    """Run a rule on tangents or cotangents as it meets them; where that raises, on arrays of zeros.
+    """Run a rule on tangents or cotangents with symbolic zeros; if that raises, run it on arrays of zeros.
 
-    A symbolic zero, or the None of an integer, is refused by some functions that a rule may call: by what ``jax.vjp``
-    returns, by ``jax.jvp``, or by code that was written for ``jax.custom_vjp``.
+    Some functions that a rule may call do not accept a symbolic zero, or the None of an integer: the function that
+    ``jax.vjp`` returns, ``jax.jvp``, and code written for ``jax.custom_vjp``. If both runs fail, the zeros were not the
+    cause, and the first error is raised.
     """
     leaves = [t if isinstance(t, _jax.JaxZero) else as_arrays([t])[0] for t in leaves]
     if not any(isinstance(t, _jax.JaxZero) for t in leaves):
@@ -276,17 +281,17 @@ def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> An
         return run(tangents_for_rule(leaves))
     except JaxprimError:
         raise
-    except Exception as error:  # noqa: BLE001 any error may be of that kind
+    except Exception as error:  # noqa: BLE001 any error may come from a symbolic zero
         first = error
     try:
         return run(instantiate(leaves))
-    except Exception:  # noqa: BLE001 it was another error
+    except Exception:  # noqa: BLE001 the zeros were not the cause
         pass
     raise first
 
 
 def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:
-    """Tangents or cotangents as a rule meets them: arrays, `Zero`, or None for a type without tangents."""
+    """Tangents or cotangents as a rule receives them: arrays, `Zero`, or None for a type without tangents."""
     return [_zero_for_rule(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves]
 
 

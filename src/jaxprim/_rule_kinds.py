@@ -1,8 +1,9 @@
-"""The kinds of rule that a primitive can have: one row for each, and the forms in which an author may write it.
+"""The kinds of rule that a primitive can have, one row each, and the forms in which an author may write them.
 
-Everything that is said about a kind as such is said here: what messages call it, what it is given, what needs it, and
-the line that defines it. A new kind is one row here, its rows in `derive/table.py` with the file that derives it, one
-``def_...`` method, and one page in ``docs/rules``. A new way to write a kind is one `Form` and one file in ``forms/``.
+Each row holds all facts about a kind: its name in messages, its arguments, the transformation that needs it, and the
+line that defines it. A new kind needs one row here, its rows in `derive/table.py` with the file that derives it, one
+``def_...`` method, and one page in ``docs/rules``. A new way to write a kind needs one `Form` and one file in
+``forms/``.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ class Form:
     """One way to write a rule.
 
     Attributes:
-        phrase: what a message calls a rule of this form.
-        leading: the arguments that it gets before the operands, or instead of them.
-        said: how ``explain`` mentions the form; empty for the usual one.
-        beside: what it returns beside the primal outputs, if anything.
+        phrase: the name of such a rule in messages.
+        leading: the arguments before the operands, or instead of them.
+        said: the note in ``explain``; empty for the usual form.
+        beside: the second entry of the returned pair, next to the primal outputs, if there is one.
     """
 
     phrase: str
@@ -36,9 +37,9 @@ class RuleKind:
     """One kind of rule.
 
     Attributes:
-        name: as in ``def_NAME``, ``derive(NAME=...)`` and ``explain``.
+        name: the name, as in ``def_NAME``, ``derive(NAME=...)`` and ``explain``.
         form: the usual way to write it.
-        need: what asks for it, in a message.
+        need: the transformation that needs it, as messages say it.
         write: the line that defines it; ``{0}`` is the primitive.
         is_implementation: whether it computes the operation.
         per_platform: whether there may be one for each platform.

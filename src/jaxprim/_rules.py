@@ -1,4 +1,4 @@
-"""`RuleSet`: the record of a primitive's rules and where each came from."""
+"""`RuleSet`: the rules of a primitive, and where each was written."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ AuthorFn = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule that an author gave, or one that stands for it.
+    """One rule that an author gave, or a rule that jaxprim derived.
 
     Attributes:
         kind: ``"jvp"``, ``"vjp"``, ``"impl"``, ... (`_rule_kinds.KINDS`).
-        author: the function (or the first of several) as it was given.
-        fn: the rule in canonical form (`forms`); the function itself where there is only one form.
-        platform: the platform that it is for; None for all.
-        form: how it was written.
-        operands: for a rule per operand: the operands that have one.
+        author: the function that the author gave, or the first of several.
+        fn: the rule in canonical form (`forms`); the function itself if its kind has only one form.
+        platform: its platform; None for all.
+        form: the form in which it was written.
+        operands: for one rule per operand, the operands that have a rule.
         surrogate: the reason for a deliberate departure from the derivative.
     """
 
@@ -42,12 +42,12 @@ class Rule:
 
     @property
     def label(self) -> str:
-        """What ``explain``, `record_rules` and messages call it: ``"jvp"``, ``"kernel[cuda]"``."""
+        """Its name in ``explain``, `record_rules` and messages: ``"jvp"``, ``"kernel[cuda]"``."""
         return self.kind if self.platform is None else f"{self.kind}[{self.platform}]"
 
     @property
     def phrase(self) -> str:
-        """What a message calls it: ``"JVP rule"``."""
+        """Its name in a message: ``"JVP rule"``."""
         return (self.form or form_of(self.kind)).phrase
 
     @property
@@ -56,12 +56,12 @@ class Rule:
 
     @property
     def is_opaque(self) -> bool:
-        """Whether it is compiled code that JAX cannot look into, and says so (`kernels.Kernel`)."""
+        """Whether it declares itself compiled code that JAX cannot look into, as `kernels.Kernel` does."""
         return getattr(self.author, "is_opaque", False)
 
 
 class Records:
-    """Which rule was used, how often: what `jaxprim.record_rules` shows."""
+    """The listeners of `jaxprim.record_rules`, which are called whenever a rule is used."""
 
     def __init__(self) -> None:
         self.active: list[Callable[[str, str, str], None]] = []
@@ -83,7 +83,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The entry of a key, made where there is none. JAX's trace context is part of every key."""
+        """The entry of a key; made if there is none. JAX's trace context is part of every key."""
         key = (key, _jax.trace_context())
         entry = self._entries.get(key)
         if entry is None:
@@ -100,23 +100,26 @@ class Cache:
 
 
 def make_room(table: dict[Any, Any], most: int) -> None:
-    """Keep a table from growing for ever: when it is full, its oldest eighth goes."""
+    """Keep a table from growing forever: when it is full, drop its oldest eighth.
+
+    Dropping an eighth at a time makes the copy of the keys rare: once in ``most / 8`` insertions.
+    """
     if len(table) >= most:
         for key in list(table)[: most // 8 + 1]:
             table.pop(key, None)
 
 
 class RuleSet:
-    """All that is known of one primitive: its rules, its signature, and what was traced of them.
+    """The state of one primitive: its rules, its signature, and everything traced from them.
 
     Attributes:
         name: the primitive's name.
         made: the file and line where the primitive was made.
         given: the rules that the author gave, by label (``"impl"``, ``"kernel[cuda]"``, ``"jvp"``, ...).
         choices: derivations that the author chose instead of the table's (``{"jvp": "impl"}``).
-        chosen: what `derive.table.choose` looked up so far.
+        chosen: the look-ups of `derive.table.choose` so far.
         linear: names of the operands in which the primitive was declared linear.
-        batching_word: how a batch is evaluated, where a word says so.
+        batching_word: the word that says how a batch is evaluated; None if there is none.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
         apply: applies the primitive to operands (a pytree call); set by `Primitive` itself.
@@ -142,7 +145,7 @@ class RuleSet:
 
     # ------------------------------------------------------------------------------------------------------- writing
     def give(self, rule: Rule) -> None:
-        """Add or replace a rule; everything that was traced or compiled with the old one is traced again."""
+        """Add or replace a rule. Everything traced or compiled with the old rule is traced again."""
         if not callable(rule.author):
             raise self._not_a_function(rule)
         self.given[rule.label] = rule
@@ -161,7 +164,7 @@ class RuleSet:
 
     # ------------------------------------------------------------------------------------------------------- reading
     def has(self, kind: str) -> bool:
-        """Whether a rule of this kind was given, for whichever platform."""
+        """Whether a rule of this kind was given, for any platform."""
         return kind in self.given or any(rule.kind == kind for rule in self.given.values())
 
     def by_platform(self, kind: str) -> dict[str | None, Rule]:
@@ -178,7 +181,7 @@ class RuleSet:
 
     @property
     def signature(self) -> Signature:
-        """Read off the first of impl, host, kernel, abstract eval that is given."""
+        """The signature of the first of impl, host, kernel and abstract eval that is given."""
         if self._signature is None:
             self._signature = Signature.of(self._signature_source())
         return self._signature
@@ -198,13 +201,13 @@ class RuleSet:
 
     @property
     def listed(self) -> str:
-        """The given rules as messages name them."""
+        """The given rules, listed for a message."""
         names = list(self.given)
         return f"the rule{'s' * (len(names) > 1)} {', '.join(names)}" if names else "no rules"
 
     @property
     def implementation_author(self) -> AuthorFn | None:
-        """The function that says what the operands are: the first of impl, host, kernel, abstract eval."""
+        """The function that defines the operands: the first of impl, host, kernel and abstract eval that is given."""
         rules = (
             self.given.get("impl"),
             self.given.get("host"),
@@ -216,9 +219,9 @@ class RuleSet:
     def _not_a_function(self, rule: Rule) -> BadCall:
         return BadCall(
             message(
-                f"{self.name}: def_{rule.kind} takes a function.",
+                f"{self.name}: def_{rule.kind} needs a function.",
                 got=describe(rule.author),
-                expected="a function, or nothing where it is used as a decorator",
+                expected="a function, or no argument when used as a decorator",
                 defined=self.made,
                 write=f"@{self.name}.def_{rule.kind}",
             )
@@ -239,13 +242,13 @@ class RuleSet:
 
 
 def rules_of(primitive: Any) -> RuleSet:
-    """The rule set of a `Primitive`, which keeps it to itself: users go through its methods."""
+    """The rule set of a `Primitive`. It is private: users go through the methods."""
     return primitive._rules
 
 
 # -------------------------------------------------------------------------------------------------- calling a rule
 def call_author(rules: RuleSet, form: Form, author: AuthorFn, /, *args: Any, **params: Any) -> Any:
-    """Call an author's function; where it does not take what it is called with, say so."""
+    """Call an author's function; if it does not accept the arguments, raise an error that says which it must take."""
     try:
         return author(*args, **params)
     except TypeError as error:
@@ -266,14 +269,14 @@ def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> 
 
 
 def _wrong_signature(rules: RuleSet, form: Form, author: AuthorFn, count: int, params: Mapping[str, Any]) -> RuleWrong:
-    is_transpose = form == form_of("transpose")  # which gets only the operands that are not linear
+    is_transpose = form == form_of("transpose")  # a transpose rule gets only the operands that are not linear
     operands = [name for name in rules.signature.names(count) if not is_transpose or name not in rules.linear]
     positional = [*form.leading, *operands[: count - len(form.leading)]]
     wanted = ", ".join([*positional, *(["*"] if params else []), *params])
     name = getattr(author, "__name__", "_")
     return RuleWrong(
         message(
-            f"{rules.name}: the {form.phrase} does not take what it is called with.",
+            f"{rules.name}: the {form.phrase} does not accept the arguments it is called with.",
             got=f"{name}{inspect.signature(author)}",
             expected=f"({wanted})",
             why="every rule gets all operands and every static param" if params else None,

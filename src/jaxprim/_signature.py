@@ -1,10 +1,10 @@
-"""How a call's arguments fall into operands (traced) and static params (keyword-only)."""
+"""Split a call's arguments into operands (traced) and static params (keyword-only)."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,14 +20,14 @@ Bound = tuple[tuple[Any, ...], dict[str, Any]]  # operands, params
 
 @dataclass(frozen=True)
 class Signature:
-    """Operand and param names with their defaults, read off the first implementation that was given.
+    """Operand and param names with their defaults, read from the first implementation that is given.
 
     Attributes:
         operands: operand names with their defaults, in order.
         params: keyword-only names with their defaults.
         variadic: the name of ``*operands``, if there is one.
-        any_params: whether ``**params`` takes further static params.
-        source: the function that it was read off.
+        any_params: whether ``**params`` accepts further static params.
+        source: the function that it was read from.
     """
 
     operands: Mapping[str, Any] = field(default_factory=dict)
@@ -58,12 +58,12 @@ class Signature:
         )
 
     def takes(self, count: int) -> bool:
-        """Whether this many operands, all by position, are those of a call."""
+        """Whether a call may have this many operands, all by position."""
         needed = sum(default is _EMPTY for default in self.operands.values())
         return needed <= count and (count <= len(self.operands) or self.variadic is not None)
 
     def shown(self) -> inspect.Signature:
-        """What ``help`` and ``inspect.signature`` show: the source's own, if it has one."""
+        """The signature for ``help`` and ``inspect.signature``: the source's own, if it has one."""
         kinds = inspect.Parameter
         if self.source is None:
             return inspect.Signature([kinds("operands", kinds.VAR_POSITIONAL), kinds("params", kinds.VAR_KEYWORD)])
@@ -87,8 +87,8 @@ class Signature:
                 message(
                     f"{primitive}: too many operands.",
                     got=f"{len(args)} positional arguments",
-                    expected=f"{len(names)}: {', '.join(names)}" if names else "none",
-                    why=f"{', '.join(self.params)} goes by keyword" if self.params else None,
+                    expected=f"{len(names)}: {', '.join(names)}" if names else "no operands",
+                    why=f"pass {', '.join(self.params)} by keyword" if self.params else None,
                     rule=self.source,
                     write=self._example_call(primitive),
                 )
@@ -104,7 +104,7 @@ class Signature:
                 raise BadCall(
                     message(
                         f"{primitive}: the static param '{name}' is missing.",
-                        got=f"static params {', '.join(sorted(set(kwargs) & set(self.params))) or 'none'}",
+                        got=_listed("static params", sorted(set(kwargs) & set(self.params))),
                         expected=f"static params {', '.join(self.params)}",
                         rule=self.source,
                         write=self._example_call(primitive),
@@ -121,7 +121,7 @@ class Signature:
             raise BadCall(
                 message(
                     f"{primitive}: the operand '{name}' is missing.",
-                    got=f"operands {', '.join([*tuple(self.operands)[:count], *kwargs]) or 'none'}",
+                    got=_listed("operands", [*tuple(self.operands)[:count], *kwargs]),
                     expected=f"operands {', '.join(self.operands)}",
                     rule=self.source,
                     write=self._example_call(primitive),
@@ -149,8 +149,7 @@ class Signature:
             message(
                 f"{primitive}: unknown keyword '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""),
                 got=f"{name}=...",
-                expected=f"operands {', '.join(self.operands) or 'none'}; static params "
-                f"{', '.join(self.params) or 'none'}",
+                expected=f"{_listed('operands', self.operands)}; {_listed('static params', self.params)}",
                 rule=self.source,
                 write=self._example_call(primitive),
             )
@@ -179,7 +178,7 @@ class Signature:
                 message(
                     f"{primitive}: the static param '{name}' is a traced value.",
                     got=f"{name}: {describe(traced[0] if traced[0] is value else value)} (traced)",
-                    expected="a Python value that is known while tracing",
+                    expected="a Python value known at trace time",
                     why="static params are part of the compiled program",
                     rule=self.source,
                     write=self.with_operand(name),
@@ -195,7 +194,7 @@ class Signature:
                     f"{primitive}: the static param '{name}' is not hashable.",
                     got=f"{name}: {describe(value)}",
                     expected="a hashable value, such as a number, string or tuple",
-                    why="static params are part of the key under which compiled programs are found again",
+                    why="static params are part of the cache key of compiled programs",
                     rule=self.source,
                     write=self._hashable_form(name, value),
                 )
@@ -212,7 +211,9 @@ class Signature:
             return f"{name}=tuple({name}.tolist())"
         if hasattr(value, "ndim"):
             return self.with_operand(name)
-        return f"@dataclasses.dataclass(frozen=True)  # on {type(value).__name__}, for a __hash__ that fits its __eq__"
+        return (
+            f"@dataclasses.dataclass(frozen=True)  # on {type(value).__name__}, so that its __hash__ matches its __eq__"
+        )
 
     def with_operand(self, name: str) -> str:
         """The line that makes a static param an operand."""
@@ -231,13 +232,17 @@ class Signature:
         return f"lambda {arguments}:" if name == "<lambda>" else f"def {name}({arguments}):"
 
 
+def _listed(what: str, names: Collection[str]) -> str:
+    return f"{what} {', '.join(names)}" if names else f"no {what}"
+
+
 def _is_ufunc(fn: Callable[..., Any]) -> bool:
     """Whether it is a ufunc of NumPy or JAX."""
     return isinstance(getattr(fn, "nin", None), int)
 
 
 def typed(value: Any) -> Any:
-    """A key of a static param in which 1, 1.0 and True differ, and 0.0 and -0.0; one nan is like another."""
+    """A key for a static param. It distinguishes 1, 1.0 and True, and 0.0 from -0.0; all nans are equal."""
     kind = type(value)
     if isinstance(value, tuple):
         return (kind, *map(typed, value))

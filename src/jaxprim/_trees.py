@@ -1,4 +1,4 @@
-"""Pytrees of operands, results, tangents and cotangents."""
+"""Helpers for pytrees of operands, results, tangents and cotangents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TreeMismatch(Exception):
 
 
 def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
-    """The leaves of a value that has a tree's structure, where None stands for a zero leaf or subtree."""
+    """The leaves of a value with this tree structure. None stands for a zero leaf or subtree."""
     if value is None:
         return [None] * treedef.num_leaves
     if treedef == LEAF:
@@ -46,9 +46,10 @@ def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
 
 
 def bare(treedef: TreeDef, value: Any) -> tuple[TreeDef, Any]:
-    """What a rule returned for its operands (``treedef`` is a tuple): for a single one, its own tree and value.
+    """Unwrap what a rule returned for its operands, whose tree is the tuple ``treedef``, if there is a single operand.
 
-    A rule may return a single operand's cotangent bare, or in a tuple of one.
+    A rule may return a single operand's cotangent bare, or in a tuple of one. Both give the operand's own tree and
+    value.
     """
     operands = treedef.children()
     if len(operands) != 1:
@@ -66,7 +67,7 @@ def _fits(treedef: TreeDef, value: Any) -> bool:
 
 
 def _children_like(treedef: TreeDef, value: Any, where: str) -> list[tuple[str, Any]]:
-    """A value's direct children with their names, in the order of a tree node of the same type."""
+    """A value's direct children with their names, in the order of the root node of ``treedef``."""
     dummy = unflatten(treedef, [0] * treedef.num_leaves)
     wanted = jax.tree_util.tree_flatten_with_path(dummy, is_leaf=lambda x: x is not dummy)[0]
     got = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda x: x is not value)[0]
@@ -88,7 +89,7 @@ def _refuse_container(value: Any, where: str) -> None:
 
 
 def describe(value: Any) -> str:
-    """A short name of a value's structure for a message."""
+    """A short description of a value's structure, for messages."""
     if isinstance(value, tuple | list):
         return f"{an(type(value).__name__)} of {len(value)}"
     if isinstance(value, dict):
@@ -109,10 +110,10 @@ class _Code:
 
 
 def written(treedef: TreeDef, leaves: Sequence[str]) -> str:
-    """A tree as a Python expression, with these expressions for its leaves: ``(x_bar, {'w': w_bar})``."""
+    """A tree as a Python expression, with the given expressions as leaves: ``(x_bar, {'w': w_bar})``."""
     try:
         return repr(unflatten(treedef, [_Code(leaf) for leaf in leaves]))
-    except Exception:  # noqa: BLE001 a user's node may refuse leaves that are no arrays
+    except Exception:  # noqa: BLE001 a user's node may refuse leaves that are not arrays
         return f"({', '.join(leaves)})"
 
 
@@ -146,6 +147,6 @@ def tuple_tree(trees: Sequence[TreeDef]) -> TreeDef:
 
 
 def split(trees: Sequence[TreeDef], leaves: Sequence[Any]) -> list[list[Any]]:
-    """The leaves of each of several trees, which follow one another in ``leaves``."""
+    """Split ``leaves`` into the leaves of each of several consecutive trees."""
     given = iter(leaves)
     return [[next(given) for _ in range(tree.num_leaves)] for tree in trees]

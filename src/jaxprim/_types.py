@@ -1,4 +1,4 @@
-"""The plain records that layers hand to one another."""
+"""Plain records that several layers share: `RuleInfo`, `Explanation`, `Example`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Status = Literal["given", "derived", "missing"]
 @public
 @dataclass(frozen=True)
 class RuleInfo:
-    """What is known of one rule of a primitive, for ``explain`` and the command line.
+    """One row of ``explain()``: where a rule of a primitive comes from.
 
     Attributes:
         rule: the rule's name, such as ``"jvp"`` or ``"kernel[cuda]"``.
         status: given by the author, derived from other rules, or missing.
-        origin: ``file.py:12`` of a given rule; the name of the rule that a derived one comes from; else ``""``.
+        origin: ``file.py:12`` for a given rule; the source rule's name for a derived one; otherwise ``""``.
         why: how it is derived, or why it is missing.
-        write: the line to write where it is missing.
-        notes: anything else a reader must know, such as the reason of a surrogate.
+        write: the line to write if it is missing.
+        notes: anything else the reader must know, such as the reason for a surrogate.
     """
 
     rule: str
@@ -34,14 +34,15 @@ class RuleInfo:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """How it reads: where the rule comes from, then what else there is to say."""
+        """The row as text: first where the rule comes from, then the notes and the line to write."""
         first = {"given": self.origin, "derived": f"from {self.origin}: {self.why}", "missing": self.why}[self.status]
         return [first, *self.notes, *([f"write: {self.write}"] if self.write else [])]
 
 
+@public
 @dataclass(frozen=True)
 class Explanation:
-    """What ``explain()`` returns: a row for each rule. It prints as text.
+    """The result of ``explain()``: one row for each rule. It prints as text.
 
     Attributes:
         name: the primitive's name.
@@ -62,7 +63,7 @@ class Explanation:
     rows: tuple[RuleInfo, ...]
 
     def __getitem__(self, rule: str) -> RuleInfo:
-        """The row of one rule, such as ``"jvp"`` or ``"kernel[cuda]"``."""
+        """Return the row of one rule, such as ``"jvp"`` or ``"kernel[cuda]"``."""
         for row in self.rows:
             if row.rule == rule:
                 return row
@@ -86,10 +87,10 @@ class Explanation:
 @public
 @dataclass(frozen=True)
 class Example:
-    """One set of inputs on which a primitive can be run: its operands and its static params.
+    """One set of inputs for a primitive: operands and static params.
 
     Raises:
-        BadCall: the operands are no tuple, or the params no mapping.
+        BadCall: the operands are not a tuple, or the params are not a mapping.
 
     Example:
         >>> import jax.numpy as jnp
@@ -107,7 +108,7 @@ class Example:
             if not isinstance(value, kind):
                 raise BadCall(
                     message(
-                        f"Example: the {what} are no {kind.__name__.lower()}.",
+                        f"Example: the {what} must be a {kind.__name__.lower()}.",
                         got=an(type(value).__name__),
                         expected="the operands in a tuple, then the static params in a dict",
                         write='Example((x, y), {"order": 2})',

@@ -1,4 +1,4 @@
-"""`jaxprim.use`: run another implementation than the platform's own, for debugging."""
+"""`jaxprim.use`: run a chosen implementation instead of the platform's own, for debugging."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 IMPLEMENTATIONS = ("impl", "host", "kernel")
 
-# A user context of JAX: its value is part of every cache key of JAX, so that functions compiled outside obey it. It holds
-# pairs of JAX primitives (none for all) and a word, the innermost first.
+# JAX puts the value of a user context into every cache key, so functions that were compiled outside the block obey it
+# too. The value is a tuple of (JAX primitives, implementation), innermost block first. An empty set of primitives means
+# all.
 _chosen = jax.make_user_context(default_value=())
 
 
 def choice(rules: RuleSet) -> str | None:
-    """The implementation that is asked for here, if the primitive has it."""
+    """The implementation that the surrounding blocks choose, if the primitive has it."""
     chosen = _chosen.value
     if not chosen:
         return None
@@ -33,14 +34,15 @@ def choice(rules: RuleSet) -> str | None:
 @public
 @contextmanager
 def use(implementation: str, *primitives: Any) -> Generator[None]:
-    """Inside the block, primitives run their ``"impl"``, their ``"host"`` function, or the ``"kernel"`` of the platform.
+    """Inside the block, primitives run their ``"impl"``, their ``"host"`` function, or the ``"kernel"`` of the
+    platform.
 
-    A primitive that lacks the implementation keeps its own; so does one that is not named, if some are. Functions that
-    were compiled before the block obey it. ``p.use("impl")(x)`` is the same for one call.
+    A primitive without that implementation runs as usual. If primitives are listed, all others run as usual too.
+    Functions that were compiled before the block obey it. ``p.use("impl")(x)`` does the same for one call.
 
     Args:
         implementation: ``"impl"``, ``"host"`` or ``"kernel"``.
-        primitives: the primitives that are meant; all, if there are none.
+        primitives: the primitives to affect; by default all of them.
 
     Example:
         >>> import jax, jaxprim

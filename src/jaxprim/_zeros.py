@@ -1,8 +1,11 @@
 """`Zero`: a symbolic zero that computes.
 
-Tangents and cotangents that are zero reach rules as a `Zero`. It adds, multiplies, indexes, ... as an array of zeros
-would, with the shape and dtype that the array arithmetic would give, and stays symbolic as long as the result is zero.
-A rule written as plain array code is therefore right, skips the dead work, and meets no ``inf * 0``.
+A rule gets a zero tangent or cotangent as a `Zero`. It adds, multiplies, indexes, ... like an array of zeros, with the
+shape and dtype that array arithmetic gives, and stays symbolic while the result is zero:
+
+    0 + x = x        0 * x = x * 0 = 0 / x = 0        sum(0) = 0[i] = 0
+
+So a rule written as plain array code is correct, skips work on zeros, and never computes ``inf * 0 = nan``.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 from jaxprim import _jax
 from jaxprim._origin import public
 
-# The methods of an array whose result is not plainly zero.
+# Array methods whose result is not an array of zeros, such as `argmax`. They run on the instantiated array.
 _ARRAY_METHODS = frozenset(
     [
         "all",
@@ -61,12 +64,12 @@ _ARRAY_METHODS = frozenset(
 class Zero(_jax.JaxZero):
     """A tangent or cotangent that is known to be zero.
 
-    Behaves as ``jnp.zeros(shape, dtype)`` in array code. ``Zero + x`` is ``x`` (broadcast and promoted as the sum would
-    be), ``Zero * x`` is a `Zero`, and so are its slices, reshapes, sums and casts. Given to a jnp or lax function, it
-    becomes an array of zeros.
+    It behaves like ``jnp.zeros(shape, dtype)`` in array code. ``Zero + x`` is ``x``, broadcast and promoted like the
+    array sum. ``Zero * x`` is a `Zero`, and so are slices, reshapes, sums and casts of a `Zero`. A jnp or lax function
+    converts it to an array of zeros.
 
     Attributes:
-        aval: the tangent type that it stands for (a ``jax.core.ShapedArray``).
+        aval: the type of the tangent (a ``jax.core.ShapedArray``).
 
     Example:
         >>> import jax.numpy as jnp
@@ -84,12 +87,12 @@ class Zero(_jax.JaxZero):
 
     @staticmethod
     def zero_if_zero(t: Any) -> Zero:
-        """The `Zero` of ``t``'s type, whatever ``t`` is: an accumulator to add tangents to."""
+        """A `Zero` of the type of ``t``, even if ``t`` is not zero: a start value for adding up tangents."""
         return Zero(t.aval if isinstance(t, _jax.JaxZero) else _jax.tangent_aval(_jax.typeof(t)))
 
     @staticmethod
     def of(shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> Zero:
-        """The `Zero` of a shape and dtype."""
+        """A `Zero` with this shape and dtype."""
         return Zero(_jax.ShapedArray(shape, np.dtype(dtype), weak_type))
 
     shape = property(lambda self: self.aval.shape)
@@ -102,23 +105,23 @@ class Zero(_jax.JaxZero):
         return _jax.zeros(self.aval)
 
     def __getattribute__(self, name: str) -> Any:
-        # JAX's array operators (`x * zero`) convert anything that has __jax_array__, and defer to the reflected method
-        # of anything else. They must defer here; jnp and lax functions must convert. Were this to break one day, an
-        # operand on the left would merely instantiate the zero.
+        # JAX's array operators (`x * zero`) convert any operand that has __jax_array__, and otherwise defer to its
+        # reflected method. Here they must defer, but jnp and lax functions must convert. If JAX changes this, `x *
+        # zero` becomes an array of zeros instead of a `Zero`: slower, but still correct.
         if name == "__jax_array__" and _calling_file().endswith(_jax.words.ARRAY_OPERATORS_FILE):
             raise AttributeError(name)
         return object.__getattribute__(self, name)
 
     def instantiate(self) -> jax.Array:
-        """The array of zeros."""
+        """Return the array of zeros."""
         return _jax.zeros(self.aval)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.zeros(self.shape, dtype or self.dtype)
 
-    # ---- results that are zero whatever the other operand is
+    # ---- products: 0 * x = 0 / x = 0 @ x = 0 for every x, even inf and nan: the zero is symbolic
     def _zero(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Zero:
-        """The Zero of the type that an array function would give."""
+        """A `Zero` of the type that ``fn`` returns for arrays."""
         return Zero(_result_aval(fn, self, *args, **kwargs))
 
     def __neg__(self) -> Zero:
@@ -134,10 +137,11 @@ class Zero(_jax.JaxZero):
 
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, _jax.JaxZero):
-            return self.instantiate() / other.instantiate()  # a division by zero, with its nan
+            return self.instantiate() / other.instantiate()  # 0 / 0 = nan
         return self._zero(operator.truediv, other)
 
     def __rtruediv__(self, other: Any) -> Any:
+        # x / 0 is inf or nan, as for arrays.
         return (other.instantiate() if isinstance(other, _jax.JaxZero) else other) / self.instantiate()
 
     def __matmul__(self, other: Any) -> Zero:
@@ -147,11 +151,12 @@ class Zero(_jax.JaxZero):
         return Zero(_result_aval(lambda zero, x: x @ zero, self, other))
 
     def __pow__(self, other: Any) -> Any:
+        # 0**p is 0 for p > 0, 1 for p = 0 and inf for p < 0. A traced p is unknown, so the array decides.
         if isinstance(other, int | float) and other > 0:
             return self._zero(operator.pow, other)
         return self.instantiate() ** other
 
-    # ---- sums: the other operand, in the type of the sum
+    # ---- sums: 0 + x = x in the type of the array sum
     def __add__(self, other: Any) -> Any:
         return _sum(self, other, lambda x: x)
 
@@ -213,7 +218,7 @@ class Zero(_jax.JaxZero):
     real = property(lambda self: self._zero(lambda x: x.real))
     imag = property(lambda self: self._zero(lambda x: x.imag))
 
-    # ---- questions whose answer is not zero: ask the array
+    # ---- results that are not zero, computed on the array
     def __abs__(self) -> Zero:
         return self._zero(abs)
 
@@ -250,14 +255,15 @@ class Zero(_jax.JaxZero):
         return complex(self.instantiate())
 
     def __getattr__(self, name: str) -> Any:
-        # Asked only for what is not defined above. What JAX asks an array for its placement is not answered.
+        # Only called for names that are not defined above. Attributes that describe placement must stay missing, or JAX
+        # would take a `Zero` for one of its arrays.
         if name in _ARRAY_METHODS:
             return getattr(self.instantiate(), name)
         raise AttributeError(f"'Zero' object has no attribute {name!r}")
 
 
 def _calling_file() -> str:
-    # `inspect.stack` would take a thousand times as long.
+    # `inspect.stack` is about a thousand times slower.
     return sys._getframe(2).f_code.co_filename  # pyright: ignore[reportPrivateUsage]
 
 
@@ -280,12 +286,13 @@ def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
         return Zero(_result_aval(operator.add, zero, other))
     if _is_array(other) and other.shape == zero.shape and other.dtype == zero.dtype:
         return sign(other)
+    # 0 + x is x, broadcast and promoted: float32[] zero + int32[3] x gives float32[3].
     aval = _result_aval(operator.add, zero, other)
     return jnp.broadcast_to(jnp.asarray(sign(other), aval.dtype), aval.shape)
 
 
 def is_zero(value: Any) -> bool:
-    """Whether a value that a rule returned says zero: None, or a Zero of either class."""
+    """Whether a value that a rule returned means zero: None, jaxprim's `Zero` or JAX's."""
     return value is None or isinstance(value, _jax.JaxZero)
 
 

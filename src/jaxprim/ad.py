@@ -1,4 +1,4 @@
-"""What a rule author needs of automatic differentiation: `Zero`, beside the names of ``jax.interpreters.ad``."""
+"""Names for authors of derivative rules: `Zero`, and everything in ``jax.interpreters.ad``."""
 
 from __future__ import annotations
 

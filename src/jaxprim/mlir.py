@@ -1,4 +1,4 @@
-"""What the author of a lowering rule needs: the names of ``jax.interpreters.mlir``."""
+"""Names for authors of lowering rules: everything in ``jax.interpreters.mlir``."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def test_examples_stand_alone():
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ((1.0, 2.0), "operands are no tuple.\n  got:      a float"),
-        (((1.0,), [2]), "params are no mapping.\n  got:      a list"),
+        ((1.0, 2.0), "operands must be a tuple.\n  got:      a float"),
+        (((1.0,), [2]), "params must be a mapping.\n  got:      a list"),
     ],
 )
 def test_an_example_is_a_tuple_and_a_mapping(given, problem):

@@ -182,7 +182,7 @@ def test_types_come_from_the_source_that_explain_names():
     assert jax.eval_shape(op, X).shape == (2,)
     op.derive(abstract_eval="kernel")
     assert op.explain()["abstract_eval"].origin == "kernel"
-    with pytest.raises(RuleWrong, match="the impl returned the result in another type"):
+    with pytest.raises(RuleWrong, match="the impl returned the result with a different type"):
         jax.eval_shape(op, X)
     op.derive(abstract_eval="impl")
     assert jax.eval_shape(op, X).shape == (2,)

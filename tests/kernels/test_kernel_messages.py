@@ -451,7 +451,7 @@ def another_platform():
 
 
 @case(
-    """p: it has no host that could be used.
+    """p: it has no host to use.
   got:      use('host')
   expected: one of impl, kernel
   write:    @p.def_host"""

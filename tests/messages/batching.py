@@ -57,7 +57,7 @@ def batching_not_a_pair():
 @case(
     RuleWrong,
     """
-    double: the batch rule returned the result without the batch dimension that it claims.
+    double: the batch rule returned the result without the batch dimension it declares.
       got:      float32[3,2], with the batch at dimension 0
       expected: float32[3] for each element
       rule:     rule at FILE:LINE
@@ -88,7 +88,7 @@ def batching_claims_another_dim():
 @case(
     RuleWrong,
     """
-    double: the batch rule returned the result without the batch dimension that it claims.
+    double: the batch rule returned the result without the batch dimension it declares.
       got:      float32[3,2], with the batch at dimension None
       expected: float32[3] for each element
       rule:     rule at FILE:LINE
@@ -121,7 +121,7 @@ def batching_claims_none():
     """
     both: the batch rule must return the batch dimension of each result.
       got:      (0,)
-      expected: an integer, or None where nothing is batched; one for all results, or one for each
+      expected: an integer, or None for an unbatched result; one for all results, or one for each
       rule:     rule at FILE:LINE
       write:    return outputs, 0
     """,
@@ -154,7 +154,7 @@ def batching_dims_of_another_structure():
     """
     total: the batch rule must return the batch dimension of each result.
       got:      '0'
-      expected: an integer, or None where nothing is batched; one for all results, or one for each
+      expected: an integer, or None for an unbatched result; one for all results, or one for each
       rule:     rule at FILE:LINE
       write:    return outputs, 0
     """,
@@ -179,7 +179,7 @@ def batching_dim_is_no_integer():
 @case(
     RuleWrong,
     """
-    both: the batch rule returned primal outputs of another structure than the operation's results.
+    both: the batch rule returned primal outputs with a different structure than the operation's results.
       got:      one array, float32[2,3]
       expected: a tuple of 2
       rule:     rule at FILE:LINE
@@ -212,7 +212,7 @@ def batching_outputs_of_another_structure():
 @case(
     RuleWrong,
     """
-    total: the batch rule returned the result in another type than the operation's.
+    total: the batch rule returned the result with a different type than the operation's.
       got:      float16[2]
       expected: float32[2]
       rule:     rule at FILE:LINE
@@ -240,7 +240,7 @@ def batching_output_dtype():
 @case(
     RuleWrong,
     """
-    total: the batch rule does not take what it is called with.
+    total: the batch rule does not accept the arguments it is called with.
       got:      rule(axis, args, dims)
       expected: (axis, args, dims, *, power)
       why:      every rule gets all operands and every static param
@@ -271,7 +271,7 @@ def batching_without_a_static_param():
 @case(
     RuleWrong,
     """
-    outer: with the batch axis in front of its operands, as batching='elementwise' asks, the implementation returned another type.
+    outer: with batching='elementwise', the batch axis leads in each operand, and the implementation returned the wrong type.
       got:      float32[1,1,3]
       expected: float32[1,3,3]
       rule:     impl at FILE:LINE
@@ -298,8 +298,8 @@ def elementwise_over_axes_that_do_not_broadcast():
     """
     total: batching='vmap' needs an implementation that JAX can trace.
       got:      the rules host, abstract_eval
-      expected: an impl, or a kernel and no host function; or another word
-      why:      'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands
+      expected: an impl, or a kernel and no host function, or another batching word
+      why:      'sequential' makes one call per element, 'expand_dims' one call with the batch axes in front of the operands
       rule:     host at FILE:LINE
       write:    total = Primitive('total', batching='sequential')
     """,
@@ -324,8 +324,8 @@ def vmap_of_a_host_function():
     """
     double: batching='vmap' needs an implementation that JAX can trace.
       got:      the rules abstract_eval, lowering
-      expected: an impl, or a kernel and no host function; or another word
-      why:      'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands
+      expected: an impl, or a kernel and no host function, or another batching word
+      why:      'sequential' makes one call per element, 'expand_dims' one call with the batch axes in front of the operands
       rule:     types at FILE:LINE
       write:    double = Primitive('double', batching='sequential')
     """,

@@ -40,7 +40,7 @@ def missing_operand():
     scale: too many operands.
       got:      3 positional arguments
       expected: 2: x, factor
-      why:      power goes by keyword
+      why:      pass power by keyword
       rule:     impl at FILE:LINE
       write:    scale(x, factor, power=...)
     """,
@@ -83,7 +83,7 @@ def operand_given_twice():
     BadCall,
     """
     scale: the static param 'power' is missing.
-      got:      static params none
+      got:      no static params
       expected: static params power
       rule:     impl at FILE:LINE
       write:    scale(x, power=...)
@@ -128,7 +128,7 @@ def unknown_keyword():
     total: the static param 'axes' is not hashable.
       got:      axes: a list of 1
       expected: a hashable value, such as a number, string or tuple
-      why:      static params are part of the key under which compiled programs are found again
+      why:      static params are part of the cache key of compiled programs
       rule:     impl at FILE:LINE
       write:    axes=tuple(axes)
     """,
@@ -151,7 +151,7 @@ def unhashable_static_param():
     power: the static param 'options' is not hashable.
       got:      options: a dict with keys ['exponent']
       expected: a hashable value, such as a number, string or tuple
-      why:      static params are part of the key under which compiled programs are found again
+      why:      static params are part of the cache key of compiled programs
       rule:     impl at FILE:LINE
       write:    options=tuple(sorted(options.items()))
     """,
@@ -174,7 +174,7 @@ def unhashable_dict_param():
     polynomial: the static param 'coefficients' is not hashable.
       got:      coefficients: one array, float32[2]
       expected: a hashable value, such as a number, string or tuple
-      why:      static params are part of the key under which compiled programs are found again
+      why:      static params are part of the cache key of compiled programs
       rule:     impl at FILE:LINE
       write:    coefficients=tuple(coefficients.tolist())
     """,
@@ -197,9 +197,9 @@ def array_as_static_param():
     scale: the static param 'options' is not hashable.
       got:      options: an Options
       expected: a hashable value, such as a number, string or tuple
-      why:      static params are part of the key under which compiled programs are found again
+      why:      static params are part of the cache key of compiled programs
       rule:     impl at FILE:LINE
-      write:    @dataclasses.dataclass(frozen=True)  # on Options, for a __hash__ that fits its __eq__
+      write:    @dataclasses.dataclass(frozen=True)  # on Options, so that its __hash__ matches its __eq__
     """,
 )
 def unhashable_object_as_static_param():
@@ -230,7 +230,7 @@ def unhashable_object_as_static_param():
     """
     scale: the static param 'factor' is a traced value.
       got:      factor: one array, float32[] (traced)
-      expected: a Python value that is known while tracing
+      expected: a Python value known at trace time
       why:      static params are part of the compiled program
       rule:     impl at FILE:LINE
       write:    def impl(x, factor):  # 'factor' before the `*`: an operand
@@ -255,7 +255,7 @@ def traced_static_param():
 @case(
     BadCall,
     """
-    reduce: operand 'how' is no array.
+    reduce: operand 'how' is not an array.
       got:      a str
       expected: an array or a number, in any pytree
       rule:     impl at FILE:LINE
@@ -281,12 +281,12 @@ def static_value_as_operand():
 @case(
     BadCall,
     """
-    scale: operand 'x' is no array.
+    scale: operand 'x' is not an array.
       got:      Ref{float32[3]}
       expected: an array or a number, in any pytree
       why:      mutable refs and hijax types are not supported yet
       rule:     impl at FILE:LINE
-      write:    x[...]  # the value that it holds
+      write:    x[...]  # the value it holds
     """,
 )
 def mutable_ref_as_operand():

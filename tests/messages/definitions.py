@@ -122,7 +122,7 @@ def derivation_of_an_unknown_rule():
     double: forward-mode differentiation (jvp) needs a rule that is missing.
       got:      the rule impl
       expected: a JVP rule
-      why:      derive(jvp='transpose') was chosen, and no transpose is given
+      why:      derive(jvp='transpose') was chosen, but no transpose is given
       rule:     impl at FILE:LINE
       write:    double.derive(jvp='impl')
     """,
@@ -158,7 +158,7 @@ def one_rule_and_rules_per_operand():
 @case(
     BadCall,
     """
-    double: def_jvp was given a rule for 'y', which is no operand.
+    double: def_jvp was given a rule for 'y', which is not an operand.
       got:      y=
       expected: operands x
       rule:     rule at FILE:LINE
@@ -179,7 +179,7 @@ def rule_for_an_unknown_operand():
 @case(
     BadCall,
     """
-    double: it is declared linear in 'z', which is no operand.
+    double: it is declared linear in 'z', which is not an operand.
       got:      linear=('z',)
       expected: some of the operands x
       rule:     transpose at FILE:LINE
@@ -204,9 +204,9 @@ def linear_in_an_unknown_operand():
 @case(
     BadCall,
     """
-    double: def_jvp takes a function.
+    double: def_jvp needs a function.
       got:      a float
-      expected: a function, or nothing where it is used as a decorator
+      expected: a function, or no argument when used as a decorator
       defined:  FILE:LINE
       write:    @double.def_jvp
     """,
@@ -227,7 +227,7 @@ def rule_that_is_no_function():
     """
     double: it cannot be pickled, because it is not an attribute of a module.
       got:      a Primitive made in the function 'double_of' of module 'messages.definitions'
-      why:      a Primitive pickles by module and name
+      why:      a Primitive is pickled by module and name
       defined:  FILE:LINE
       write:    double = ...  # at the top level of a module that can be imported
     """,
@@ -246,7 +246,7 @@ def pickling_a_local_primitive():
 @case(
     BadCall,
     """
-    Primitive takes a name.
+    Primitive needs a name.
       got:      double at FILE:LINE
       expected: a string
       defined:  FILE:LINE
@@ -269,10 +269,10 @@ def name_that_is_no_string():
 @case(
     RuleWrong,
     """
-    sort: the impl asks for the value of an operand, but it is traced.
+    sort: the impl needs the value of an operand, but the operand is traced.
       got:      operands a, axis
-      expected: operands that are data; what decides about code or shapes is a static param, after a `*`
-      why:      an operation is compiled for all values; a host function sees values, and may branch on them
+      expected: operands used only as data; a value that decides branches or shapes must be a static param, after a `*`
+      why:      an operation is compiled once for all values; a host function gets the values and may branch on them
       rule:     sort at FILE:LINE
       write:    def sort(a, *, axis=-1):
     """,
@@ -296,10 +296,10 @@ def operand_that_decides_about_code():
 @case(
     RuleWrong,
     """
-    halve: the impl asks for the value of an operand, but it is traced.
+    halve: the impl needs the value of an operand, but the operand is traced.
       got:      operands x
-      expected: operands that are data; what decides about code or shapes is a static param, after a `*`
-      why:      an operation is compiled for all values; a host function sees values, and may branch on them
+      expected: operands used only as data; a value that decides branches or shapes must be a static param, after a `*`
+      why:      an operation is compiled once for all values; a host function gets the values and may branch on them
       rule:     impl at FILE:LINE
       write:    @halve.def_host
     """,

@@ -30,9 +30,9 @@ def op(name="double"):
     double: the host function uses JAX.
       got:      the JAX operation 'multiply'
       expected: NumPy, SciPy or plain Python
-      why:      JAX inside a callback of JAX can deadlock
+      why:      calling JAX inside a JAX callback can deadlock
       rule:     host at FILE:LINE
-      write:    @double.def_impl  # or use np in the place of jnp
+      write:    @double.def_impl  # or use np instead of jnp
     """,
     on_host=True,
 )
@@ -58,9 +58,9 @@ def host_uses_jax():
     double: the host function uses JAX.
       got:      the JAX operation '<lambda>'
       expected: NumPy, SciPy or plain Python
-      why:      JAX inside a callback of JAX can deadlock
+      why:      calling JAX inside a JAX callback can deadlock
       rule:     host at FILE:LINE
-      write:    @double.def_impl  # or use np in the place of jnp
+      write:    @double.def_impl  # or use np instead of jnp
     """,
     on_host=True,
 )
@@ -88,7 +88,7 @@ def host_calls_a_jitted_function():
     double: the host function closes over the jax.Array 'offset'.
       got:      offset: one array, float32[3]
       expected: NumPy arrays
-      why:      reading a jax.Array inside a callback of JAX can deadlock
+      why:      reading a jax.Array inside a JAX callback can deadlock
       rule:     host at FILE:LINE
       write:    offset = np.asarray(offset)  # outside, once; or make it an operand
     """,
@@ -117,7 +117,7 @@ def host_closes_over_a_jax_array():
     double: the host function closes over the jax.Array 'OFFSET'.
       got:      OFFSET: one array, float32[3]
       expected: NumPy arrays
-      why:      reading a jax.Array inside a callback of JAX can deadlock
+      why:      reading a jax.Array inside a JAX callback can deadlock
       rule:     host at FILE:LINE
       write:    OFFSET = np.asarray(OFFSET)  # outside, once; or make it an operand
     """,
@@ -143,7 +143,7 @@ def host_reads_a_global_jax_array():
     double: the host function returned a jax.Array as the result.
       got:      jax.Array float32[3]
       expected: NumPy array float32[3]
-      why:      reading a jax.Array inside a callback of JAX can deadlock
+      why:      reading a jax.Array inside a JAX callback can deadlock
       rule:     host at FILE:LINE
       write:    result = np.asarray(result)  # outside the host function, once
     """,
@@ -170,7 +170,7 @@ def host_returns_a_jax_array():
     double: the host function closes over the jax.Array 'offsets'.
       got:      offsets: a dict with keys ['low']
       expected: NumPy arrays
-      why:      reading a jax.Array inside a callback of JAX can deadlock
+      why:      reading a jax.Array inside a JAX callback can deadlock
       rule:     host at FILE:LINE
       write:    offsets = jax.tree.map(np.asarray, offsets)  # outside, once; or make it an operand
     """,
@@ -191,9 +191,9 @@ def host_closes_over_a_tree_of_jax_arrays():
 @case(
     HostError,
     """
-    double: the host function writes its input.
+    double: the host function writes to its input.
       got:      output array is read-only
-      expected: inputs that are only read (JAX may share their memory)
+      expected: inputs used read-only (JAX may share their memory)
       rule:     host at FILE:LINE
       write:    x = x.copy()  # before writing to it
     """,
@@ -221,7 +221,7 @@ def host_writes_its_input():
 @case(
     HostError,
     """
-    double: the host function returned the result in another type than its abstract eval says.
+    double: the host function returned the result with a different type than its abstract eval declares.
       got:      float64[3]
       expected: float32[3]
       rule:     host at FILE:LINE
@@ -249,7 +249,7 @@ def host_result_dtype():
 @case(
     HostError,
     """
-    double: the host function returned the result in another type than its abstract eval says.
+    double: the host function returned the result with a different type than its abstract eval declares.
       got:      float32[1,3]
       expected: float32[3]
       rule:     host at FILE:LINE
@@ -277,7 +277,7 @@ def host_result_shape():
 @case(
     HostError,
     """
-    total: the host function returned the result in another type than its abstract eval says.
+    total: the host function returned the result with a different type than its abstract eval declares.
       got:      float32[]
       expected: float32[3]
       rule:     host at FILE:LINE
@@ -308,7 +308,7 @@ def host_result_of_another_size():
 @case(
     HostError,
     """
-    double: the host function returned another structure than its abstract eval says.
+    double: the host function returned a different structure than its abstract eval declares.
       got:      a tuple of 2
       expected: one array
       rule:     host at FILE:LINE
@@ -336,7 +336,7 @@ def host_result_structure():
 @case(
     HostError,
     """
-    double: the host function returned the result in another type than its abstract eval says.
+    double: the host function returned the result with a different type than its abstract eval declares.
       got:      None
       expected: float32[3]
       rule:     host at FILE:LINE
@@ -364,7 +364,7 @@ def host_returns_nothing():
 @case(
     HostError,
     """
-    double: the host function returned another structure than its abstract eval says.
+    double: the host function returned a different structure than its abstract eval declares.
       got:      a list of 3
       expected: one array
       rule:     host at FILE:LINE

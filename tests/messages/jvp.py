@@ -55,7 +55,7 @@ def jvp_not_a_pair():
 @case(
     RuleWrong,
     """
-    square: the JVP rule returned the result in another type than the operation's.
+    square: the JVP rule returned the result with a different type than the operation's.
       got:      float16[3]
       expected: float32[3]
       rule:     jvp at FILE:LINE
@@ -85,7 +85,7 @@ def jvp_primal_dtype():
 @case(
     RuleWrong,
     """
-    spread: the JVP rule returned the result in another type than the operation's.
+    spread: the JVP rule returned the result with a different type than the operation's.
       got:      float32[]
       expected: float32[3]
       rule:     jvp at FILE:LINE
@@ -117,7 +117,7 @@ def jvp_primal_shape():
 @case(
     RuleWrong,
     """
-    both: the JVP rule returned primal outputs of another structure than the operation's results.
+    both: the JVP rule returned primal outputs with a different structure than the operation's results.
       got:      one array, float32[3]
       expected: a tuple of 2
       rule:     jvp at FILE:LINE
@@ -309,7 +309,7 @@ def jvp_tangent_not_broadcast():
 @case(
     RuleWrong,
     """
-    split: the JVP rule returned tangents of another structure than the results.
+    split: the JVP rule returned tangents with a different structure than the results.
       got:      a tuple of 2
       expected: a dict with keys ['high', 'low']
       why:      None stands for a zero
@@ -480,7 +480,7 @@ def jvp_closes_over_a_tracer():
 @case(
     RuleWrong,
     """
-    power: the JVP rule does not take what it is called with.
+    power: the JVP rule does not accept the arguments it is called with.
       got:      jvp(primals, tangents)
       expected: (primals, tangents, *, exponent)
       why:      every rule gets all operands and every static param
@@ -516,7 +516,7 @@ def jvp_without_a_static_param():
     product: def_partials must return one partial derivative per operand.
       got:      1
       expected: 2, for x, factor
-      why:      None stands for a partial derivative that is zero
+      why:      None stands for a zero partial derivative
       rule:     partials at FILE:LINE
       write:    return dy_dx, dy_dfactor
     """,

@@ -52,7 +52,7 @@ def no_implementation():
     square: its abstract eval is missing, so the type of its result is not known.
       got:      the rule host
       expected: an abstract eval, or an impl
-      why:      it is derived from an impl, which JAX can trace, unlike a host function
+      why:      it can be derived from an impl, which JAX can trace, unlike a host function
       rule:     host at FILE:LINE
       write:    @square.def_abstract_eval  # def _(x): return jax.ShapeDtypeStruct(x.shape, x.dtype)
     """,
@@ -143,7 +143,7 @@ def no_vjp():
     square: its JVP rule is missing, and cannot be derived from the VJP rule.
       got:      the rules host, abstract_eval, vjp
       expected: a JVP rule
-      why:      forward mode needs the transpose of the pullback, which has none (backward: it is transposed with respect to x, and has no transpose rule.)
+      why:      forward mode transposes the pullback, and JAX cannot transpose it (backward: it is transposed with respect to x, but has no transpose rule.)
       rule:     vjp at FILE:LINE
       write:    @square.def_jvp
     """,
@@ -173,7 +173,7 @@ def opaque_backward_and_no_jvp():
     square: its VJP rule is missing, and cannot be derived from the JVP rule.
       got:      the rules host, abstract_eval, jvp
       expected: a VJP rule
-      why:      reverse mode needs the transpose of the tangent, which has none (doubled: it is transposed with respect to x_dot, and has no transpose rule.)
+      why:      reverse mode transposes the tangent, and JAX cannot transpose it (doubled: it is transposed with respect to x_dot, but has no transpose rule.)
       rule:     jvp at FILE:LINE
       write:    @square.def_vjp
     """,
@@ -211,7 +211,7 @@ def opaque_tangent_and_no_vjp():
     square: its VJP rule is missing, and cannot be derived from the JVP rule.
       got:      the rules host, abstract_eval, jvp
       expected: a VJP rule
-      why:      reverse mode needs the transpose of the tangent, which has none (Pure callbacks do not support transpose. Please use `jax.custom_vjp` to use callbacks while taking gradients.)
+      why:      reverse mode transposes the tangent, and JAX cannot transpose it (Pure callbacks do not support transpose. Please use `jax.custom_vjp` to use callbacks while taking gradients.)
       rule:     jvp at FILE:LINE
       write:    @square.def_vjp
     """,
@@ -240,7 +240,7 @@ def tangent_without_a_transpose():
     square: its VJP rule is missing, and cannot be derived from the JVP rule.
       got:      the rules host, abstract_eval, jvp
       expected: a VJP rule
-      why:      reverse mode needs the transpose of the tangent, which has none (Transpose rule (for reverse-mode differentiation) for 'sin' not implemented)
+      why:      reverse mode transposes the tangent, and JAX cannot transpose it (Transpose rule (for reverse-mode differentiation) for 'sin' not implemented)
       rule:     jvp at FILE:LINE
       write:    @square.def_vjp
     """,
@@ -266,10 +266,10 @@ def nonlinear_tangent():
 @case(
     RuleMissing,
     """
-    double: it is transposed with respect to x, and has no transpose rule.
+    double: it is transposed with respect to x, but has no transpose rule.
       got:      the rules host, abstract_eval
       expected: a transpose rule, linear in x
-      why:      linear_transpose was asked for, or a rule applied it to a tangent; an impl could be transposed instead, and there is none
+      why:      linear_transpose was called, or a rule applied it to a tangent; JAX could transpose an impl instead, but there is none
       rule:     host at FILE:LINE
       write:    @double.def_transpose(linear=('x',))
     """,
@@ -297,10 +297,10 @@ def no_transpose():
 @case(
     RuleMissing,
     """
-    scale: it is transposed with respect to factor, and is declared linear in x only.
+    scale: it is transposed with respect to factor, but is declared linear in x only.
       got:      the rules host, abstract_eval, transpose
       expected: a transpose rule, linear in factor
-      why:      linear_transpose was asked for, or a rule applied it to a tangent; an impl could be transposed instead, and there is none
+      why:      linear_transpose was called, or a rule applied it to a tangent; JAX could transpose an impl instead, but there is none
       rule:     host at FILE:LINE
       write:    @scale.def_transpose(linear=('factor',))
     """,
@@ -335,7 +335,7 @@ def no_transpose_in_that_operand():
     scale: forward-mode differentiation (jvp) needs a rule that is missing.
       got:      the rules host, abstract_eval, transpose
       expected: a JVP rule
-      why:      factor is perturbed; the transpose rule knows the derivative in x alone
+      why:      factor is perturbed, but the transpose rule only gives the derivative in x
       rule:     host at FILE:LINE
       write:    @scale.def_jvp  # def rule(primals, tangents): return primals_out, tangents_out
     """,
@@ -423,7 +423,7 @@ def abstract_eval_alone():
     """
     scale: it is not differentiable with respect to operand 'factor'.
       got:      rules for x
-      expected: a rule for factor, or factor=None for a derivative that is zero
+      expected: a rule for factor, or factor=None if its derivative is zero
       why:      def_jvp was given one rule per operand
       rule:     by_x at FILE:LINE
       write:    scale.def_jvp(x=by_x, factor=rule)
@@ -454,7 +454,7 @@ def no_jvp_for_operand():
     """
     scale: it is not differentiable with respect to operand 'factor'.
       got:      rules for x
-      expected: a rule for factor, or factor=None for a derivative that is zero
+      expected: a rule for factor, or factor=None if its derivative is zero
       why:      def_vjp was given one rule per operand
       rule:     by_x at FILE:LINE
       write:    scale.def_vjp(x=by_x, factor=rule)

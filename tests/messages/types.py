@@ -192,7 +192,7 @@ def abstract_eval_returns_nothing():
 @case(
     RuleWrong,
     """
-    scale: the abstract eval does not take what it is called with.
+    scale: the abstract eval does not accept the arguments it is called with.
       got:      types(x)
       expected: (x, factor)
       rule:     types at FILE:LINE
@@ -222,7 +222,7 @@ def abstract_eval_of_other_operands():
 @case(
     RuleWrong,
     """
-    scale: the implementation returned something that is no array.
+    scale: the implementation returned something that is not an array.
       got:      an object
       expected: arrays, in any pytree
       rule:     impl at FILE:LINE
@@ -252,7 +252,7 @@ def impl_returns_no_array():
     scale: the implementation returned nothing.
       got:      None
       expected: arrays, in any pytree
-      why:      operations are pure: what has no result does nothing
+      why:      operations are pure: without a result, an operation does nothing
       rule:     impl at FILE:LINE
       write:    return result
     """,
@@ -373,7 +373,7 @@ def impl_closes_over_a_tracer():
 @case(
     RuleWrong,
     """
-    scale: the kernel returned the result in another type than the operation's.
+    scale: the kernel returned the result with a different type than the operation's.
       got:      float16[3]
       expected: float32[3]
       rule:     kernel at FILE:LINE
@@ -405,7 +405,7 @@ def kernel_returns_another_type():
 @case(
     RuleWrong,
     """
-    scale: the kernel does not take what it is called with.
+    scale: the kernel does not accept the arguments it is called with.
       got:      kernel(x)
       expected: (x, *, power)
       why:      every rule gets all operands and every static param
@@ -436,7 +436,7 @@ def kernel_of_other_params():
 @case(
     RuleWrong,
     """
-    total: with the batch axis in front of its operands, as batching='expand_dims' asks, the implementation returned another type.
+    total: with batching='expand_dims', the batch axis leads in each operand, and the implementation returned the wrong type.
       got:      float32[]
       expected: float32[3]
       rule:     impl at FILE:LINE

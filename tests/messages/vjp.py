@@ -99,7 +99,7 @@ def vjp_returns_a_gradient():
 @case(
     RuleWrong,
     """
-    both: the VJP rule returned its results one by one.
+    both: the VJP rule returned its results as separate entries.
       got:      a tuple of 3: float32[3]; float32[3]; a function
       expected: a tuple of 2: the output and the pullback; the output has the structure of the operation's results
       rule:     vjp at FILE:LINE
@@ -132,7 +132,7 @@ def vjp_flattened_results():
 @case(
     RuleWrong,
     """
-    three: the VJP rule returned its results one by one.
+    three: the VJP rule returned its results as separate entries.
       got:      a tuple of 4: float32[3]; float32[3]; float32[3]; a function
       expected: a tuple of 2: the output and the pullback; the output has the structure of the operation's results
       rule:     vjp at FILE:LINE
@@ -168,7 +168,7 @@ def vjp_three_flattened_results():
     square: the pullback of the VJP rule must take (cotangents) or (residuals, cotangents).
       got:      pullback(*bars)
       expected: one or two required positional arguments, no *args
-      why:      the cotangents of several results come as one tuple
+      why:      the cotangents of several results arrive as one tuple
       rule:     vjp at FILE:LINE
       write:    def pullback(y_bar):
     """,
@@ -205,7 +205,7 @@ def pullback_takes_any_arguments():
     both: the pullback of the VJP rule must take (cotangents) or (residuals, cotangents).
       got:      pullback(residuals, y1_bar, y2_bar)
       expected: one or two required positional arguments, no *args
-      why:      the cotangents of several results come as one tuple
+      why:      the cotangents of several results arrive as one tuple
       rule:     vjp at FILE:LINE
       write:    def pullback(residuals, y_bar):
     """,
@@ -243,7 +243,7 @@ def pullback_of_three_arguments():
     square: the VJP rule returns residuals, but its pullback does not take them.
       got:      pullback(y_bar)
       expected: two required positional arguments
-      why:      of (output, residuals, pullback), pullback(residuals, cotangents) is called
+      why:      a pullback that comes with residuals is called as pullback(residuals, cotangents)
       rule:     vjp at FILE:LINE
       write:    def pullback(residuals, y_bar):
     """,
@@ -307,7 +307,7 @@ def forward_without_residuals():
 @case(
     RuleWrong,
     """
-    square: the VJP rule returned the result in another type than the operation's.
+    square: the VJP rule returned the result with a different type than the operation's.
       got:      float16[3]
       expected: float32[3]
       rule:     vjp at FILE:LINE
@@ -337,7 +337,7 @@ def vjp_output_dtype():
 @case(
     RuleWrong,
     """
-    both: the VJP rule returned primal outputs of another structure than the operation's results.
+    both: the VJP rule returned primal outputs with a different structure than the operation's results.
       got:      one array, float32[3]
       expected: a tuple of 2
       rule:     vjp at FILE:LINE
@@ -542,7 +542,7 @@ def cotangent_not_broadcast():
 @case(
     RuleWrong,
     """
-    scale: the VJP rule returned cotangents of another structure than the operands.
+    scale: the VJP rule returned cotangents with a different structure than the operands.
       got:      one array, float32[3]
       expected: a tuple of 2
       why:      None stands for a zero
@@ -576,7 +576,7 @@ def too_few_cotangents():
 @case(
     RuleWrong,
     """
-    square: the VJP rule returned cotangents of another structure than the operands.
+    square: the VJP rule returned cotangents with a different structure than the operands.
       got:      a tuple of 2
       expected: one array
       why:      None stands for a zero
@@ -610,7 +610,7 @@ def too_many_cotangents():
 @case(
     RuleWrong,
     """
-    linear: the VJP rule returned cotangents of another structure than the operands.
+    linear: the VJP rule returned cotangents with a different structure than the operands.
       got:      one array, float32[3], at [0]
       expected: a dict with keys ['b', 'w']
       why:      None stands for a zero
@@ -731,7 +731,7 @@ def vjp_closes_over_a_tracer():
 @case(
     RuleWrong,
     """
-    power: the VJP rule does not take what it is called with.
+    power: the VJP rule does not accept the arguments it is called with.
       got:      vjp(primals)
       expected: (primals, *, exponent)
       why:      every rule gets all operands and every static param
@@ -827,7 +827,7 @@ def transpose_of_wrong_shape():
 @case(
     RuleWrong,
     """
-    add: the transpose rule returned cotangents of another structure than the linear operands.
+    add: the transpose rule returned cotangents with a different structure than the linear operands.
       got:      one array, float32[3]
       expected: a tuple of 2
       why:      None stands for a zero

@@ -1,22 +1,22 @@
-"""The one door to JAX's internals.
+"""The only place that uses JAX's internals.
 
-Every name of JAX that is not public comes through here, and every text of JAX that is recognised stands in `words`, so that
-a JAX release which changes one breaks one file. Other modules say ``_jax.trace``, ``_jax.typeof``, ...; the rooms are:
+All private names of JAX are imported here, and all texts of JAX that we recognise are in `words`. So a JAX release that
+changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.typeof`` and so on. The modules are:
 
-- `state`: what runs right now: tracing or not, settings, the key of compiled functions;
+- `state`: the current state of JAX: tracing or not, settings, the key of compiled functions;
 - `avals`: types, meshes, varying axes, zeros;
-- `programs`: functions that were traced: evaluating, batching, differentiating, removing dead code;
-- `tables`: where JAX keeps the rules of primitives, and what it expects rules to return;
+- `programs`: traced functions: evaluate, batch, differentiate them, remove dead code;
+- `tables`: JAX's tables of rules, and the return values that it expects of rules;
 - `host_call`: Python functions that run inside a compiled program;
 - `words`: primitive names, parts of messages, file names.
 
-No room compares version numbers. What differs between releases is found by asking JAX: whether it has a name, which arguments
-a function takes, how long a tuple is. Each such place says which release needs it, and when it can go. A name that some
-supported release lacks is read with ``getattr(module, "name", default)`` or asked for with ``hasattr``; every other name is
-needed, and ``jaxprim doctor`` reads them all from these files.
+No code here compares version numbers. It detects differences between releases from JAX itself: whether a name exists,
+which arguments a function takes, how long a tuple is. Each such place says which release needs it, and when it can be
+removed. A name that some supported release lacks is read with ``getattr(module, "name", default)`` or tested with
+``hasattr``. All other names are required, and ``jaxprim doctor`` reads them from these files.
 """
 
-# This file exports. What else its rooms hold is theirs.
+# This file only exports. Other names in these modules are private to them.
 # pyright: reportUnusedImport=false
 # ruff: noqa: F401
 

@@ -1,4 +1,4 @@
-"""Types of values: avals, their tangents and zeros, the mesh that they belong to, and the axes over which they vary."""
+"""Types of values: avals, their tangents and zeros, their mesh, and the axes over which they vary."""
 
 # Private names are what this folder is for.
 # pyright: reportPrivateUsage=false
@@ -23,17 +23,17 @@ is_undefined = ad.is_undefined_primal
 
 
 def is_key(aval: Aval) -> bool:
-    """Whether an aval is of a typed PRNG key."""
+    """Whether an aval is the type of a typed PRNG key."""
     return is_extended(aval.dtype)
 
 
 def is_extended(dtype: Any) -> bool:
-    """Whether a dtype is JAX's own, such as that of PRNG keys."""
+    """Whether a dtype is one of JAX's extended dtypes, such as the dtype of PRNG keys."""
     return dtypes.issubdtype(dtype, dtypes.extended)
 
 
 def is_array_type(aval: Aval) -> bool:
-    """Whether an aval is of an array (and not of a mutable ref or of a hijax value)."""
+    """Whether an aval is the type of an array (not of a mutable ref or a hijax value)."""
     return isinstance(aval, core.ShapedArray)
 
 
@@ -117,7 +117,7 @@ def in_mesh(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
 
 # JAX 0.8.2 made `pcast` public; `pvary`, its forerunner, went in 0.10. The second can go with 0.8.1.
 _pcast: Any = getattr(jax.lax, "pcast", None)
-_pvary: Any = getattr(jax.lax, "pvary", None) if _pcast is None else None  # deprecated where both are
+_pvary: Any = getattr(jax.lax, "pvary", None) if _pcast is None else None  # deprecated if both exist
 
 
 def cast_varying(value: Any, axes: frozenset[Any]) -> Any:

@@ -17,7 +17,7 @@ from jaxprim._jax import words
 from jaxprim._jax.avals import Aval
 from jaxprim._jax.tables import new_primitive
 
-# JAX 0.8.2 wants to be told that a callback returns no token. The question can go with 0.8.1.
+# Since JAX 0.8.2 one must say that a callback returns no token. This check can go with 0.8.1.
 _NO_TOKEN: dict[str, Any] = (
     {"returns_token": False} if "returns_token" in signature(jax_callback.emit_python_callback).parameters else {}
 )
@@ -35,17 +35,20 @@ def _lower_host_call(ctx: Any, *args: Any, callback: Callable[..., Any], results
     return out
 
 
-# Not cached by JAX as a lowering of its own: the callback is kept alive by the module that it is lowered into.
+# Not cacheable: the module that a callback is lowered into keeps it alive, so another module must not reuse the
+# lowering.
 mlir.register_lowering(host_call_p, _lower_host_call, cacheable=False)
 
 
 def host_call(callback: Callable[..., Sequence[np.ndarray]], results: Sequence[Aval], *args: Any) -> list[Any]:
-    """Call a Python function on NumPy arrays at run time. JAX knows nothing of it but the types of its results."""
+    """Call a Python function on NumPy arrays at run time. JAX only knows the types of its results."""
     return host_call_p.bind(*args, callback=callback, results=tuple(results))
 
 
 def is_runtime_error(error: ValueError) -> bool:
-    """Whether it is an error of a program that ran. A function that JAX jitted raises `JaxRuntimeError` for those the first
-    time, and `ValueError`, by another way through its dispatch, once it has run (all JAX versions so far).
+    """Whether a ValueError is the error of a compiled program that ran.
+
+    A jitted function raises such errors as `JaxRuntimeError` in its first call. Later calls take another path through
+    JAX's dispatch, which raises `ValueError` (in all JAX versions so far).
     """
     return str(error).partition(":")[0] in words.STATUS

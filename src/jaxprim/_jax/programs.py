@@ -1,4 +1,4 @@
-"""Programs: functions that were traced, and what JAX does to them."""
+"""Programs, which are traced functions, and JAX's transformations of them."""
 
 # Private names are what this folder is for.
 # pyright: reportPrivateUsage=false
@@ -37,7 +37,7 @@ def _debug_info(name: str) -> Any:
 
 
 def trace_open(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> tuple[Any, list[Any]]:
-    """Trace a flat function; returns its jaxpr and the values that it closes over (tracers of outer traces too)."""
+    """Trace a flat function; returns its jaxpr and the values it closes over, including outer tracers."""
     wrapped = lu.wrap_init(lambda *args: list(fun(*args)), debug_info=_debug_info(name))
     jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(wrapped, list(avals))
     return jaxpr, list(consts)
@@ -92,7 +92,7 @@ def axis_effects(names: frozenset[Any]) -> set[Any]:
 
 
 def bind_axes(sizes: Sequence[tuple[Any, int]]) -> AbstractContextManager[None]:
-    """The context of vmapped named axes. Outside of it, a function with a collective over one cannot be traced."""
+    """A context that binds vmapped named axes. A function with a collective over one can only be traced inside it."""
     named = [(name, size) for name, size in sizes if name is not core.no_axis_name]
     return core.extend_axis_env_nd(named) if named else nullcontext()
 
@@ -112,8 +112,8 @@ def inner_programs(eqn: Any) -> list[Any]:
     return [v for v in flat if hasattr(v, "eqns")]
 
 
-# JAX 0.9.2 put the functions in an equation's params (of `custom_jvp`, say) among what `get_bind_params` returns; before,
-# they were a list of their own, given to `bind` ahead of the operands. The question can go with 0.9.1.
+# Since JAX 0.9.2, `get_bind_params` returns functions in an equation's params (as in `custom_jvp`) among the params.
+# Before, it returned them as a separate list, which goes to `bind` ahead of the operands. This check can go with 0.9.1.
 _FUNCTIONS_ARE_APART = isinstance(core.Primitive("probe").get_bind_params({}), tuple)
 
 
@@ -127,16 +127,16 @@ def apply_equation(eqn: Any, values: Sequence[Any]) -> list[Any]:
 
 
 def passed_through(program: Program) -> tuple[bool, ...]:
-    """Which outputs are inputs or constants, as they are."""
+    """Which outputs are unchanged inputs or constants."""
     made = {outvar for eqn in program.jaxpr.eqns for outvar in eqn.outvars}
     return tuple(not isinstance(out, core.Var) or out not in made for out in program.jaxpr.outvars)
 
 
-# ---------------------------------------------------------------------------------------------- without what is dead
+# ----------------------------------------------------------------------------------------------- dead code
 def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
-    """The program of the wanted outputs alone, and which inputs it still reads (the others are gone)."""
+    """The program of only the wanted outputs, and which inputs it still has: those it does not read are dropped."""
     jaxpr = program.jaxpr
-    if not _IS_MERGED:  # consts are no inputs there
+    if not _IS_MERGED:  # here consts are not inputs
         jaxpr, used = pe.dce_jaxpr(jaxpr, list(outputs))
         return close(jaxpr, program.consts), tuple(used)
     count = len(program.consts)
@@ -147,7 +147,7 @@ def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool,
 
 
 def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]) -> list[Any]:
-    """Run a program for those of its first outputs that are wanted and all later ones; None for the others."""
+    """Run a program for the wanted ones among its first outputs, and all later outputs; None for the others."""
     wanted = [*first, *[True] * (len(program.out_avals) - len(first))]
     smaller, used = dce(program, wanted)
     outs = iter(evaluate(smaller, *[arg for arg, u in zip(args, used, strict=True) if u]))
@@ -155,7 +155,7 @@ def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]
 
 
 def prune(jaxpr: Any, consts: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """A traced function without the closed-over values that it does not read."""
+    """A traced function without the closed-over values that it never reads."""
     if jaxpr.constvars:  # JAX 0.11.1 makes closed-over values the leading inputs. This branch can go with 0.11.0.
         jaxpr, used, _ = _dce_with_consts(
             jaxpr, [True] * len(jaxpr.outvars), [False] * len(consts) + [True] * len(jaxpr.invars)
@@ -167,7 +167,7 @@ def prune(jaxpr: Any, consts: Sequence[Any]) -> tuple[Any, list[Any]]:
 
 
 def select_outputs(program: Program, keep: Sequence[bool]) -> Program:
-    """The program of some of the outputs, with all its inputs and without the equations that they do not need."""
+    """The program of some of the outputs: it keeps all inputs, and drops equations that these outputs do not need."""
     if not _IS_MERGED:
         smaller, _ = pe.dce_jaxpr(program.jaxpr, list(keep), [True] * len(program.in_avals))
         return close(smaller, program.consts)
@@ -188,7 +188,7 @@ _matchaxis: Callable[..., Any] = getattr(batching, "matchaxis2", batching.matcha
 
 
 def move_dim(axis: Any, src: int | None, dst: int | None, value: Any, *, add: bool) -> Any:
-    """Bring an output's batch dimension where it is wanted; with ``add``, a dimension not wanted is summed."""
+    """Move an output's batch dimension from ``src`` to ``dst``. With ``add``, it is summed away if ``dst`` is None."""
     return _matchaxis(axis, src, dst, value, sum_match=add)
 
 
@@ -221,7 +221,7 @@ def jvp_program(program: Program, perturbed: Sequence[bool]) -> tuple[Program, t
 
 
 def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-    """Cotangents of the linear inputs of a program, others given by value; JAX zeros where one does not matter."""
+    """Cotangents of the linear inputs of a program at given values of the others. A zero may be a JAX zero."""
     given = iter(args)
     primals = [
         ad.UndefinedPrimal(strip(aval)) if is_linear else next(given)
@@ -237,5 +237,5 @@ def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Se
 
 
 def jet_of(fun: Callable[..., Any], primals: Sequence[Any], series: Sequence[Any]) -> Any:
-    """Taylor mode, on Taylor coefficients: what the public ``jet`` hands to a rule, which takes derivatives itself."""
+    """Taylor mode on Taylor coefficients, as rules get them. (The public ``jet`` takes derivatives.)"""
     return jet.jet(fun, tuple(primals), tuple(series), factorial_scaled=False)

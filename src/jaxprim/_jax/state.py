@@ -1,4 +1,4 @@
-"""What runs right now: tracing or not, JAX's settings, and what compiled functions are remembered by."""
+"""The current state of JAX: tracing or not, its settings, and the cache key of compiled functions."""
 
 # Private names are what this folder is for.
 # pyright: reportPrivateUsage=false
@@ -29,12 +29,13 @@ def is_concrete(values: Sequence[Any]) -> bool:
     return not any(isinstance(value, Tracer) for value in values)
 
 
-# A JAX "user context": its value is part of every cache key of JAX, so raising it makes outer jits trace once more.
+# A JAX "user context". Its value is part of every cache key of JAX, so increasing it makes all jitted functions
+# retrace.
 redefinitions = jax.make_user_context(default_value=0)
 
 
 def bump_redefinitions() -> None:
-    """Make every compiled function of this process trace once more, as a rule that it may use was replaced."""
+    """Make every compiled function of this process retrace, because a rule that it may use was replaced."""
     redefinitions.set_global(redefinitions.get_global() + 1)
 
 
@@ -64,25 +65,25 @@ def without_jax(refuse: Callable[[str], Exception]) -> Any:
 
 
 def at_once() -> Any:
-    """A context in which operations run at once. JAX asks for result types in one where none can run."""
+    """A context in which operations run at once. JAX calls abstract eval in a context where operations cannot run."""
     return core.set_current_trace(core.eval_trace)
 
 
 def asks_for_value(error: Exception) -> bool:
-    """Whether an error of JAX says that code needs the value of something that is traced."""
+    """Whether an error of JAX says that code needs the concrete value of a tracer."""
     if isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerArrayConversionError):
         return True
     return isinstance(error, TypeError | ValueError) and all(word in str(error) for word in words.HASHED_TRACER)
 
 
 def compilations() -> int:
-    """How often JAX has compiled something since this was first asked."""
+    """How often JAX has compiled something since the first call of this function."""
     return _compilation_count()[0]
 
 
 @cache
 def _compilation_count() -> list[int]:
-    """Counted by one listener, as none can be taken back."""
+    """The count, kept by one listener, because JAX cannot unregister listeners."""
     count = [0]
 
     def listen(event: str, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Where JAX keeps the rules of primitives, and what it hands to rules and expects of them."""
+"""JAX's tables of rules, and the arguments and return values of rules in each release."""
 
 # Private names are what this folder is for.
 # pyright: reportPrivateUsage=false
@@ -35,7 +35,7 @@ def _tables() -> dict[str, dict[Any, Any]]:
         "jvp": ad.primitive_jvps,
         "transpose": ad.primitive_transposes,
         "linearize": ad.primitive_linearizations,
-        # This table is also asked when no operand is batched, which a collective in an implementation needs.
+        # JAX also uses this table when no operand is batched, which collectives in an implementation need.
         "batching": batching.fancy_primitive_batchers,
         "jet": jet.jet_rules,
     }
@@ -51,7 +51,7 @@ def register(primitive: Any, *, abstract_eval: Callable[..., Any], lowering: Any
 
 
 def unregister(primitive: Any) -> None:
-    """Take a dropped primitive out of JAX's tables, so that making many leaves nothing behind."""
+    """Remove a freed primitive from JAX's tables, so that making many primitives leaks nothing."""
     lowerings = mlir._platform_specific_lowerings.values()
     for table in (*_tables().values(), mlir._lowerings, *lowerings):
         table.pop(primitive, None)
@@ -66,13 +66,13 @@ _ELEMENTWISE = (batching.broadcast_batcher, batching.vectorized_batcher)
 
 
 def is_elementwise(primitive: Any) -> bool:
-    """Whether JAX batches a primitive as one that works element by element: the batch stays where it is."""
+    """Whether JAX batches a primitive as an elementwise one, which leaves the batch dimension in place."""
     return getattr(batching.fancy_primitive_batchers.get(primitive), "func", None) in _ELEMENTWISE
 
 
 # ------------------------------------------------------------------------------------------------------ linearization
-# JAX 0.9.1 tells a linearization rule whether `vjp` asks, or `linearize`. Before, both are taken for `vjp`: reverse mode
-# is what most code asks for. The question can go with 0.9.0.1.
+# Since JAX 0.9.1, a linearization rule gets `is_vjp`, which is True in `vjp` and False in `linearize`. Before, we
+# assume `vjp`, because most code uses reverse mode. This check can go with 0.9.0.1.
 _MODE_IS_TOLD = "_is_vjp" in signature(ad.fallback_linearize_rule).parameters
 
 
@@ -91,7 +91,7 @@ def linearize_by_jvp(primitive: Any, is_vjp: bool, perturbed: Sequence[bool], *p
 def _has_structured_residuals() -> bool:
     """JAX 0.11.1 gave a linearization a fifth result (structured residuals), and its linear function one more argument.
 
-    How many there are is seen where JAX linearizes a negation. The question can go with 0.11.0.
+    We linearize a negation to count the results. This check can go with 0.11.0.
     """
     sizes: list[int] = []
 
@@ -106,7 +106,7 @@ def _has_structured_residuals() -> bool:
 def linearization(
     outs: Sequence[Any], nonzero: Sequence[bool], residuals: Sequence[Any], linear: Callable[..., list[Any]]
 ) -> tuple[Any, ...]:
-    """What a linearization rule returns; ``linear(residuals, *tangents)`` stages the linear part."""
+    """The return value of a linearization rule; ``linear(residuals, *tangents)`` stages the linear part."""
     if _has_structured_residuals():
         return outs, nonzero, residuals, None, lambda res, _, *tangents: linear(res, *tangents)
     return outs, nonzero, residuals, linear
@@ -121,14 +121,14 @@ def lower_fun(fun: Callable[..., Any]) -> Any:
     return mlir.lower_fun(fun, multiple_results=True)
 
 
-# JAX 0.9.1 wants to know the traceback that a program's operations are shown under. The question can go with 0.9.0.1.
+# Since JAX 0.9.1, lowering takes the traceback to attach to a program's operations. This check can go with 0.9.0.1.
 _NO_TRACEBACK: dict[str, Any] = (
     {"outer_traceback": None} if "outer_traceback" in signature(mlir.jaxpr_subcomp).parameters else {}
 )
 
 
 def lower_program(ctx: Any, program: Program, *args: Any) -> Any:
-    """Lower a program in place. `lower_fun` would trace it once more, which most of a lowering's time went into."""
+    """Lower a program directly. `lower_fun` would trace it again, which took most of the time of a lowering."""
     jaxpr = program.jaxpr
     if jaxpr.is_high or any(isinstance(effect, core.InternalMutableArrayEffect) for effect in jaxpr.effects):
         return lower_fun(partial(evaluate, program))(ctx, *args)

@@ -1,9 +1,10 @@
-"""What JAX asks of a primitive, answered from the rules that its author gave.
+"""Derive the rules that JAX needs of a primitive from the rules that its author gave.
 
-`table` says where each kind of rule comes from, and is what dispatches. One file for each of JAX's rules: `abstract_eval`,
-`lowering`, `jvp`, `vjp`, `transpose`, `batching`, `jet`. They are made of programs: `traced` (an implementation), `programs` (a
-call under its batch levels), `batched_programs`, `traced_jvp`, `traced_vjp`, `transposed_pair`, `eager_pullback`. `install`
-writes all of it into JAX's tables, and `explain` says what was looked up.
+`table` says where each kind of rule comes from, and dispatches by it. Each of JAX's rules has its own file:
+`abstract_eval`, `lowering`, `jvp`, `vjp`, `transpose`, `batching`, `jet`. They build on programs: `traced` (an
+implementation), `programs` (a call under its batch levels), `batched_programs`, `traced_jvp`, `traced_vjp`,
+`transposed_pair`, `eager_pullback`. `install` writes the rules into JAX's tables, and `explain` prints the choices of
+the table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Abstract eval: the types of the results, given or found by tracing.
+"""Abstract eval: the result types, either given or found by tracing.
 
 Functions under ``@derives("abstract_eval", ...)``: (call, avals) -> `Results`, for one element of a call.
 """
@@ -22,7 +22,7 @@ from jaxprim.derive.traced import traced
 
 
 def results(call: Call, avals: Sequence[Any]) -> Results:
-    """The result types of one element of a call (its innermost, without batch levels)."""
+    """The result types of one innermost element of a call, without batch levels."""
     with axes_of(call.levels):
         return call.rules.cache.get(("results", call.base, tuple(avals)), lambda: _results(call.base, avals))
 
@@ -35,19 +35,19 @@ def _results(call: Call, avals: Sequence[Any]) -> Results:
 
 
 def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) -> None:
-    """Refuse operands that are no arrays; a type is None where JAX knows none for the value."""
+    """Refuse operands that are not arrays. A type is None if JAX knows none for the value."""
     for name, aval, value in zip(call.names(), avals, values, strict=True):
         if aval is None or not _jax.is_array_type(aval):
             raise BadCall(
                 message(
-                    f"{call.rules.name}: operand '{name}' is no array.",
+                    f"{call.rules.name}: operand '{name}' is not an array.",
                     got=_trees.describe(value) if aval is None else str(aval),
                     expected="an array or a number, in any pytree",
                     why="mutable refs and hijax types are not supported yet" if aval is not None else None,
                     rule=call.rules.implementation_author,
                     write=call.rules.signature.with_param(name.split("[")[0].split(".")[0])
                     if aval is None
-                    else f"{name}[...]  # the value that it holds",
+                    else f"{name}[...]  # the value it holds",
                 )
             )
 
@@ -61,7 +61,7 @@ def _find_results(call: Call, avals: Sequence[Any]) -> Results:
 
 @derives("abstract_eval", "abstract_eval")
 def declared(call: Call, avals: Sequence[Any]) -> Results:
-    """What the author declares, compared with the impl where there is one."""
+    """The types that the author declares, compared with the impl if there is one."""
     rule, impl = call.rules.given["abstract_eval"], call.rules.given.get("impl")
     found = _declared(call, rule, avals)
     if impl is not None:
@@ -80,7 +80,7 @@ def of_kernel(call: Call, avals: Sequence[Any]) -> Results:
 
 
 def traced_source(call: Call) -> Rule | None:
-    """The implementation whose types are known to be those of the operation; others are compared with them."""
+    """The implementation that defines the result types; the others are compared with it."""
     if choose(call.rules, "abstract_eval").source == "kernel":
         return next(iter(call.rules.kernels().values()))
     return call.rules.given.get("impl")
@@ -137,7 +137,7 @@ def _no_abstract_eval(call: Call) -> RuleMissing:
             f"{rules.name}: its abstract eval is missing, so the type of its result is not known.",
             got=rules.listed,
             expected="an abstract eval, or an impl",
-            why="it is derived from an impl, which JAX can trace"
+            why="it can be derived from an impl, which JAX can trace"
             + (", unlike a host function" if rules.has("host") else ""),
             rule=rules.implementation_author,
             write=f"@{rules.name}.def_abstract_eval  # def _({arguments}): return jax.ShapeDtypeStruct({first}.shape, {first}.dtype)",

@@ -1,4 +1,13 @@
-"""How an implementation is evaluated under a vmap, where it is not simply the vmap of its program."""
+"""Evaluate an implementation under a vmap in the ways other than vmap of its program.
+
+For a batch x with n elements, f is the operation on one element:
+
+    sequential      y[i] = f(x[i]) in a loop over i
+    expand_dims     y = f(x), batch axes in front; an unbatched operand gets axes of size 1
+    broadcast_all   y = f(x), batch axes in front; an unbatched operand is broadcast to the batch
+    elementwise     as expand_dims, and the elements' own axes are aligned too
+    rule            the author's batch rule
+"""
 
 from __future__ import annotations
 
@@ -21,7 +30,7 @@ from jaxprim._trees import TreeMismatch
 
 # ------------------------------------------------------------------------------------------- one element at a time
 def sequential_program(call: Call, avals: Sequence[Any], expected: Sequence[Any]) -> Any:
-    """Apply the primitive to one element after the other. ``expected`` are the types of the whole results."""
+    """Apply the primitive to one element after the other. ``expected`` holds the types of the batched results."""
     level, parent = call.levels[-1], call.parent
     primitive = call.rules.primitive
     batched = [dim is not None for dim in level.in_dims]
@@ -45,9 +54,12 @@ def sequential_program(call: Call, avals: Sequence[Any], expected: Sequence[Any]
 
 # ---------------------------------------------------------------------------------- leading axes, left to the kernel
 def spread(call: Call, args: Sequence[Any]) -> list[Any]:
-    """Operands with all batch axes in front, outermost first: of size 1 where an operand has none, or broadcast.
+    """Move all batch axes of the operands to the front, outermost first.
 
-    For an elementwise operation their own axes are aligned too, so that they broadcast.
+    An operand without a batch axis gets one of size 1, or is broadcast (``broadcast_all``). For ``elementwise`` the
+    elements are also padded to one rank r, so that NumPy's rules align them behind the k batch axes:
+
+        (b_1, ..., b_k, s_1, ..., s_m)  ->  (b_1, ..., b_k, 1, ..., 1, s_1, ..., s_m)    with r - m ones
     """
     shapes = [a.shape for a in call.element_avals([_jax.typeof(x) for x in args])]
     rank = max((len(shape) for shape in shapes), default=0)
@@ -67,13 +79,13 @@ def spread(call: Call, args: Sequence[Any]) -> list[Any]:
 
 
 def check_leading(call: Call, author: Any, got: Results, expected: Results) -> None:
-    """Refuse an implementation that does not keep the leading axes that a batching word gives it."""
+    """Refuse an implementation whose results lack the leading axes that the batching word puts in front."""
     if got.tree == expected.tree and all(map(same_type, got.avals, expected.avals)):
         return
     raise RuleWrong(
         message(
-            f"{call.rules.name}: with the batch axis in front of its operands, as batching='{call.how}' asks, the implementation "
-            "returned another type.",
+            f"{call.rules.name}: with batching='{call.how}', the batch axis leads in each operand, and the implementation "
+            "returned the wrong type.",
             got=short_tree(got),
             expected=short_tree(expected),
             rule=author,
@@ -102,7 +114,7 @@ class BatchedByRule:
 
 
 def rule_program(call: Call, avals: Sequence[Any], element: Results) -> BatchedByRule:
-    """The program of the author's batch rule, and the dims that it claims."""
+    """The program of the author's batch rule, and the batch dimensions that it declares."""
     level = call.levels[-1]
     return batched_by_rule(call.parent or call, level.axis, avals, level.in_dims, element)
 
@@ -151,7 +163,8 @@ def _read_result(call: Call, author: Any, result: Any, element: Results) -> tupl
     try:
         leaves = _trees.flatten_like(element.tree, outs)
     except TreeMismatch:
-        leaves = read_outputs(name, form_of("batching"), author, outs, element)  # raises, with the structure's message
+        # This raises, with the message about the structure.
+        leaves = read_outputs(name, form_of("batching"), author, outs, element)
     out_dims = _read_dims(call, author, dims, element)
     for index, (out, dim) in enumerate(zip(leaves, out_dims, strict=True)):
         _check_output(call, author, element, index, out, dim)
@@ -159,7 +172,7 @@ def _read_result(call: Call, author: Any, result: Any, element: Results) -> tupl
 
 
 def _read_dims(call: Call, author: Any, dims: Any, element: Results) -> list[int | None]:
-    """The batch dimension of each result, from one for all or a tree of them."""
+    """The batch dimension of each result, from one dimension for all results or a tree of dimensions."""
     try:
         is_one = dims is None or isinstance(dims, int)
         found = [dims] * len(element.avals) if is_one else _trees.flatten_like(element.tree, dims)
@@ -171,14 +184,14 @@ def _read_dims(call: Call, author: Any, dims: Any, element: Results) -> list[int
         call.rules.name,
         "the batch rule must return the batch dimension of each result.",
         got=repr(dims),
-        expected="an integer, or None where nothing is batched; one for all results, or one for each",
+        expected="an integer, or None for an unbatched result; one for all results, or one for each",
         rule=author,
         write="return outputs, 0",
     )
 
 
 def _check_output(call: Call, author: Any, element: Results, index: int, out: Any, dim: int | None) -> None:
-    """Refuse an output that, without its batch dimension, is of another type than the operation's."""
+    """Refuse an output that does not have the operation's type once its batch dimension is removed."""
     got, aval, label = _jax.typeof(out), element.avals[index], element.names()[index]
     shape = tuple(got.shape)
     rest = shape if dim is None else shape[:dim] + shape[dim + 1 :]
@@ -186,7 +199,7 @@ def _check_output(call: Call, author: Any, element: Results, index: int, out: An
     if not inside or rest != tuple(aval.shape):
         raise wrong(
             call.rules.name,
-            f"the batch rule returned {label} without the batch dimension that it claims.",
+            f"the batch rule returned {label} without the batch dimension it declares.",
             got=f"{short(got)}, with the batch at dimension {dim}",
             expected=f"{short(aval)} for each element",
             rule=author,
@@ -195,7 +208,7 @@ def _check_output(call: Call, author: Any, element: Results, index: int, out: An
     if got.dtype != aval.dtype:
         raise wrong(
             call.rules.name,
-            f"the batch rule returned {label} in another type than the operation's.",
+            f"the batch rule returned {label} with a different type than the operation's.",
             got=short(got),
             expected=short(got.update(dtype=aval.dtype, weak_type=False)),
             rule=author,

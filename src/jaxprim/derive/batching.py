@@ -4,8 +4,8 @@ given as a rule   the author's rule evaluates the level
 given as a word   "vmap" | "sequential" | "expand_dims" | "broadcast_all" | "elementwise"
 derived           "vmap" of an impl or kernel; "sequential" for a host function or a raw lowering
 
-Functions under ``@derives("batching", ...)``: (call) -> the call that computes one element, and the word, or ``"rule"``,
-that says how a batch of elements is evaluated.
+Functions under ``@derives("batching", ...)``: (call) -> the call that computes one element, and the word, or
+``"rule"``, that says how a batch of elements is evaluated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Way = tuple[Call, str]  # the call that computes one element, and how a batch of
 
 @derives("batching", "batching")
 def as_given(call: Call) -> Way:
-    """The author's rule for the innermost vmap, and vmap of that rule's program for the next ones; or a word."""
+    """The author's batching word or rule. The rule evaluates the innermost vmap; outer ones vmap its program."""
     word = call.rules.batching_word
     if word is None:
         return call, "rule" if call.parent is None else "vmap"
@@ -60,7 +60,7 @@ def loop_over_lowering(call: Call) -> Way:
 
 
 def _chosen(call: Call, implementation: str) -> Call:
-    """The call by this implementation, if the author chose it for batches; else as the platform computes it."""
+    """The call computed by this implementation if the author chose it for batches; otherwise by the platform's own."""
     is_chosen = choose(call.rules, "batching").is_chosen and call.parent is None
     return call.by(implementation) if is_chosen else call
 
@@ -73,7 +73,7 @@ def _can_vmap(rules: RuleSet) -> bool:
 def batching_rule(
     axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call
 ) -> tuple[list[Any], list[Any]]:
-    """JAX's batch rule of the main primitive; JAX asks it also when nothing is batched."""
+    """JAX's batch rule of the main primitive. JAX also calls it when nothing is batched."""
     primitive = call.rules.primitive
     avals = [_jax.typeof(x) for x in args]
     if all(dim is None for dim in dims) and axis.name not in named_axes(call, avals):
@@ -104,8 +104,8 @@ def _no_vmap(rules: RuleSet) -> RuleMissing:
         message(
             f"{rules.name}: batching='vmap' needs an implementation that JAX can trace.",
             got=rules.listed,
-            expected="an impl, or a kernel and no host function; or another word",
-            why="'sequential' is one call per element, 'expand_dims' one call with the batch axes in front of the operands",
+            expected="an impl, or a kernel and no host function, or another batching word",
+            why="'sequential' makes one call per element, 'expand_dims' one call with the batch axes in front of the operands",
             rule=rules.implementation_author,
             write=f"{rules.name} = Primitive('{rules.name}', batching='sequential')",
         )
@@ -113,7 +113,7 @@ def _no_vmap(rules: RuleSet) -> RuleMissing:
 
 
 def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence[int | None]) -> Level:
-    """The level of a vmap: where the batch is in each operand, and where it will be in each result."""
+    """The level of a vmap: the batch dimension of each operand and of each result."""
     elements = tuple(_jax.element_aval(axis, dim, aval) for dim, aval in zip(dims, avals, strict=True))
     element = results(call, call.element_avals(elements))
     if how == "rule":

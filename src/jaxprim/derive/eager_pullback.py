@@ -1,7 +1,7 @@
-"""The pullback of a plain eager ``grad``: the author's Python function, kept as it is.
+"""The pullback of a plain eager ``grad``: the author's Python function, unchanged.
 
-Where no tracer is in reach it is called with concrete cotangents at backward time. Whatever else is asked of it (a batch of
-cotangents, another derivative) traces it; the values that it closes over are the residuals then.
+If no tracer is involved, it is called with concrete cotangents in the backward pass. Anything else (a batch of
+cotangents, another derivative) traces it; the values that it closes over then become the residuals.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EagerPullback(LinearMap):
         )
 
     def pull_back(self, residuals: Values, cts: Values, nonzero: Mask, wanted: Mask, levels: Levels) -> list[Any]:
-        """Call the Python pullback, in plain eager code; else as any map."""
+        """Call the Python pullback in plain eager code; otherwise transpose like any other map."""
         if levels or not _jax.is_eager():
             return super().pull_back(residuals, cts, nonzero, wanted, levels)
         self.owner.record("vjp", self.kept.rule)

@@ -1,4 +1,4 @@
-"""``explain()``: for each kind of rule, the row that `table.choose` finds, which is the one that runs."""
+"""``explain()``: for each kind of rule, the row that `table.choose` finds. The same row is the one that runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def explain(rules: RuleSet) -> Explanation:
 
 
 def _implementations(rules: RuleSet) -> tuple[RuleInfo, ...]:
-    """The implementations, and where there are several kinds of them, which one runs where."""
+    """The implementations; if there are several kinds, also which one runs on which platform."""
     given = [_given(rule) for rule in rules.given.values() if _is_implementation(rule)]
     if not given:
         return (RuleInfo("impl", "missing", why=why_missing(rules, "lowering"), write=f"@{rules.name}.def_impl"),)
@@ -28,14 +28,14 @@ def _is_implementation(rule: Rule) -> bool:
 
 
 def _lowering(rules: RuleSet) -> RuleInfo:
-    """What runs on the platforms that have something of their own, and elsewhere."""
+    """The row that says which implementation runs on platforms with rules of their own, and which elsewhere."""
     platforms = sorted({*rules.kernels(), *filter(None, rules.lowerings())})
     elsewhere = choose(rules, "lowering", None)
     own = [(platform, choose(rules, "lowering", platform)) for platform in platforms]
     notes = [f"on {platform}: {_source(choice)}" for platform, choice in own if choice.row is not elsewhere.row]
     if elsewhere.status == "given":
         return RuleInfo("lowering", "given", rules.lowerings()[None].origin, notes=tuple(notes))
-    if elsewhere.row is None:  # there are only kernels, or they were chosen
+    if elsewhere.row is None:  # only kernels are given, or `derive` chose them
         shown = choose(rules, "lowering", given=False)
         notes.append("elsewhere: missing")
     else:
@@ -62,7 +62,7 @@ def _given(rule: Rule) -> RuleInfo:
         notes.append(rule.form.said + (f": {', '.join(rule.operands)}" if rule.operands else ""))
     if rule.surrogate is not None:
         notes.append(f"surrogate: {rule.surrogate}")
-    notes.extend(getattr(rule.author, "notes", ()))  # what jaxprim says of a rule that it wrote itself
+    notes.extend(getattr(rule.author, "notes", ()))  # notes on a rule that jaxprim itself wrote
     return RuleInfo(rule.label, "given", rule.origin, notes=tuple(notes))
 
 
@@ -80,7 +80,7 @@ def _info(rules: RuleSet, kind: RuleKind) -> RuleInfo:
 
 
 def _also(rules: RuleSet, choice: Choice) -> tuple[str, ...]:
-    """Where a kernel serves only its own platforms: what serves the others."""
+    """A note on the source for other platforms, if a kernel serves only its own."""
     if choice.source != "kernel" or choice.is_chosen:
         return ()
     others = [row.have for row in rows_of("batching") if row.have not in ("batching", "kernel") and applies(rules, row)]
@@ -88,7 +88,7 @@ def _also(rules: RuleSet, choice: Choice) -> tuple[str, ...]:
 
 
 def _of_declared(rules: RuleSet, found: RuleInfo) -> RuleInfo:
-    """A transpose rule serves only the operands that it was declared linear in."""
+    """Add to the row of a transpose rule that it covers only the operands declared linear."""
     rest = choose(rules, "transpose", given=False)
     said = f"linear in {', '.join(rules.linear)}"
     notes = (*found.notes, f"{said}; other operands: {_source(rest)}" if rest.row is not None else said)

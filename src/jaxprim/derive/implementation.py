@@ -1,4 +1,4 @@
-"""Which implementation computes an operation on a platform.
+"""Choose the implementation that computes an operation on a platform.
 
 Functions under ``@derives("lowering", ...)``: (rules, platform) -> the `Rule` that runs.
 """
@@ -12,17 +12,17 @@ from jaxprim.derive.table import ANY, choose, derives
 
 
 def which_runs(call: Call, platform: str | None) -> Rule:
-    """The implementation that `jaxprim.use` or a batching rule asks for, else that of the platform.
+    """The implementation that `jaxprim.use` or the batching choice sets; otherwise the platform's.
 
     Args:
         call: the application.
-        platform: the platform; None for one that has nothing of its own, and where no platform is known yet.
+        platform: the platform; None for one without rules of its own, or if the platform is not known yet.
     """
     rules = call.rules
     if call.using is not None:
         return rules.given[call.using]
     choice = choose(rules, "lowering", platform, given=False)
-    if choice.row is None and platform is None:  # only kernels: any of them tells the types
+    if choice.row is None and platform is None:  # only kernels: any of them gives the types
         choice = choose(rules, "lowering", ANY, given=False)
     if choice.row is None:
         raise _not_registered(rules, platform)
@@ -36,7 +36,7 @@ def runs_on_host(rules: RuleSet, platform: str) -> bool:
 
 @derives("lowering", "kernel")
 def kernel_of_platform(rules: RuleSet, platform: str | None) -> Rule:
-    """The kernel of the platform; the first one where no platform is known."""
+    """The kernel of the platform; the first kernel if no platform is known."""
     kernels = rules.kernels()
     return kernels.get(platform or "") or next(iter(kernels.values()))
 

@@ -1,8 +1,8 @@
-"""Makes a primitive's three JAX primitives, and writes their rules into JAX's tables: the only global side effect.
+"""Make a primitive's three JAX primitives, and write their rules into JAX's tables: the only global side effect.
 
-It runs when a `Primitive` is made, before any rule is given: nothing is derived until JAX asks. The rules that JAX gets are
-the same functions for every primitive; what differs is in the ``call`` or ``linear_map`` of an application. JAX's tables
-therefore hold nothing that keeps a dropped primitive alive.
+This runs when a `Primitive` is made, before any rule is given. Nothing is derived until JAX calls a rule. All
+primitives share the same rule functions; the data of each primitive is in the ``call`` or ``linear_map`` of an
+application. So JAX's tables hold nothing that keeps a dropped primitive alive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxprim import _jax, _linear
 from jaxprim._rules import RuleSet
 from jaxprim.derive import batching, jet, jvp, lowering, transpose, vjp
 
-# All rules of a primitive side by side. Each looks its derivation up in `table.TABLE`.
+# The rules of the main primitive. Each looks up its derivation in `table.TABLE`.
 MAIN = {
     "abstract_eval": lowering.abstract_eval_rule,
     "lowering": lowering.lower_anywhere,
@@ -23,7 +23,7 @@ MAIN = {
     "batching": batching.batching_rule,
     "jet": jet.jet_rule,
 }
-# Those of its pushforward and its pullback.
+# The rules of its pushforward and its pullback.
 LINEAR = {
     "abstract_eval": _linear.abstract_eval_rule,
     "lowering": lowering.lower_linear,
@@ -35,7 +35,7 @@ LINEAR = {
 
 
 def install(rules: RuleSet) -> None:
-    """Make the three JAX primitives and register them; they are taken out again when the rule set is dropped."""
+    """Make the three JAX primitives and register them. They are unregistered when the rule set is freed."""
     rules.primitive = _jax.new_primitive(rules.name)
     rules.pushforward = _jax.new_primitive(f"{rules.name}_pushforward")
     rules.pullback = _jax.new_primitive(f"{rules.name}_pullback")
@@ -45,5 +45,5 @@ def install(rules: RuleSet) -> None:
 
 
 def reinstall(rules: RuleSet) -> None:
-    """Register the lowerings of a primitive that got another kernel or raw lowering."""
+    """Register the lowerings again after a kernel or raw lowering was given."""
     lowering.register(rules)

@@ -1,6 +1,6 @@
 """Taylor mode: JAX's jet rule of the main primitive.
 
-from jvp    the JVP rule, recursively: y' (t) = JVP(x(t), x'(t)), so that the series of y' is a jet of one order less
+from jvp    the JVP rule, recursively: y'(t) = JVP(x(t), x'(t)), so the series of y' is a jet of one order less
 from impl   the jet of the impl
 """
 
@@ -21,7 +21,7 @@ Values = Sequence[Any]
 
 
 def jet_rule(primals: Values, series: Sequence[Values], *, call: Call) -> tuple[list[Any], list[list[Any]]]:
-    """JAX's jet rule: results, and the series of each, whose terms are Taylor coefficients (derivative / factorial)."""
+    """JAX's jet rule: the results, and for each its series of Taylor coefficients y_k = y^(k) / k!, from k = 1 on."""
     if choose(call.rules, "jvp").source == "impl":
         program = impl_program(call, [_jax.typeof(x) for x in primals])
         return _jax.jet_of(lambda *xs: _jax.evaluate(program, *xs), primals, series)
@@ -34,10 +34,13 @@ def jet_rule(primals: Values, series: Sequence[Values], *, call: Call) -> tuple[
 
 
 def _jet_of_jvp(call: Call, primals: Values, perturbed: Sequence[bool], series: Sequence[Values]) -> list[list[Any]]:
-    """The series of the results, from that of their derivative.
+    """The series of the results, from the series of their derivative.
 
-    With Taylor coefficients x(t) = sum_k x_k t^k, the derivative has the coefficients x'_k = (k + 1) x_(k+1). The JVP rule
-    gives y'(t) from x(t) and x'(t), of one order less. Back: y_(k+1) = y'_k / (k + 1).
+    With Taylor coefficients x(t) = sum_k x_k t^k, the derivative has the coefficients x'_k = (k + 1) x_(k+1). The JVP
+    rule gives y'(t) from x(t) and x'(t), to one order less. Then y_(k+1) = y'_k / (k + 1).
+
+    A series leaves out its first coefficient: ``terms[k]`` is x_(k+1). So x'_0 = x_1 = ``terms[0]`` is the velocity,
+    and x'_(k+1) = (k + 2) x_(k+2) = ``(k + 2) * terms[k + 1]``.
     """
     count = len(series)
 

@@ -1,13 +1,13 @@
 """Forward mode: JAX's JVP rule of the main primitive.
 
-given            the author's rule. Where the reverse mode has a rule of its own, a linear equation
-                 (``NAME_pushforward``) is emitted, whose transpose is that VJP rule; else the rule's operations
-                 are, which JAX transposes
+given            the author's rule. If reverse mode has a rule of its own, one linear equation
+                 (``NAME_pushforward``) is emitted, and its transpose is that VJP rule. Otherwise the
+                 operations of the JVP rule are emitted, and JAX transposes them
 from transpose   linear operands: the primitive applied to the tangent
 from vjp         the transpose of the pullback
 from impl        JAX differentiates the impl
 
-Functions under ``@derives("jvp", ...)``: (call, n primals, n tangents) -> m results, m tangents. Tangents that are zero
+Functions under ``@derives("jvp", ...)``: (call, n primals, n tangents) -> m results, m tangents. Zero tangents
 are JAX's zeros.
 """
 
@@ -33,7 +33,7 @@ Pushed = tuple[list[Any], list[Any]]  # results, tangents
 
 
 def jvp_rule(primals: Values, tangents: Values, *, call: Call) -> Pushed:
-    """JAX's JVP rule: result and tangent leaves, tangents that are zero as JAX's zeros."""
+    """JAX's JVP rule: result leaves and tangent leaves. Zero tangents are JAX's zeros."""
     choice = choose(call.rules, "jvp")
     if choice.row is None:
         raise missing(call.rules, "jvp")
@@ -44,7 +44,7 @@ def jvp_rule(primals: Values, tangents: Values, *, call: Call) -> Pushed:
 # -------------------------------------------------------------------------------------------------- the author's rule
 @derives("jvp", "jvp")
 def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
-    """The JVP rule, called with values where nothing is traced; else as a traced program."""
+    """The JVP rule. It is called with values if nothing is traced; otherwise it runs as a traced program."""
     if not call.levels and _jax.is_eager() and _jax.is_concrete([*primals, *tangents]):
         call.rules.record("jvp")
         outs, dots = run_jvp_rule(call, primals, tangents)
@@ -96,7 +96,12 @@ def _pushforward(
 
 
 def _transposed(site: Site, nonzero: Mask, uses_results: bool) -> tuple[ResidualsForTranspose, LinearMap]:
-    """The pullback of the VJP rule, and what makes its residuals from operands (and results): the forward half."""
+    """The pullback of the VJP rule, and the forward half, which makes its residuals from operands (and results).
+
+    J is the Jacobian at the operands x. The pushforward has residuals (x, y); its transpose has the rule's residuals r:
+
+        (x, y), x_dot -> J(x) x_dot        r = forward(x, y)        r, y_bar -> J(x)^T y_bar
+    """
     call, count = site.call, len(site.avals)
     found = traced_vjp(call, site)
 
@@ -113,7 +118,7 @@ def _transposed(site: Site, nonzero: Mask, uses_results: bool) -> tuple[Residual
 # ------------------------------------------------------------------------------------------------------ derived rules
 @derives("jvp", "vjp")
 def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
-    """The transpose of the pullback, at the residuals of the forward half."""
+    """The transpose of the pullback at the residuals r of the forward half: y_dot = (J^T)^T x_dot = J x_dot."""
     site = site_of(call, primals, nonzero(tangents))
     found = traced_vjp(call, site)
     outs = call.rules.primitive.bind(*primals, call=call)
@@ -131,7 +136,7 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
 
 
 def _program_by_vjp(site: Site, found: TracedVjp) -> Any:
-    """(operands, results if used, tangents) -> tangents: the forward half of the VJP rule, then its transposed pullback."""
+    """(operands, results if used, tangents) -> tangents: forward half of the VJP rule, then its transposed pullback."""
     own = site.results.avals if found.residuals_from_results is not None else ()
     operands, count = len(site.avals), len(site.avals) + len(own)
 
@@ -144,7 +149,7 @@ def _program_by_vjp(site: Site, found: TracedVjp) -> Any:
 
 @derives("jvp", "transpose")
 def by_transpose(call: Call, primals: Values, tangents: Values) -> Pushed:
-    """The primitive applied to the tangents of the operands in which it is linear; others need the impl.
+    """The primitive applied to the tangents of its linear operands. Other operands need the impl.
 
     For y = A(z) x: y_dot = A(z) x_dot + (dA(z)/dz z_dot) x. The first term is the primitive itself, the second the
     derivative of the impl.
@@ -168,7 +173,7 @@ def by_transpose(call: Call, primals: Values, tangents: Values) -> Pushed:
 
 @derives("jvp", "impl")
 def by_impl(call: Call, primals: Values, tangents: Values) -> Pushed:
-    """JAX's derivative of the impl. Where a kernel computes the value, the kernel still does."""
+    """JAX's derivative of the impl. If a kernel computes the value, it still does: only the tangent uses the impl."""
     if has_own_vjp(call.rules):
         return by_rule(call, primals, tangents)  # with the impl's JVP rule, whose transpose is the VJP rule
     perturbed = nonzero(tangents)
@@ -183,6 +188,7 @@ def by_impl(call: Call, primals: Values, tangents: Values) -> Pushed:
 
 
 def _impl_dots(call: Call, primals: Values, tangents: Values, perturbed: Mask, outs: Values) -> list[Any]:
+    """J x_dot by JAX's derivative of the impl. Its primal outputs are known, so only the equations of J x_dot run."""
     derivative, nonzero_out = _jax.jvp_program(impl_program(call, [_jax.typeof(x) for x in primals]), perturbed)
     args = [*primals, *select(tangents, perturbed)]
     dots = _jax.evaluate_needed(derivative, [False] * len(outs), args)[len(outs) :]
@@ -190,5 +196,5 @@ def _impl_dots(call: Call, primals: Values, tangents: Values, perturbed: Mask, o
 
 
 def _with_zeros(outs: Values, dots: Values, nonzero: Sequence[bool]) -> list[Any]:
-    """A tangent for each result, from the nonzero ones."""
+    """A tangent for each result: the given nonzero ones, and JAX's zeros elsewhere."""
     return expand(dots, nonzero, lambda i: _jax.zero_tangent(outs[i]))

@@ -1,6 +1,6 @@
 """Abstract evaluation of the main primitive for JAX, and lowering of all three primitives.
 
-The raw lowering rule of a platform is used where one is given; else the program of the implementation that
+If the platform has a raw lowering rule, it is used. Otherwise we lower the program of the implementation that
 `implementation.which_runs` finds in the table.
 """
 
@@ -42,7 +42,7 @@ def lower_linear(ctx: Any, *args: Any, linear_map: LinearMap, levels: Levels) ->
 
 
 def lower_anywhere(ctx: Any, *args: Any, call: Call) -> Any:
-    """The lowering for platforms that have nothing of their own."""
+    """The lowering for platforms without rules of their own."""
     if choose(call.rules, "lowering", None).row is None and call.using is None:
         which_runs(call, _jax.platform_of(ctx))  # raises, with the platform's name
     return lower(ctx, *args, call=call)
@@ -58,7 +58,7 @@ def register(rules: RuleSet) -> None:
 
 @derives("lowering", "lowering")
 def raw(platform: str | None, ctx: Any, *args: Any, call: Call) -> Any:
-    """The author's raw lowering rule. It knows one element only; a batch is a loop over the primitive."""
+    """The author's raw lowering rule. It handles one element only; a batch is a loop over the primitive."""
     if call.using is not None:
         return lower(ctx, *args, call=call, platform=platform)
     if call.levels:

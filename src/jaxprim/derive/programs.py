@@ -1,7 +1,7 @@
 """The program of a call on one platform, under its batch levels.
 
-program         that of the implementation that runs on the platform
-under a vmap    vmap of the program, or as the primitive's batching word or rule says
+no vmap         the program of the implementation that runs on the platform
+under a vmap    vmap of that program, or a program made by the primitive's batching word or rule
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def impl_runs(call: Call) -> bool:
 
 
 def impl_program(call: Call, avals: Sequence[Any]) -> Any:
-    """The program of the impl under the batch levels of a call, whatever computes the value."""
+    """The program of the impl under the batch levels of a call, even if another implementation computes the value."""
     return program(call if impl_runs(call) else call.by("impl"), avals)
 
 
 def named_axes(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
-    """The named axes that the collectives of an implementation use. A vmap binds its own, and its program is not made."""
+    """The named axes that the collectives of an implementation use, without the axes that its own vmaps bind.
+
+    axes(vmap f over a) = axes(f) - {a}, so the program under vmap need not be made.
+    """
     if not call.rules.has("impl"):
         return frozenset()
     if call.how != "vmap" or call.parent is None:

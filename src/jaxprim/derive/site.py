@@ -1,4 +1,4 @@
-"""Where a derivative rule is used: what it is traced for, once."""
+"""The site of a derivative rule: the types and perturbed operands that it is traced for."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ def site_at(call: Call, avals: tuple[Any, ...], perturbed: Mask) -> Site:
 
 
 def tangent_avals(avals: Sequence[Any]) -> list[Any]:
-    """The tangent types of values, weak types aside."""
+    """The tangent types of values, without weak types."""
     return [_jax.strip(_jax.tangent_aval(aval)) for aval in avals]

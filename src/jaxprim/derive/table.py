@@ -1,11 +1,11 @@
-"""The derivation table: missing this, have that, use this.
+"""The derivation table: for each missing rule, the given rules that it can be derived from.
 
-The table is the dispatch. Each of JAX's rules of a primitive asks `choose` for its row and calls that row's function,
-and ``explain()`` prints the same row. The order of the rows is the rule: the first row that applies is taken, and
-there is no second choice if it fails. Only given rules are derived from, so there are no circles.
+The table is the dispatch. Each of JAX's rules calls `choose` to get its row and calls that row's function, and
+``explain()`` prints the same row. The order of the rows decides: the first row that applies is used, with no fallback
+if it fails. Rules are derived from given rules only, so there are no cycles.
 
-A row's function stands in the file of its rule, under ``@derives(missing, have)``. What the functions of one kind are
-called with, and what they return, is said in that file.
+The function of a row is in the file of its rule, under ``@derives(missing, have)``. The docstring of that file gives
+the arguments and the result of such functions.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ D = TypeVar("D", bound=Derivation)
 
 @dataclass(frozen=True)
 class Row:
-    """``missing`` can be had from ``have``.
+    """One row: the rule ``missing`` can be derived from the rule ``have``.
 
     Attributes:
         missing: the kind of rule.
-        have: the kind that it comes from; ``missing`` itself for a rule that the author gave.
-        how: what ``explain`` says of it.
-        looks_inside: whether JAX must be able to differentiate or transpose the code of ``have``. It cannot look into
+        have: the kind of rule it is derived from; equal to ``missing`` for a given rule.
+        how: the explanation in ``explain``.
+        looks_inside: whether JAX must differentiate or transpose the code of ``have``, so the row does not apply to
             compiled code.
-        is_vmap: whether JAX must be able to vmap the implementation, whichever platform runs it. It cannot vmap a host
+        is_vmap: whether JAX must vmap the implementation on every platform, so the row does not apply to a host
             function.
     """
 
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def derive(self) -> Derivation:
-        """The function that derives."""
+        """The function that derives the rule."""
         return _FUNCTIONS[self.missing, self.have]
 
 
@@ -82,7 +82,7 @@ _FUNCTIONS: dict[tuple[str, str], Derivation] = {}
 
 
 def derives(missing: str, have: str) -> Callable[[D], D]:
-    """Make a function the derivation of a row."""
+    """Register a function as the derivation of a row."""
 
     def attach(fn: D) -> D:
         _FUNCTIONS[missing, have] = fn
@@ -94,12 +94,12 @@ def derives(missing: str, have: str) -> Callable[[D], D]:
 # ------------------------------------------------------------------------------------------------------ looking it up
 @dataclass(frozen=True)
 class Choice:
-    """Where a rule of a primitive comes from.
+    """The source of one rule of a primitive.
 
     Attributes:
         status: given, derived or missing.
-        row: the table's row; None where it is missing.
-        is_chosen: whether the author chose it with ``derive``.
+        row: the row of the table; None if the rule is missing.
+        is_chosen: whether the author chose the row with ``derive``.
     """
 
     status: Status
@@ -108,7 +108,7 @@ class Choice:
 
     @property
     def source(self) -> str:
-        """The kind of rule that it comes from; empty where it is missing."""
+        """The kind of rule it is derived from; empty if it is missing."""
         return "" if self.row is None else self.row.have
 
     @property
@@ -119,17 +119,17 @@ class Choice:
         return self.row.derive
 
 
-ANY = "any"  # a platform: whichever
+ANY = "any"  # any platform
 
 
 def choose(rules: RuleSet, wanted: str, platform: str | None = ANY, *, given: bool = True) -> Choice:
-    """Given; else as the author chose with ``derive``; else the first row of the table that applies.
+    """Choose the row: the given rule, else the author's choice with ``derive``, else the first row that applies.
 
     Args:
         rules: the primitive's rules.
         wanted: the kind of rule.
-        platform: counts only kernels and lowerings for this platform; by default those for any.
-        given: False to pass over a rule that is given, where it does not cover a case.
+        platform: count only the kernels and lowerings of this platform; by default those of all platforms.
+        given: False to skip a given rule, if it does not cover the case.
     """
     key = (wanted, platform, given)
     found = rules.chosen.get(key)
@@ -175,9 +175,9 @@ def is_opaque(rules: RuleSet, kind: str) -> bool:
 
 
 def has_own_vjp(rules: RuleSet) -> bool:
-    """Whether reverse mode runs a rule of its own, instead of transposing what forward mode does.
+    """Whether reverse mode runs a rule of its own, instead of transposing forward mode.
 
-    It transposes forward mode where the VJP comes from the JVP rule, and where both come from the same source.
+    It transposes forward mode if the VJP comes from the JVP rule, or if both come from the same source.
     """
     choice = choose(rules, "vjp")
     if choice.status == "given":
@@ -187,7 +187,7 @@ def has_own_vjp(rules: RuleSet) -> bool:
 
 # ----------------------------------------------------------------------------------------------------- choosing a row
 def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
-    """Choose another derivation than the table's first, of a rule that is not given."""
+    """Choose another derivation than the table's first, for a rule that is not given."""
     sources = [row.have for row in rows_of(wanted) if not row.is_given]
     if source not in sources:
         raise _not_a_derivation(rules, wanted, source, sources)
@@ -217,20 +217,20 @@ def _is_given(rules: RuleSet, wanted: str, source: str) -> BadCall:
             f"{rules.name}: derive({wanted}='{source}') has no effect, because the {BY_NAME[wanted].form.phrase} is given.",
             got=f"a given {BY_NAME[wanted].form.phrase}" if rule else f"batching='{rules.batching_word}'",
             expected=f"a primitive whose {BY_NAME[wanted].form.phrase} is derived",
-            why="a given rule is always used; derive chooses how a rule that is not given is derived",
+            why="a given rule is always used; derive only chooses how the other rules are derived",
             rule=rule.author if rule else None,
             defined=None if rule else rules.made,
-            write=f"{rules.name}.derive({wanted}='{source}')  # and without def_{wanted}",
+            write=f"{rules.name}.derive({wanted}='{source}')  # and remove def_{wanted}",
         )
     )
 
 
-# ------------------------------------------------------------------------------------------------------- what is missing
+# ----------------------------------------------------------------------------------------------------- missing rules
 def why_missing(rules: RuleSet, wanted: str) -> str:
-    """Why a rule can't be derived."""
+    """The reason why a rule cannot be derived."""
     chosen = rules.choices.get(wanted)
     if chosen is not None:
-        return f"derive({wanted}='{chosen}') was chosen, and no {chosen} is given"
+        return f"derive({wanted}='{chosen}') was chosen, but no {chosen} is given"
     rows = [row for row in rows_of(wanted) if not row.is_given]
     compiled = next((row.have for row in rows if row.looks_inside and is_opaque(rules, row.have)), None)
     needs_impl = any(row.have == "impl" for row in rows)
@@ -246,7 +246,7 @@ def why_missing(rules: RuleSet, wanted: str) -> str:
 
 
 def line_to_write(rules: RuleSet, wanted: str) -> str:
-    """The line that gives a missing rule, or chooses a derivation that there is."""
+    """The line that gives a missing rule, or chooses a derivation that is possible."""
     if wanted in rules.choices:
         for row in rows_of(wanted):
             if applies(rules, row) and not row.is_given:
@@ -255,7 +255,7 @@ def line_to_write(rules: RuleSet, wanted: str) -> str:
 
 
 def missing(rules: RuleSet, wanted: str, why: str | None = None) -> RuleMissing:
-    """The error at the moment a rule is needed."""
+    """The error for a missing rule that a transformation needs."""
     kind = BY_NAME[wanted]
     return RuleMissing(
         message(
@@ -270,7 +270,7 @@ def missing(rules: RuleSet, wanted: str, why: str | None = None) -> RuleMissing:
 
 
 def not_linear(rules: RuleSet, mode: str, operands: Sequence[str]) -> RuleMissing:
-    """The error where an operand is perturbed in which the primitive was not declared linear."""
+    """The error for a perturbed operand in which the primitive was not declared linear."""
     linear = ", ".join(rules.linear)
-    why = f"{', '.join(operands)} is perturbed; the transpose rule knows the derivative in {linear} alone"
+    why = f"{', '.join(operands)} is perturbed, but the transpose rule only gives the derivative in {linear}"
     return missing(rules, mode, why)

@@ -1,4 +1,4 @@
-"""An implementation as a program: tracing it, and what is refused while it is traced."""
+"""Trace an implementation to a program, and refuse side effects and other mistakes that tracing shows."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def _asks_for_value(call: Call, rule: Rule) -> RuleWrong:
     defaulted = [f"{name}={value!r}" for name, value in rules.signature.operands.items() if name not in required]
     return RuleWrong(
         message(
-            f"{rules.name}: the {rule.phrase} asks for the value of an operand, but it is traced.",
+            f"{rules.name}: the {rule.phrase} needs the value of an operand, but the operand is traced.",
             got=f"operands {', '.join(call.names())}",
-            expected="operands that are data; what decides about code or shapes is a static param, after a `*`",
-            why="an operation is compiled for all values; a host function sees values, and may branch on them",
+            expected="operands used only as data; a value that decides branches or shapes must be a static param, after a `*`",
+            why="an operation is compiled once for all values; a host function gets the values and may branch on them",
             rule=rule.author,
             write=header(rule.author, ", ".join([*required, "*", *defaulted]))
             if defaulted
@@ -88,7 +88,7 @@ def _returned_nothing(call: Call, rule: Rule) -> RuleWrong:
             f"{call.rules.name}: the implementation returned nothing.",
             got="None",
             expected="arrays, in any pytree",
-            why="operations are pure: what has no result does nothing",
+            why="operations are pure: without a result, an operation does nothing",
             rule=rule.author,
             write="return result",
         )
@@ -116,7 +116,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
     except TypeError:
         raise RuleWrong(
             message(
-                f"{call.rules.name}: the implementation returned something that is no array.",
+                f"{call.rules.name}: the implementation returned something that is not an array.",
                 got=_trees.describe(leaf),
                 expected="arrays, in any pytree",
                 rule=rule.author,
@@ -127,7 +127,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
 
 
 def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:
-    """A rule that closes over a traced value would leak it into other traces: it must be an operand."""
+    """Refuse a rule that closes over a traced value, which would leak into other traces. It must be an operand."""
     for tracer in _jax.closed_over_tracers(program):
         operands = call.rules.signature.names(len(call.tree.children()))
         raise BadCall(

@@ -30,7 +30,8 @@ class TracedJvp:
     Attributes:
         program: (n operands, m results if `uses_results`, nonzero tangents) -> nonzero result tangents.
         nonzero: which of the m results have a tangent that is not symbolically zero.
-        uses_results: whether the rule reads the primitive's own results, which are then passed in, not computed again.
+        uses_results: whether the rule computes the primitive's own results. They are then inputs of the program
+            instead.
     """
 
     program: Any
@@ -39,12 +40,12 @@ class TracedJvp:
 
 
 def jvp_rule_of(call: Call) -> Rule:
-    """The JVP rule that runs as such: the author's, or that of the impl."""
+    """The JVP rule that runs: the author's, or the impl's."""
     return call.rules.given["jvp"] if choose(call.rules, "jvp").status == "given" else impl_rule(call)
 
 
 def impl_rule(call: Call) -> Rule:
-    """The JVP rule of the impl as JAX differentiates it."""
+    """A JVP rule that lets JAX differentiate the impl."""
     impl = call.rules.given["impl"]
 
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Any) -> Any:
@@ -98,7 +99,7 @@ def traced_jvp(call: Call, site: Site) -> TracedJvp:
 def _trace(site: Site) -> TracedJvp:
     call, count = site.call, len(site.avals)
     nonzero: list[Mask] = []
-    tangents = [_jax.tangent_aval(aval) for aval in site.avals]  # that of a Python number stays weakly typed
+    tangents = [_jax.tangent_aval(aval) for aval in site.avals]  # the tangent of a Python number stays weakly typed
 
     def run(*args: Any) -> list[Any]:
         given = expand(args[count:], site.perturbed, lambda i: _jax.JaxZero(tangents[i]))
@@ -109,7 +110,7 @@ def _trace(site: Site) -> TracedJvp:
     inputs = [*site.avals, *select(tangents, site.perturbed)]
     program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
     refuse_tracers(call, jvp_rule_of(call), program)
-    # A rule that applies the primitive for the value would run its kernel twice: once for the value, which is bound
-    # beside the pushforward, and once here. The results of the first are passed in instead.
+    # The value y = f(x) is bound beside the pushforward. A rule that applies the primitive itself, as in
+    # y_dot = J(x, f(x)) x_dot, would run the kernel a second time. So y becomes an input: y_dot = J(x, y) x_dot.
     shared = replace_application(program, call.rules.primitive, {"call": call}, count)
     return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None)

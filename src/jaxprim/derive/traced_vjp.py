@@ -1,8 +1,12 @@
-"""A VJP rule, run and as programs.
+"""Run a VJP rule, and trace it to programs.
 
-The rule is traced once for each site. Its forward half becomes a program (operands) -> (results, residuals). The residuals
-are the traced values that the pullback reads: operands, results or anything else, as they are. Its backward half becomes
-a `LinearMap` (residuals, cotangents) -> cotangents, with its transpose (`transposed_pair`).
+The rule is traced once for each site, in two halves:
+
+    forward     x -> y, r
+    backward    r, y_bar -> x_bar = J(x)^T y_bar
+
+The residuals r are the traced values that the pullback reads: operands, results or any other values. The backward half
+becomes a `LinearMap`, together with its transpose (`transposed_pair`).
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ def vjp_rule_of(call: Call) -> Rule:
 
 @dataclass(frozen=True, eq=False)
 class Pullback:
-    """The author's pullback, on flat cotangents."""
+    """The author's pullback, as a function of flat cotangents."""
 
     site: Site
     rule: Rule
@@ -167,7 +171,7 @@ def _trace(site: Site) -> TracedVjp:
 
 # ------------------------------------------------------------------------------------------------- under batch levels
 def run_forward(found: TracedVjp, call: Call, leaves: Sequence[Any]) -> tuple[list[Any], list[Any], Levels]:
-    """Results and residuals of a call under its levels, and levels whose inputs are the residuals."""
+    """The results and residuals of a call under its levels, and levels whose inputs are the residuals."""
     count = len(found.site.results.avals)
     program, levels = found.under(found.forward, call.levels, [level.out_dims for level in call.levels])
     outs = _jax.evaluate(program, *leaves)
@@ -177,7 +181,7 @@ def run_forward(found: TracedVjp, call: Call, leaves: Sequence[Any]) -> tuple[li
 def only_residuals(
     found: TracedVjp, leaves: Sequence[Any], own_results: Sequence[Any] | None, levels: Levels
 ) -> tuple[list[Any], Levels]:
-    """The residuals at some operands; the primitive's results are used where they are known, not computed again."""
+    """The residuals at some operands. If the primitive's results are known, they are used and not computed again."""
     program, inputs = found.residuals, list(leaves)
     if own_results is not None and found.residuals_from_results is not None:
         program, inputs = found.residuals_from_results, [*leaves, *own_results]
@@ -188,6 +192,7 @@ def only_residuals(
 
 
 def _under_levels(program: Any, levels: Levels, wanted: Sequence[Sequence[int | None]]) -> tuple[Any, Levels]:
+    """vmap a program level by level, and record where each output's batch dimension ends up (see `TracedVjp.under`)."""
     placed: list[Level] = []
     for level, dims in zip(levels, wanted, strict=True):
         _, natural = _jax.batch(program, level.axis, level.in_dims)
@@ -198,5 +203,5 @@ def _under_levels(program: Any, levels: Levels, wanted: Sequence[Sequence[int | 
 
 
 def _residual_levels(levels: Levels, count: int) -> Levels:
-    """Levels whose inputs are the outputs after the first ``count`` of these levels."""
+    """Levels whose inputs are the residuals: the outputs of ``levels`` after the first ``count``."""
     return tuple(Level(level.axis, level.out_dims[count:], ()) for level in levels)

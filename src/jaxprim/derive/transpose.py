@@ -1,11 +1,13 @@
 """Transposition: JAX's transpose rule of the main primitive, for operands in which it is linear.
 
-given          the author's transpose rule, in the operands declared linear; the transpose of *that* is the primitive
+given          the author's transpose rule for the operands declared linear; its own transpose is the primitive
 from impl      linear_transpose of the impl
 
-A VJP rule is no transpose: that of a nonlinear operation would be a silent wrong number.
+For y = A(z) x, with x the linear operands and z the others, it is x_bar = A(z)^T y_bar. A VJP rule cannot stand in for
+it: for a nonlinear operation the pullback is the transpose of the derivative, and the result would be silently wrong.
 
-Functions under ``@derives("transpose", ...)``: (`Transposition`) -> cotangents of the undefined operands, None for others.
+Functions under ``@derives("transpose", ...)``: (`Transposition`) -> cotangents of the undefined operands, None for
+others.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ Values = Sequence[Any]
 
 @dataclass(frozen=True)
 class Transposition:
-    """What JAX asks for.
+    """The arguments of JAX's transpose rule.
 
     Attributes:
         call: the application.
-        cotangents: m cotangents of the results, JAX's zeros among them.
-        args: n operands, by value where they are known.
+        cotangents: the cotangents of the m results; some may be JAX's zeros.
+        args: the n operands; the known ones are values.
         avals: the types of the n operands.
-        undefined: which of the n are not known, and get a cotangent.
+        undefined: which of the n operands are unknown and get a cotangent.
     """
 
     call: Call
@@ -93,7 +95,7 @@ def by_impl(asked: Transposition) -> list[Any]:
 
 @derives("transpose", "transpose")
 def by_rule(asked: Transposition) -> list[Any]:
-    """The author's rule, as the transpose of a linear map of which the operands that are not linear are the residuals."""
+    """The author's rule, as the transpose of the linear map (z, x) -> A(z) x with the other operands z as residuals."""
     call, linear = asked.call, asked.call.linear_mask()
     elements = call.element_avals(asked.avals)
     linear_map = call.rules.cache.get(("linear", call.base, elements), lambda: _map_of(call.base, elements))
@@ -149,7 +151,7 @@ def _map_of(call: Call, avals: Values) -> LinearMap:
 
 
 def _run_rule(call: Call, avals: Values, others: Values, cotangents: Values) -> list[Any]:
-    """``rule(y_bar, *other_operands, **params)`` -> cotangents of the linear operands."""
+    """Call ``rule(y_bar, *other_operands, **params)``, and read the cotangents of the linear operands."""
     rule, form = call.rules.given["transpose"], form_of("transpose")
     linear = call.linear_mask()
     leaves = expand(others, [not is_linear for is_linear in linear], lambda _: None)
@@ -175,7 +177,7 @@ def _refuse_unknown_operand(call: Call) -> None:
     if unknown:
         raise BadCall(
             message(
-                f"{call.rules.name}: it is declared linear in '{unknown[0]}', which is no operand.",
+                f"{call.rules.name}: it is declared linear in '{unknown[0]}', which is not an operand.",
                 got=f"linear={call.rules.linear!r}",
                 expected=f"some of the operands {', '.join(operands)}",
                 rule=call.rules.given["transpose"].author,
@@ -189,11 +191,11 @@ def _missing(call: Call, operands: Sequence[str]) -> RuleMissing:
     declared = f"is declared linear in {', '.join(rules.linear)} only" if rules.linear else "has no transpose rule"
     return RuleMissing(
         message(
-            f"{rules.name}: it is transposed with respect to {', '.join(operands)}, and {declared}.",
+            f"{rules.name}: it is transposed with respect to {', '.join(operands)}, but {declared}.",
             got=rules.listed,
             expected=f"a transpose rule, linear in {', '.join(operands)}",
-            why="linear_transpose was asked for, or a rule applied it to a tangent; an impl could be transposed instead,"
-            " and there is none",
+            why="linear_transpose was called, or a rule applied it to a tangent; JAX could transpose an impl instead,"
+            " but there is none",
             rule=rules.implementation_author,
             write=f"@{rules.name}.def_transpose(linear=({', '.join(repr(o) for o in operands)},))",
         )

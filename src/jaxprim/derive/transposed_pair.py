@@ -5,11 +5,11 @@ At fixed operands, let J be the Jacobian of the results in the perturbed operand
     pushforward    x_dot -> y_dot = J x_dot
     pullback       y_bar -> x_bar = J^T y_bar      (JAX does not conjugate)
 
-Either is the transpose of the other, so that forward and reverse mode may nest in any order. A VJP rule gives the pullback. Its
-transpose, the pushforward, is
+Either is the transpose of the other, so that forward and reverse mode may nest in any order. A VJP rule gives the
+pullback. Its transpose, the pushforward, is
 
-- the transpose of the pullback's own program, where every equation in it has one;
-- else (an opaque pullback) the JVP rule, for which the operands are then kept as residuals too.
+- the transpose of the pullback's own program, if every equation in it has a transpose;
+- otherwise (an opaque pullback) the JVP rule, which needs the operands as further residuals.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TransposedPair:
     Attributes:
         pullback: (residuals, cotangents of the results that have any) -> cotangents of the perturbed operands.
         pushforward: (residuals, tangents of the perturbed operands) -> tangents of the results that have any.
-        keeps_operands: whether the n operands follow the residuals, as an opaque pullback needs them.
+        keeps_operands: whether the n operands follow the residuals, because the pullback is opaque.
     """
 
     pullback: LinearMap
@@ -66,7 +66,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
             return _push_by_jvp_rule(site, kept)
         return transposed if transposed is not None else _must_transpose(site.call, pull, len(residuals))
 
-    # The two name each other, so each finds its transpose when it is asked for.
+    # Each map refers to the other, so the transposes are functions that run later.
     pullback = LinearMap(
         rules,
         "pullback",
@@ -92,7 +92,8 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
 
 
 def _past_operands(pull: Any, kept: Sequence[Any], count: int, cotangents: Sequence[Any]) -> Any:
-    """A pullback of ``count`` residuals as one of all that is kept."""
+    """A pullback of ``count`` residuals, as a pullback of all kept residuals that ignores the operands."""
+    # Arguments: (residuals, operands, cotangents). `kept` is the types of the first two.
     run = lambda *args: _jax.evaluate(pull, *args[:count], *args[len(kept) :])
     return _jax.trace(run, [*kept, *cotangents], "pullback")
 
@@ -113,7 +114,7 @@ def _push_by_jvp_rule(site: Site, residuals: Sequence[Any]) -> Any:
 
 # --------------------------------------------------------------------------------------------- transposing a program
 def transpose_program(program: Any, residuals: int) -> Any:
-    """The transpose of a program in its inputs after the residuals: (residuals, cotangents) -> cotangents."""
+    """Transpose a program (r, t) -> A(r) t in t: (r, y_bar) -> A(r)^T y_bar."""
     avals = _jax.in_avals(program)
     linear = [False] * residuals + [True] * (len(avals) - residuals)
 
@@ -139,14 +140,14 @@ def _must_transpose(call: Call, pull: Any, residuals: int) -> Any:
 
 
 def no_transpose(call: Call, error: Exception) -> RuleMissing:
-    """The error where forward mode would need the transpose of an opaque pullback."""
+    """The error for forward mode with an opaque pullback and no JVP rule."""
     rules = call.rules
     return RuleMissing(
         message(
             f"{rules.name}: its JVP rule is missing, and cannot be derived from the VJP rule.",
             got=rules.listed,
             expected="a JVP rule",
-            why=f"forward mode needs the transpose of the pullback, which has none ({_first_line(error)})",
+            why=f"forward mode transposes the pullback, and JAX cannot transpose it ({_first_line(error)})",
             rule=rules.given["vjp"].author if rules.has("vjp") else None,
             write=f"@{rules.name}.def_jvp",
         )
@@ -154,7 +155,7 @@ def no_transpose(call: Call, error: Exception) -> RuleMissing:
 
 
 def refuse_opaque_tangent(call: Call, site: Site) -> None:
-    """Refuse a reverse mode that would have to transpose a JVP rule which has no transpose."""
+    """Refuse reverse mode if it would have to transpose a JVP rule that has no transpose."""
     found = traced_jvp(call, site)
     count = len(site.avals) + (len(site.results.avals) if found.uses_results else 0)
     if not may_lack_transpose(found.program, count):
@@ -168,7 +169,7 @@ def refuse_opaque_tangent(call: Call, site: Site) -> None:
                 f"{call.rules.name}: its VJP rule is missing, and cannot be derived from the JVP rule.",
                 got=call.rules.listed,
                 expected="a VJP rule",
-                why=f"reverse mode needs the transpose of the tangent, which has none ({_first_line(error)})",
+                why=f"reverse mode transposes the tangent, and JAX cannot transpose it ({_first_line(error)})",
                 rule=call.rules.given["jvp"].author,
                 write=f"@{call.rules.name}.def_vjp",
             )

@@ -1,13 +1,13 @@
 """Reverse mode: JAX's linearization rule of the main primitive.
 
-Where reverse mode has a rule of its own, its forward half runs, its residuals are kept, and a linear equation is staged
-whose transpose is its backward half. Everything else is JAX's own linearization of the JVP rule:
+If reverse mode has a rule of its own, its forward half runs, we keep its residuals, and stage one linear equation.
+The transpose of that equation is the backward half. Everything else is JAX's own linearization of the JVP rule:
 
     the VJP comes from           and the JVP from       reverse mode is
     vjp (given)                  anything               the rule's two halves
     jvp                          jvp                    the transpose of the JVP rule
-    transpose or impl            the same               the transpose of what forward mode does
-    transpose or impl            something else         a rule made of it, in two halves
+    transpose or impl            the same               the transpose of forward mode
+    transpose or impl            something else         a rule made from it, in two halves
 
 Functions under ``@derives("vjp", ...)``: (call) -> the VJP `Rule`, in canonical form.
 """
@@ -91,7 +91,7 @@ def _stage(site: Site, outs: Values, residuals: Values, pushforward: LinearMap, 
     return _jax.linearization(outs, list(site.has_tangent), residuals, linear)
 
 
-# ---------------------------------------------------------------------------------------------------- where it comes from
+# ------------------------------------------------------------------------------------------- sources of the VJP rule
 @derives("vjp", "vjp")
 def given(call: Call) -> Rule:
     return call.rules.given["vjp"]
@@ -99,13 +99,13 @@ def given(call: Call) -> Rule:
 
 @derives("vjp", "jvp")
 def by_jvp(call: Call) -> Rule:
-    """The JVP rule stands for it: JAX linearizes and transposes it, so that no VJP rule runs."""
+    """The JVP rule, which JAX linearizes and transposes. No VJP rule runs."""
     return call.rules.given["jvp"]
 
 
 @derives("vjp", "impl")
 def by_impl(call: Call) -> Rule:
-    """The VJP rule of the impl as JAX differentiates it."""
+    """A VJP rule that lets JAX differentiate the impl."""
     impl = call.rules.given["impl"]
 
     def fn(primals: Any, perturbed: Any, params: Any) -> Any:
@@ -118,8 +118,8 @@ def by_impl(call: Call) -> Rule:
 def by_transpose(call: Call) -> Rule:
     """The transpose rule for the operands in which the primitive is linear; the others need the impl.
 
-    For y = A(z) x the cotangents are x_bar = A(z)^T y_bar, which is the transpose rule, and z_bar, which is the
-    derivative of the impl.
+    For y = A(z) x the transpose rule gives x_bar = A(z)^T y_bar, and JAX's derivative of the impl gives
+    z_bar = (dA(z)/dz x)^T y_bar.
     """
     rules, rule = call.rules, call.rules.given["transpose"]
 

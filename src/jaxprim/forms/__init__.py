@@ -1,4 +1,4 @@
-"""The forms in which authors may write a rule, each brought to one canonical form, so that what follows knows one.
+"""The forms in which authors may write a rule. Each is converted to a canonical form, the only one that `derive` sees.
 
 - JVP: ``fn(primals, tangents, perturbed, params) -> (primals_out, tangents_out)``
 - VJP: ``fn(primals, perturbed, params) -> (primals_out, pullback)`` with ``pullback(cotangents) -> cotangents``

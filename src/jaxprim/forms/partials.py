@@ -1,4 +1,9 @@
-"""The partial derivatives of an elementwise operation, which give both rules."""
+"""Partial derivatives of an elementwise operation, which give both the JVP and the VJP rule.
+
+For y = f(x_1, ..., x_n) with slopes d_i = dy/dx_i, element by element:
+
+    y_dot = sum_i d_i x_i_dot        x_i_bar = d_i y_bar, summed over the axes along which x_i was broadcast
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ from jaxprim._zeros import Zero, is_zero
 
 
 def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
-    """``fn(y, *primals, **params) -> (dy/dx1, ...)`` of an elementwise operation: the JVP and the VJP."""
+    """The JVP and the VJP rule of ``fn(y, *primals, **params) -> (dy/dx1, ...)``."""
 
     def jvp(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
         y = rules.apply(primals, params)
@@ -59,7 +64,7 @@ def _partials(
                 f"{rules.name}: def_partials must return one partial derivative per operand.",
                 got=f"{len(result)}",
                 expected=f"{len(primals)}, for {', '.join(names)}",
-                why="None stands for a partial derivative that is zero",
+                why="None stands for a zero partial derivative",
                 rule=author,
                 write=line,
             )
@@ -79,7 +84,7 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
     if is_complex == [False, True, False]:
         raise RuleWrong(
             message(
-                f"{rules.name}: the partial derivative with respect to {name} is complex, and operand and result are real.",
+                f"{rules.name}: the partial derivative with respect to {name} is complex, but the operand and the result are real.",
                 got=short(aval),
                 expected=short(y),
                 rule=author,
@@ -91,7 +96,7 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
 def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str | None) -> RuleWrong:
     return RuleWrong(
         message(
-            f"{rules.name}: def_partials is for elementwise operations of arrays, with one result.",
+            f"{rules.name}: def_partials only works for elementwise operations on arrays, with one result.",
             got=got,
             expected=expected,
             rule=author,
@@ -101,18 +106,22 @@ def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str |
 
 
 def _times(partial: Any, t: Any) -> Any:
-    with jax.numpy_dtype_promotion("standard"):  # a real operand of a complex operation, and the like
+    with jax.numpy_dtype_promotion("standard"):  # for example a real tangent times a complex slope
         return partial * t
 
 
 def _to(value: Any, like: Any) -> Any:
-    """A value in the dtype of another: the real part where that is real."""
+    """A value in the dtype of ``like``; the real part if that is real."""
     is_real = not jnp.issubdtype(like.dtype, jnp.complexfloating)
     return (value.real if is_real else value).astype(like.dtype)
 
 
 def reduce_to(ct: Any, operand: Any) -> Any:
-    """The cotangent of a broadcast operand: summed to its shape, and real if the operand is real."""
+    """Reduce a cotangent to the shape of a broadcast operand, and to its real part if the operand is real.
+
+    Broadcasting copies, y[i, j] = x[j], so its transpose sums: x_bar[j] = sum_i y_bar[i, j]. A real x enters a complex
+    result as x + 0i, and the transpose of that embedding takes the real part.
+    """
     x = _jax.typeof(operand)
     extra = len(ct.shape) - len(x.shape)
     axes = tuple(range(extra)) + tuple(

@@ -25,7 +25,7 @@ def _not_differentiable(rules: RuleSet, kind: str, operand: str, given: PerOpera
         message(
             f"{rules.name}: it is not differentiable with respect to operand '{operand}'.",
             got=f"rules for {', '.join(given)}",
-            expected=f"a rule for {operand}, or {operand}=None for a derivative that is zero",
+            expected=f"a rule for {operand}, or {operand}=None if its derivative is zero",
             why=f"def_{kind} was given one rule per operand",
             rule=_first(given),
             write=f"{rules.name}.def_{kind}({', '.join(f'{name}={rule}' for name, rule in names.items())})",
@@ -39,7 +39,7 @@ def _refuse_unknown_operand(rules: RuleSet, kind: str, operands: Sequence[str], 
             close = difflib.get_close_matches(name, operands, 1) or operands
             raise BadCall(
                 message(
-                    f"{rules.name}: def_{kind} was given a rule for '{name}', which is no operand.",
+                    f"{rules.name}: def_{kind} was given a rule for '{name}', which is not an operand.",
                     got=f"{name}=",
                     expected=f"operands {', '.join(operands)}",
                     rule=given[name],

@@ -77,7 +77,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
 def read_vjp_result(
     rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: Any
 ) -> tuple[Any, Callable[[Any], Any]]:
-    """The output and the pullback in what a VJP rule returned."""
+    """Read the output and the pullback from the value that a VJP rule returned."""
     if isinstance(result, tuple) and len(result) == 2 and callable(result[1]):
         out, pullback = result
         if _required(rules.name, author, pullback) == 2:
@@ -111,14 +111,14 @@ def _entries(value: Any) -> str:
 def _refuse_flattened(
     rules: RuleSet, author: AuthorFn, primals: Any, params: Mapping[str, Any], result: tuple[Any, ...]
 ) -> None:
-    """Say so where a rule returned ``y1, y2, pullback`` for ``(y1, y2), pullback``."""
+    """Raise a specific error if a rule returned ``y1, y2, pullback`` instead of ``(y1, y2), pullback``."""
     tree = jax.tree.structure(jax.eval_shape(lambda: rules.apply(primals, params)))
     if tree.num_leaves != len(result) - 1:
         return
     outputs = Results((), tree).variables()
     raise RuleWrong(
         message(
-            f"{rules.name}: the VJP rule returned its results one by one.",
+            f"{rules.name}: the VJP rule returned its results as separate entries.",
             got=_entries(result),
             expected="a tuple of 2: the output and the pullback; the output has the structure of the operation's results",
             rule=author,
@@ -129,7 +129,7 @@ def _refuse_flattened(
 
 def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
     """How many positional arguments a pullback requires: 1 (cotangents) or 2 (residuals, cotangents)."""
-    if type(pullback).__module__.startswith(words.OWN_MODULES):  # what jax.vjp returns takes the cotangents
+    if type(pullback).__module__.startswith(words.OWN_MODULES):  # a pullback from jax.vjp takes only the cotangents
         return 1
     # In an eager gradient this runs each time, and the signature of a function takes as long as a small operation.
     if type(pullback) is FunctionType and not vars(pullback) and pullback.__code__.co_flags & inspect.CO_VARARGS == 0:
@@ -154,7 +154,7 @@ def _required(name: str, author: AuthorFn, pullback: AuthorFn) -> int:
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="one or two required positional arguments, no *args",
                 rule=author,
-                why="the cotangents of several results come as one tuple",
+                why="the cotangents of several results arrive as one tuple",
                 write="def pullback(y_bar):" if len(required) < 2 else "def pullback(residuals, y_bar):",
             )
         )
@@ -168,7 +168,7 @@ def _require_two(name: str, author: AuthorFn, pullback: AuthorFn, required: int)
                 f"{name}: the VJP rule returns residuals, but its pullback does not take them.",
                 got=f"{getattr(pullback, '__name__', 'pullback')}{inspect.signature(pullback)}",
                 expected="two required positional arguments",
-                why="of (output, residuals, pullback), pullback(residuals, cotangents) is called",
+                why="a pullback that comes with residuals is called as pullback(residuals, cotangents)",
                 rule=author,
                 write="def pullback(residuals, y_bar):",
             )
