@@ -488,7 +488,7 @@ def finite_differences_of_a_step():
 
 
 @case(
-    """hypot: like='x' is no operand.
+    """hypot: like='x' is not an operand.
   got:      x
   expected: one of x1, x2; a signature such as '(f64[n]) -> f64[n]'; or a jax.ShapeDtypeStruct"""
 )
