@@ -24,7 +24,7 @@ from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES
-from jaxprim.kernels.signature import Array, Signature
+from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.sizes import local
 
 _ITEM = re.compile(r"(&)?\s*(.+?)\s*(?::\s*(\w+))?", re.DOTALL)
@@ -62,13 +62,13 @@ class Layout:
     here: bool = False
 
 
-def arguments(signature: Signature, spec: str | None, layout: Layout) -> list[Argument]:
+def arguments(signature: KernelSignature, spec: str | None, layout: Layout) -> list[Argument]:
     """The arguments of the function behind a signature."""
     items = default_order(signature) if spec is None else list(_split(spec))
     return [_argument(signature, item, index, layout, spec or "") for index, item in enumerate(items)]
 
 
-def default_order(signature: Signature) -> list[str]:
+def default_order(signature: KernelSignature) -> list[str]:
     """Operands, attributes, sizes, results."""
     by_pointer = [array.name for array in signature.results if not array.by_value]
     attributes = [attribute.name for attribute in signature.attributes]
@@ -82,7 +82,7 @@ def _split(spec: str) -> Iterator[str]:
             yield piece.strip()
 
 
-def _argument(signature: Signature, item: str, index: int, layout: Layout, spec: str) -> Argument:
+def _argument(signature: KernelSignature, item: str, index: int, layout: Layout, spec: str) -> Argument:
     arrays = {array.name: array for array in (*signature.operands, *signature.results)}
     for pattern, make in ((_SCRATCH, _scratch), (_COPY, _copy)):
         match = pattern.fullmatch(item)
@@ -111,7 +111,7 @@ def _by_pointer(kind: str, value: str, local: str, name: str) -> Argument:
 
 
 def _number(
-    signature: Signature, source: str, dtype: str | None, layout: Layout, exact: bool
+    signature: KernelSignature, source: str, dtype: str | None, layout: Layout, exact: bool
 ) -> tuple[str, str] | None:
     """The C type and the expression of a number, or None if it is not known."""
     if dtype is not None and (dtype not in DTYPES or DTYPES[dtype].c_value is None):
@@ -145,7 +145,9 @@ def _constant(source: str, as_type: Callable[[str], str]) -> tuple[str, str] | N
     return (kind, f"static_cast<{kind}>({value!r})") if isinstance(value, float) else None
 
 
-def _size(signature: Signature, source: str, dtype: str | None, layout: Layout, exact: bool) -> tuple[str, str] | None:
+def _size(
+    signature: KernelSignature, source: str, dtype: str | None, layout: Layout, exact: bool
+) -> tuple[str, str] | None:
     node = sizes.parse(source)
     integers = {row.name for row in signature.attributes if row.type.numpy.kind in "iu"}
     if node is None or not set(sizes.names(node)) <= {*signature.sizes, *integers}:
@@ -157,7 +159,7 @@ def _size(signature: Signature, source: str, dtype: str | None, layout: Layout, 
     return kind, f"static_cast<{kind}>({value})"
 
 
-def _scratch(signature: Signature, match: re.Match[str], index: int) -> Argument | None:
+def _scratch(signature: KernelSignature, match: re.Match[str], index: int) -> Argument | None:
     node = sizes.parse(match[2])
     if match[1] not in DTYPES or node is None or not set(sizes.names(node)) <= set(signature.sizes):
         return None
@@ -165,7 +167,7 @@ def _scratch(signature: Signature, match: re.Match[str], index: int) -> Argument
     return Argument(f"{kind}*", f"{name}.get()", f"std::unique_ptr<{kind}[]> {name}(new {kind}[{sizes.to_c(node)}]);")
 
 
-def _copy(signature: Signature, match: re.Match[str], index: int) -> Argument | None:
+def _copy(signature: KernelSignature, match: re.Match[str], index: int) -> Argument | None:
     results = {array.name: array for array in signature.results}
     operands = {array.name: array for array in signature.operands}
     if match[1] not in results or match[2] not in operands:
@@ -178,7 +180,7 @@ def _copy(signature: Signature, match: re.Match[str], index: int) -> Argument | 
     return Argument(f"{result.type.c}*", target, f"copy({target}, {source}, {count});")
 
 
-def _unknown(signature: Signature, item: str, spec: str) -> KernelError:
+def _unknown(signature: KernelSignature, item: str, spec: str) -> KernelError:
     names = [row.name for row in (*signature.operands, *signature.attributes, *signature.results)]
     return KernelError(
         message(

@@ -14,7 +14,7 @@ from jaxprim._avals import short
 from jaxprim._errors import BadCall, message
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES, name_of
-from jaxprim.kernels.signature import Array, Attribute, Signature
+from jaxprim.kernels.signature import Array, Attribute, KernelSignature
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Binding:
         results: the result types.
     """
 
-    signature: Signature
+    signature: KernelSignature
     sizes: Mapping[str, int]
     batch: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -47,7 +47,7 @@ class _Misfit(Exception):
 
 
 def bind(
-    name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any], made: str | None = None, *,
+    name: str, signature: KernelSignature, avals: Sequence[Any], given: Mapping[str, Any], made: str | None = None, *,
     halves: bool = False,
 ) -> Binding:  # fmt: skip
     """Match operand types and attributes with a signature; raises `BadCall` with the name of what does not fit.
@@ -68,7 +68,7 @@ def bind(
         raise BadCall(message(f"{name}: {misfit.headline}", defined=made, **misfit.facts)) from None
 
 
-def _bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:
+def _bind(name: str, signature: KernelSignature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:
     by_keyword = [array.name for array in signature.operands if array.name in given]
     if by_keyword:
         raise _Misfit(
@@ -102,7 +102,7 @@ def _bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[
 
 
 # --------------------------------------------------------------------------------------------------------- operands
-def _types(signature: Signature, avals: Sequence[Any]) -> dict[str, str]:
+def _types(signature: KernelSignature, avals: Sequence[Any]) -> dict[str, str]:
     """The dtype that each type variable stands for; the first operand that has it decides."""
     found: dict[str, str] = {}
     for array, aval in zip(signature.operands, avals, strict=True):
@@ -114,7 +114,7 @@ def _types(signature: Signature, avals: Sequence[Any]) -> dict[str, str]:
     return found
 
 
-def _refuse_bits(signature: Signature, avals: Sequence[Any]) -> None:
+def _refuse_bits(signature: KernelSignature, avals: Sequence[Any]) -> None:
     """A template would compute with the bits of a half as with integers, and nobody would be told."""
     for array, aval in zip(signature.operands, avals, strict=False):
         dtype = name_of(aval.dtype)
@@ -187,7 +187,7 @@ def _check_rank(name: str, array: Array, aval: Any) -> None:
     )
 
 
-def _sizes(signature: Signature, avals: Sequence[Any]) -> dict[str, int]:
+def _sizes(signature: KernelSignature, avals: Sequence[Any]) -> dict[str, int]:
     found: dict[str, int] = {}
     said_by: dict[str, str] = {}
     for array, aval in zip(signature.operands, avals, strict=True):
@@ -209,7 +209,7 @@ def _extra(array: Array, aval: Any) -> tuple[int, ...]:
     return tuple(aval.shape[: len(aval.shape) - len(array.dims)])
 
 
-def _batch(signature: Signature, avals: Sequence[Any]) -> tuple[int, ...]:
+def _batch(signature: KernelSignature, avals: Sequence[Any]) -> tuple[int, ...]:
     """The batch axes that the operands' `...` stand for, broadcast as NumPy does."""
     extras = {a.name: _extra(a, v) for a, v in zip(signature.operands, avals, strict=True) if a.batched}
     try:
@@ -240,7 +240,7 @@ def _result(array: Array, batch: tuple[int, ...], values: Mapping[str, int]) -> 
 
 
 # ------------------------------------------------------------------------------------------------------- attributes
-def _attributes(signature: Signature, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _attributes(signature: KernelSignature, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     known = {attribute.name for attribute in signature.attributes}
     unknown = [key for key in given if key not in known]
     if unknown:

@@ -26,7 +26,7 @@ from jaxprim.kernels.from_pointer import pointer_target
 from jaxprim.kernels.handler import LOCK, Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
 from jaxprim.kernels.options import threads_of
-from jaxprim.kernels.signature import Array, Attribute, Signature, parse
+from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
 from jaxprim.kernels.sizes import local, to_python
 
 # Numba's simplest threading layer ends the process when two parallel functions run at once: they take turns.
@@ -115,7 +115,7 @@ def _no_function(got: Any) -> KernelError:
     )
 
 
-def _style(name: str, signature: Signature, count: int) -> str:
+def _style(name: str, signature: KernelSignature, count: int) -> str:
     """Whether the function writes its results or returns them, by how many arguments it takes."""
     inputs = len(signature.operands) + len(signature.attributes)
     styles = {inputs: "returns", inputs + len(signature.results): "writes"}
@@ -135,7 +135,7 @@ def _style(name: str, signature: Signature, count: int) -> str:
 class _Elementwise(Kernel):
     """A function of numbers, whose loop Numba compiles too: operands are broadcast and passed as flat arrays."""
 
-    def __init__(self, name: str, signature: Signature, loader: _Loader) -> None:
+    def __init__(self, name: str, signature: KernelSignature, loader: _Loader) -> None:
         row = lambda array: replace(array, dims=("n",), batched=False, by_value=False)
         flat = replace(
             signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
@@ -164,7 +164,7 @@ class _Loader:
         self.module, self.fn, self.call, self.style = module, fn, call, style
         self.made: list[Any] = []
 
-    def __call__(self, signature: Signature) -> Target:
+    def __call__(self, signature: KernelSignature) -> Target:
         by_pointer = _by_pointer(signature)
         scope: dict[str, Any] = {
             "fn": self._loop(signature),
@@ -179,7 +179,7 @@ class _Loader:
         lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
         return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
 
-    def _loop(self, signature: Signature) -> Any:
+    def _loop(self, signature: KernelSignature) -> Any:
         """The function that gets whole arrays: the author's, or the loop over an elementwise one."""
         if self.style != "loop":
             return self.fn
@@ -206,7 +206,7 @@ class _Loader:
         return read_only
 
 
-def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelError:
+def _not_compiled(name: str, signature: KernelSignature, error: Exception) -> KernelError:
     said = str(error)
     if "Cannot modify readonly array" in said:
         return KernelError(
@@ -238,13 +238,13 @@ def _place(said: str) -> str:
     return f"{shorten(str(Path(found[1]).resolve()))}:{found[2]}" if found else "an unknown line"
 
 
-def _by_pointer(signature: Signature) -> Signature:
+def _by_pointer(signature: KernelSignature) -> KernelSignature:
     """The signature of the C function, which gets pointers to numbers too."""
     point = lambda rows: tuple(replace(row, by_value=False) for row in rows)
     return replace(signature, operands=point(signature.operands), results=point(signature.results))
 
 
-def _source(signature: Signature, style: str) -> str:
+def _source(signature: KernelSignature, style: str) -> str:
     """The C function in Python, as Numba compiles it."""
     order = ", ".join(map(local, default_order(_by_pointer(signature))))
     operands = [_array(array, "read_only") for array in signature.operands]
@@ -272,7 +272,7 @@ def _shape(array: Array) -> str:
     return f"({''.join(f'{to_python(node)}, ' for node in array.expressions)})"
 
 
-def _stores(signature: Signature) -> list[str]:
+def _stores(signature: KernelSignature) -> list[str]:
     """Put what the function returned where XLA wants it."""
     several = len(signature.results) > 1
     lines: list[str] = []
@@ -285,7 +285,7 @@ def _stores(signature: Signature) -> list[str]:
     return lines
 
 
-def _type(module: Any, signature: Signature) -> Any:
+def _type(module: Any, signature: KernelSignature) -> Any:
     """The C function's type."""
     types = module.types
     rows: dict[str, Array | Attribute] = {

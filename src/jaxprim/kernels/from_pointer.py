@@ -20,7 +20,7 @@ from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler,
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of
 from jaxprim.kernels.pointers import address_of
-from jaxprim.kernels.signature import Signature, parse
+from jaxprim.kernels.signature import KernelSignature, parse
 
 # One number per process: see `handler.PROCESS`. A forked child has the parent's addresses, and its number.
 _TOKEN = secrets.randbits(62)
@@ -79,14 +79,14 @@ def c_function(
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)
 
-    def load(resolved: Signature) -> Target:
+    def load(resolved: KernelSignature) -> Target:
         _check(resolved, call, prototype)
         return pointer_target(resolved, call, pointer)
 
     return Kernel(name, found, load, order=one_of("order", order, ORDERS))
 
 
-def _check(signature: Signature, call: Function, prototype: str | None) -> None:
+def _check(signature: KernelSignature, call: Function, prototype: str | None) -> None:
     """Tell what is wrong with a signature."""
     handler(signature, call)
     if prototype is not None:
@@ -95,7 +95,7 @@ def _check(signature: Signature, call: Function, prototype: str | None) -> None:
         pointers.check_returned(call.name, prototype, returned(signature, call))
 
 
-def pointer_target(signature: Signature, call: Function, pointer: Any, **attributes: Any) -> Target:
+def pointer_target(signature: KernelSignature, call: Function, pointer: Any, **attributes: Any) -> Target:
     """The registered handler that calls a function of this signature at an address."""
     target = _trampoline(signature, call)
     # The kernel, which the program holds, keeps the pointer alive.
@@ -103,7 +103,7 @@ def pointer_target(signature: Signature, call: Function, pointer: Any, **attribu
 
 
 @cache
-def _trampoline(signature: Signature, call: Function) -> Target:
+def _trampoline(signature: KernelSignature, call: Function) -> Target:
     source = Source(call.name, '#include "jaxprim_kernel.h"\n' + handler(signature, call))
     library, key = build.library(source)
     getattr(library, PROCESS)(ctypes.c_int64(_TOKEN))

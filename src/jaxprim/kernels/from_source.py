@@ -18,7 +18,7 @@ from jaxprim.kernels.handler import SYMBOL, Function, prototype
 from jaxprim.kernels.handler import handler as handler_source
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of, words_of
-from jaxprim.kernels.signature import Signature, parse
+from jaxprim.kernels.signature import KernelSignature, parse
 
 Sources = str | Path | Sequence[str | Path]
 
@@ -144,7 +144,7 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     )
     handler_source(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # a wrong signature is told at once
 
-    def load(resolved: Signature) -> Target:
+    def load(resolved: KernelSignature) -> Target:
         header = ['#include "jaxprim_kernel.h"', *(["#include <cuda_runtime.h>"] if call.cuda else [])]
         whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', handler_source(resolved, call)])
         return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
@@ -157,7 +157,7 @@ def meanings(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
     return () if isinstance(status, bool) else tuple(sorted(status.items()))
 
 
-def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, options: Options) -> Kernel:
+def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature, options: Options) -> Kernel:
     symbol = options.handler or ""
     load = lambda _: _register(main, files, symbol, "", symbol, options)
     takes_batches = bool(signature.operands) and all(array.batched for array in signature.operands)
@@ -242,7 +242,7 @@ def _only_function(main: str) -> str:
     )
 
 
-def _refuse_values_on_device(signature: Signature, options: Options) -> None:
+def _refuse_values_on_device(signature: KernelSignature, options: Options) -> None:
     for array in (*signature.operands, *signature.results):
         if options.language == "cuda" and array.by_value:
             raise KernelError(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxprim.kernels.arguments import Argument, Layout, arguments
-from jaxprim.kernels.signature import Array, Signature
+from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.sizes import local, to_c
 
 SYMBOL = "jaxprim_handler"
@@ -49,7 +49,7 @@ class Function:
     cuda: bool = False
 
 
-def handler(signature: Signature, function: Function) -> str:
+def handler(signature: KernelSignature, function: Function) -> str:
     """The source of the handler."""
     passed = arguments(signature, function.arguments, Layout(function.size, function.how == "here"))
     if function.cuda:
@@ -68,13 +68,13 @@ def handler(signature: Signature, function: Function) -> str:
     return "\n".join(lines) + "\n"
 
 
-def attribute_names(signature: Signature, function: Function) -> list[str]:
+def attribute_names(signature: KernelSignature, function: Function) -> list[str]:
     """The attributes that a handler reads, in XLA's order."""
     extra = [ADDRESS, PROCESS] * (function.how == "address") + [LOCK] * function.exclusive
     return sorted([*(attribute.name for attribute in signature.attributes), *extra])
 
 
-def prototype(signature: Signature, function: Function) -> str:
+def prototype(signature: KernelSignature, function: Function) -> str:
     """The declaration that the author's function must have, for messages."""
     passed = arguments(signature, function.arguments, Layout(function.size))
     if function.cuda:
@@ -88,14 +88,14 @@ def _plain_name(value: str, index: int) -> str:
     return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
 
 
-def returned(signature: Signature, function: Function) -> str:
+def returned(signature: KernelSignature, function: Function) -> str:
     """The C type that the author's function returns."""
     if signature.results[0].by_value:
         return str(signature.results[0].type.c_value)
     return "int" if function.status else "void"
 
 
-def _declaration(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _declaration(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
     types = ", ".join(argument.type for argument in passed)
     kind = returned(signature, function)
     if function.how == "linked":
@@ -117,7 +117,7 @@ def _meanings(function: Function) -> list[str]:
     ]
 
 
-def _body(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _body(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
     arrays = [*signature.operands, *signature.results]
     names = attribute_names(signature, function)
     return [
@@ -137,14 +137,14 @@ def _body(signature: Signature, function: Function, passed: Sequence[Argument]) 
     ]
 
 
-def _buffer(signature: Signature, index: int) -> str:
+def _buffer(signature: KernelSignature, index: int) -> str:
     count = len(signature.operands)
     kind, place = ("operand", index) if index < count else ("result", index - count)
     array = [*signature.operands, *signature.results][index]
     return f'  call.{kind}({place}, "{array.name}", {array.type.xla}, {len(array.dims)}),'
 
 
-def _sizes(signature: Signature) -> list[str]:
+def _sizes(signature: KernelSignature) -> list[str]:
     """Each size from the first operand that has it; whatever else has it must agree."""
     known = {attribute.name for attribute in signature.attributes}
     lines: list[str] = []
@@ -158,7 +158,7 @@ def _sizes(signature: Signature) -> list[str]:
     return lines
 
 
-def _attributes(signature: Signature, names: Sequence[str]) -> list[str]:
+def _attributes(signature: KernelSignature, names: Sequence[str]) -> list[str]:
     return [
         f"[[maybe_unused]] const {row.type.c} {local(row.name)} = call.attribute<{row.type.c}>({names.index(row.name)}, "
         f'"{row.name}", {row.type.xla});'
@@ -192,7 +192,7 @@ def _copier(function: Function, passed: Sequence[Argument]) -> list[str]:
     return ["auto copy = [](auto* to, const auto* from, int64_t count) { std::copy(from, from + count, to); };"]
 
 
-def _element(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _element(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
     pointers = [_at(signature, function, index) for index in range(len(signature.operands) + len(signature.results))]
     # From the global namespace: its name may be that of a variable here, or of a function of std for its operands.
     target = "function" if function.how == "address" else f"::{function.name}"
@@ -210,7 +210,7 @@ def _element(signature: Signature, function: Function, passed: Sequence[Argument
     ]
 
 
-def _at(signature: Signature, function: Function, index: int) -> str:
+def _at(signature: KernelSignature, function: Function, index: int) -> str:
     """The number, or the pointer to the numbers, of one element of an operand or result."""
     is_result = index >= len(signature.operands)
     array = (*signature.operands, *signature.results)[index]
@@ -226,7 +226,7 @@ def _value_type(array: Array, function: Function) -> str:
     return array.type.c if function.how == "here" else str(array.type.c_value)
 
 
-def _call(signature: Signature, function: Function, call: str) -> str:
+def _call(signature: KernelSignature, function: Function, call: str) -> str:
     if signature.results[0].by_value:
         return f"*{local(signature.results[0].name)} = {call};"
     if function.how == "here":

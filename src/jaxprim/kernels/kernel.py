@@ -25,7 +25,7 @@ from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.dtypes import DTYPES
-from jaxprim.kernels.signature import Signature
+from jaxprim.kernels.signature import KernelSignature
 
 Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: 0.0 and -0.0 are two programs
 
@@ -57,8 +57,8 @@ class Kernel(ByName):
     def __init__(
         self,
         name: str,
-        signature: Signature,
-        load: Callable[[Signature], Target],
+        signature: KernelSignature,
+        load: Callable[[KernelSignature], Target],
         *,
         platform: str = "cpu",
         order: str = "C",
@@ -68,7 +68,7 @@ class Kernel(ByName):
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
         self.order, self.takes_batches = order, takes_batches
         self._load = load
-        self._targets: dict[Signature, Target] = {}
+        self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
             {}, bind=self._hashable, apply=self._stage, compiled=self._compiled, explain=self._explain_call
         )
@@ -106,7 +106,7 @@ class Kernel(ByName):
         """
         return (jax.export.DisabledSafetyCheck.custom_call(self.target(self._resolved(types)).name),)
 
-    def _resolved(self, types: Mapping[str, str]) -> Signature:
+    def _resolved(self, types: Mapping[str, str]) -> KernelSignature:
         variables = self.signature.variables
         if set(types) == set(variables) and all(dtype in DTYPES for dtype in types.values()):
             return self.signature.resolve(dict(types))
@@ -120,7 +120,7 @@ class Kernel(ByName):
             )
         )
 
-    def target(self, signature: Signature) -> Target:
+    def target(self, signature: KernelSignature) -> Target:
         """What it is registered as for a signature without type variables; compiled if it is not yet."""
         if signature not in self._targets:
             self._targets[signature] = self._load(signature)
@@ -170,7 +170,7 @@ class Kernel(ByName):
         return f"<kernel {self.name} for {self.platform}: {self.signature}>"
 
 
-def _python_signature(signature: Signature) -> inspect.Signature:
+def _python_signature(signature: KernelSignature) -> inspect.Signature:
     """What Python and `Primitive` read: operands by position, attributes by keyword."""
     kinds, empty = inspect.Parameter, inspect.Parameter.empty
     operands = [kinds(array.name, kinds.POSITIONAL_ONLY) for array in signature.operands]
@@ -237,7 +237,9 @@ def _one_by_one(args: Sequence[Any], dims: Sequence[int | None], params: dict[st
     return outs, [0] * len(outs)
 
 
-def _lower(ctx: Any, *args: Any, kernel: Kernel, signature: Signature, attributes: Attributes, results: Any) -> Any:
+def _lower(
+    ctx: Any, *args: Any, kernel: Kernel, signature: KernelSignature, attributes: Attributes, results: Any
+) -> Any:
     platform = _jax.platform_of(ctx)
     if platform != kernel.platform:
         raise _wrong_platform(kernel, platform)

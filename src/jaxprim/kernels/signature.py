@@ -81,7 +81,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Signature:
+class KernelSignature:
     """What a kernel takes and returns."""
 
     function: str | None
@@ -107,7 +107,7 @@ class Signature:
         """Whether the function takes and returns numbers alone."""
         return all(array.by_value for array in (*self.operands, *self.results))
 
-    def resolve(self, types: dict[str, str]) -> Signature:
+    def resolve(self, types: dict[str, str]) -> KernelSignature:
         """The signature with its type variables replaced."""
         if not types:
             return self
@@ -124,7 +124,7 @@ class Signature:
 
 
 @lru_cache(maxsize=256)
-def parse(source: str) -> Signature:
+def parse(source: str) -> KernelSignature:
     """Read a signature."""
     whole = _WHOLE.fullmatch(source)
     if whole is None:
@@ -136,7 +136,7 @@ def parse(source: str) -> Signature:
     operands = _arrays(source, operand_text, "x")
     results = _arrays(source, result_text, "out")
     attributes = tuple(_attribute(source, part) for part in _split(attribute_text))
-    found = Signature(function, operands, attributes, results, several)
+    found = KernelSignature(function, operands, attributes, results, several)
     if found.elementwise and operands:
         spread = lambda rows: tuple(replace(row, batched=True) for row in rows)
         found = replace(found, operands=spread(operands), results=spread(results))
@@ -195,7 +195,7 @@ def _check_dtype(source: str, dtype: str) -> None:
         raise _unreadable(source, dtype, f"one of {' '.join(DTYPES)}, or a capital letter for any of them")
 
 
-def _check(source: str, found: Signature) -> None:
+def _check(source: str, found: KernelSignature) -> None:
     """What must hold of a signature as a whole."""
     if not found.results:
         raise _unreadable(
@@ -231,7 +231,7 @@ def _check_result_dims(source: str, array: Array, known: set[str]) -> None:
             )
 
 
-def _check_values(source: str, found: Signature) -> None:
+def _check_values(source: str, found: KernelSignature) -> None:
     if any(array.by_value for array in found.results) and len(found.results) > 1:
         raise _unreadable(
             source, "several results by value", "one result by value, or results by pointer, such as (f64[], f64[])"
