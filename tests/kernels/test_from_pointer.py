@@ -215,7 +215,7 @@ def test_a_prototype_is_read_word_by_word():
 def test_what_ctypes_was_told_is_the_prototype(arguments, result, expected):
     function = ctypes.CDLL(None).abs
     function.argtypes, function.restype = arguments, result
-    assert pointers.declared(function) == expected
+    assert pointers.prototype_of(function) == expected
 
 
 def test_the_signature_must_be_that_of_cffi():

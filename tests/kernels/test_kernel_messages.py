@@ -19,6 +19,7 @@ from tools import cxx, needs
 import jaxprim
 from jaxprim import JaxprimError, Primitive, from_numpy, kernels
 from jaxprim.kernels import build, pointers
+from jaxprim.kernels.languages import CPP, CUDA
 
 X, W = np.ones((4, 3), np.float32), np.ones(3, np.float32)
 LOOP = "void rms_norm(const float* x, const float* w, float eps, int64_t n, int64_t d, float* out) {}"
@@ -350,7 +351,7 @@ def which_function_of_none():
 
 
 @case(
-    """a CUDA kernel cannot pass 'a' by value: it lies in the device's memory.
+    """a CUDA kernel cannot pass 'a' by value, because it is in the device's memory.
   got:      a: f32
   expected: a pointer, a: f32[], or an attribute, after the `;`
   defined:  test_kernel_messages.py:N"""
@@ -551,7 +552,7 @@ def test_no_cxx_compiler(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(build.platform, "system", lambda: "Linux")
     assert (
-        said(lambda: build.compiler("c++"))
+        said(lambda: build.compiler(CPP))
         == """no C++ compiler was found.
   got:      none of g++, clang++ on the PATH
   expected: g++ or clang++, or its path in CXX
@@ -563,7 +564,7 @@ def test_no_cuda_compiler(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("NVCC", raising=False)
     assert (
-        said(lambda: build.compiler("cuda"))
+        said(lambda: build.compiler(CUDA))
         == """no CUDA compiler was found.
   got:      none of nvcc on the PATH
   expected: nvcc, or its path in NVCC

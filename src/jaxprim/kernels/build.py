@@ -1,4 +1,7 @@
-"""Compiling a source into a library, once: cached by what it is made of, safe with many processes at once."""
+"""Compile a source into a library, once. The cache's key is everything that goes into the library.
+
+Many processes may compile the same source at the same time: one does, and the others wait for it.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,9 @@ import jax
 
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
+from jaxprim.kernels.languages import CPP, Language
 
 NATIVE = Path(__file__).parent / "native"
-CXX_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
-NVCC_FLAGS = ("-std=c++17", "-O3", "-shared", "--compiler-options=-fPIC")
-# One library for every GPU that this nvcc knows. It takes longer to compile, once, than `-arch=sm_90` in the author's flags.
-ALL_GPUS = "-arch=all-major"
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Source:
     """What a library is made of.
 
     Attributes:
-        name: of the kernel, for folders and messages.
+        name: the kernel's name, for folders and messages.
         text: the main source.
-        language: "c++" or "cuda".
-        files: further sources, compiled along.
-        flags: further options of the compiler.
-        include: further folders with headers.
-        libraries: what it is linked with, ``m`` or a path.
+        language: the language of the main source.
+        files: more sources to compile into the library.
+        flags: more options for the compiler.
+        include: more folders with headers.
+        libraries: what to link with: a name such as ``m``, or a path.
         prototype: the declaration that the author's function must have, for messages.
     """
 
     name: str
     text: str
-    language: str = "c++"
+    language: Language = CPP
     files: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
     include: tuple[Path, ...] = ()
@@ -56,10 +56,10 @@ class Source:
 
 
 # ---------------------------------------------------------------------------------------------------------- compilers
-def compiler(language: str) -> str:
-    """The path of the compiler: CXX, else g++, else clang++; NVCC, else nvcc."""
-    named, usual = (("NVCC",), ("nvcc",)) if language == "cuda" else (("CXX",), ("g++", "clang++"))
-    wanted = [os.environ[name] for name in named if os.environ.get(name)] or list(usual)
+def compiler(language: Language) -> str:
+    """The path of the language's compiler: the one that its environment variable names, or else the first one found."""
+    named = os.environ.get(language.variable)
+    wanted = [named] if named else language.compilers
     for candidate in wanted:
         found = shutil.which(candidate)
         if found is not None:
@@ -67,20 +67,13 @@ def compiler(language: str) -> str:
     raise _no_compiler(language, wanted)
 
 
-def _no_compiler(language: str, wanted: Sequence[str]) -> KernelError:
-    install = {
-        "cuda": "install the CUDA toolkit: conda install -c nvidia cuda-nvcc, or developer.nvidia.com/cuda-downloads",
-        "c++": {
-            "Darwin": "xcode-select --install",
-            "Windows": "use jaxprim in WSL: kernels are compiled with g++ or clang++",
-        }.get(platform.system(), "apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler"),
-    }[language]
+def _no_compiler(language: Language, wanted: Sequence[str]) -> KernelError:
     return KernelError(
         message(
-            f"no {'CUDA' if language == 'cuda' else 'C++'} compiler was found.",
+            f"no {language.name} compiler was found.",
             got=f"none of {', '.join(wanted)} on the PATH",
-            expected="nvcc, or its path in NVCC" if language == "cuda" else "g++ or clang++, or its path in CXX",
-            write=install,
+            expected=f"{' or '.join(language.compilers)}, or its path in {language.variable}",
+            write=language.install.get(platform.system(), language.install.get("")),
         )
     )
 
@@ -118,6 +111,7 @@ def key(source: Source) -> str:
     tool = compiler(source.language)
     parts = [
         jax.__version__,
+        source.language.name,
         version(tool),
         platform.machine(),
         source.text,
@@ -205,7 +199,7 @@ def _build_once(source: Source, folder: Path) -> None:
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
             _compile(source, Path(work))
-            _publish(Path(work), folder)
+            _publish(Path(work), folder, _main(source))
 
 
 def _make_folder(folder: Path) -> None:
@@ -225,20 +219,21 @@ def _make_folder(folder: Path) -> None:
         )
 
 
-def _publish(work: Path, folder: Path) -> None:
-    """Put finished files in place: the library last, by a rename, so that none is ever seen half written."""
+def _publish(work: Path, folder: Path, main: str) -> None:
+    """Put the finished files in place. The library comes last, by a rename, so that nobody sees half of it."""
     folder.mkdir(exist_ok=True)
-    for name in ("headers.json", source_name(work), "kernel.so"):
+    for name in ("headers.json", main, "kernel.so"):
         (work / name).replace(folder / name)
 
 
-def source_name(work: Path) -> str:
-    return next(path.name for path in work.iterdir() if path.stem == "kernel" and path.suffix in (".cpp", ".cu"))
-
-
 # ------------------------------------------------------------------------------------------------------------ compile
+def _main(source: Source) -> str:
+    """The name of the main source's file."""
+    return f"kernel{source.language.suffix}"
+
+
 def _compile(source: Source, work: Path) -> None:
-    main = work / f"kernel.{'cu' if source.language == 'cuda' else 'cpp'}"
+    main = work / _main(source)
     main.write_text(source.text)
     done = _run([*_command(source, main), "-o", str(work / "kernel.so")])
     if done.returncode != 0:
@@ -266,12 +261,9 @@ def _command(source: Source, main: Path) -> list[str]:
 
 
 def _flags(source: Source) -> list[str]:
-    if source.language != "cuda":
-        return [*CXX_FLAGS, *source.flags]
-    says_gpu = any(
-        flag.startswith(("-arch", "--gpu-architecture", "-gencode", "--generate-code")) for flag in source.flags
-    )
-    return [*NVCC_FLAGS, *([] if says_gpu else [ALL_GPUS]), *source.flags]
+    device = source.language.device
+    needs_model = device is not None and not any(flag.startswith(device.model_flags) for flag in source.flags)
+    return [*source.language.flags, *([device.all_flag] if device and needs_model else []), *source.flags]
 
 
 def _file(file: Path) -> list[str]:

@@ -75,7 +75,7 @@ def numba(
     )
     call = Function(
         name,
-        "address",
+        by_address=True,
         status=True,
         meanings=meanings,
         threads=1 if is_parallel else threads_of(threads),

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from jaxprim.kernels import build, pointers
-from jaxprim.kernels.arguments import Layout, default_order
-from jaxprim.kernels.arguments import arguments as passed_arguments
+from jaxprim.kernels.arguments import Layout, c_arguments, default_order
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.from_source import meanings, register
-from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler, returned
+from jaxprim.kernels.from_source import register
+from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
-from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of
+from jaxprim.kernels.languages import CPP
+from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
 
@@ -63,18 +63,18 @@ def c_function(
     """
     found = parse(signature)
     name = name or found.function or _name(pointer)
-    prototype = pointers.declared(pointer)
+    prototype = pointers.prototype_of(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
     returns_status = status is not False and not re.search(r"&\s*status\b", arguments or "")
     call = Function(
         name,
-        "address",
-        arguments,
-        one_of("sizes", sizes, SIZES),
-        returns_status,
-        meanings(status),
-        threads_of(threads),
+        by_address=True,
+        arguments=arguments,
+        size=one_of("sizes", sizes, SIZES),
+        status=returns_status,
+        meanings=meanings_of(status),
+        threads=threads_of(threads),
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)
@@ -87,12 +87,12 @@ def c_function(
 
 
 def _check(signature: KernelSignature, call: Function, prototype: str | None) -> None:
-    """Tell what is wrong with a signature."""
-    handler(signature, call)
+    """Refuse a signature that cannot be read, or that does not fit the function's own declaration."""
+    write_handler(signature, call)
     if prototype is not None:
-        passed = [argument.type for argument in passed_arguments(signature, call.arguments, Layout(call.size))]
+        passed = [argument.type for argument in c_arguments(signature, call.arguments, Layout(call.size))]
         pointers.check_prototype(call.name, prototype, passed)
-        pointers.check_returned(call.name, prototype, returned(signature, call))
+        pointers.check_returned(call.name, prototype, return_type(signature, call))
 
 
 def pointer_target(signature: KernelSignature, call: Function, pointer: Any, **attributes: Any) -> Target:
@@ -104,10 +104,10 @@ def pointer_target(signature: KernelSignature, call: Function, pointer: Any, **a
 
 @cache
 def _trampoline(signature: KernelSignature, call: Function) -> Target:
-    source = Source(call.name, '#include "jaxprim_kernel.h"\n' + handler(signature, call))
+    source = Source(call.name, '#include "jaxprim_kernel.h"\n' + write_handler(signature, call))
     library, key = build.library(source)
     getattr(library, PROCESS)(ctypes.c_int64(_TOKEN))
-    return register(library, SYMBOL, f"jaxprim.{call.name}.{key}", "cpu")
+    return register(library, SYMBOL, f"jaxprim.{call.name}.{key}", CPP)
 
 
 def _name(pointer: Any) -> str:

@@ -14,10 +14,10 @@ from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import build
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.handler import SYMBOL, Function, prototype
-from jaxprim.kernels.handler import handler as handler_source
+from jaxprim.kernels.handler import SYMBOL, Function, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
-from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of, words_of
+from jaxprim.kernels.languages import CPP, CUDA, Language
+from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of, words_of
 from jaxprim.kernels.signature import KernelSignature, parse
 
 Sources = str | Path | Sequence[str | Path]
@@ -71,7 +71,7 @@ def cpp(
         >>> cumsum(jnp.array([1.0, 2.0, 3.0], jnp.float32)).tolist()
         [1.0, 3.0, 6.0]
     """
-    options = Options("c++", handler, arguments, sizes, status, threads, order, flags, include, libraries)
+    options = Options(CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
 
@@ -94,7 +94,7 @@ def cuda(
     The function runs on the host. It gets pointers to memory of the device, the other arguments as for `cpp`, and last the
     ``cudaStream_t`` on which it must launch. An error of a launch is raised in Python.
     """
-    options = Options("cuda", handler, arguments, sizes, status, 1, order, flags, include, libraries)
+    options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
 
@@ -103,7 +103,7 @@ class Options:
 
     def __init__(
         self,
-        language: str,
+        language: Language,
         handler: str | None,
         arguments: str | None,
         sizes: str,
@@ -116,14 +116,10 @@ class Options:
     ) -> None:
         self.language, self.handler, self.arguments = language, handler, arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
-        self.meanings = meanings(status or {})
+        self.meanings = meanings_of(status or {})
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
-
-    @property
-    def platform(self) -> str:
-        return "cuda" if self.language == "cuda" else "cpu"
 
 
 def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
@@ -135,26 +131,20 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     _refuse_values_on_device(found, options)
     call = Function(
         name,
-        "here",
-        options.arguments,
-        options.sizes,
+        options.language,
+        arguments=options.arguments,
+        size=options.sizes,
         meanings=options.meanings,
         threads=options.threads,
-        cuda=options.language == "cuda",
     )
-    handler_source(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # a wrong signature is told at once
+    write_handler(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # refuses a wrong signature at once
 
     def load(resolved: KernelSignature) -> Target:
-        header = ['#include "jaxprim_kernel.h"', *(["#include <cuda_runtime.h>"] if call.cuda else [])]
-        whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', handler_source(resolved, call)])
+        header = ['#include "jaxprim_kernel.h"', *(f"#include <{name}>" for name in options.language.headers)]
+        whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', write_handler(resolved, call)])
         return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
 
-    return Kernel(name, found, load, platform=options.platform, order=options.order)
-
-
-def meanings(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
-    """What a function's status means, as `Function` holds it."""
-    return () if isinstance(status, bool) else tuple(sorted(status.items()))
+    return Kernel(name, found, load, platform=options.language.platform, order=options.order)
 
 
 def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature, options: Options) -> Kernel:
@@ -166,7 +156,7 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature
         name,
         signature,
         load,
-        platform=options.platform,
+        platform=options.language.platform,
         order=options.order,
         takes_batches=takes_batches,
     )
@@ -175,13 +165,13 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature
 def _register(whole: str, files: tuple[Path, ...], name: str, declared: str, symbol: str, options: Options) -> Target:
     source = Source(name, whole, options.language, files, options.flags, options.include, options.libraries, declared)
     library, key = build.library(source)
-    return register(library, symbol, f"jaxprim.{name}.{key}", options.platform)
+    return register(library, symbol, f"jaxprim.{name}.{key}", options.language)
 
 
 _registered: set[str] = set()
 
 
-def register(library: Any, symbol: str, target: str, platform: str) -> Target:
+def register(library: Any, symbol: str, target: str, language: Language) -> Target:
     """Register a handler with XLA, once for each name."""
     if target not in _registered:
         try:
@@ -193,9 +183,7 @@ def register(library: Any, symbol: str, target: str, platform: str) -> Target:
                     expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
                 )
             ) from None
-        jax.ffi.register_ffi_target(
-            target, jax.ffi.pycapsule(address), platform=platform.upper() if platform == "cuda" else platform
-        )
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(address), platform=language.xla_platform)
         _registered.add(target)
     return Target(target)
 
@@ -243,11 +231,13 @@ def _only_function(main: str) -> str:
 
 
 def _refuse_values_on_device(signature: KernelSignature, options: Options) -> None:
+    if options.language.device is None:
+        return
     for array in (*signature.operands, *signature.results):
-        if options.language == "cuda" and array.by_value:
+        if array.by_value:
             raise KernelError(
                 message(
-                    f"a CUDA kernel cannot pass '{array.name}' by value: it lies in the device's memory.",
+                    f"a {options.language.name} kernel cannot pass '{array.name}' by value, because it is in the device's memory.",
                     got=f"{array.name}: {array}",
                     expected=f"a pointer, {array.name}: {array.dtype}[], or an attribute, after the `;`",
                     defined=_origin.place(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxprim import _origin
@@ -34,6 +34,11 @@ def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(values, str):
         raise _refused(option, values, "a sequence of words", f"{option}=({values!r},)")
     return tuple(map(str, values))
+
+
+def meanings_of(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
+    """What the integers mean that a function returns, in order."""
+    return () if isinstance(status, bool) else tuple(sorted(status.items()))
 
 
 def _refused(option: str, value: Any, expected: str, write: str) -> KernelError:

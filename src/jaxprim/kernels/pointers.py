@@ -103,10 +103,10 @@ _KNOWN = {
 }
 
 
-def declared(pointer: Any) -> str | None:
+def prototype_of(pointer: Any) -> str | None:
     """The prototype that a pointer carries, such as ``double (double, double)``; None where it carries none."""
     if _is_low_level_callable(pointer):
-        return declared(tuple.__getitem__(pointer, 0))
+        return prototype_of(tuple.__getitem__(pointer, 0))
     if _is_capsule(pointer):
         name = (_capsule_name(pointer) or b"").decode()
         return name if "(" in name else None
