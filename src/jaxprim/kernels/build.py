@@ -80,14 +80,14 @@ def _no_compiler(language: Language, wanted: Sequence[str]) -> KernelError:
 
 @lru_cache(maxsize=16)
 def version(path: str) -> str:
-    """What a compiler says that it is."""
+    """The version that a compiler reports."""
     done = _run([path, "--version"])
     return done.stdout or done.stderr
 
 
 # -------------------------------------------------------------------------------------------------------------- cache
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: JAXPRIM_CACHE, else the user's cache folder."""
+    """The folder for compiled kernels: JAXPRIM_CACHE, or else a folder in the user's cache."""
     if os.environ.get("JAXPRIM_CACHE"):
         return Path(os.environ["JAXPRIM_CACHE"])
     return Path(_extra("platformdirs").user_cache_dir("jaxprim")) / "kernels"
@@ -100,14 +100,14 @@ def _extra(module: str) -> Any:
         raise KernelError(
             message(
                 f"compiling a kernel needs {module}, which is not installed.",
-                why="jaxprim itself needs JAX and NumPy alone; what kernels need is an extra",
+                why="jaxprim itself needs only JAX and NumPy; the packages that kernels need are an extra",
                 write="pip install 'jaxprim[kernels]'",
             )
         ) from None
 
 
 def key(source: Source) -> str:
-    """The hash of everything that goes into a library and is known before it is compiled."""
+    """The hash of everything that goes into a library and is known before compiling."""
     tool = compiler(source.language)
     parts = [
         jax.__version__,
@@ -128,14 +128,14 @@ def key(source: Source) -> str:
 
 
 def _cpu() -> str:
-    """The processor's features: code for `native` is no other machine's."""
+    """The processor's features. Code compiled for `native` may not run on a machine with others."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def read(file: Path) -> str:
-    """A source file with its name."""
+    """The name and text of a source file."""
     try:
         return f"{file}\0{file.read_text()}"
     except OSError as error:
@@ -149,13 +149,13 @@ def read(file: Path) -> str:
 
 
 def library(source: Source) -> tuple[ctypes.CDLL, str]:
-    """The loaded library of a source and its key; compiled if it is not in the cache."""
+    """The loaded library of a source, and its key. Compiles it if it is not in the cache."""
     found = key(source)
     stem = re.sub(r"\W+", "_", source.name)
     folder = cache_folder() / f"{stem}-{found}"
     if not _is_fresh(folder):
         _build_once(source, folder)
-    # The loader knows a library by its path: one that replaces an older one, after a header changed, needs another.
+    # The loader remembers libraries by path. A new library, after a header changed, needs a new path.
     mark = _digest(folder / "headers.json")[:8]
     alias = folder / f"kernel-{mark}.so"
     if not alias.exists():
@@ -170,17 +170,17 @@ def _loaded(source: Source, path: Path) -> ctypes.CDLL:
     except OSError as error:
         raise KernelError(
             message(
-                f"{source.name}: its library cannot be loaded.",
+                f"{source.name}: its library can't be loaded.",
                 got=str(error).rpartition(".so: ")[2],
-                expected="a library in which every symbol is defined, and which finds those that it is linked with",
-                why="a function is declared that no source defines, or its library is named nowhere",
-                write="libraries=['m']  # what the source needs: a name as after -l, or a path",
+                expected="a library whose symbols are all defined, by its sources or by the libraries it links with",
+                why="a function is declared, but no source defines it and its library is not listed",
+                write="libraries=['m']  # the library's name, as after -l, or its path",
             )
         ) from None
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Whether a folder holds a library, and the headers that it was made with are what they were."""
+    """Whether a folder holds a library whose headers have not changed since it was compiled."""
     if not (folder / "kernel.so").exists():
         return False
     return all(
@@ -194,7 +194,7 @@ def _digest(path: Path) -> str:
 
 def _build_once(source: Source, folder: Path) -> None:
     _make_folder(folder.parent)
-    with _extra("filelock").FileLock(f"{folder}.lock"):  # another process may be compiling the same
+    with _extra("filelock").FileLock(f"{folder}.lock"):  # another process may be compiling the same source
         if _is_fresh(folder):
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
@@ -211,9 +211,9 @@ def _make_folder(folder: Path) -> None:
     if not writable:
         raise KernelError(
             message(
-                "compiled kernels cannot be kept.",
-                got=f"{shorten(str(folder))}, which cannot be written to",
-                expected="a folder that this user may write to",
+                "compiled kernels can't be stored.",
+                got=f"{shorten(str(folder))}, which is not writable",
+                expected="a writable folder",
                 write="JAXPRIM_CACHE=/path/to/a/folder  # in the environment",
             )
         )
@@ -244,7 +244,7 @@ def _compile(source: Source, work: Path) -> None:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a compiler; it speaks English, so that its messages can be searched for."""
+    """Run a compiler, with messages in English so that users can search for them."""
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
 
 
@@ -271,7 +271,7 @@ def _file(file: Path) -> list[str]:
 
 
 def _headers(rules: str, main: Path) -> list[Path]:
-    """The author's own headers in a compiler's list of what the sources depend on."""
+    """The author's own headers, from a compiler's list of the files that the sources depend on."""
     names = [Path(name).resolve() for name in rules.replace("\\\n", " ").split() if not name.endswith(":")]
     given = (Path(jax.ffi.include_dir()).resolve(), NATIVE.resolve(), main.parent.resolve(), Path("/usr"))
     return [name for name in names if not any(name.is_relative_to(folder) for folder in given)]

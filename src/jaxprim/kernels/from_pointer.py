@@ -1,4 +1,4 @@
-"""`c_function`: a function that is known by its address, as a kernel."""
+"""`c_function`: a compiled C function as a kernel, from its address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
 
-# One number per process: see `handler.PROCESS`. A forked child has the parent's addresses, and its number.
+# One random number per process, see `handler.PROCESS`. A forked child shares its parent's addresses, and so its number.
 _TOKEN = secrets.randbits(62)
 
 
@@ -37,20 +37,20 @@ def c_function(
     order: str = "C",
     name: str | None = None,
 ) -> Kernel:
-    """A C function that is already compiled, as a kernel for CPUs: called without copies and without Python.
+    """A compiled C function as a kernel for CPUs. XLA calls it directly: no copies, no Python.
 
     Args:
         pointer: a ctypes function, a cffi function pointer, a ``scipy.LowLevelCallable``, a capsule of Cython
             (``module.__pyx_capi__["name"]``), or an address. It is kept alive.
-        signature: ``"(f64, f64) -> f64"`` for an elementwise function, ``"(x: f64[n]) -> f64[n]"`` for one that gets
+        signature: ``"(f64, f64) -> f64"`` for an elementwise function, ``"(x: f64[n]) -> f64[n]"`` for one that takes
             pointers; see `jaxprim.kernels.signature`.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
-        sizes: the type of sizes, ``"i64"`` or ``"i32"``.
-        status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
-            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments, the integer is that one.
-        threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
+        sizes: the dtype of sizes, ``"i64"`` or ``"i32"``.
+        status: whether the function returns an integer that is 0 on success; or the meanings of other integers, such
+            as ``{1: "the matrix is singular"}``. With ``&status`` among the arguments, that integer is meant.
+        threads: the number of threads that share the batch axes; None for all of XLA's. The function must be thread-safe.
         order: ``"F"`` for arrays in Fortran order.
-        name: what messages call it.
+        name: its name in messages.
 
     Example:
         >>> import ctypes, ctypes.util
@@ -98,7 +98,7 @@ def _check(signature: KernelSignature, call: Function, prototype: str | None) ->
 def pointer_target(signature: KernelSignature, call: Function, pointer: Any, **attributes: Any) -> Target:
     """The registered handler that calls a function of this signature at an address."""
     target = _trampoline(signature, call)
-    # The kernel, which the program holds, keeps the pointer alive.
+    # The program holds the kernel, and the kernel keeps the pointer alive.
     return Target(target.name, {ADDRESS: np.int64(address_of(pointer)), PROCESS: np.int64(_TOKEN), **attributes})
 
 

@@ -38,26 +38,26 @@ def cpp(
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
 ) -> Kernel:
-    """C++ as a kernel for CPUs, compiled when it is first used and kept for later.
+    """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
-    The source has a plain function, which gets pointers to its operands, then its attributes, then its sizes, then
-    pointers to its results. It returns nothing, or an integer that is 0 where all went well; what it throws is raised
-    in Python.
+    The source has a plain function. It takes pointers to its operands, then its attributes, then its sizes, then pointers
+    to its results. It returns nothing, or an integer that is 0 on success. An exception that it throws is raised in
+    Python.
 
     Args:
-        source: C++, or the paths of files; the first one has the function.
-        signature: ``"rms_norm(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``, with the function's name unless the
-            source has one ``extern "C"`` function alone; see `jaxprim.kernels.signature`.
-        handler: the symbol of a handler for XLA's FFI, if the source defines one itself.
-        function: the function's name, if the signature does not say it.
+        source: C++, or paths of files, of which the first has the function.
+        signature: ``"rms_norm(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``, with the function's name. The
+            name may be left out if the source has only one ``extern "C"`` function. See `jaxprim.kernels.signature`.
+        handler: the symbol of a handler for XLA's FFI, if the source defines its own.
+        function: the function's name, if the signature does not have it.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
-        sizes: the type of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
-        status: what integers mean that the function returns, such as ``{1: "the matrix is singular"}``.
-        threads: over how many threads batch axes are spread; None for as many as XLA has.
+        sizes: the dtype of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
+        status: the meanings of integers that the function returns, such as ``{1: "the matrix is singular"}``.
+        threads: the number of threads that share the batch axes; None for all of XLA's.
         order: ``"F"`` for arrays in Fortran order.
-        flags: further options for the compiler, such as ``"-march=native"``.
-        include: further folders with headers.
-        libraries: what to link with: ``"fftw3"``, or a path.
+        flags: more options for the compiler, such as ``"-march=native"``.
+        include: more folders with headers.
+        libraries: what to link with: a name such as ``"fftw3"``, or a path.
 
     Example:
         >>> import jax.numpy as jnp
@@ -89,10 +89,10 @@ def cuda(
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
 ) -> Kernel:
-    """CUDA C++ as a kernel for NVIDIA GPUs, compiled by nvcc when it is first used and kept for later.
+    """CUDA C++ as a kernel for NVIDIA GPUs. nvcc compiles it on first use, and the result is cached on disk.
 
-    The function runs on the host. It gets pointers to memory of the device, the other arguments as for `cpp`, and last the
-    ``cudaStream_t`` on which it must launch. An error of a launch is raised in Python.
+    The function runs on the host. It takes pointers to memory of the device, the other arguments as for `cpp`, and last
+    the ``cudaStream_t`` on which it must launch. A failed launch raises an exception in Python.
     """
     options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
@@ -190,18 +190,18 @@ def register(library: Any, symbol: str, target: str, language: Language) -> Targ
 
 # ---------------------------------------------------------------------------------------------------------- sources
 def _texts(source: Sources) -> tuple[str, tuple[Path, ...]]:
-    """The text to compile, with its place, and further files."""
+    """The text to compile, with its line in the author's file, and the other files."""
     if isinstance(source, str) and not re.fullmatch(r"[^\n{};]+\.\w+", source):
-        return _placed(source), ()
+        return _with_line(source), ()
     first, *more = [source] if isinstance(source, str | Path) else list(source)
     paths = [Path(file).absolute() for file in (first, *more)]
     for path in paths:
-        build.read(path)  # a file that is not there is told at once
+        build.read(path)  # refuses a missing file at once
     return f'#include "{paths[0]}"', tuple(paths[1:])
 
 
-def _placed(source: str) -> str:
-    """A source that stands in a Python file, so that the compiler's messages name that file and its lines."""
+def _with_line(source: str) -> str:
+    """A source that stands in a Python file, marked so that the compiler's messages name that file and its lines."""
     file = _origin.file()
     whole = "".join(linecache.getlines(file))
     at = whole.find(source) if source.strip() else -1

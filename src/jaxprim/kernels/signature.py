@@ -3,12 +3,12 @@
     signature   [NAME] ( operands [; attributes] ) -> results
     operand     [NAME:] TYPE            result   [NAME:] TYPE, or several in parentheses
     attribute   NAME: DTYPE [= VALUE]   a static number, given by keyword
-    type        DTYPE[sizes]            an array, passed as a pointer
+    type        DTYPE[sizes]            an array, passed by pointer
                 DTYPE                   one number, passed (or returned) by value
-    sizes       names and integers; `...` first stands for batch axes; a result may say `n + 1` or `n // 2`
+    sizes       names and integers; a leading `...` stands for batch axes; a result may have `n + 1` or `n // 2`
     dtype       f16 bf16 f32 f64 c64 c128 i8..i64 u8..u64 bool, or a capital letter such as T for any of them
 
-A signature of numbers alone, ``"(f64, f64) -> f64"``, is that of an elementwise function: as if `...` stood everywhere.
+A signature with only numbers, such as ``"(f64, f64) -> f64"``, is elementwise: every operand and result gets a `...`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Array:
     """One operand or result.
 
     Attributes:
-        name: what messages and the ``arguments`` of a function call it.
+        name: its name in messages and in ``arguments=``.
         dtype: its dtype, or a type variable.
-        dims: its sizes as they are written.
-        batched: whether `...` stands before the sizes.
-        by_value: whether it is one number, passed or returned by value.
+        dims: its sizes, as written.
+        batched: whether it has a leading `...`.
+        by_value: whether it is a single number, passed or returned by value.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A static number; ``default`` is None where there is none."""
+    """A static number. ``default`` is None if there is none."""
 
     name: str
     dtype: str
@@ -92,7 +92,7 @@ class KernelSignature:
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:
-        """The names of the sizes that the operands have, in order of first appearance."""
+        """The names of the operands' sizes, in order of first appearance."""
         found = (name for array in self.operands for node in array.expressions for name in sizes.names(node))
         return tuple(dict.fromkeys(found))
 
@@ -104,7 +104,7 @@ class KernelSignature:
 
     @property
     def elementwise(self) -> bool:
-        """Whether the function takes and returns numbers alone."""
+        """Whether the function takes and returns only single numbers."""
         return all(array.by_value for array in (*self.operands, *self.results))
 
     def resolve(self, types: dict[str, str]) -> KernelSignature:
@@ -146,7 +146,7 @@ def parse(source: str) -> KernelSignature:
 
 
 def _split(part: str) -> Iterator[str]:
-    """The pieces between commas that stand in no bracket."""
+    """The pieces between commas, except commas in brackets."""
     depth, start = 0, 0
     for index, char in enumerate(part):
         depth += (char in "[(") - (char in "])")
@@ -247,7 +247,9 @@ def _check_batch_axes(source: str, found: KernelSignature) -> None:
     """Every result has the batch axes of the operands."""
     has_batch = any(array.batched for array in found.operands)
     if any(array.batched != has_batch for array in found.results):
-        raise _unreadable(source, "'...' on some", "'...' on every result if it is on an operand, and on none if not")
+        raise _unreadable(
+            source, "'...' on only some", "'...' on every result if it is on an operand, and on none if not"
+        )
 
 
 def _check_value_types(source: str, found: KernelSignature) -> None:
