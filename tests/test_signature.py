@@ -12,11 +12,11 @@ import pytest
 
 from jaxprim import BadCall, Primitive
 from jaxprim._rules import rules_of
-from jaxprim._signature import Signature, typed
+from jaxprim._signature import CallSignature, typed
 
 
 def bind(fn, *args, **kwargs):
-    return Signature.of(fn).bind("p", args, kwargs)
+    return CallSignature.of(fn).bind("p", args, kwargs)
 
 
 def test_positional_arguments_are_operands_and_keyword_only_ones_params():
@@ -40,7 +40,7 @@ def test_variadic_operands():
 
     assert bind(fn, 1, 2, 3, a=4) == ((1, 2, 3), {"a": 4})
     assert bind(fn, x=1) == ((1,), {"a": 1})
-    assert Signature.of(fn).names(3) == ("x", "rest[0]", "rest[1]")
+    assert CallSignature.of(fn).names(3) == ("x", "rest[0]", "rest[1]")
 
 
 def test_any_params():
@@ -67,7 +67,7 @@ def test_partial_and_callable_objects():
 
 
 def test_a_function_without_a_signature_takes_any_operands():
-    found = Signature.of(dict.fromkeys)
+    found = CallSignature.of(dict.fromkeys)
     assert found.bind("p", (1, 2), {})[0] == (1, 2)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from jaxprim import KernelError
 from jaxprim.kernels import build
+from jaxprim.kernels.languages import CPP, CUDA, Language
 
 
-def _has(language: str) -> bool:
+def _has(language: Language) -> bool:
     try:
         build.compiler(language)
     except KernelError:
@@ -26,8 +27,8 @@ def _gpu() -> bool:
         return False
 
 
-cxx = pytest.mark.skipif(not _has("c++"), reason="NOT TESTED: no C++ compiler on this machine (apt install g++)")
-nvcc = pytest.mark.skipif(not _has("cuda"), reason="NOT TESTED: no nvcc on this machine (the CUDA toolkit)")
+cxx = pytest.mark.skipif(not _has(CPP), reason="NOT TESTED: no C++ compiler on this machine (apt install g++)")
+nvcc = pytest.mark.skipif(not _has(CUDA), reason="NOT TESTED: no nvcc on this machine (the CUDA toolkit)")
 gpu = pytest.mark.skipif(
     not _gpu(), reason="NOT TESTED: JAX sees no NVIDIA GPU on this machine; the kernel only compiles"
 )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxprim import fuzzing, kernels, testing
     from jaxprim.checking import Finding, Report, check, report
     from jaxprim.fuzzing import fuzz
-    from jaxprim.kernels.host import from_numpy
+    from jaxprim.kernels.from_numpy import from_numpy
 
 __version__ = "0.1.0"
 
@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
 
         return fuzz
     if name == "from_numpy":
-        from jaxprim.kernels.host import from_numpy
+        from jaxprim.kernels.from_numpy import from_numpy
 
         return from_numpy
     if name in ("fuzzing", "kernels", "testing"):

@@ -16,7 +16,7 @@ from jaxprim._errors import BadCall, message
 from jaxprim._origin import name_of, named, public, whole
 from jaxprim._pickling import ByName
 from jaxprim._rules import Rule, RuleSet
-from jaxprim._signature import Bound, Signature
+from jaxprim._signature import Bound, CallSignature
 from jaxprim._types import Example, Explanation
 from jaxprim.derive import batching
 from jaxprim.derive.abstract_eval import refuse_other_types, results
@@ -712,7 +712,7 @@ class Primitive(ByName, Generic[P, R]):
         if name == "__wrapped__" and author is not None:
             return author
         if name == "__signature__":
-            return (Signature() if author is None else self._rules.signature).shown()
+            return (CallSignature() if author is None else self._rules.signature).shown()
         raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
 
 

@@ -12,7 +12,7 @@ from jaxprim import _jax
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message
 from jaxprim._origin import source_of
 from jaxprim._rule_kinds import Form, form_of
-from jaxprim._signature import Signature
+from jaxprim._signature import CallSignature
 from jaxprim._trees import describe
 
 AuthorFn = Callable[..., Any]
@@ -141,7 +141,7 @@ class RuleSet:
         self.cache = Cache()
         self.calls: dict[Any, Any] = {}
         self.compiled: dict[Any, Any] = {}
-        self._signature: Signature | None = None
+        self._signature: CallSignature | None = None
 
     # ------------------------------------------------------------------------------------------------------- writing
     def give(self, rule: Rule) -> None:
@@ -180,10 +180,10 @@ class RuleSet:
         return self.by_platform("lowering")
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> CallSignature:
         """The signature of the first of impl, host, kernel and abstract eval that is given."""
         if self._signature is None:
-            self._signature = Signature.of(self._signature_source())
+            self._signature = CallSignature.of(self._signature_source())
         return self._signature
 
     def _signature_source(self) -> AuthorFn:

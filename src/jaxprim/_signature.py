@@ -19,7 +19,7 @@ Bound = tuple[tuple[Any, ...], dict[str, Any]]  # operands, params
 
 
 @dataclass(frozen=True)
-class Signature:
+class CallSignature:
     """Operand and param names with their defaults, read from the first implementation that is given.
 
     Attributes:
@@ -37,19 +37,19 @@ class Signature:
     source: Callable[..., Any] | None = None
 
     @staticmethod
-    def of(fn: Callable[..., Any]) -> Signature:
+    def of(fn: Callable[..., Any]) -> CallSignature:
         if _is_ufunc(fn):  # its keywords (out, where, ...) are not static params
             nin: int = fn.nin  # pyright: ignore[reportFunctionMemberAccess]
             names = ("x",) if nin == 1 else tuple(f"x{i + 1}" for i in range(nin))
-            return Signature(operands=dict.fromkeys(names, _EMPTY), source=fn)
+            return CallSignature(operands=dict.fromkeys(names, _EMPTY), source=fn)
         try:
             parameters = inspect.signature(fn).parameters.values()
         except (TypeError, ValueError):  # a builtin without a signature: any operands, any params
-            return Signature(variadic="operands", any_params=True, source=fn)
+            return CallSignature(variadic="operands", any_params=True, source=fn)
         kinds = inspect.Parameter
         positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         variadic = [p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL]
-        return Signature(
+        return CallSignature(
             operands={p.name: p.default for p in parameters if p.kind in positional},
             params={p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY},
             variadic=variadic[0] if variadic else None,
@@ -71,7 +71,7 @@ class Signature:
             if not _is_ufunc(self.source):
                 return inspect.signature(self.source)
         except (TypeError, ValueError):  # a builtin
-            return Signature().shown()
+            return CallSignature().shown()
         return inspect.Signature([kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in self.operands])
 
     def names(self, count: int) -> tuple[str, ...]:

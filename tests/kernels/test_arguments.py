@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from jaxprim import KernelError
-from jaxprim.kernels.arguments import Layout, arguments
-from jaxprim.kernels.handler import Function, handler, prototype
+from jaxprim.kernels.arguments import Layout, c_arguments
+from jaxprim.kernels.handler import Function, prototype, write_handler
 from jaxprim.kernels.signature import parse
 
 SOLVE = parse("(a: f64[n, n], b: f64[n, k]; tol: f64, m: i32) -> (lu: f64[n, n], piv: i32[n], x: f64[n, k])")
 
 
 def types(spec, **layout):
-    return [argument.type for argument in arguments(SOLVE, spec, Layout(**layout))]
+    return [argument.type for argument in c_arguments(SOLVE, spec, Layout(**layout))]
 
 
 def test_the_default_order():
@@ -65,14 +65,17 @@ def test_what_is_unknown_is_named(item):
 
 def test_the_declaration_that_messages_show():
     signature = parse("(x: f32[n, d], a: f32; eps: f32) -> f32[n, d]")
-    call = Function("scale", "here")
+    call = Function("scale")
     assert prototype(signature, call) == (
         "void scale(const float* x, float a, float eps, int64_t n, int64_t d, float* out)"
     )
-    assert prototype(parse("(f64, c128) -> f64"), Function("f", "linked")) == "double f(double x1, double _Complex x2)"
+    assert (
+        prototype(parse("(f64, c128) -> f64"), Function("f", by_address=True))
+        == "double f(double x1, double _Complex x2)"
+    )
 
 
 def test_names_that_are_keywords_or_names_of_jaxprim_stay_apart():
-    source = handler(parse("(int: f32[at], call: f32[call_]; default: f32) -> f32[at]"), Function("f", "here"))
+    source = write_handler(parse("(int: f32[at], call: f32[call_]; default: f32) -> f32[at]"), Function("f"))
     assert "v_int" in source
     assert "int64_t v_at" in source

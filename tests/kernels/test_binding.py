@@ -66,14 +66,14 @@ def test_attributes_that_do_not_fit(value, dtype):
 @pytest.mark.parametrize(
     ("source", "operands", "what"),
     [
-        ("(x: f32[n]) -> f32[n]", (np.ones(3, np.int32),), "another dtype"),
-        ("(x: i32[n]) -> i32[n]", (np.ones(3, np.float32),), "another dtype"),
-        ("(x: i32[]) -> i32[]", (2.0,), "another dtype"),
+        ("(x: f32[n]) -> f32[n]", (np.ones(3, np.int32),), "does not have the dtype"),
+        ("(x: i32[n]) -> i32[n]", (np.ones(3, np.float32),), "does not have the dtype"),
+        ("(x: i32[]) -> i32[]", (2.0,), "does not have the dtype"),
         ("(x: f32[n]) -> f32[n]", (np.ones((3, 3), np.float32),), "wrong rank"),
         ("(x: f32[..., n, d]) -> f32[...]", (np.ones(3, np.float32),), "wrong rank"),
         ("(x: f32[n, n]) -> f32[n]", (np.ones((3, 4), np.float32),), "a size that does not fit"),
         ("(x: f32[3]) -> f32[]", (np.ones(4, np.float32),), "a size that does not fit"),
-        ("(x: f32[..., n], y: f32[...]) -> f32[...]", (np.ones((3, 2), "f"), np.ones(2, "f")), "do not fit each other"),
+        ("(x: f32[..., n], y: f32[...]) -> f32[...]", (np.ones((3, 2), "f"), np.ones(2, "f")), "do not broadcast"),
         ("(x: f32[n]) -> f32[n - 4]", (np.ones(3, np.float32),), "negative size"),
         ("(x: f32[n]) -> f32[n]", (), "wrong number of operands"),
     ],

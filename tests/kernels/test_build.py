@@ -16,6 +16,7 @@ from tools import cxx
 from jaxprim import KernelError, kernels
 from jaxprim.kernels import build
 from jaxprim.kernels.build import Source
+from jaxprim.kernels.languages import CPP, CUDA
 
 ONE = 'extern "C" int one() { return 1; }'
 
@@ -133,12 +134,12 @@ def test_the_compiler_is_cxx_else_what_is_found(monkeypatch, tmp_path):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert build.compiler("c++") == str(tmp_path / "g++")
+    assert build.compiler(CPP) == str(tmp_path / "g++")
     monkeypatch.setenv("CXX", "clang++")
-    assert build.compiler("c++") == str(tmp_path / "clang++")
+    assert build.compiler(CPP) == str(tmp_path / "clang++")
 
 
-@pytest.mark.parametrize("language", ["c++", "cuda"])
+@pytest.mark.parametrize("language", [CPP, CUDA], ids=lambda row: row.name)
 def test_no_compiler_says_what_to_install(language, monkeypatch):
     monkeypatch.setenv("PATH", "")
     for name in ("CXX", "NVCC"):

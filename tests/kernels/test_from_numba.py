@@ -94,7 +94,7 @@ def test_a_function_that_returns_its_results():
 def test_a_result_of_another_shape_is_an_error():
     shorter = kernels.numba(lambda x: x[1:], "(x: T[n]) -> T[n]", name="shorter")
     with pytest.raises(
-        jax.errors.JaxRuntimeError, match="shorter: the Numba function returned an array of another shape"
+        jax.errors.JaxRuntimeError, match="shorter: the Numba function returned an array whose shape does not match"
     ):
         shorter(random(3)).block_until_ready()
 

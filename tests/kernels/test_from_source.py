@@ -180,7 +180,7 @@ def test_a_template_never_computes_with_the_bits_of_a_half(dtype):
         "twice(x: T[n]) -> T[n]",
     )
     for call in (double, jax.jit(double)):
-        with pytest.raises(BadCall, match="'x' has a dtype that the type variable T does not stand for"):
+        with pytest.raises(BadCall, match="'x' has a dtype that the type variable T does not cover"):
             call(jnp.ones(3, dtype))
 
 

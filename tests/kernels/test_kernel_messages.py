@@ -19,6 +19,7 @@ from tools import cxx, needs
 import jaxprim
 from jaxprim import JaxprimError, Primitive, from_numpy, kernels
 from jaxprim.kernels import build, pointers
+from jaxprim.kernels.languages import CPP, CUDA
 
 X, W = np.ones((4, 3), np.float32), np.ones(3, np.float32)
 LOOP = "void rms_norm(const float* x, const float* w, float eps, int64_t n, int64_t d, float* out) {}"
@@ -48,7 +49,7 @@ def said(run: Callable[[], Any]) -> str:
 
 # --------------------------------------------------------------------------------------------------------- operands
 @case(
-    """rms_norm: operand 'x' has another dtype than the signature says.
+    """rms_norm: operand 'x' does not have the dtype of the signature.
   got:      int32[4,3]
   expected: f32[n, d]
   defined:  test_kernel_messages.py:N
@@ -59,21 +60,21 @@ def another_dtype():
 
 
 @case(
-    """f: operand 'x' has a dtype that the type variable T does not stand for.
+    """f: operand 'x' has a dtype that the type variable T does not cover.
   got:      float16[3]
-  expected: another one: of f16 a C function gets the bits, as uint16_t
+  expected: another dtype: a C function gets f16 numbers as bits, in uint16_t
   defined:  test_kernel_messages.py:N
-  write:    x.astype('float32')  # or f16 in the signature of such a function"""
+  write:    x.astype('float32')  # or f16 in the signature, if the function takes bits"""
 )
 def half_precision_for_a_template():
     kernels.cpp("", "f(x: T[n]) -> T[n]")(W.astype(np.float16))
 
 
 @case(
-    """f: operand 'x' has another dtype than the signature says.
+    """f: operand 'x' does not have the dtype of the signature.
   got:      float32[3]
   expected: f64[n]
-  why:      JAX has no 64-bit types unless they are switched on
+  why:      JAX disables 64-bit types by default
   defined:  test_kernel_messages.py:N
   write:    jax.config.update("jax_enable_x64", True)"""
 )
@@ -123,7 +124,7 @@ def a_size_that_is_a_number():
 
 
 @case(
-    """add: the batch axes of its operands do not fit each other.
+    """add: the batch axes of its operands do not broadcast.
   got:      x: [4, 3], y: [2]
   expected: axes of the same size, or of size 1, counted from the last
   defined:  test_kernel_messages.py:N"""
@@ -133,7 +134,7 @@ def batch_axes():
 
 
 @case(
-    """rms_norm: operand 'w' is no array.
+    """rms_norm: operand 'w' is not an array.
   got:      a str
   expected: an array or a number
   defined:  test_kernel_messages.py:N"""
@@ -163,7 +164,7 @@ def a_negative_size():
 
 
 @case(
-    """f: operand 'x' has a dtype that kernels don't know.
+    """f: operand 'x' has a dtype that kernels do not support.
   got:      float8_e4m3fn[3]
   expected: one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool
   defined:  test_kernel_messages.py:N"""
@@ -239,9 +240,9 @@ def a_key():
 
 # ----------------------------------------------------------------------------------------------------------- options
 @case(
-    """a kernel got threads that it can't have.
+    """invalid value for `threads`.
   got:      threads=0
-  expected: an integer of 1 or more, or None for as many as XLA has
+  expected: an integer of 1 or more, or None for all of XLA's threads
   defined:  test_kernel_messages.py:N
   write:    threads=None"""
 )
@@ -250,7 +251,7 @@ def no_threads():
 
 
 @case(
-    """a kernel got flags that it can't have.
+    """invalid value for `flags`.
   got:      flags='-O2'
   expected: a sequence of words
   defined:  test_kernel_messages.py:N
@@ -261,7 +262,7 @@ def one_flag():
 
 
 @case(
-    """a kernel got order that it can't have.
+    """invalid value for `order`.
   got:      order='K'
   expected: 'C' | 'F'
   defined:  test_kernel_messages.py:N
@@ -350,7 +351,7 @@ def which_function_of_none():
 
 
 @case(
-    """a CUDA kernel cannot pass 'a' by value: it lies in the device's memory.
+    """a CUDA kernel cannot pass 'a' by value, because it is in the device's memory.
   got:      a: f32
   expected: a pointer, a: f32[], or an attribute, after the `;`
   defined:  test_kernel_messages.py:N"""
@@ -361,7 +362,7 @@ def a_number_by_value_on_a_gpu():
 
 # --------------------------------------------------------------------------------------------------------- pointers
 @case(
-    """c_function got something that is no C function.
+    """c_function got something that is not a C function.
   got:      a builtins.str
   expected: a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a numba cfunc, or an address that is not 0
   defined:  test_kernel_messages.py:N"""
@@ -371,7 +372,7 @@ def no_c_function():
 
 
 @case(
-    """jv: the function takes other arguments than the signature says.
+    """jv: the function's arguments do not match the signature.
   got:      (double)
   expected: double (double, double, int __pyx_skip_dispatch)
   defined:  test_kernel_messages.py:N
@@ -382,7 +383,7 @@ def another_prototype():
 
 
 @case(
-    """hypotf: the function takes other arguments than the signature says.
+    """hypotf: the function's arguments do not match the signature.
   got:      (float)
   expected: float (float, float)
   defined:  test_kernel_messages.py:N
@@ -395,10 +396,10 @@ def another_prototype_of_ctypes():
 
 
 @case(
-    """j0: the function returns another type than the signature says.
+    """j0: the function's return type does not match the signature.
   got:      float
   expected: double (double, int __pyx_skip_dispatch)
-  why:      a result by value is converted by nobody
+  why:      results returned by value are not converted
   defined:  test_kernel_messages.py:N"""
 )
 def another_returned_type():
@@ -419,7 +420,7 @@ def a_file_that_is_not_there():
 @case(
     """rms_norm: a kernel has no derivative of its own.
   got:      a kernel under differentiation
-  expected: a Primitive with a JVP or VJP rule, whose implementation the kernel is
+  expected: a Primitive with a JVP or VJP rule, implemented by the kernel
   defined:  test_kernel_messages.py:N
   write:    p = Primitive('rms_norm'); p.def_impl(rms_norm); @p.def_vjp"""
 )
@@ -430,7 +431,7 @@ def a_derivative():
 @case(
     """f: a kernel has no transpose of its own.
   got:      a kernel under transposition
-  expected: a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is
+  expected: a Primitive with a transpose rule or a VJP rule, implemented by the kernel
   defined:  test_kernel_messages.py:N
   write:    @p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel 'f' implements"""
 )
@@ -442,7 +443,7 @@ def a_transpose():
 @case(
     """rms_norm: not registered for cuda; registered: cpu.
   got:      a program for cuda
-  expected: a program for cpu, which this kernel is for
+  expected: a program for cpu, the platform of this kernel
   defined:  test_kernel_messages.py:N
   write:    p.def_kernel(rms_norm, platform='cpu')  # beside an impl for other platforms"""
 )
@@ -488,7 +489,7 @@ def finite_differences_of_a_step():
 
 
 @case(
-    """hypot: like='x' is no operand.
+    """hypot: like='x' is not an operand.
   got:      x
   expected: one of x1, x2; a signature such as '(f64[n]) -> f64[n]'; or a jax.ShapeDtypeStruct"""
 )
@@ -551,7 +552,7 @@ def test_no_cxx_compiler(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(build.platform, "system", lambda: "Linux")
     assert (
-        said(lambda: build.compiler("c++"))
+        said(lambda: build.compiler(CPP))
         == """no C++ compiler was found.
   got:      none of g++, clang++ on the PATH
   expected: g++ or clang++, or its path in CXX
@@ -563,7 +564,7 @@ def test_no_cuda_compiler(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("NVCC", raising=False)
     assert (
-        said(lambda: build.compiler("cuda"))
+        said(lambda: build.compiler(CUDA))
         == """no CUDA compiler was found.
   got:      none of nvcc on the PATH
   expected: nvcc, or its path in NVCC
@@ -576,7 +577,7 @@ def test_a_missing_extra(monkeypatch):
     assert (
         said(lambda: build._extra("filelock"))
         == """compiling a kernel needs filelock, which is not installed.
-  why:      jaxprim itself needs JAX and NumPy alone; what kernels need is an extra
+  why:      jaxprim itself needs only JAX and NumPy; the packages that kernels need are an extra
   write:    pip install 'jaxprim[kernels]'"""
     )
 
@@ -605,11 +606,11 @@ def test_a_symbol_that_is_nowhere():
     source = 'extern "C" float nowhere(float);\nvoid f(const float* x, float* out) { *out = nowhere(*x); }'
     assert (
         said(lambda: kernels.cpp(source, "f(f32[]) -> f32[]").build())
-        == """f: its library cannot be loaded.
+        == """f: its library can't be loaded.
   got:      undefined symbol: nowhere
-  expected: a library in which every symbol is defined, and which finds those that it is linked with
-  why:      a function is declared that no source defines, or its library is named nowhere
-  write:    libraries=['m']  # what the source needs: a name as after -l, or a path"""
+  expected: a library whose symbols are all defined, by its sources or by the libraries it links with
+  why:      a function is declared, but no source defines it and its library is not listed
+  write:    libraries=['m']  # the library's name, as after -l, or its path"""
     )
 
 
@@ -619,9 +620,9 @@ def test_a_cache_that_cannot_be_written(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path / "file" / "cache"))
     assert (
         said(lambda: rms_norm.build())
-        == f"""compiled kernels cannot be kept.
-  got:      {Path("file/cache")}, which cannot be written to
-  expected: a folder that this user may write to
+        == f"""compiled kernels can't be stored.
+  got:      {Path("file/cache")}, which is not writable
+  expected: a writable folder
   write:    JAXPRIM_CACHE=/path/to/a/folder  # in the environment"""
     )
 
@@ -662,10 +663,10 @@ def test_numba_cannot_compile():
 def test_numba_gets_no_function():
     assert (
         said(lambda: kernels.numba(np.sin))
-        == """kernels.numba got something that is no Python function.
+        == """kernels.numba got something that is not a Python function.
   got:      a numpy.ufunc
   expected: a Python function, or one that numba.njit compiled
-  why:      ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to each element by kernels.numba itself
+  why:      ufuncs of NumPy and numba.vectorize take arrays as Python objects; kernels.numba itself applies a function of numbers to each element
   defined:  test_kernel_messages.py:N
   write:    kernels.numba(lambda x: np.sin(x))"""
     )
@@ -752,6 +753,6 @@ def test_a_numba_function_that_raises_or_returns_another_shape():
 
     f = kernels.numba(checked, "(x: T[n]) -> T[n]")
     raises = "UNKNOWN: checked: the Numba function raised an exception; checked.py_func(...) shows which"
-    shape = "UNKNOWN: checked: the Numba function returned an array of another shape than its signature says: (x: T[n]) -> T[n]"
+    shape = "UNKNOWN: checked: the Numba function returned an array whose shape does not match its signature: (x: T[n]) -> T[n]"
     assert raised(lambda: f(-W)) == raises
     assert raised(lambda: f(W)) == shape

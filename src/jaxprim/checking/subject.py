@@ -23,7 +23,7 @@ from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
 
 if TYPE_CHECKING:
-    from jaxprim.kernels.signature import Signature
+    from jaxprim.kernels.signature import KernelSignature
 
 
 class NoExamples(BadCall):
@@ -187,7 +187,7 @@ def _declared_types(primitive: Primitive) -> tuple[Any, ...] | None:
     )
 
 
-def _types_of(signature: Signature) -> tuple[Any, ...] | None:
+def _types_of(signature: KernelSignature) -> tuple[Any, ...] | None:
     """The operand types of a kernel's signature, with f32 for its type variables; None if they are not all known."""
     from jaxprim.kernels.dtypes import DTYPES
 

@@ -1,4 +1,4 @@
-"""Any implementation, from anywhere, as a JAX-traceable function: C++, CUDA, C, Fortran, Numba."""
+"""Compiled implementations as JAX-traceable functions: C++, CUDA, C, Fortran, Numba."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call against a signature: sizes, batch axes and result types, or what does not fit, by name."""
+"""Match one call with a signature: its sizes, batch axes and result types, or an error that names what does not fit."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from jaxprim._avals import short
 from jaxprim._errors import BadCall, message
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES, name_of
-from jaxprim.kernels.signature import Array, Attribute, Signature
+from jaxprim.kernels.signature import Array, Attribute, KernelSignature
 
 
 @dataclass(frozen=True)
 class Binding:
-    """What a call says.
+    """What a call and a signature say together.
 
     Attributes:
-        signature: with its type variables replaced.
+        signature: the signature with its type variables replaced.
         sizes: the value of each named size and integer attribute.
-        batch: the batch axes that stand before every result.
-        shapes: the operands' shapes once they all have as many axes before their own.
+        batch: the sizes of the batch axes, which come first in every result.
+        shapes: the operands' shapes with all batch axes: ``(*batch, *own)``, where a batch axis may have size 1.
         attributes: the attributes, as NumPy scalars, in the signature's order.
         results: the result types.
     """
 
-    signature: Signature
+    signature: KernelSignature
     sizes: Mapping[str, int]
     batch: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -39,7 +39,7 @@ class Binding:
 
 
 class _Misfit(Exception):
-    """What does not fit: a headline and facts, as `message` takes them."""
+    """Something does not fit. Carries the headline and the facts of a `message`."""
 
     def __init__(self, headline: str, **facts: Any) -> None:
         super().__init__(headline)
@@ -47,28 +47,31 @@ class _Misfit(Exception):
 
 
 def bind(
-    name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any], made: str | None = None, *,
+    name: str, signature: KernelSignature, avals: Sequence[Any], given: Mapping[str, Any], defined: str | None = None, *,
     halves: bool = False,
 ) -> Binding:  # fmt: skip
-    """Match operand types and attributes with a signature; raises `BadCall` with the name of what does not fit.
+    """Match operand types and attributes with a signature.
 
     Args:
-        name: what messages call the kernel.
+        name: the kernel's name, for messages.
         signature: what it takes.
         avals: the types of the operands.
         given: the attributes.
-        made: where the kernel was made, for messages.
-        halves: whether a type variable may stand for f16 and bf16, of which C gets the bits.
+        defined: where the kernel was made, for messages.
+        halves: whether a type variable may stand for f16 and bf16, which C gets as bits.
+
+    Raises:
+        BadCall: with the name of what does not fit.
     """
     try:
         if not halves:
             _refuse_bits(signature, avals)
         return _bind(name, signature, avals, given)
     except _Misfit as misfit:
-        raise BadCall(message(f"{name}: {misfit.headline}", defined=made, **misfit.facts)) from None
+        raise BadCall(message(f"{name}: {misfit.headline}", defined=defined, **misfit.facts)) from None
 
 
-def _bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:
+def _bind(name: str, signature: KernelSignature, avals: Sequence[Any], given: Mapping[str, Any]) -> Binding:
     by_keyword = [array.name for array in signature.operands if array.name in given]
     if by_keyword:
         raise _Misfit(
@@ -95,43 +98,43 @@ def _bind(name: str, signature: Signature, avals: Sequence[Any], given: Mapping[
         resolved,
         values,
         batch,
-        tuple(_spread(array, aval, len(batch)) for array, aval in zip(resolved.operands, avals, strict=True)),
+        tuple(_with_batch(array, aval, len(batch)) for array, aval in zip(resolved.operands, avals, strict=True)),
         attributes,
         tuple(_result(array, batch, values) for array in resolved.results),
     )
 
 
 # --------------------------------------------------------------------------------------------------------- operands
-def _types(signature: Signature, avals: Sequence[Any]) -> dict[str, str]:
-    """The dtype that each type variable stands for; the first operand that has it decides."""
+def _types(signature: KernelSignature, avals: Sequence[Any]) -> dict[str, str]:
+    """The dtype that each type variable stands for: that of the first operand that has it, Python numbers last."""
     found: dict[str, str] = {}
     for array, aval in zip(signature.operands, avals, strict=True):
         if array.dtype in signature.variables and not aval.weak_type:
-            found.setdefault(array.dtype, _named(array, aval))
+            found.setdefault(array.dtype, _dtype_name(array, aval))
     for array, aval in zip(signature.operands, avals, strict=True):
         if array.dtype in signature.variables:
-            found.setdefault(array.dtype, _named(array, aval))
+            found.setdefault(array.dtype, _dtype_name(array, aval))
     return found
 
 
-def _refuse_bits(signature: Signature, avals: Sequence[Any]) -> None:
-    """A template would compute with the bits of a half as with integers, and nobody would be told."""
+def _refuse_bits(signature: KernelSignature, avals: Sequence[Any]) -> None:
+    """Refuse half precision for a type variable: a C++ template would silently compute with the bits as integers."""
     for array, aval in zip(signature.operands, avals, strict=False):
         dtype = name_of(aval.dtype)
         if array.dtype in signature.variables and dtype is not None and DTYPES[dtype].c_value is None:
             raise _Misfit(
-                f"operand '{array.name}' has a dtype that the type variable {array.dtype} does not stand for.",
+                f"operand '{array.name}' has a dtype that the type variable {array.dtype} does not cover.",
                 got=short(aval),
-                expected=f"another one: of {dtype} a C function gets the bits, as uint16_t",
-                write=f"{array.name}.astype('float32')  # or {dtype} in the signature of such a function",
+                expected=f"another dtype: a C function gets {dtype} numbers as bits, in uint16_t",
+                write=f"{array.name}.astype('float32')  # or {dtype} in the signature, if the function takes bits",
             )
 
 
-def _named(array: Array, aval: Any) -> str:
+def _dtype_name(array: Array, aval: Any) -> str:
     dtype = name_of(aval.dtype)
     if dtype is None:
         raise _Misfit(
-            f"operand '{array.name}' has a dtype that kernels don't know.",
+            f"operand '{array.name}' has a dtype that kernels do not support.",
             got=short(aval),
             expected=f"one of {' '.join(DTYPES)}",
         )
@@ -163,10 +166,10 @@ def _check_dtype(array: Array, aval: Any) -> None:
             write=f"jax.random.key_data({array.name})  # u32[..., 2] in the signature",
         )
     raise _Misfit(
-        f"operand '{array.name}' has another dtype than the signature says.",
+        f"operand '{array.name}' does not have the dtype of the signature.",
         got=short(aval),
         expected=str(array),
-        why="JAX has no 64-bit types unless they are switched on" if needs_x64 else None,
+        why="JAX disables 64-bit types by default" if needs_x64 else None,
         write='jax.config.update("jax_enable_x64", True)'
         if needs_x64
         else f"{array.name}.astype('{wanted.name}')  # or {name_of(aval.dtype) or aval.dtype} in the signature",
@@ -187,7 +190,7 @@ def _check_rank(name: str, array: Array, aval: Any) -> None:
     )
 
 
-def _sizes(signature: Signature, avals: Sequence[Any]) -> dict[str, int]:
+def _sizes(signature: KernelSignature, avals: Sequence[Any]) -> dict[str, int]:
     found: dict[str, int] = {}
     said_by: dict[str, str] = {}
     for array, aval in zip(signature.operands, avals, strict=True):
@@ -205,26 +208,26 @@ def _sizes(signature: Signature, avals: Sequence[Any]) -> dict[str, int]:
     return found
 
 
-def _extra(array: Array, aval: Any) -> tuple[int, ...]:
+def _batch_shape(array: Array, aval: Any) -> tuple[int, ...]:
     return tuple(aval.shape[: len(aval.shape) - len(array.dims)])
 
 
-def _batch(signature: Signature, avals: Sequence[Any]) -> tuple[int, ...]:
-    """The batch axes that the operands' `...` stand for, broadcast as NumPy does."""
-    extras = {a.name: _extra(a, v) for a, v in zip(signature.operands, avals, strict=True) if a.batched}
+def _batch(signature: KernelSignature, avals: Sequence[Any]) -> tuple[int, ...]:
+    """The batch axes that the operands' `...` stand for, broadcast as in NumPy."""
+    extras = {a.name: _batch_shape(a, v) for a, v in zip(signature.operands, avals, strict=True) if a.batched}
     try:
         return np.broadcast_shapes(*extras.values())
     except ValueError:
         raise _Misfit(
-            "the batch axes of its operands do not fit each other.",
+            "the batch axes of its operands do not broadcast.",
             got=", ".join(f"{key}: {list(shape)}" for key, shape in extras.items()),
             expected="axes of the same size, or of size 1, counted from the last",
         ) from None
 
 
-def _spread(array: Array, aval: Any, rank: int) -> tuple[int, ...]:
-    """An operand's shape with as many batch axes as the call has, of size 1 where it has none of its own."""
-    extra = _extra(array, aval)
+def _with_batch(array: Array, aval: Any, rank: int) -> tuple[int, ...]:
+    """An operand's shape with all ``rank`` batch axes. Those that it lacks get size 1."""
+    extra = _batch_shape(array, aval)
     return (*[1] * (rank - len(extra)), *aval.shape)
 
 
@@ -240,7 +243,7 @@ def _result(array: Array, batch: tuple[int, ...], values: Mapping[str, int]) -> 
 
 
 # ------------------------------------------------------------------------------------------------------- attributes
-def _attributes(signature: Signature, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _attributes(signature: KernelSignature, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     known = {attribute.name for attribute in signature.attributes}
     unknown = [key for key in given if key not in known]
     if unknown:

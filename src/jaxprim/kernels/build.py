@@ -1,4 +1,7 @@
-"""Compiling a source into a library, once: cached by what it is made of, safe with many processes at once."""
+"""Compile a source into a library, once. The cache's key is everything that goes into the library.
+
+Many processes may compile the same source at the same time: one does, and the others wait for it.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,9 @@ import jax
 
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
+from jaxprim.kernels.languages import CPP, Language
 
 NATIVE = Path(__file__).parent / "native"
-CXX_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden")
-NVCC_FLAGS = ("-std=c++17", "-O3", "-shared", "--compiler-options=-fPIC")
-# One library for every GPU that this nvcc knows. It takes longer to compile, once, than `-arch=sm_90` in the author's flags.
-ALL_GPUS = "-arch=all-major"
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Source:
     """What a library is made of.
 
     Attributes:
-        name: of the kernel, for folders and messages.
+        name: the kernel's name, for folders and messages.
         text: the main source.
-        language: "c++" or "cuda".
-        files: further sources, compiled along.
-        flags: further options of the compiler.
-        include: further folders with headers.
-        libraries: what it is linked with, ``m`` or a path.
+        language: the language of the main source.
+        files: more sources to compile into the library.
+        flags: more options for the compiler.
+        include: more folders with headers.
+        libraries: what to link with: a name such as ``m``, or a path.
         prototype: the declaration that the author's function must have, for messages.
     """
 
     name: str
     text: str
-    language: str = "c++"
+    language: Language = CPP
     files: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
     include: tuple[Path, ...] = ()
@@ -56,10 +56,10 @@ class Source:
 
 
 # ---------------------------------------------------------------------------------------------------------- compilers
-def compiler(language: str) -> str:
-    """The path of the compiler: CXX, else g++, else clang++; NVCC, else nvcc."""
-    named, usual = (("NVCC",), ("nvcc",)) if language == "cuda" else (("CXX",), ("g++", "clang++"))
-    wanted = [os.environ[name] for name in named if os.environ.get(name)] or list(usual)
+def compiler(language: Language) -> str:
+    """The path of the language's compiler: the one that its environment variable names, or else the first one found."""
+    named = os.environ.get(language.variable)
+    wanted = [named] if named else language.compilers
     for candidate in wanted:
         found = shutil.which(candidate)
         if found is not None:
@@ -67,34 +67,27 @@ def compiler(language: str) -> str:
     raise _no_compiler(language, wanted)
 
 
-def _no_compiler(language: str, wanted: Sequence[str]) -> KernelError:
-    install = {
-        "cuda": "install the CUDA toolkit: conda install -c nvidia cuda-nvcc, or developer.nvidia.com/cuda-downloads",
-        "c++": {
-            "Darwin": "xcode-select --install",
-            "Windows": "use jaxprim in WSL: kernels are compiled with g++ or clang++",
-        }.get(platform.system(), "apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler"),
-    }[language]
+def _no_compiler(language: Language, wanted: Sequence[str]) -> KernelError:
     return KernelError(
         message(
-            f"no {'CUDA' if language == 'cuda' else 'C++'} compiler was found.",
+            f"no {language.name} compiler was found.",
             got=f"none of {', '.join(wanted)} on the PATH",
-            expected="nvcc, or its path in NVCC" if language == "cuda" else "g++ or clang++, or its path in CXX",
-            write=install,
+            expected=f"{' or '.join(language.compilers)}, or its path in {language.variable}",
+            write=language.install.get(platform.system(), language.install.get("")),
         )
     )
 
 
 @lru_cache(maxsize=16)
 def version(path: str) -> str:
-    """What a compiler says that it is."""
+    """The version that a compiler reports."""
     done = _run([path, "--version"])
     return done.stdout or done.stderr
 
 
 # -------------------------------------------------------------------------------------------------------------- cache
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: JAXPRIM_CACHE, else the user's cache folder."""
+    """The folder for compiled kernels: JAXPRIM_CACHE, or else a folder in the user's cache."""
     if os.environ.get("JAXPRIM_CACHE"):
         return Path(os.environ["JAXPRIM_CACHE"])
     return Path(_extra("platformdirs").user_cache_dir("jaxprim")) / "kernels"
@@ -107,17 +100,18 @@ def _extra(module: str) -> Any:
         raise KernelError(
             message(
                 f"compiling a kernel needs {module}, which is not installed.",
-                why="jaxprim itself needs JAX and NumPy alone; what kernels need is an extra",
+                why="jaxprim itself needs only JAX and NumPy; the packages that kernels need are an extra",
                 write="pip install 'jaxprim[kernels]'",
             )
         ) from None
 
 
 def key(source: Source) -> str:
-    """The hash of everything that goes into a library and is known before it is compiled."""
+    """The hash of everything that goes into a library and is known before compiling."""
     tool = compiler(source.language)
     parts = [
         jax.__version__,
+        source.language.name,
         version(tool),
         platform.machine(),
         source.text,
@@ -134,14 +128,14 @@ def key(source: Source) -> str:
 
 
 def _cpu() -> str:
-    """The processor's features: code for `native` is no other machine's."""
+    """The processor's features. Code compiled for `native` may not run on a machine with others."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def read(file: Path) -> str:
-    """A source file with its name."""
+    """The name and text of a source file."""
     try:
         return f"{file}\0{file.read_text()}"
     except OSError as error:
@@ -155,13 +149,13 @@ def read(file: Path) -> str:
 
 
 def library(source: Source) -> tuple[ctypes.CDLL, str]:
-    """The loaded library of a source and its key; compiled if it is not in the cache."""
+    """The loaded library of a source, and its key. Compiles it if it is not in the cache."""
     found = key(source)
     stem = re.sub(r"\W+", "_", source.name)
     folder = cache_folder() / f"{stem}-{found}"
     if not _is_fresh(folder):
         _build_once(source, folder)
-    # The loader knows a library by its path: one that replaces an older one, after a header changed, needs another.
+    # The loader remembers libraries by path. A new library, after a header changed, needs a new path.
     mark = _digest(folder / "headers.json")[:8]
     alias = folder / f"kernel-{mark}.so"
     if not alias.exists():
@@ -176,17 +170,17 @@ def _loaded(source: Source, path: Path) -> ctypes.CDLL:
     except OSError as error:
         raise KernelError(
             message(
-                f"{source.name}: its library cannot be loaded.",
+                f"{source.name}: its library can't be loaded.",
                 got=str(error).rpartition(".so: ")[2],
-                expected="a library in which every symbol is defined, and which finds those that it is linked with",
-                why="a function is declared that no source defines, or its library is named nowhere",
-                write="libraries=['m']  # what the source needs: a name as after -l, or a path",
+                expected="a library whose symbols are all defined, by its sources or by the libraries it links with",
+                why="a function is declared, but no source defines it and its library is not listed",
+                write="libraries=['m']  # the library's name, as after -l, or its path",
             )
         ) from None
 
 
 def _is_fresh(folder: Path) -> bool:
-    """Whether a folder holds a library, and the headers that it was made with are what they were."""
+    """Whether a folder holds a library whose headers have not changed since it was compiled."""
     if not (folder / "kernel.so").exists():
         return False
     return all(
@@ -200,12 +194,12 @@ def _digest(path: Path) -> str:
 
 def _build_once(source: Source, folder: Path) -> None:
     _make_folder(folder.parent)
-    with _extra("filelock").FileLock(f"{folder}.lock"):  # another process may be compiling the same
+    with _extra("filelock").FileLock(f"{folder}.lock"):  # another process may be compiling the same source
         if _is_fresh(folder):
             return
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
             _compile(source, Path(work))
-            _publish(Path(work), folder)
+            _publish(Path(work), folder, _main(source))
 
 
 def _make_folder(folder: Path) -> None:
@@ -217,28 +211,29 @@ def _make_folder(folder: Path) -> None:
     if not writable:
         raise KernelError(
             message(
-                "compiled kernels cannot be kept.",
-                got=f"{shorten(str(folder))}, which cannot be written to",
-                expected="a folder that this user may write to",
+                "compiled kernels can't be stored.",
+                got=f"{shorten(str(folder))}, which is not writable",
+                expected="a writable folder",
                 write="JAXPRIM_CACHE=/path/to/a/folder  # in the environment",
             )
         )
 
 
-def _publish(work: Path, folder: Path) -> None:
-    """Put finished files in place: the library last, by a rename, so that none is ever seen half written."""
+def _publish(work: Path, folder: Path, main: str) -> None:
+    """Put the finished files in place. The library comes last, by a rename, so that nobody sees half of it."""
     folder.mkdir(exist_ok=True)
-    for name in ("headers.json", source_name(work), "kernel.so"):
+    for name in ("headers.json", main, "kernel.so"):
         (work / name).replace(folder / name)
 
 
-def source_name(work: Path) -> str:
-    return next(path.name for path in work.iterdir() if path.stem == "kernel" and path.suffix in (".cpp", ".cu"))
-
-
 # ------------------------------------------------------------------------------------------------------------ compile
+def _main(source: Source) -> str:
+    """The name of the main source's file."""
+    return f"kernel{source.language.suffix}"
+
+
 def _compile(source: Source, work: Path) -> None:
-    main = work / f"kernel.{'cu' if source.language == 'cuda' else 'cpp'}"
+    main = work / _main(source)
     main.write_text(source.text)
     done = _run([*_command(source, main), "-o", str(work / "kernel.so")])
     if done.returncode != 0:
@@ -249,7 +244,7 @@ def _compile(source: Source, work: Path) -> None:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a compiler; it speaks English, so that its messages can be searched for."""
+    """Run a compiler, with messages in English so that users can search for them."""
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
 
 
@@ -266,12 +261,9 @@ def _command(source: Source, main: Path) -> list[str]:
 
 
 def _flags(source: Source) -> list[str]:
-    if source.language != "cuda":
-        return [*CXX_FLAGS, *source.flags]
-    says_gpu = any(
-        flag.startswith(("-arch", "--gpu-architecture", "-gencode", "--generate-code")) for flag in source.flags
-    )
-    return [*NVCC_FLAGS, *([] if says_gpu else [ALL_GPUS]), *source.flags]
+    device = source.language.device
+    needs_model = device is not None and not any(flag.startswith(device.model_flags) for flag in source.flags)
+    return [*source.language.flags, *([device.all_flag] if device and needs_model else []), *source.flags]
 
 
 def _file(file: Path) -> list[str]:
@@ -279,7 +271,7 @@ def _file(file: Path) -> list[str]:
 
 
 def _headers(rules: str, main: Path) -> list[Path]:
-    """The author's own headers in a compiler's list of what the sources depend on."""
+    """The author's own headers, from a compiler's list of the files that the sources depend on."""
     names = [Path(name).resolve() for name in rules.replace("\\\n", " ").split() if not name.endswith(":")]
     given = (Path(jax.ffi.include_dir()).resolve(), NATIVE.resolve(), main.parent.resolve(), Path("/usr"))
     return [name for name in names if not any(name.is_relative_to(folder) for folder in given)]

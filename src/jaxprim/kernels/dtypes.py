@@ -1,4 +1,4 @@
-"""The element types of a signature, and what each is called in C, in XLA and in NumPy."""
+"""The element types of a signature, and their names in C, XLA and NumPy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class DType:
     """One element type.
 
     Attributes:
-        name: in a signature, ``f32``.
-        c: what an array's pointer points to.
-        c_value: the type of one element that is passed or returned by value; None where C has none.
+        name: its name in a signature, such as ``f32``.
+        c: the type that an array's pointer points to.
+        c_value: the type of one element passed or returned by value; None if C has none.
         xla: its name in XLA's C API.
         numpy: the NumPy dtype.
     """
@@ -29,7 +29,7 @@ class DType:
 
     @property
     def is_attribute(self) -> bool:
-        """Whether an attribute may have this type (XLA hands over real scalars of the common types)."""
+        """Whether an attribute may have this type. XLA passes only real scalars of the common types."""
         return self.c_value is not None and self.numpy.kind != "c"
 
 
@@ -42,7 +42,7 @@ DTYPES: dict[str, DType] = {
     for row in (
         _row("f32", "float", "F32", np.float32),
         _row("f64", "double", "F64", np.float64),
-        # No C type holds these everywhere: a kernel gets their bits.
+        # Not every compiler has a type for these, so a kernel gets their bits.
         _row("f16", "uint16_t", "F16", np.float16, None),
         _row("bf16", "uint16_t", "BF16", jnp.bfloat16, None),
         _row("c64", "std::complex<float>", "C64", np.complex64, "float _Complex"),
@@ -63,5 +63,5 @@ _BY_NUMPY = {row.numpy: name for name, row in DTYPES.items()}
 
 
 def name_of(dtype: Any) -> str | None:
-    """What a NumPy dtype is called in a signature; None where it has no name there."""
+    """The name of a NumPy dtype in a signature; None if it has none."""
     return _BY_NUMPY.get(np.dtype(dtype)) if isinstance(dtype, np.dtype | type) else None

@@ -1,7 +1,7 @@
 """`numba`: a Numba function as a kernel.
 
-Around the author's function stands a C function, compiled by Numba once for each set of types, which makes arrays of the
-pointers that XLA hands over. It is called by its address, as any other C function.
+Numba compiles a C function around the author's function, once for each set of types. It turns the pointers that XLA
+passes into arrays. The kernel calls it by its address, like any other C function.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from jaxprim.kernels.from_pointer import pointer_target
 from jaxprim.kernels.handler import LOCK, Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
 from jaxprim.kernels.options import threads_of
-from jaxprim.kernels.signature import Array, Attribute, Signature, parse
+from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
 from jaxprim.kernels.sizes import local, to_python
 
-# Numba's simplest threading layer ends the process when two parallel functions run at once: they take turns.
+# Numba's simplest threading layer aborts the process if two parallel functions run at once, so they take turns.
 _LOCK = ctypes.c_int32(0)
 _RAISED, _OTHER_SHAPE = 1, 2
 
@@ -37,16 +37,16 @@ _RAISED, _OTHER_SHAPE = 1, 2
 def numba(
     fn: Callable[..., Any], signature: str | None = None, *, threads: int | None = 1, name: str | None = None
 ) -> Kernel:
-    """A Numba function as a kernel for CPUs: compiled once for each set of types, and called without Python.
+    """A Numba function as a kernel for CPUs. It is compiled once for each set of types, and runs without Python.
 
     Args:
-        fn: a function that Numba compiled, or a Python function that it can compile. It gets its operands as arrays, its
-            attributes as numbers, and then its results as arrays to write into; or it takes no results and returns them.
-            ``parallel=True`` works.
-        signature: ``"(x: T[n, d], w: T[d]; eps: T) -> T[n, d]"``, where T stands for any dtype. Without one, the
-            function takes numbers and returns one, and is applied to each element.
-        threads: over how many threads batch axes are spread; None for as many as XLA has.
-        name: what messages call it.
+        fn: a function that Numba compiled, or a Python function that it can compile. It takes its operands as arrays,
+            its attributes as numbers, and then its results as arrays to write into; or it takes no results and returns
+            them. ``parallel=True`` works.
+        signature: ``"(x: T[n, d], w: T[d]; eps: T) -> T[n, d]"``, where T stands for any dtype. Without a
+            signature, the function takes numbers and returns a number, and is applied to each element.
+        threads: the number of threads that share the batch axes; None for all of XLA's.
+        name: its name in messages.
 
     Example:
         >>> import jax.numpy as jnp
@@ -71,11 +71,11 @@ def numba(
     is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
     meanings = (
         (_RAISED, f"the Numba function raised an exception; {name}.py_func(...) shows which"),
-        (_OTHER_SHAPE, f"the Numba function returned an array of another shape than its signature says: {found}"),
+        (_OTHER_SHAPE, f"the Numba function returned an array whose shape does not match its signature: {found}"),
     )
     call = Function(
         name,
-        "address",
+        by_address=True,
         status=True,
         meanings=meanings,
         threads=1 if is_parallel else threads_of(threads),
@@ -104,19 +104,19 @@ def _numba() -> Any:
 def _no_function(got: Any) -> KernelError:
     return KernelError(
         message(
-            "kernels.numba got something that is no Python function.",
+            "kernels.numba got something that is not a Python function.",
             got=f"a {type(got).__module__}.{type(got).__qualname__}",
             expected="a Python function, or one that numba.njit compiled",
-            why="ufuncs of NumPy and numba.vectorize take arrays as Python objects; a function of numbers is applied to "
-            "each element by kernels.numba itself",
+            why="ufuncs of NumPy and numba.vectorize take arrays as Python objects; "
+            "kernels.numba itself applies a function of numbers to each element",
             defined=_origin.place(),
             write="kernels.numba(lambda x: np.sin(x))",
         )
     )
 
 
-def _style(name: str, signature: Signature, count: int) -> str:
-    """Whether the function writes its results or returns them, by how many arguments it takes."""
+def _style(name: str, signature: KernelSignature, count: int) -> str:
+    """Whether the function writes its results or returns them. The number of its arguments tells."""
     inputs = len(signature.operands) + len(signature.attributes)
     styles = {inputs: "returns", inputs + len(signature.results): "writes"}
     if count in styles:
@@ -133,9 +133,9 @@ def _style(name: str, signature: Signature, count: int) -> str:
 
 
 class _Elementwise(Kernel):
-    """A function of numbers, whose loop Numba compiles too: operands are broadcast and passed as flat arrays."""
+    """A function of numbers. Numba compiles the loop too, over operands that are broadcast and passed as flat arrays."""
 
-    def __init__(self, name: str, signature: Signature, loader: _Loader) -> None:
+    def __init__(self, name: str, signature: KernelSignature, loader: _Loader) -> None:
         row = lambda array: replace(array, dims=("n",), batched=False, by_value=False)
         flat = replace(
             signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
@@ -158,13 +158,13 @@ class _Elementwise(Kernel):
 
 # ------------------------------------------------------------------------------------------------------ the C function
 class _Loader:
-    """Makes the C function around a Numba function for one set of types, and keeps it alive."""
+    """Makes the C function around a Numba function for a set of types, and keeps it alive."""
 
     def __init__(self, module: Any, fn: Any, call: Function, style: str) -> None:
         self.module, self.fn, self.call, self.style = module, fn, call, style
         self.made: list[Any] = []
 
-    def __call__(self, signature: Signature) -> Target:
+    def __call__(self, signature: KernelSignature) -> Target:
         by_pointer = _by_pointer(signature)
         scope: dict[str, Any] = {
             "fn": self._loop(signature),
@@ -179,8 +179,8 @@ class _Loader:
         lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
         return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
 
-    def _loop(self, signature: Signature) -> Any:
-        """The function that gets whole arrays: the author's, or the loop over an elementwise one."""
+    def _loop(self, signature: KernelSignature) -> Any:
+        """The function of whole arrays: the author's, or a loop over the author's elementwise function."""
         if self.style != "loop":
             return self.fn
         names = [local(row.name) for row in (*signature.operands, *signature.attributes)]
@@ -192,8 +192,11 @@ class _Loader:
         return self.module.njit(scope["loop"])
 
     def _read_only(self) -> Any:
-        """Marks an array as one that is only read, as JAX may share its memory; known while Numba compiles."""
-        if not getattr(self.fn, "_can_compile", True):  # it was compiled for given types, which are not of this kind
+        """A Numba function that makes an array read-only, because JAX may share its memory.
+
+        Numba then refuses writes when it compiles the author's function.
+        """
+        if not getattr(self.fn, "_can_compile", True):  # it was compiled for given types, without read-only arrays
             return self.module.njit(lambda array: array)
         from numba.core import types
         from numba.extending import intrinsic
@@ -206,7 +209,7 @@ class _Loader:
         return read_only
 
 
-def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelError:
+def _not_compiled(name: str, signature: KernelSignature, error: Exception) -> KernelError:
     said = str(error)
     if "Cannot modify readonly array" in said:
         return KernelError(
@@ -228,24 +231,24 @@ def _not_compiled(name: str, signature: Signature, error: Exception) -> KernelEr
     )
 
 
-# What Numba says of the function around the author's.
+# Lines of Numba's messages that are about the C function around the author's function.
 _OURS = re.compile(r"nopython mode pipeline|^During: |<string>|<source missing")
 
 
 def _place(said: str) -> str:
-    """The author's line in a message of Numba."""
+    """The author's line that a message of Numba names."""
     found = re.search(r'File "(?!<|numba/)(.+)", line (\d+)', said)
     return f"{shorten(str(Path(found[1]).resolve()))}:{found[2]}" if found else "an unknown line"
 
 
-def _by_pointer(signature: Signature) -> Signature:
-    """The signature of the C function, which gets pointers to numbers too."""
+def _by_pointer(signature: KernelSignature) -> KernelSignature:
+    """The signature of the C function, which takes even single numbers by pointer."""
     point = lambda rows: tuple(replace(row, by_value=False) for row in rows)
     return replace(signature, operands=point(signature.operands), results=point(signature.results))
 
 
-def _source(signature: Signature, style: str) -> str:
-    """The C function in Python, as Numba compiles it."""
+def _source(signature: KernelSignature, style: str) -> str:
+    """The Python source of the C function, for Numba to compile."""
     order = ", ".join(map(local, default_order(_by_pointer(signature))))
     operands = [_array(array, "read_only") for array in signature.operands]
     attributes = [local(attribute.name) for attribute in signature.attributes]
@@ -261,7 +264,7 @@ def _source(signature: Signature, style: str) -> str:
 
 
 def _array(array: Array, wrap: str) -> str:
-    """An operand or result as the author's function takes it."""
+    """The expression of an operand or result, as the author's function takes it."""
     name = local(array.name)
     if array.by_value:
         return f"{name}[0]"
@@ -272,8 +275,8 @@ def _shape(array: Array) -> str:
     return f"({''.join(f'{to_python(node)}, ' for node in array.expressions)})"
 
 
-def _stores(signature: Signature) -> list[str]:
-    """Put what the function returned where XLA wants it."""
+def _stores(signature: KernelSignature) -> list[str]:
+    """Statements that copy the returned values to where XLA wants them."""
     several = len(signature.results) > 1
     lines: list[str] = []
     for index, array in enumerate(signature.results):
@@ -285,7 +288,7 @@ def _stores(signature: Signature) -> list[str]:
     return lines
 
 
-def _type(module: Any, signature: Signature) -> Any:
+def _type(module: Any, signature: KernelSignature) -> Any:
     """The C function's type."""
     types = module.types
     rows: dict[str, Array | Attribute] = {

@@ -1,4 +1,4 @@
-"""`c_function`: a function that is known by its address, as a kernel."""
+"""`c_function`: a compiled C function as a kernel, from its address."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from jaxprim.kernels import build, pointers
-from jaxprim.kernels.arguments import Layout, default_order
-from jaxprim.kernels.arguments import arguments as passed_arguments
+from jaxprim.kernels.arguments import Layout, c_arguments, default_order
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.from_source import meanings, register
-from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, handler, returned
+from jaxprim.kernels.from_source import register
+from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
-from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of
+from jaxprim.kernels.languages import CPP
+from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of
 from jaxprim.kernels.pointers import address_of
-from jaxprim.kernels.signature import Signature, parse
+from jaxprim.kernels.signature import KernelSignature, parse
 
-# One number per process: see `handler.PROCESS`. A forked child has the parent's addresses, and its number.
+# One random number per process, see `handler.PROCESS`. A forked child shares its parent's addresses, and so its number.
 _TOKEN = secrets.randbits(62)
 
 
@@ -37,20 +37,20 @@ def c_function(
     order: str = "C",
     name: str | None = None,
 ) -> Kernel:
-    """A C function that is already compiled, as a kernel for CPUs: called without copies and without Python.
+    """A compiled C function as a kernel for CPUs. XLA calls it directly: no copies, no Python.
 
     Args:
         pointer: a ctypes function, a cffi function pointer, a ``scipy.LowLevelCallable``, a capsule of Cython
             (``module.__pyx_capi__["name"]``), or an address. It is kept alive.
-        signature: ``"(f64, f64) -> f64"`` for an elementwise function, ``"(x: f64[n]) -> f64[n]"`` for one that gets
+        signature: ``"(f64, f64) -> f64"`` for an elementwise function, ``"(x: f64[n]) -> f64[n]"`` for one that takes
             pointers; see `jaxprim.kernels.signature`.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
-        sizes: the type of sizes, ``"i64"`` or ``"i32"``.
-        status: whether the function returns an integer that is 0 where all went well; or what the others mean, such as
-            ``{1: "the matrix is singular"}``. With ``&status`` among the arguments, the integer is that one.
-        threads: over how many threads batch axes are spread; None for as many as XLA has. The function must allow it.
+        sizes: the dtype of sizes, ``"i64"`` or ``"i32"``.
+        status: whether the function returns an integer that is 0 on success; or the meanings of other integers, such
+            as ``{1: "the matrix is singular"}``. With ``&status`` among the arguments, that integer is meant.
+        threads: the number of threads that share the batch axes; None for all of XLA's. The function must be thread-safe.
         order: ``"F"`` for arrays in Fortran order.
-        name: what messages call it.
+        name: its name in messages.
 
     Example:
         >>> import ctypes, ctypes.util
@@ -63,51 +63,51 @@ def c_function(
     """
     found = parse(signature)
     name = name or found.function or _name(pointer)
-    prototype = pointers.declared(pointer)
+    prototype = pointers.prototype_of(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
     returns_status = status is not False and not re.search(r"&\s*status\b", arguments or "")
     call = Function(
         name,
-        "address",
-        arguments,
-        one_of("sizes", sizes, SIZES),
-        returns_status,
-        meanings(status),
-        threads_of(threads),
+        by_address=True,
+        arguments=arguments,
+        size=one_of("sizes", sizes, SIZES),
+        status=returns_status,
+        meanings=meanings_of(status),
+        threads=threads_of(threads),
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     address_of(pointer)
 
-    def load(resolved: Signature) -> Target:
+    def load(resolved: KernelSignature) -> Target:
         _check(resolved, call, prototype)
         return pointer_target(resolved, call, pointer)
 
     return Kernel(name, found, load, order=one_of("order", order, ORDERS))
 
 
-def _check(signature: Signature, call: Function, prototype: str | None) -> None:
-    """Tell what is wrong with a signature."""
-    handler(signature, call)
+def _check(signature: KernelSignature, call: Function, prototype: str | None) -> None:
+    """Refuse a signature that cannot be read, or that does not fit the function's own declaration."""
+    write_handler(signature, call)
     if prototype is not None:
-        passed = [argument.type for argument in passed_arguments(signature, call.arguments, Layout(call.size))]
+        passed = [argument.type for argument in c_arguments(signature, call.arguments, Layout(call.size))]
         pointers.check_prototype(call.name, prototype, passed)
-        pointers.check_returned(call.name, prototype, returned(signature, call))
+        pointers.check_returned(call.name, prototype, return_type(signature, call))
 
 
-def pointer_target(signature: Signature, call: Function, pointer: Any, **attributes: Any) -> Target:
+def pointer_target(signature: KernelSignature, call: Function, pointer: Any, **attributes: Any) -> Target:
     """The registered handler that calls a function of this signature at an address."""
     target = _trampoline(signature, call)
-    # The kernel, which the program holds, keeps the pointer alive.
+    # The program holds the kernel, and the kernel keeps the pointer alive.
     return Target(target.name, {ADDRESS: np.int64(address_of(pointer)), PROCESS: np.int64(_TOKEN), **attributes})
 
 
 @cache
-def _trampoline(signature: Signature, call: Function) -> Target:
-    source = Source(call.name, '#include "jaxprim_kernel.h"\n' + handler(signature, call))
+def _trampoline(signature: KernelSignature, call: Function) -> Target:
+    source = Source(call.name, '#include "jaxprim_kernel.h"\n' + write_handler(signature, call))
     library, key = build.library(source)
     getattr(library, PROCESS)(ctypes.c_int64(_TOKEN))
-    return register(library, SYMBOL, f"jaxprim.{call.name}.{key}", "cpu")
+    return register(library, SYMBOL, f"jaxprim.{call.name}.{key}", CPP)
 
 
 def _name(pointer: Any) -> str:

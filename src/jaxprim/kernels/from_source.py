@@ -14,11 +14,11 @@ from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import build
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.handler import SYMBOL, Function, prototype
-from jaxprim.kernels.handler import handler as handler_source
+from jaxprim.kernels.handler import SYMBOL, Function, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
-from jaxprim.kernels.options import ORDERS, SIZES, one_of, threads_of, words_of
-from jaxprim.kernels.signature import Signature, parse
+from jaxprim.kernels.languages import CPP, CUDA, Language
+from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of, words_of
+from jaxprim.kernels.signature import KernelSignature, parse
 
 Sources = str | Path | Sequence[str | Path]
 
@@ -38,26 +38,26 @@ def cpp(
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
 ) -> Kernel:
-    """C++ as a kernel for CPUs, compiled when it is first used and kept for later.
+    """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
-    The source has a plain function, which gets pointers to its operands, then its attributes, then its sizes, then
-    pointers to its results. It returns nothing, or an integer that is 0 where all went well; what it throws is raised
-    in Python.
+    The source has a plain function. It takes pointers to its operands, then its attributes, then its sizes, then pointers
+    to its results. It returns nothing, or an integer that is 0 on success. An exception that it throws is raised in
+    Python.
 
     Args:
-        source: C++, or the paths of files; the first one has the function.
-        signature: ``"rms_norm(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``, with the function's name unless the
-            source has one ``extern "C"`` function alone; see `jaxprim.kernels.signature`.
-        handler: the symbol of a handler for XLA's FFI, if the source defines one itself.
-        function: the function's name, if the signature does not say it.
+        source: C++, or paths of files, of which the first has the function.
+        signature: ``"rms_norm(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``, with the function's name. The
+            name may be left out if the source has only one ``extern "C"`` function. See `jaxprim.kernels.signature`.
+        handler: the symbol of a handler for XLA's FFI, if the source defines its own.
+        function: the function's name, if the signature does not have it.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
-        sizes: the type of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
-        status: what integers mean that the function returns, such as ``{1: "the matrix is singular"}``.
-        threads: over how many threads batch axes are spread; None for as many as XLA has.
+        sizes: the dtype of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
+        status: the meanings of integers that the function returns, such as ``{1: "the matrix is singular"}``.
+        threads: the number of threads that share the batch axes; None for all of XLA's.
         order: ``"F"`` for arrays in Fortran order.
-        flags: further options for the compiler, such as ``"-march=native"``.
-        include: further folders with headers.
-        libraries: what to link with: ``"fftw3"``, or a path.
+        flags: more options for the compiler, such as ``"-march=native"``.
+        include: more folders with headers.
+        libraries: what to link with: a name such as ``"fftw3"``, or a path.
 
     Example:
         >>> import jax.numpy as jnp
@@ -71,7 +71,7 @@ def cpp(
         >>> cumsum(jnp.array([1.0, 2.0, 3.0], jnp.float32)).tolist()
         [1.0, 3.0, 6.0]
     """
-    options = Options("c++", handler, arguments, sizes, status, threads, order, flags, include, libraries)
+    options = Options(CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
 
@@ -89,12 +89,12 @@ def cuda(
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
 ) -> Kernel:
-    """CUDA C++ as a kernel for NVIDIA GPUs, compiled by nvcc when it is first used and kept for later.
+    """CUDA C++ as a kernel for NVIDIA GPUs. nvcc compiles it on first use, and the result is cached on disk.
 
-    The function runs on the host. It gets pointers to memory of the device, the other arguments as for `cpp`, and last the
-    ``cudaStream_t`` on which it must launch. An error of a launch is raised in Python.
+    The function runs on the host. It takes pointers to memory of the device, the other arguments as for `cpp`, and last
+    the ``cudaStream_t`` on which it must launch. A failed launch raises an exception in Python.
     """
-    options = Options("cuda", handler, arguments, sizes, status, 1, order, flags, include, libraries)
+    options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
 
@@ -103,7 +103,7 @@ class Options:
 
     def __init__(
         self,
-        language: str,
+        language: Language,
         handler: str | None,
         arguments: str | None,
         sizes: str,
@@ -116,14 +116,10 @@ class Options:
     ) -> None:
         self.language, self.handler, self.arguments = language, handler, arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
-        self.meanings = meanings(status or {})
+        self.meanings = meanings_of(status or {})
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
-
-    @property
-    def platform(self) -> str:
-        return "cuda" if self.language == "cuda" else "cpu"
 
 
 def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
@@ -135,29 +131,23 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     _refuse_values_on_device(found, options)
     call = Function(
         name,
-        "here",
-        options.arguments,
-        options.sizes,
+        options.language,
+        arguments=options.arguments,
+        size=options.sizes,
         meanings=options.meanings,
         threads=options.threads,
-        cuda=options.language == "cuda",
     )
-    handler_source(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # a wrong signature is told at once
+    write_handler(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # refuses a wrong signature at once
 
-    def load(resolved: Signature) -> Target:
-        header = ['#include "jaxprim_kernel.h"', *(["#include <cuda_runtime.h>"] if call.cuda else [])]
-        whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', handler_source(resolved, call)])
+    def load(resolved: KernelSignature) -> Target:
+        header = ['#include "jaxprim_kernel.h"', *(f"#include <{name}>" for name in options.language.headers)]
+        whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', write_handler(resolved, call)])
         return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
 
-    return Kernel(name, found, load, platform=options.platform, order=options.order)
+    return Kernel(name, found, load, platform=options.language.platform, order=options.order)
 
 
-def meanings(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
-    """What a function's status means, as `Function` holds it."""
-    return () if isinstance(status, bool) else tuple(sorted(status.items()))
-
-
-def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, options: Options) -> Kernel:
+def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature, options: Options) -> Kernel:
     symbol = options.handler or ""
     load = lambda _: _register(main, files, symbol, "", symbol, options)
     takes_batches = bool(signature.operands) and all(array.batched for array in signature.operands)
@@ -166,7 +156,7 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, opti
         name,
         signature,
         load,
-        platform=options.platform,
+        platform=options.language.platform,
         order=options.order,
         takes_batches=takes_batches,
     )
@@ -175,13 +165,13 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: Signature, opti
 def _register(whole: str, files: tuple[Path, ...], name: str, declared: str, symbol: str, options: Options) -> Target:
     source = Source(name, whole, options.language, files, options.flags, options.include, options.libraries, declared)
     library, key = build.library(source)
-    return register(library, symbol, f"jaxprim.{name}.{key}", options.platform)
+    return register(library, symbol, f"jaxprim.{name}.{key}", options.language)
 
 
 _registered: set[str] = set()
 
 
-def register(library: Any, symbol: str, target: str, platform: str) -> Target:
+def register(library: Any, symbol: str, target: str, language: Language) -> Target:
     """Register a handler with XLA, once for each name."""
     if target not in _registered:
         try:
@@ -193,27 +183,25 @@ def register(library: Any, symbol: str, target: str, platform: str) -> Target:
                     expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
                 )
             ) from None
-        jax.ffi.register_ffi_target(
-            target, jax.ffi.pycapsule(address), platform=platform.upper() if platform == "cuda" else platform
-        )
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(address), platform=language.xla_platform)
         _registered.add(target)
     return Target(target)
 
 
 # ---------------------------------------------------------------------------------------------------------- sources
 def _texts(source: Sources) -> tuple[str, tuple[Path, ...]]:
-    """The text to compile, with its place, and further files."""
+    """The text to compile, with its line in the author's file, and the other files."""
     if isinstance(source, str) and not re.fullmatch(r"[^\n{};]+\.\w+", source):
-        return _placed(source), ()
+        return _with_line(source), ()
     first, *more = [source] if isinstance(source, str | Path) else list(source)
     paths = [Path(file).absolute() for file in (first, *more)]
     for path in paths:
-        build.read(path)  # a file that is not there is told at once
+        build.read(path)  # refuses a missing file at once
     return f'#include "{paths[0]}"', tuple(paths[1:])
 
 
-def _placed(source: str) -> str:
-    """A source that stands in a Python file, so that the compiler's messages name that file and its lines."""
+def _with_line(source: str) -> str:
+    """A source that stands in a Python file, marked so that the compiler's messages name that file and its lines."""
     file = _origin.file()
     whole = "".join(linecache.getlines(file))
     at = whole.find(source) if source.strip() else -1
@@ -242,12 +230,14 @@ def _only_function(main: str) -> str:
     )
 
 
-def _refuse_values_on_device(signature: Signature, options: Options) -> None:
+def _refuse_values_on_device(signature: KernelSignature, options: Options) -> None:
+    if options.language.device is None:
+        return
     for array in (*signature.operands, *signature.results):
-        if options.language == "cuda" and array.by_value:
+        if array.by_value:
             raise KernelError(
                 message(
-                    f"a CUDA kernel cannot pass '{array.name}' by value: it lies in the device's memory.",
+                    f"a {options.language.name} kernel cannot pass '{array.name}' by value, because it is in the device's memory.",
                     got=f"{array.name}: {array}",
                     expected=f"a pointer, {array.name}: {array.dtype}[], or an attribute, after the `;`",
                     defined=_origin.place(),

@@ -1,8 +1,8 @@
-"""The C++ source of the function that XLA calls, from a signature.
+"""The C++ source of the function that XLA calls, made from a signature.
 
-One source serves a function that is compiled along (`cpp`, `cuda`), one that is linked, and one that is only known by its
-address when the program runs (`c_function`, `numba`). It does what `native/jaxprim_kernel.h` offers: it reads the
-call, checks it, and runs the function for each position of the batch axes.
+The author's function stands in the same source (`cpp`, `cuda`), or only its address is known, when the program runs
+(`c_function`, `numba`). In both cases the handler reads the call, checks it, and runs the function for each position of
+the batch axes, with the functions of `native/jaxprim_kernel.h`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxprim.kernels.arguments import Argument, Layout, arguments
-from jaxprim.kernels.signature import Array, Signature
+from jaxprim.kernels.arguments import Argument, Layout, c_arguments
+from jaxprim.kernels.languages import CPP, Language
+from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.sizes import local, to_c
 
 SYMBOL = "jaxprim_handler"
-# Attributes of a function that is known by address. The second is random in each process: a program that was compiled
-# in another process, and is loaded from a cache or a file, must not jump to an address that means nothing here.
+# Attributes of a function that is known by its address. The second is random in each process: a program that was
+# compiled in another process, and loaded from a cache or a file, must not jump to an address that means nothing here.
 ADDRESS, PROCESS = "jaxprim_function", "jaxprim_process"
 LOCK = "jaxprim_lock"
 
@@ -27,37 +28,34 @@ class Function:
     """How the author's function is reached.
 
     Attributes:
-        name: what it is called in C, and in messages.
-        how: "here" (its source stands in the same file), "linked", or "address".
-        arguments: their order, where it is not the default one.
-        size: the type in which sizes are passed.
-        status: whether a returned integer that is not 0 is an error (a function that stands here says so itself).
+        name: its name in C, and in messages.
+        language: the language of its source.
+        by_address: whether only its address is known. Otherwise its source stands in the same file.
+        arguments: the order of its arguments, if it is not the default.
+        size: the dtype in which sizes are passed.
+        status: whether a returned integer other than 0 is an error. (The return type of a function in the same file
+            says so itself.)
         meanings: what such integers mean.
-        threads: over how many threads of XLA the batch axes are spread; 0 for all.
-        exclusive: whether no two functions of this kind may run at once in a process.
-        cuda: whether it runs on a CUDA stream, which it gets last.
+        threads: the number of XLA's threads that share the batch axes; 0 for all of them.
+        exclusive: whether only one function of this kind may run at a time in a process.
     """
 
     name: str
-    how: str
+    language: Language = CPP
+    by_address: bool = False
     arguments: str | None = None
     size: str = "i64"
     status: bool = False
     meanings: tuple[tuple[int, str], ...] = ()
     threads: int = 1
     exclusive: bool = False
-    cuda: bool = False
 
 
-def handler(signature: Signature, function: Function) -> str:
+def write_handler(signature: KernelSignature, function: Function) -> str:
     """The source of the handler."""
-    passed = arguments(signature, function.arguments, Layout(function.size, function.how == "here"))
-    if function.cuda:
-        passed.append(Argument("cudaStream_t", "stream"))
+    passed = _passed(signature, function, Layout(function.size, is_declared=not function.by_address))
     lines = [
         *_declaration(signature, function, passed),
-        *(["static int64_t jaxprim_token;"] if function.how == "address" else []),
-        *([f'extern "C" void {PROCESS}(int64_t token) {{ jaxprim_token = token; }}'] * (function.how == "address")),
         *_meanings(function),
         f'extern "C" XLA_FFI_Error* {SYMBOL}(XLA_FFI_CallFrame* frame) {{',
         f'  return jaxprim::handle("{function.name}", meaning, frame, [](const jaxprim::Call& call) {{',
@@ -68,19 +66,24 @@ def handler(signature: Signature, function: Function) -> str:
     return "\n".join(lines) + "\n"
 
 
-def attribute_names(signature: Signature, function: Function) -> list[str]:
+def attribute_names(signature: KernelSignature, function: Function) -> list[str]:
     """The attributes that a handler reads, in XLA's order."""
-    extra = [ADDRESS, PROCESS] * (function.how == "address") + [LOCK] * function.exclusive
+    extra = [ADDRESS, PROCESS] * function.by_address + [LOCK] * function.exclusive
     return sorted([*(attribute.name for attribute in signature.attributes), *extra])
 
 
-def prototype(signature: Signature, function: Function) -> str:
+def prototype(signature: KernelSignature, function: Function) -> str:
     """The declaration that the author's function must have, for messages."""
-    passed = arguments(signature, function.arguments, Layout(function.size))
-    if function.cuda:
-        passed.append(Argument("cudaStream_t", "stream"))
+    passed = _passed(signature, function, Layout(function.size))
     named = [f"{argument.type} {_plain_name(argument.value, index)}" for index, argument in enumerate(passed)]
-    return f"{returned(signature, function)} {function.name}({', '.join(named)})"
+    return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
+
+
+def _passed(signature: KernelSignature, function: Function, layout: Layout) -> list[Argument]:
+    """The arguments of the author's function, with the stream on which it must launch."""
+    device = function.language.device
+    stream = [] if device is None else [Argument(device.stream, "stream")]
+    return [*c_arguments(signature, function.arguments, layout), *stream]
 
 
 def _plain_name(value: str, index: int) -> str:
@@ -88,21 +91,23 @@ def _plain_name(value: str, index: int) -> str:
     return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
 
 
-def returned(signature: Signature, function: Function) -> str:
+def return_type(signature: KernelSignature, function: Function) -> str:
     """The C type that the author's function returns."""
     if signature.results[0].by_value:
         return str(signature.results[0].type.c_value)
     return "int" if function.status else "void"
 
 
-def _declaration(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _declaration(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
+    """The type of a function that is known by its address, and where this process says which one it is."""
+    if not function.by_address:
+        return []
     types = ", ".join(argument.type for argument in passed)
-    kind = returned(signature, function)
-    if function.how == "linked":
-        return [f'extern "C" {kind} {function.name}({types});']
-    if function.how == "address":
-        return [f"using Function = {kind} (*)({types});"]
-    return []
+    return [
+        f"using Function = {return_type(signature, function)} (*)({types});",
+        "static int64_t jaxprim_token;",
+        f'extern "C" void {PROCESS}(int64_t token) {{ jaxprim_token = token; }}',
+    ]
 
 
 def _meanings(function: Function) -> list[str]:
@@ -117,7 +122,7 @@ def _meanings(function: Function) -> list[str]:
     ]
 
 
-def _body(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _body(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
     arrays = [*signature.operands, *signature.results]
     names = attribute_names(signature, function)
     return [
@@ -128,7 +133,7 @@ def _body(signature: Signature, function: Function, passed: Sequence[Argument]) 
         *_attributes(signature, names),
         *_sizes(signature),
         *_address(function, names),
-        *(["const auto stream = static_cast<cudaStream_t>(call.stream());"] if function.cuda else []),
+        *_stream(function),
         *_copier(function, passed),
         *([f"const jaxprim::Exclusive lock({_read_i64(names, LOCK)});"] if function.exclusive else []),
         f"jaxprim::for_each(call, buffers, {function.threads}, [&](const int64_t* at) {{",
@@ -137,15 +142,15 @@ def _body(signature: Signature, function: Function, passed: Sequence[Argument]) 
     ]
 
 
-def _buffer(signature: Signature, index: int) -> str:
+def _buffer(signature: KernelSignature, index: int) -> str:
     count = len(signature.operands)
     kind, place = ("operand", index) if index < count else ("result", index - count)
     array = [*signature.operands, *signature.results][index]
     return f'  call.{kind}({place}, "{array.name}", {array.type.xla}, {len(array.dims)}),'
 
 
-def _sizes(signature: Signature) -> list[str]:
-    """Each size from the first operand that has it; whatever else has it must agree."""
+def _sizes(signature: KernelSignature) -> list[str]:
+    """Read each size off the first operand that has it; all others that have it must agree."""
     known = {attribute.name for attribute in signature.attributes}
     lines: list[str] = []
     for index, array in enumerate((*signature.operands, *signature.results)):
@@ -158,7 +163,7 @@ def _sizes(signature: Signature) -> list[str]:
     return lines
 
 
-def _attributes(signature: Signature, names: Sequence[str]) -> list[str]:
+def _attributes(signature: KernelSignature, names: Sequence[str]) -> list[str]:
     return [
         f"[[maybe_unused]] const {row.type.c} {local(row.name)} = call.attribute<{row.type.c}>({names.index(row.name)}, "
         f'"{row.name}", {row.type.xla});'
@@ -167,7 +172,7 @@ def _attributes(signature: Signature, names: Sequence[str]) -> list[str]:
 
 
 def _address(function: Function, names: Sequence[str]) -> list[str]:
-    if function.how != "address":
+    if not function.by_address:
         return []
     return [
         f"if ({_read_i64(names, PROCESS)} != jaxprim_token)",
@@ -180,37 +185,35 @@ def _read_i64(names: Sequence[str], name: str) -> str:
     return f'call.attribute<int64_t>({names.index(name)}, "{name}", XLA_FFI_DataType_S64)'
 
 
+def _stream(function: Function) -> list[str]:
+    device = function.language.device
+    return [] if device is None else [f"const auto stream = static_cast<{device.stream}>(call.stream());"]
+
+
 def _copier(function: Function, passed: Sequence[Argument]) -> list[str]:
     if not any(argument.before.startswith("copy(") for argument in passed):
         return []
-    if function.cuda:
-        return [
-            "auto copy = [&](auto* to, const auto* from, int64_t count) {",
-            "  cudaMemcpyAsync(to, from, count * sizeof(*to), cudaMemcpyDeviceToDevice, stream);",
-            "};",
-        ]
-    return ["auto copy = [](auto* to, const auto* from, int64_t count) { std::copy(from, from + count, to); };"]
+    device = function.language.device
+    copy = "std::copy(from, from + count, to);" if device is None else device.copy
+    return [f"auto copy = [&](auto* to, const auto* from, int64_t count) {{ {copy} }};"]
 
 
-def _element(signature: Signature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _element(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
     pointers = [_at(signature, function, index) for index in range(len(signature.operands) + len(signature.results))]
-    # From the global namespace: its name may be that of a variable here, or of a function of std for its operands.
-    target = "function" if function.how == "address" else f"::{function.name}"
+    device = function.language.device
+    # `::` because a variable of the handler, or a function of std, may have the same name.
+    target = "function" if function.by_address else f"::{function.name}"
     call = f"{target}({', '.join(argument.value for argument in passed)})"
     return [
         *pointers,
         *(argument.before for argument in passed if argument.before),
         _call(signature, function, call),
         *(argument.after for argument in passed if argument.after),
-        *(
-            ["if (const auto error = cudaGetLastError(); error != cudaSuccess) call.refuse(cudaGetErrorString(error));"]
-            if function.cuda
-            else []
-        ),
+        *([] if device is None else [device.check]),
     ]
 
 
-def _at(signature: Signature, function: Function, index: int) -> str:
+def _at(signature: KernelSignature, function: Function, index: int) -> str:
     """The number, or the pointer to the numbers, of one element of an operand or result."""
     is_result = index >= len(signature.operands)
     array = (*signature.operands, *signature.results)[index]
@@ -222,13 +225,13 @@ def _at(signature: Signature, function: Function, index: int) -> str:
 
 
 def _value_type(array: Array, function: Function) -> str:
-    """The type of one number by value: C++'s own for a function that stands here, else C's."""
-    return array.type.c if function.how == "here" else str(array.type.c_value)
+    """The type of one number by value: C++'s type for a function in the same source, and C's for one in another."""
+    return str(array.type.c_value) if function.by_address else array.type.c
 
 
-def _call(signature: Signature, function: Function, call: str) -> str:
+def _call(signature: KernelSignature, function: Function, call: str) -> str:
     if signature.results[0].by_value:
         return f"*{local(signature.results[0].name)} = {call};"
-    if function.how == "here":
+    if not function.by_address:
         return f"jaxprim::invoke(call, [&] {{ return {call}; }});"
     return f"call.status({call});" if function.status else f"{call};"

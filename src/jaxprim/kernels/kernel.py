@@ -1,8 +1,9 @@
 """`Kernel`: compiled code as a JAX-traceable function.
 
-It is one JAX primitive, ``kernel_call``, whose lowering is `jax.ffi.ffi_call`. What that primitive adds: every operand is
-checked against the signature before the call; batch axes of vmap are left to the kernel; the axes that vary inside
-``shard_map`` are kept; and a platform that the kernel is not for is named when the program is lowered.
+All kernels share one JAX primitive, ``kernel_call``, whose lowering is `jax.ffi.ffi_call`. The primitive adds four things.
+Each operand is checked against the signature before the call. The kernel handles the batch axes of vmap. Results keep
+the axes over which the operands vary inside ``shard_map``. Lowering for a platform that the kernel does not support
+raises an error that names it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.dtypes import DTYPES
-from jaxprim.kernels.signature import Signature
+from jaxprim.kernels.signature import KernelSignature
 
-Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: 0.0 and -0.0 are two programs
+Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: as bytes, 0.0 and -0.0 differ
 
 
 @dataclass(frozen=True)
 class Target:
-    """What XLA knows a kernel by: the name it is registered under, and attributes beside the signature's."""
+    """How XLA finds a kernel: its registered name, and the attributes that it needs beside the signature's."""
 
     name: str
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -41,15 +42,15 @@ class Target:
 class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
-    It has no derivative of its own: give it to `Primitive.def_impl` or `Primitive.def_kernel` and write the rules there.
+    It has no derivative. Give it to `Primitive.def_impl` or `Primitive.def_kernel`, and write the rules there.
 
     Attributes:
-        name: what messages and jaxprs call it.
+        name: its name in messages and jaxprs.
         signature: what it takes and returns.
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
-        is_opaque: JAX can neither differentiate nor transpose it, so that no rule is derived from its code.
-        used: whether some trace has it.
+        is_opaque: always true. JAX can neither differentiate nor transpose it, so no rule is derived from its code.
+        used: whether it was traced into some program.
     """
 
     is_opaque = True
@@ -57,8 +58,8 @@ class Kernel(ByName):
     def __init__(
         self,
         name: str,
-        signature: Signature,
-        load: Callable[[Signature], Target],
+        signature: KernelSignature,
+        load: Callable[[KernelSignature], Target],
         *,
         platform: str = "cpu",
         order: str = "C",
@@ -68,7 +69,7 @@ class Kernel(ByName):
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
         self.order, self.takes_batches = order, takes_batches
         self._load = load
-        self._targets: dict[Signature, Target] = {}
+        self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
             {}, bind=self._hashable, apply=self._stage, compiled=self._compiled, explain=self._explain_call
         )
@@ -86,27 +87,27 @@ class Kernel(ByName):
         Raises:
             BadCall: an operand or attribute does not fit the signature. Nothing was run.
             KernelError: it can't be compiled or loaded.
-            RuleMissing: the program is for a platform that the kernel is not for.
+            RuleMissing: the program is for a platform that the kernel does not support.
             jax.errors.JaxRuntimeError: the kernel threw, or returned a status. Inside a function of your own that is
                 jitted, JAX raises it as `ValueError` if that function ran well before.
         """
         return self._calls.call(operands, attributes)
 
     def build(self, **types: str) -> Kernel:
-        """Compile and load it now, not at its first use. Type variables by name: ``kernel.build(T="f32")``."""
+        """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""
         self.target(self._resolved(types))
         return self
 
     def export_checks(self, **types: str) -> tuple[Any, ...]:
-        """What ``jax.export.export(..., disabled_checks=...)`` needs for a program that has this kernel.
+        """The ``disabled_checks`` that ``jax.export.export`` needs for a program with this kernel.
 
-        The exported program holds the kernel's name, not its code: the process that runs it must have made the same
-        kernel, and built it with `build`. A function that is known by its address alone (`c_function`, `numba`) has
-        another in each process, which refuses such a program.
+        The exported program holds the kernel's name, not its code. The process that runs it must have made the same
+        kernel, and built it with `build`. The kernels of `c_function` and `numba` are known only by their address,
+        which differs in each process, so another process refuses such a program.
         """
         return (jax.export.DisabledSafetyCheck.custom_call(self.target(self._resolved(types)).name),)
 
-    def _resolved(self, types: Mapping[str, str]) -> Signature:
+    def _resolved(self, types: Mapping[str, str]) -> KernelSignature:
         variables = self.signature.variables
         if set(types) == set(variables) and all(dtype in DTYPES for dtype in types.values()):
             return self.signature.resolve(dict(types))
@@ -120,14 +121,14 @@ class Kernel(ByName):
             )
         )
 
-    def target(self, signature: Signature) -> Target:
-        """What it is registered as for a signature without type variables; compiled if it is not yet."""
+    def target(self, signature: KernelSignature) -> Target:
+        """Its registration for a signature without type variables. Compiles it if necessary."""
         if signature not in self._targets:
             self._targets[signature] = self._load(signature)
         return self._targets[signature]
 
     def _hashable(self, operands: tuple[Any, ...], attributes: Mapping[str, Any]) -> Bound:
-        """A call as it is, but for attributes that are arrays of one number."""
+        """The call, with attributes that are arrays of one number as NumPy scalars, which can be hashed."""
         self._explain_call(operands, attributes)
         return operands, {
             name: np.asarray(value)[()] if isinstance(value, np.ndarray | jax.Array) else value
@@ -135,7 +136,7 @@ class Kernel(ByName):
         }
 
     def _explain_call(self, operands: tuple[Any, ...], attributes: Mapping[str, Any]) -> None:
-        """Refuse an operand or attribute that does not fit, by its name."""
+        """Refuse a call with an operand or attribute that does not fit, by its name."""
         bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
 
     def _compiled(self, attributes: Mapping[str, Any]) -> Callable[..., Any]:
@@ -170,8 +171,8 @@ class Kernel(ByName):
         return f"<kernel {self.name} for {self.platform}: {self.signature}>"
 
 
-def _python_signature(signature: Signature) -> inspect.Signature:
-    """What Python and `Primitive` read: operands by position, attributes by keyword."""
+def _python_signature(signature: KernelSignature) -> inspect.Signature:
+    """The signature for Python and `Primitive`: operands by position, attributes by keyword."""
     kinds, empty = inspect.Parameter, inspect.Parameter.empty
     operands = [kinds(array.name, kinds.POSITIONAL_ONLY) for array in signature.operands]
     attributes = [
@@ -187,7 +188,7 @@ def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
     except (TypeError, ValueError):
         raise BadCall(
             message(
-                f"{kernel.name}: operand '{name}' is no array.",
+                f"{kernel.name}: operand '{name}' is not an array.",
                 got=f"a {type(operand).__name__}",
                 expected="an array or a number",
                 defined=kernel.origin,
@@ -196,7 +197,7 @@ def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
 
 
 def settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """An operand with the kernel's dtype (a Python number takes it) and with all batch axes."""
+    """An operand with all batch axes. A Python number also gets the kernel's dtype."""
     if _jax.typeof(operand).dtype != dtype:
         operand = jax.lax.convert_element_type(operand, dtype)
     return operand if jnp.shape(operand) == shape else jnp.reshape(operand, shape)
@@ -226,7 +227,7 @@ def _batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], **params:
 
 
 def _one_by_one(args: Sequence[Any], dims: Sequence[int | None], params: dict[str, Any]) -> tuple[Any, Any]:
-    """A handler that its author wrote for one element alone."""
+    """A loop over a batch, for a handler that its author wrote for one element."""
     fronts = [jnp.moveaxis(x, dim, 0) for x, dim in zip(args, dims, strict=True) if dim is not None]
 
     def one(elements: Sequence[Any]) -> list[Any]:
@@ -237,7 +238,9 @@ def _one_by_one(args: Sequence[Any], dims: Sequence[int | None], params: dict[st
     return outs, [0] * len(outs)
 
 
-def _lower(ctx: Any, *args: Any, kernel: Kernel, signature: Signature, attributes: Attributes, results: Any) -> Any:
+def _lower(
+    ctx: Any, *args: Any, kernel: Kernel, signature: KernelSignature, attributes: Attributes, results: Any
+) -> Any:
     platform = _jax.platform_of(ctx)
     if platform != kernel.platform:
         raise _wrong_platform(kernel, platform)
@@ -267,7 +270,7 @@ def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
         message(
             f"{kernel.name}: not registered for {platform}; registered: {kernel.platform}.",
             got=f"a program for {platform}",
-            expected=f"a program for {kernel.platform}, which this kernel is for",
+            expected=f"a program for {kernel.platform}, the platform of this kernel",
             defined=kernel.origin,
             write=f"p.def_kernel({kernel.name}, platform='{kernel.platform}')  # beside an impl for other platforms",
         )
@@ -280,7 +283,7 @@ def _no_derivative(*_: Any, **params: Any) -> Any:
         message(
             f"{params['kernel'].name}: a kernel has no derivative of its own.",
             got="a kernel under differentiation",
-            expected="a Primitive with a JVP or VJP rule, whose implementation the kernel is",
+            expected="a Primitive with a JVP or VJP rule, implemented by the kernel",
             defined=params["kernel"].origin,
             write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
         )
@@ -293,7 +296,7 @@ def _no_transpose(*_: Any, **params: Any) -> Any:
         message(
             f"{kernel.name}: a kernel has no transpose of its own.",
             got="a kernel under transposition",
-            expected="a Primitive with a transpose rule, or with a VJP rule, whose implementation the kernel is",
+            expected="a Primitive with a transpose rule or a VJP rule, implemented by the kernel",
             defined=kernel.origin,
             write=f"@p.def_transpose  # or @p.def_vjp, for the Primitive p that the kernel '{kernel.name}' implements",
         )

@@ -1,8 +1,8 @@
-"""Options of a kernel, read once; what cannot be meant is refused where the kernel is made."""
+"""The options that several makers of kernels share. A wrong value is refused when the kernel is made, not when it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxprim import _origin
@@ -14,32 +14,37 @@ ORDERS = ("C", "F")
 
 
 def threads_of(threads: int | None) -> int:
-    """A number of threads, `ALL_THREADS` for None."""
+    """The number of threads; `ALL_THREADS` for None."""
     if threads is None:
         return ALL_THREADS
     if type(threads) is not int or threads < 1:  # a bool is an int too
-        raise _refused("threads", threads, "an integer of 1 or more, or None for as many as XLA has", "threads=None")
+        raise _refused("threads", threads, "an integer of 1 or more, or None for all of XLA's threads", "threads=None")
     return threads
 
 
 def one_of(option: str, value: str, words: Sequence[str]) -> str:
-    """A word out of a few."""
+    """One of a few words."""
     if value not in words:
         raise _refused(option, value, " | ".join(map(repr, words)), f"{option}={words[0]!r}")
     return value
 
 
 def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
-    """A sequence of words; a single word is a sequence of letters, which nobody means."""
+    """A sequence of words. A single string is refused, because as a sequence it would be its letters."""
     if isinstance(values, str):
         raise _refused(option, values, "a sequence of words", f"{option}=({values!r},)")
     return tuple(map(str, values))
 
 
+def meanings_of(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
+    """The meanings of the integers that a function returns, sorted by integer."""
+    return () if isinstance(status, bool) else tuple(sorted(status.items()))
+
+
 def _refused(option: str, value: Any, expected: str, write: str) -> KernelError:
     return KernelError(
         message(
-            f"a kernel got {option} that it can't have.",
+            f"invalid value for `{option}`.",
             got=f"{option}={value!r}",
             expected=expected,
             defined=_origin.place(),

@@ -1,4 +1,4 @@
-"""The address of a C function, in whichever form Python holds it, and what is known of its arguments."""
+"""The address of a C function in each form that Python knows, and the prototype that some forms carry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def address_of(pointer: Any) -> int:
             return address
     raise KernelError(
         message(
-            "c_function got something that is no C function.",
+            "c_function got something that is not a C function.",
             got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
             expected="a ctypes function, a cffi function pointer, a scipy.LowLevelCallable, a capsule of Cython, a "
             "numba cfunc, or an address that is not 0",
@@ -46,7 +46,7 @@ def _is_capsule(pointer: Any) -> bool:
 def _capsule(pointer: Any) -> int | None:
     if not _is_capsule(pointer):
         return None
-    # ctypes.PYFUNCTYPE makes functions of their own, so that nobody else's settings of ctypes.pythonapi are touched.
+    # ctypes.PYFUNCTYPE makes a new function object, so the types set here do not change the shared ctypes.pythonapi.
     read = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )
@@ -81,7 +81,7 @@ def _cffi(pointer: Any) -> int | None:
 
 
 # --------------------------------------------------------------------------------------------------------- prototypes
-SKIP_DISPATCH = "__pyx_skip_dispatch"  # the last argument of a Cython `cpdef` function, which a caller in C sets to 0
+SKIP_DISPATCH = "__pyx_skip_dispatch"  # the last argument of a Cython `cpdef` function, which C callers set to 0
 _C_NAMES = {
     "int": "int32_t",
     "long": "int64_t",
@@ -103,16 +103,18 @@ _KNOWN = {
 }
 
 
-def declared(pointer: Any) -> str | None:
-    """The prototype that a pointer carries, such as ``double (double, double)``; None where it carries none."""
+def prototype_of(pointer: Any) -> str | None:
+    """The prototype that a pointer carries, such as ``double (double, double)``; None if it carries none."""
     if _is_low_level_callable(pointer):
-        return declared(tuple.__getitem__(pointer, 0))
+        return prototype_of(tuple.__getitem__(pointer, 0))
     if _is_capsule(pointer):
         name = (_capsule_name(pointer) or b"").decode()
         return name if "(" in name else None
     if type(pointer).__module__ == "_cffi_backend":
         return _cffi_prototype(pointer)
-    if getattr(pointer, "argtypes", None) is not None:  # else ctypes knows nothing, and says that the result is an int
+    if (
+        getattr(pointer, "argtypes", None) is not None
+    ):  # without argtypes, ctypes claims an int result that nobody declared
         return f"{_ctypes_name(pointer.restype)} ({', '.join(map(_ctypes_name, pointer.argtypes))})"
     return None
 
@@ -127,7 +129,7 @@ def _cffi_prototype(pointer: Any) -> str | None:
 
 
 def _ctypes_name(kind: Any) -> str:
-    """What a type of ctypes is called in C; a name that is not C's where it is neither number nor pointer."""
+    """The C name of a ctypes type; for anything but a number or a pointer, the name of its class."""
     if kind is None:
         return "void"
     pointed = getattr(kind, "_type_", None)
@@ -147,13 +149,13 @@ def argument_types(prototype: str) -> list[str]:
 
 
 def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
-    """Refuse a signature that cannot be that of a function with this prototype."""
+    """Refuse a signature whose arguments do not match a function's prototype."""
     wanted = argument_types(prototype)
     if len(wanted) == len(passed) and all(map(_may_be_same, wanted, passed)):
         return
     raise BadCall(
         message(
-            f"{name}: the function takes other arguments than the signature says.",
+            f"{name}: the function's arguments do not match the signature.",
             got=f"({', '.join(passed)})",
             expected=prototype,
             defined=_origin.place(),
@@ -163,16 +165,19 @@ def check_prototype(name: str, prototype: str, passed: Sequence[str]) -> None:
 
 
 def check_returned(name: str, prototype: str, kind: str) -> None:
-    """Refuse a signature whose result is not what a function with this prototype returns; what it ignores may be any."""
+    """Refuse a signature whose result by value does not match a function's prototype.
+
+    A signature without one (``void``) ignores what the function returns.
+    """
     wanted = prototype.partition("(")[0].strip()
     if kind == "void" or (wanted != "void" and _may_be_same(wanted, kind)):
         return
     raise BadCall(
         message(
-            f"{name}: the function returns another type than the signature says.",
+            f"{name}: the function's return type does not match the signature.",
             got=kind,
             expected=prototype,
-            why="a result by value is converted by nobody",
+            why="results returned by value are not converted",
             defined=_origin.place(),
         )
     )
@@ -184,7 +189,7 @@ def _may_be_same(wanted: str, passed: str) -> bool:
 
 
 def _plain(kind: str) -> tuple[str, bool]:
-    """A type without `const`, without the argument's name, and whether it is a pointer."""
+    """A type without `const`, stars and Cython's argument name, and whether it is a pointer."""
     bare = kind.replace("const ", "").replace(SKIP_DISPATCH, "")
     name = bare.replace("*", " ").strip()
     return _C_NAMES.get(name, name), "*" in bare

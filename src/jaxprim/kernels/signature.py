@@ -3,12 +3,12 @@
     signature   [NAME] ( operands [; attributes] ) -> results
     operand     [NAME:] TYPE            result   [NAME:] TYPE, or several in parentheses
     attribute   NAME: DTYPE [= VALUE]   a static number, given by keyword
-    type        DTYPE[sizes]            an array, passed as a pointer
+    type        DTYPE[sizes]            an array, passed by pointer
                 DTYPE                   one number, passed (or returned) by value
-    sizes       names and integers; `...` first stands for batch axes; a result may say `n + 1` or `n // 2`
+    sizes       names and integers; a leading `...` stands for batch axes; a result may have `n + 1` or `n // 2`
     dtype       f16 bf16 f32 f64 c64 c128 i8..i64 u8..u64 bool, or a capital letter such as T for any of them
 
-A signature of numbers alone, ``"(f64, f64) -> f64"``, is that of an elementwise function: as if `...` stood everywhere.
+A signature with only numbers, such as ``"(f64, f64) -> f64"``, is elementwise: every operand and result gets a `...`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Array:
     """One operand or result.
 
     Attributes:
-        name: what messages and the ``arguments`` of a function call it.
+        name: its name in messages and in ``arguments=``.
         dtype: its dtype, or a type variable.
-        dims: its sizes as they are written.
-        batched: whether `...` stands before the sizes.
-        by_value: whether it is one number, passed or returned by value.
+        dims: its sizes, as written.
+        batched: whether it has a leading `...`.
+        by_value: whether it is a single number, passed or returned by value.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A static number; ``default`` is None where there is none."""
+    """A static number. ``default`` is None if there is none."""
 
     name: str
     dtype: str
@@ -81,7 +81,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Signature:
+class KernelSignature:
     """What a kernel takes and returns."""
 
     function: str | None
@@ -92,7 +92,7 @@ class Signature:
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:
-        """The names of the sizes that the operands have, in order of first appearance."""
+        """The names of the operands' sizes, in order of first appearance."""
         found = (name for array in self.operands for node in array.expressions for name in sizes.names(node))
         return tuple(dict.fromkeys(found))
 
@@ -104,10 +104,10 @@ class Signature:
 
     @property
     def elementwise(self) -> bool:
-        """Whether the function takes and returns numbers alone."""
+        """Whether the function takes and returns only single numbers."""
         return all(array.by_value for array in (*self.operands, *self.results))
 
-    def resolve(self, types: dict[str, str]) -> Signature:
+    def resolve(self, types: dict[str, str]) -> KernelSignature:
         """The signature with its type variables replaced."""
         if not types:
             return self
@@ -124,7 +124,7 @@ class Signature:
 
 
 @lru_cache(maxsize=256)
-def parse(source: str) -> Signature:
+def parse(source: str) -> KernelSignature:
     """Read a signature."""
     whole = _WHOLE.fullmatch(source)
     if whole is None:
@@ -136,16 +136,17 @@ def parse(source: str) -> Signature:
     operands = _arrays(source, operand_text, "x")
     results = _arrays(source, result_text, "out")
     attributes = tuple(_attribute(source, part) for part in _split(attribute_text))
-    found = Signature(function, operands, attributes, results, several)
+    found = KernelSignature(function, operands, attributes, results, several)
     if found.elementwise and operands:
         spread = lambda rows: tuple(replace(row, batched=True) for row in rows)
         found = replace(found, operands=spread(operands), results=spread(results))
-    _check(source, found)
+    for check in _CHECKS:
+        check(source, found)
     return found
 
 
 def _split(part: str) -> Iterator[str]:
-    """The pieces between commas that stand in no bracket."""
+    """The pieces between commas, except commas in brackets."""
     depth, start = 0, 0
     for index, char in enumerate(part):
         depth += (char in "[(") - (char in "])")
@@ -195,32 +196,35 @@ def _check_dtype(source: str, dtype: str) -> None:
         raise _unreadable(source, dtype, f"one of {' '.join(DTYPES)}, or a capital letter for any of them")
 
 
-def _check(source: str, found: Signature) -> None:
-    """What must hold of a signature as a whole."""
+# ------------------------------------------------------------------------- what must hold of a signature as a whole
+def _check_results(source: str, found: KernelSignature) -> None:
     if not found.results:
         raise _unreadable(
             source, "no result", "at least one result: a kernel is pure, and without a result it does nothing"
         )
+
+
+def _check_names(source: str, found: KernelSignature) -> None:
+    """An integer attribute may also be a size; no other name may stand for two things."""
     names = [row.name for row in (*found.operands, *found.attributes, *found.results)]
+    plain_sizes = set(found.sizes) - {attribute.name for attribute in found.attributes}
     for name in names:
-        if names.count(name) > 1 or name in set(found.sizes) - {attribute.name for attribute in found.attributes}:
+        if names.count(name) > 1 or name in plain_sizes:
             raise _unreadable(source, name, "names that are all different")
+
+
+def _check_operand_dims(source: str, found: KernelSignature) -> None:
+    """An operand's sizes are read off its shape, so none may be an expression."""
     for array in found.operands:
-        _check_operand_dims(source, array)
+        for dim in array.dims:
+            if not re.fullmatch(rf"{_NAME}|\d+", dim):
+                raise _unreadable(source, dim, f"a name or an integer as a size of operand '{array.name}'")
+
+
+def _check_result_dims(source: str, found: KernelSignature) -> None:
+    """A result's sizes are computed from those that a call gives."""
     known = {*found.sizes, *(attribute.name for attribute in found.attributes if attribute.dtype[0] in "iu")}
-    for array in found.results:
-        _check_result_dims(source, array, known)
-    _check_values(source, found)
-
-
-def _check_operand_dims(source: str, array: Array) -> None:
-    for dim in array.dims:
-        if not re.fullmatch(rf"{_NAME}|\d+", dim):
-            raise _unreadable(source, dim, f"a name or an integer as a size of operand '{array.name}'")
-
-
-def _check_result_dims(source: str, array: Array, known: set[str]) -> None:
-    for dim in array.dims:
+    for dim in (dim for array in found.results for dim in array.dims):
         node = sizes.parse(dim)
         if node is None or not set(sizes.names(node)) <= known:
             raise _unreadable(
@@ -231,22 +235,47 @@ def _check_result_dims(source: str, array: Array, known: set[str]) -> None:
             )
 
 
-def _check_values(source: str, found: Signature) -> None:
-    if any(array.by_value for array in found.results) and len(found.results) > 1:
+def _check_returned_value(source: str, found: KernelSignature) -> None:
+    """A C function returns at most one number."""
+    if len(found.results) > 1 and any(array.by_value for array in found.results):
         raise _unreadable(
             source, "several results by value", "one result by value, or results by pointer, such as (f64[], f64[])"
         )
-    if any(a.batched for a in found.operands) != any(a.batched for a in found.results) or (
-        any(a.batched for a in found.results) and not all(a.batched for a in found.results)
-    ):
-        raise _unreadable(source, "'...' on some", "'...' on every result if it is on an operand, and on none if not")
+
+
+def _check_batch_axes(source: str, found: KernelSignature) -> None:
+    """Every result has the batch axes of the operands."""
+    has_batch = any(array.batched for array in found.operands)
+    if any(array.batched != has_batch for array in found.results):
+        raise _unreadable(
+            source, "'...' on only some", "'...' on every result if it is on an operand, and on none if not"
+        )
+
+
+def _check_value_types(source: str, found: KernelSignature) -> None:
     for array in (*found.operands, *found.results):
         if array.by_value and array.dtype in DTYPES and array.type.c_value is None:
             raise _unreadable(source, array.dtype, f"{array.dtype}[], as C cannot pass one {array.dtype} by value")
-    operand_types = {array.dtype for array in found.operands}
+
+
+def _check_type_variables(source: str, found: KernelSignature) -> None:
+    """The operands of a call say what each type variable stands for."""
+    known = {*DTYPES, *(array.dtype for array in found.operands)}
     for row in (*found.attributes, *found.results):
-        if row.dtype not in DTYPES and row.dtype not in operand_types:
+        if row.dtype not in known:
             raise _unreadable(source, row.dtype, f"a type variable that an operand has, or one of {' '.join(DTYPES)}")
+
+
+_CHECKS = (
+    _check_results,
+    _check_names,
+    _check_operand_dims,
+    _check_result_dims,
+    _check_returned_value,
+    _check_batch_axes,
+    _check_value_types,
+    _check_type_variables,
+)
 
 
 def _unreadable(source: str, got: str, expected: str) -> KernelError:

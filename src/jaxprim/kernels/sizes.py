@@ -1,4 +1,4 @@
-"""Arithmetic on sizes: ``n``, ``n + 1``, ``2 * n // 3``, in a result's shape or among a function's arguments."""
+"""Arithmetic on sizes, in a result's shape or a function's arguments: ``n``, ``n + 1``, ``2 * n // 3``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OPERATIONS: dict[type[ast.operator], tuple[str, Callable[[int, int], int]]] = {
 
 
 def parse(text: str) -> ast.expr | None:
-    """The expression; None if it is not made of names, integers, ``+ - * //`` and parentheses."""
+    """The expression; None if it has anything but names, integers, ``+ - * //`` and parentheses."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:
@@ -42,7 +42,7 @@ def evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
 
 
 def to_c(node: ast.expr) -> str:
-    """The expression in C, where all sizes are 64-bit integers and are called `local` of their names."""
+    """The expression in C. Each size is a 64-bit integer variable, whose name `local` gives."""
     if isinstance(node, ast.BinOp):
         return f"({to_c(node.left)} {_OPERATIONS[type(node.op)][0]} {to_c(node.right)})"
     return local(node.id) if isinstance(node, ast.Name) else f"INT64_C({ast.unparse(node)})"
@@ -57,5 +57,5 @@ def to_python(node: ast.expr) -> str:
 
 
 def local(name: str) -> str:
-    """What a name of a signature is called in generated C++, where it may be a keyword or a name of jaxprim's."""
+    """The variable for a signature's name in generated code, where the name itself may be a keyword or taken."""
     return f"v_{name}"

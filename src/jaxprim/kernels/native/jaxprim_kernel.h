@@ -1,6 +1,6 @@
-// What every generated handler uses: reading a call of XLA, the loop over batch axes, errors.
+// The functions that every generated handler uses: reading a call of XLA, the loop over batch axes, errors.
 //
-// It stands on XLA's C API alone (not on the templates of ffi.h), so that a kernel compiles in a fraction of a second.
+// It uses only XLA's C API, not the templates of ffi.h, so that a kernel compiles in a fraction of a second.
 #pragma once
 
 #include <algorithm>
@@ -26,14 +26,14 @@ namespace jaxprim {
 
 constexpr int kMaxAxes = 32;
 
-// An error that reaches Python as an exception, with the kernel's name before it.
+// An error that is raised in Python, with the kernel's name in front of the message.
 struct Refused : std::runtime_error {
   explicit Refused(const std::string& message, XLA_FFI_Error_Code code = XLA_FFI_Error_Code_INVALID_ARGUMENT)
       : std::runtime_error(message), code(code) {}
   XLA_FFI_Error_Code code;
 };
 
-// A size as an argument: it becomes whichever integer type the author's function takes, if it fits.
+// A size as an argument. It converts to the integer type that the author's function takes, if the value fits.
 struct Size {
   int64_t value;
   template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
@@ -45,7 +45,7 @@ struct Size {
   }
 };
 
-// One operand or result. `own` is the rank of one element; the axes before are batch axes.
+// One operand or result. `own` is the rank of one element; the axes in front of it are batch axes.
 struct Buffer {
   char* data;
   const int64_t* dims;
@@ -65,7 +65,7 @@ struct Buffer {
   }
 };
 
-// What a status other than 0 means, in words; nullptr where its author did not say.
+// The meaning of a status other than 0; nullptr if the author gave none.
 using Meaning = const char* (*)(int64_t code);
 
 class Call {
@@ -74,7 +74,7 @@ class Call {
 
   void expect(int64_t operands, int64_t results, int64_t attributes) const {
     if (frame_->args.size != operands || frame_->rets.size != results || frame_->attrs.size != attributes)
-      refuse("was called with another number of operands, results or attributes than its signature has");
+      refuse("was called with the wrong number of operands, results or attributes");
   }
 
   Buffer operand(int64_t i, const char* name, XLA_FFI_DataType dtype, int64_t own) const {
@@ -89,7 +89,7 @@ class Call {
     if (buffer.size(axis) != size) refuse(std::string("a size of '") + buffer.name + "' does not fit the signature");
   }
 
-  // XLA sorts attributes by name; `i` is the place in that order.
+  // XLA sorts attributes by name; `i` is the position in that order.
   template <class T>
   T attribute(int64_t i, const char* name, XLA_FFI_DataType dtype) const {
     const XLA_FFI_ByteSpan* span = frame_->attrs.names[i];
@@ -97,7 +97,7 @@ class Call {
     if (!is_named || frame_->attrs.types[i] != XLA_FFI_AttrType_SCALAR)
       refuse(std::string("attribute '") + name + "' is missing");
     const auto* scalar = static_cast<const XLA_FFI_Scalar*>(frame_->attrs.attrs[i]);
-    if (scalar->dtype != dtype) refuse(std::string("attribute '") + name + "' has another type than its signature has");
+    if (scalar->dtype != dtype) refuse(std::string("attribute '") + name + "' does not have the type of the signature");
     return *static_cast<const T*>(scalar->value);
   }
 
@@ -119,7 +119,7 @@ class Call {
     return args.stream;
   }
 
-  // The number of threads of XLA's pool; 1 where there is no pool.
+  // The number of threads of XLA's pool; 1 if there is no pool.
   int64_t pool_size() const {
     int64_t threads = 1;
     XLA_FFI_ThreadPool_NumThreads_Args args{};
@@ -142,7 +142,7 @@ class Call {
   Buffer read(const void* raw, const char* name, XLA_FFI_DataType dtype, int64_t own) const {
     const auto* buffer = static_cast<const XLA_FFI_Buffer*>(raw);
     if (buffer->dtype != dtype || buffer->rank < own || buffer->rank - own > kMaxAxes)
-      refuse(std::string("'") + name + "' has another type than the signature has");
+      refuse(std::string("'") + name + "' does not have the type of the signature");
     return {static_cast<char*>(buffer->data), buffer->dims, buffer->rank, own, name};
   }
 
@@ -159,7 +159,7 @@ class Call {
   XLA_FFI_CallFrame* frame_;
 };
 
-// Holds a lock that all handlers of this process share, by the address of its word. Who has to wait sleeps.
+// Holds a lock that all handlers of this process share; `address` is the lock's word. Waiting threads sleep.
 class Exclusive {
  public:
   explicit Exclusive(int64_t address) : word_(reinterpret_cast<int32_t*>(address)) {
@@ -175,7 +175,8 @@ class Exclusive {
 };
 
 // ------------------------------------------------------------------------------------------ the loop over batch axes
-// Where the element of each of N buffers lies, for each position of the batch. Axes that run on evenly are merged.
+// The offset of the current element in each of N buffers, for each position of the batch. Adjacent axes that are
+// contiguous in every buffer are merged into one.
 template <int N>
 class Walk {
  public:
@@ -245,8 +246,8 @@ class Walk {
   int64_t steps_[kMaxAxes][N];
 };
 
-// Work that several threads of XLA's pool share. Who finds none left returns at once, so that the caller never waits
-// for a task that has not begun: a full pool cannot deadlock.
+// Work that several threads of XLA's pool share. The caller works too, and waits only for chunks that some thread has
+// begun. A task that starts late finds no work and returns at once, so a full pool cannot deadlock.
 class Shared {
  public:
   using Work = void (*)(void* context, int64_t chunk);
@@ -282,14 +283,14 @@ class Shared {
   std::condition_variable all_done_;
 };
 
-// Run `element(offsets)` for every position of the batch axes; on up to `threads` threads (0: as many as XLA has).
+// Run `element(offsets)` for every position of the batch axes, on up to `threads` threads (0: all of XLA's).
 template <int N, class Element>
 void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Element element) {
   const Walk<N> walk(call, buffers);
   const int64_t pool = threads == 1 || walk.total() < 2 ? 1 : call.pool_size();
   const int64_t workers = std::min(walk.total(), threads == 0 ? pool : std::min(pool, threads));
   if (workers < 2) return walk.run(0, walk.total(), element);
-  const int64_t chunks = std::min(walk.total(), 4 * workers);  // more than workers, so that a slow one holds none up
+  const int64_t chunks = std::min(walk.total(), 4 * workers);  // more chunks than workers, so that a slow worker delays the others little
   auto work = [&](int64_t chunk) {
     walk.run(walk.total() * chunk / chunks, walk.total() * (chunk + 1) / chunks, element);
   };
@@ -311,7 +312,7 @@ void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Ele
   shared->wait();
 }
 
-// Call the author's function; an integer that it returns is a status.
+// Call the author's function. If it returns an integer, that is a status.
 template <class Function>
 void invoke(const Call& call, Function function) {
   if constexpr (std::is_integral_v<decltype(function())>)
@@ -331,7 +332,7 @@ inline XLA_FFI_Error* make_error(const XLA_FFI_Api* api, const char* name, const
   return api->XLA_FFI_Error_Create(&args);
 }
 
-// When it registers a handler, XLA asks which version of its API the handler was compiled with.
+// When a handler is registered, XLA asks which version of its API the handler was compiled with.
 inline bool answer_metadata(XLA_FFI_CallFrame* frame) {
   if (frame->extension_start == nullptr || frame->extension_start->type != XLA_FFI_Extension_Metadata) return false;
   auto* metadata = reinterpret_cast<XLA_FFI_Metadata_Extension*>(frame->extension_start)->metadata;

@@ -2,13 +2,17 @@
 
     pushforward     D f(x) v = (8 (f(x+hv) - f(x-hv)) - (f(x+2hv) - f(x-2hv))) / 12h + O(h^4)
     pullback        the pushforward along each axis of each operand, contracted with the cotangent
-    error           |4th order - 2nd order| bounds the truncation, 3/2 eps max|f| / h the rounding; and what f is, at a
-                    place between, beside the polynomial that all this rests on, is added
+    error           the sum of three terms: |4th order - 2nd order| bounds the truncation; 3/2 eps max|f| / h bounds the
+                    rounding; and the distance of f from the polynomial through its values, at a probe between the
+                    steps, divided by the probe's distance from x, shows structure finer than the steps
 
-Both are equal at h = eps^(1/5) times the scale on which f varies. A fifth of that makes the rounding five times larger and
-the truncation 600 times smaller: what is left is noise, and a derivative with noise is linear but for that noise. The scale
-is not known: it is first taken as the size of x, at least 1, and then ever smaller until the bound, which is that of the 2nd
-order and therefore large, is what it is for a well scaled function. Failing that, the best is taken if it is accurate.
+For a function that varies on the scale L, truncation is of the order h^4 / L^5 and rounding of the order eps / h. They are
+equal at h = eps^(1/5) L. We take a fifth of that: rounding grows 5 times and truncation shrinks 5^4 = 625 times. The error
+that is left is rounding noise, so the derivative is linear in its direction up to noise, which truncation would spoil.
+
+We do not know L. We start from max(1, |x|) and shrink it until the error bound drops to its value for a well-scaled
+function. (The bound is that of the second-order formula, h^2 / L^3, so it is pessimistic.) If no scale gets there, we use
+the best one, if it is accurate to the cube root of eps.
 """
 
 from __future__ import annotations
@@ -20,14 +24,21 @@ import numpy as np
 
 Arrays = list[np.ndarray]
 Function = Callable[[Arrays], Arrays]
-# Where between one and two steps the function is probed: at no ratio of whole numbers, as structure finer than the steps (stairs,
-# noise, a kink) may look smooth at whole ones.
+# The probe's distance, in steps. It is far from any simple ratio, because structure finer than the steps (stairs, noise, a
+# kink) can look smooth at multiples of the step.
 _PROBE = 1.618
+# The scales to try, as parts of max(1, |x|). Few functions need the small ones, so they are far apart.
 _SHRINK = (1.0, 0.3, 0.1, 0.03, 1e-2, 1e-4, 1e-6, 1e-8)
 
 
 class InaccurateError(ValueError):
-    """No step gives an accurate derivative: the best bound of its error, its size, and the error that is allowed."""
+    """No step gives an accurate derivative.
+
+    Attributes:
+        error: the smallest bound of the error that was found.
+        scale: the size of the derivative.
+        allowed: the largest error that would do.
+    """
 
     def __init__(self, error: float, scale: float, allowed: float) -> None:
         super().__init__(error, scale, allowed)
@@ -40,22 +51,24 @@ def _epsilon(arrays: Sequence[np.ndarray]) -> float:
 
 
 def pushforward(fn: Function, point: Arrays, direction: Sequence[np.ndarray | None]) -> Arrays:
-    """The derivative of a function along a direction (None where an operand does not move)."""
+    """The derivative of a function along a direction, which is None for operands without a tangent."""
     size = _largest([v for v in direction if v is not None])
     values = fn(point)
     if size == 0:
         return [np.zeros_like(value) for value in values]
-    moving = [x for x, v in zip(point, direction, strict=True) if v is not None]
-    epsilon = _epsilon([*moving, *values])
-    length = max(1.0, _largest(moving)) / size
+    moved = [x for x, v in zip(point, direction, strict=True) if v is not None]
+    epsilon = _epsilon([*moved, *values])
+    length = max(1.0, _largest(moved)) / size
     tried: list[tuple[float, float, Arrays]] = []
     for shrink in _SHRINK:
         step = 0.2 * epsilon**0.2 * length * shrink
-        if tried and step * size < 16 * epsilon * _largest(moving):
-            break  # the operands could not follow
+        if tried and step * size < 16 * epsilon * _largest(moved):
+            break  # the step is lost in the rounding of the operands
         found, error = _stencil(fn, point, direction, values, step, epsilon)
         scale = _largest(found) + _largest(values) / length
-        if not error > 0.05 * epsilon**0.4 * scale:  # so written that a nan is passed on, as it is in arithmetic
+        # With h = eps^(1/5) L / 5, the second-order bound h^2 / L^3 is eps^(2/5) / 25 of the scale for a well-scaled
+        # function; 0.05 leaves a little room. `not >` lets a nan through, as arithmetic does.
+        if not error > 0.05 * epsilon**0.4 * scale:
             return found
         tried.append((error, scale, found))
     error, scale, found = min(tried, key=lambda row: row[0])
@@ -73,7 +86,7 @@ def _stencil(
     step: float,
     epsilon: float,
 ) -> tuple[Arrays, float]:
-    """The derivative of 4th order at one step, and the bound of its error."""
+    """The derivative of 4th order with one step, and the bound of its error."""
     at = lambda k: fn([_move(x, v, k * step) for x, v in zip(point, direction, strict=True)])
     near = {k: at(k) for k in (-2, -_PROBE, -1, 1, _PROBE, 2)}
     found: Arrays = []
@@ -90,7 +103,7 @@ def _stencil(
 
 
 def _misfit(value: np.ndarray, row: Mapping[float, np.ndarray]) -> np.ndarray:
-    """How far the function at the probe is from the polynomial of 4th degree through its values at 0, +-1 and +-2 steps."""
+    """How far the function at the probes is from the polynomial of degree 4 through its values at 0, +-1 and +-2 steps."""
     t = _PROBE
     odd = {k: (row[k] - row[-k]) / 2 for k in (1, 2, t)}  # a t + b t^3
     even = {k: (row[k] + row[-k]) / 2 - value for k in (1, 2, t)}  # c t^2 + d t^4
@@ -107,9 +120,9 @@ def _largest(arrays: Sequence[np.ndarray]) -> float:
     return max((float(np.max(np.abs(a))) for a in arrays if a.size), default=0.0)
 
 
-def pullback(fn: Function, point: Arrays, moving: Sequence[int], cotangents: Arrays) -> Arrays:
-    """The cotangents of the operands ``moving``."""
-    return [_cotangent(fn, point, index, cotangents) for index in moving]
+def pullback(fn: Function, point: Arrays, perturbed: Sequence[int], cotangents: Arrays) -> Arrays:
+    """The cotangents of the operands at the positions ``perturbed``."""
+    return [_cotangent(fn, point, index, cotangents) for index in perturbed]
 
 
 def _cotangent(fn: Function, point: Arrays, index: int, cotangents: Arrays) -> np.ndarray:
@@ -117,7 +130,7 @@ def _cotangent(fn: Function, point: Arrays, index: int, cotangents: Arrays) -> n
     out = np.zeros_like(x)
     for place in np.ndindex(x.shape):
         out[place] = _along(fn, point, index, place, 1, cotangents)
-        if x.dtype.kind == "c":  # JAX transposes without conjugation: the imaginary part counts with a minus
+        if x.dtype.kind == "c":  # JAX transposes without conjugating, so the imaginary part gets a minus sign
             out[place] -= 1j * _along(fn, point, index, place, 1j, cotangents)
     return out
 

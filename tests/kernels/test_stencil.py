@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxprim.kernels import differences
-from jaxprim.kernels.differences import InaccurateError
+from jaxprim.kernels import stencil
+from jaxprim.kernels.stencil import InaccurateError
 
 
 def along(fn, x, v, dtype=np.float64):
-    return differences.pushforward(lambda xs: [np.asarray(fn(xs[0]))], [np.asarray(x, dtype)], [np.asarray(v, dtype)])[
-        0
-    ]
+    return stencil.pushforward(lambda xs: [np.asarray(fn(xs[0]))], [np.asarray(x, dtype)], [np.asarray(v, dtype)])[0]
 
 
 @pytest.mark.parametrize("x", [1e-8, 1e-3, 1.0, 30.0, 1e6])
@@ -96,5 +94,5 @@ def test_nan_is_passed_on():
 def test_pullback_is_the_transpose():
     rng = np.random.default_rng(0)
     matrix, x, ct = rng.standard_normal((3, 2)), rng.standard_normal(2), rng.standard_normal(3)
-    (got,) = differences.pullback(lambda xs: [matrix @ np.sin(xs[0])], [x], [0], [ct])
+    (got,) = stencil.pullback(lambda xs: [matrix @ np.sin(xs[0])], [x], [0], [ct])
     np.testing.assert_allclose(got, (matrix * np.cos(x)).T @ ct, rtol=1e-10)
