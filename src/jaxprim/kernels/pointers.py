@@ -112,9 +112,8 @@ def prototype_of(pointer: Any) -> str | None:
         return name if "(" in name else None
     if type(pointer).__module__ == "_cffi_backend":
         return _cffi_prototype(pointer)
-    if (
-        getattr(pointer, "argtypes", None) is not None
-    ):  # without argtypes, ctypes claims an int result that nobody declared
+    # Without argtypes, ctypes claims an int result that the user never declared.
+    if getattr(pointer, "argtypes", None) is not None:
         return f"{_ctypes_name(pointer.restype)} ({', '.join(map(_ctypes_name, pointer.argtypes))})"
     return None
 
