@@ -48,13 +48,14 @@ class PrimitivesOfFile(pytest.File):
     def collect(self) -> Iterator[pytest.Collector]:
         """The primitives that have examples."""
         from jaxprim.checking import targets
+        from jaxprim.checking.subject import Subject
 
         try:
             found = targets.primitives(targets.load(str(self.path)))
         except targets.ImportFailed as error:
             raise self.CollectError(str(error)) from None
         for primitive in found:
-            if primitive.has_examples and not targets.is_imported(primitive, self.path):
+            if Subject.of(primitive).has_examples and not targets.is_imported(primitive, self.path):
                 yield QuestionsOfPrimitive.of(self, primitive)
 
 

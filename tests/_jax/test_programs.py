@@ -91,7 +91,9 @@ def test_primitives_are_found_in_an_open_program() -> None:
 
 def test_an_equation_with_a_function_is_applied() -> None:
     """Of `custom_jvp`, whose function is no operand."""
-    (eqn,) = jax.make_jaxpr(jax.custom_jvp(lambda x: x * 2.0))(X).eqns
+    double = jax.custom_jvp(lambda x: x * 2.0)
+    double.defjvp(lambda primals, tangents: (double(*primals), 2.0 * tangents[0]))
+    (eqn,) = jax.make_jaxpr(double)(X).eqns
     np.testing.assert_allclose(_jax.apply_equation(eqn, [Y]), [2 * Y])
 
 

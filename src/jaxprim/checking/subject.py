@@ -55,6 +55,11 @@ class Subject:
         return Subject(getattr(target, "__name__", None) or type(target).__name__, target, None, reference)
 
     @property
+    def has_examples(self) -> bool:
+        """Whether the author gave examples with ``def_examples``; it does not run them."""
+        return self.primitive is not None and self.primitive._examples is not None  # pyright: ignore[reportPrivateUsage]
+
+    @property
     def is_primitive(self) -> bool:
         """Whether it is a primitive with rules, and not a function that JAX differentiates."""
         return self.primitive is not None

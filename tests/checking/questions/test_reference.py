@@ -23,4 +23,4 @@ def test_a_reference_of_numbers_is_applied_to_each_element():
 
 def test_a_reference_with_another_number_of_results():
     (bad,) = reference(case(jnp.sin, X, believed=lambda x: (x, x)))
-    assert bad.message == "1 results, and the reference gives 2"
+    assert bad.message == "1 results, but the reference gives 2"
