@@ -110,7 +110,6 @@ KINDS: tuple[RuleKind, ...] = (
 )
 
 BY_NAME: dict[str, RuleKind] = {kind.name: kind for kind in KINDS}
-IMPLEMENTATIONS: tuple[str, ...] = tuple(kind.name for kind in KINDS if kind.is_implementation)
 
 
 def form_of(kind: str) -> Form:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxprim._rule_kinds import KINDS, RuleKind
+from jaxprim._rule_kinds import BY_NAME, KINDS, RuleKind
 from jaxprim._rules import Rule, RuleSet
 from jaxprim._types import Explanation, RuleInfo
 from jaxprim.derive.table import Choice, applies, choose, line_to_write, rows_of, why_missing
@@ -24,7 +24,7 @@ def _implementations(rules: RuleSet) -> tuple[RuleInfo, ...]:
 
 
 def _is_implementation(rule: Rule) -> bool:
-    return any(kind.is_implementation and kind.name == rule.kind for kind in KINDS)
+    return BY_NAME[rule.kind].is_implementation
 
 
 def _lowering(rules: RuleSet) -> RuleInfo:

@@ -18,7 +18,7 @@ from jaxprim.derive.abstract_eval import results
 class Site:
     """One element of a call, and which of its operands are perturbed. A rule is traced once for each site.
 
-    A site is made once for each combination (`site_at`) and compared by identity. What an eager gradient needs to know of
+    A site is made once for each combination (`site_of`) and compared by identity. What an eager gradient needs to know of
     types is kept in it, as JAX takes longer to make a cotangent type than to find a site.
 
     Attributes:
@@ -76,12 +76,8 @@ class Site:
 
 def site_of(call: Call, primals: Sequence[Any], perturbed: Sequence[bool]) -> Site:
     """The site of a call, whose operands may be whole batches."""
-    return site_at(call, call.element_avals([_jax.typeof(x) for x in primals]), tuple(perturbed))
-
-
-def site_at(call: Call, avals: tuple[Any, ...], perturbed: Mask) -> Site:
-    """The site of a call at operands of these types, which are those of one element."""
-    return call.rules.cache.get(("site", call.base, avals, perturbed), lambda: Site(call.base, avals, perturbed))
+    avals, mask = call.element_avals([_jax.typeof(x) for x in primals]), tuple(perturbed)
+    return call.rules.cache.get(("site", call.base, avals, mask), lambda: Site(call.base, avals, mask))
 
 
 def tangent_avals(avals: Sequence[Any]) -> list[Any]:
