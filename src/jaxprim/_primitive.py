@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar
 
     from jaxprim.checking import Report
+    from jaxprim.checking.questions import Speed
 
     P = ParamSpec("P", default=...)
     R = TypeVar("R", default=Any)
@@ -622,12 +623,29 @@ class Primitive(ByName, Generic[P, R]):
         """
         return derive.explain(self._rules)
 
-    def check(self, /, *operands: Any, **params: Any) -> Report:
+    def check(
+        self,
+        /,
+        *operands: Any,
+        reference: Callable[..., Any] | None = None,
+        seed: int | None = None,
+        only: str | Iterable[str] | None = None,
+        skip: str | Iterable[str] | None = None,
+        speed: Speed | None = None,
+        pictures: bool = False,
+        **params: Any,
+    ) -> Report:
         """Check the primitive at these operands, or at its examples, and raise if a finding is bad.
 
         Args:
             *operands: the operands, as in `jaxprim.check`.
-            **params: static params, operands by name, and the options of `jaxprim.report`.
+            reference: the same function in JAX or NumPy, which must agree with the implementation.
+            seed: the random seed, 0 by default.
+            only: the names of the questions to ask; ``jaxprim questions`` lists them.
+            skip: the names of questions to leave out.
+            speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``.
+            pictures: also measure the pictures of ``report.html()``.
+            **params: static params, and operands by name.
 
         Returns:
             The report, if no finding is bad.
@@ -642,10 +660,25 @@ class Primitive(ByName, Generic[P, R]):
         """
         from jaxprim import checking
 
-        return checking.check(self, *operands, **params)
+        return checking.check(
+            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, pictures=pictures, **params
+        )  # fmt: skip
 
-    def report(self, /, *operands: Any, **params: Any) -> Report:
+    def report(
+        self,
+        /,
+        *operands: Any,
+        reference: Callable[..., Any] | None = None,
+        seed: int | None = None,
+        only: str | Iterable[str] | None = None,
+        skip: str | Iterable[str] | None = None,
+        speed: Speed | None = None,
+        pictures: bool = False,
+        **params: Any,
+    ) -> Report:
         """Check the primitive and return all findings, good or bad: `check` without the exception.
+
+        It takes the arguments of `check`.
 
         Example:
             >>> square = primitive(lambda x: x * x)
@@ -654,7 +687,9 @@ class Primitive(ByName, Generic[P, R]):
         """
         from jaxprim import checking
 
-        return checking.report(self, *operands, **params)
+        return checking.report(
+            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, pictures=pictures, **params
+        )  # fmt: skip
 
     def _refuse_both(self, method: str, rule: Any, per_operand: Mapping[str, Any]) -> None:
         if rule is not None and per_operand:
