@@ -171,14 +171,14 @@ def warn_on_another_release() -> None:
 
 def is_tested() -> bool:
     """Whether the installed JAX lies between the oldest and the newest tested release."""
-    return _figures(OLDEST) <= _figures(_version("jax")) <= _figures(NEWEST)
+    return _figures(OLDEST) <= _figures(version_of("jax")) <= _figures(NEWEST)
 
 
 def refusal(gone: Sequence[str], does: str = "does not run on") -> str:
     """The message of ``import jaxprim`` on a JAX that lacks something."""
     lines = "".join(f"\n  missing:  {line}" for line in gone)
     return (
-        f"jaxprim {_version('jaxprim')} {does} JAX {_version('jax')}: it uses internals of JAX that this release does not "
+        f"jaxprim {version_of('jaxprim')} {does} JAX {version_of('jax')}: it uses internals of JAX that this release does not "
         f"have.{lines}\n  tested:   JAX {OLDEST} to {NEWEST}\n  write:    {PIN}\n  or run:   jaxprim doctor"
     )
 
@@ -206,8 +206,8 @@ def print_report(error: Exception | None = None) -> int:
 # -------------------------------------------------------------------------------------------------------------- facts
 def facts() -> Iterator[tuple[str, str, bool]]:
     """The facts that a bug report needs: a label, a value, and whether the value is fine."""
-    yield "jaxprim", _version("jaxprim"), True
-    yield "JAX", f"{_version('jax')} (jaxlib {_version('jaxlib')}, NumPy {_version('numpy')})", True
+    yield "jaxprim", version_of("jaxprim"), True
+    yield "JAX", f"{version_of('jax')} (jaxlib {version_of('jaxlib')}, NumPy {version_of('numpy')})", True
     known = is_tested()
     yield "tested on", f"JAX {OLDEST} to {NEWEST}" + ("" if known else ": not this release"), known
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True
@@ -233,7 +233,7 @@ def _figures(release: str) -> tuple[int, ...]:
     return tuple(int(part) for part in release.split(".") if part.isdecimal())
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:

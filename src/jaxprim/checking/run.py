@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxprim import _doctor
 from jaxprim._errors import JaxprimError
 from jaxprim._origin import public, shorten
 from jaxprim._types import Example
@@ -88,7 +92,21 @@ def report(
     asked = cases(subject, examples, seed)
     found = tuple(ask(asked, chosen))
     drawn = measure.pictures(asked[0], found) if pictures else ()
-    return Report(subject.name, seed, found, pictures=drawn)
+    return replace(begun(subject, seed), findings=found, pictures=drawn)
+
+
+def begun(subject: Subject, seed: int) -> Report:
+    """The report of a check that begins: what is checked, with what, when and where."""
+    devices = dict.fromkeys(device.device_kind for device in jax.devices())
+    about = (
+        ("jaxprim", _doctor.version_of("jaxprim")),
+        ("JAX", jax.__version__),
+        ("Python", platform.python_version()),
+        ("device", f"{len(jax.devices())} x {', '.join(devices)}"),
+        ("64-bit types", "on" if jax.config.read("jax_enable_x64") else "off"),
+        ("time", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+    )
+    return Report(subject.name, seed, rules=subject.rules, about=about)
 
 
 @public
@@ -148,10 +166,10 @@ def cases(subject: Subject, examples: Sequence[Inputs], seed: int = SEED) -> lis
 
 
 def ask(cases: Iterable[Case], questions: Iterable[Question] | None = None) -> Iterator[Finding]:
-    """Ask questions about each case of a subject; yields each finding as soon as it is known."""
-    questions = options.questions() if questions is None else tuple(questions)
-    for case in cases:
-        for position, question in enumerate(questions):
+    """Ask each question about all cases of a subject; yields each finding as soon as it is known."""
+    questions, cases = options.questions() if questions is None else tuple(questions), tuple(cases)
+    for position, question in enumerate(questions):
+        for case in cases:
             yield answer(question, case, first=position == 0)
 
 
@@ -239,6 +257,7 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
         compared=len(evidence),
         seconds=seconds,
         operands=_by_operand(evidence, case.point.names),
+        rules=tuple(dict.fromkeys(_accused(bad, case.subject))),
     )
 
 
@@ -270,6 +289,16 @@ def _origins(bad: Iterable[Evidence], subject: Subject) -> Iterator[str]:
         info = subject.rule(name)
         if info is not None and info.status == "derived" and info.origin != "impl":
             yield f"the {name} rule is derived from the {info.origin} rule"
+
+
+def _accused(bad: Iterable[Evidence], subject: Subject) -> Iterator[tuple[str, str]]:
+    """The author's rules that bad comparisons are about, with their places; for a derived rule, the rule it comes from."""
+    for name in dict.fromkeys(item.rule for item in bad):
+        info = subject.rule(name.replace(" ", "_"))
+        while info is not None and info.status == "derived":
+            info = subject.rule(info.origin)
+        if info is not None and info.status == "given":
+            yield info.rule, info.origin
 
 
 def _with_spacing(item: Evidence, case: Case) -> Evidence:

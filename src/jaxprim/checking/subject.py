@@ -15,6 +15,7 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, message
+from jaxprim._origin import name_of
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
 from jaxprim._types import RuleInfo
@@ -52,7 +53,7 @@ class Subject:
         """The subject of a primitive or a function."""
         if isinstance(target, Primitive):
             return Subject(target.name, target, target, reference)
-        return Subject(getattr(target, "__name__", None) or type(target).__name__, target, None, reference)
+        return Subject(name_of(target), target, None, reference)
 
     @property
     def has_examples(self) -> bool:
@@ -70,11 +71,14 @@ class Subject:
         """The author's reason for a VJP that departs from the derivative, or None."""
         return rules_of(self.primitive).surrogate if self.primitive is not None else None
 
+    @property
+    def rules(self) -> tuple[RuleInfo, ...]:
+        """Where each rule comes from; nothing for a function."""
+        return explain(rules_of(self.primitive)).rows if self.primitive is not None else ()
+
     def rule(self, name: str) -> RuleInfo | None:
         """The `RuleInfo` of a rule; None for a function."""
-        if self.primitive is None:
-            return None
-        return next((info for info in explain(rules_of(self.primitive)) if info.rule == name), None)
+        return next((info for info in self.rules if info.rule == name), None)
 
     def missing(self, name: str) -> str | None:
         """Why there is no rule of this name. None if there is one, or if only JAX can tell."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -44,6 +45,30 @@ def find(target: str) -> list[Primitive]:
             )
         )
     return found
+
+
+def files(target: str) -> list[Path] | None:
+    """The Python files that use jaxprim in a folder and its subfolders; None if the target is no folder.
+
+    Hidden folders and virtual environments are left out.
+    """
+    root = Path(target)
+    if not root.is_dir():
+        return None
+    found: list[Path] = []
+    for folder, names, here in os.walk(root):
+        names[:] = sorted(
+            name for name in names if not name.startswith((".", "__")) and not _is_venv(Path(folder, name))
+        )
+        found += [Path(folder, name) for name in sorted(here) if name.endswith(".py")]
+    using = [path for path in found if "jaxprim" in path.read_text(encoding="utf-8", errors="replace")]
+    if not using:
+        raise NotFound(message(f"{target}: no file that uses jaxprim.", got=f"a folder with {len(found)} Python files"))
+    return using
+
+
+def _is_venv(folder: Path) -> bool:
+    return (folder / "pyvenv.cfg").is_file()
 
 
 def split(target: str) -> tuple[str, str]:

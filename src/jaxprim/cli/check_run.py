@@ -12,40 +12,44 @@ from rich.live import Live
 from rich.text import Text
 
 from jaxprim._primitive import Primitive
-from jaxprim._rules import rules_of
-from jaxprim.checking import Finding, Report
+from jaxprim.checking import Finding, Report, run
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import Question
 from jaxprim.checking.reports import expected, measure
 from jaxprim.checking.reports.report import FORMAT
-from jaxprim.checking.run import ask, cases
 from jaxprim.checking.subject import NoExamples, Subject
 from jaxprim.cli import parallel, terminal
-from jaxprim.cli.common import BAD, OK, UNCHECKED
-from jaxprim.derive import explain as explain_rules
+from jaxprim.cli.common import BAD, OK, STOPPED, UNCHECKED
 
 
 @dataclass
 class CheckRun:
-    """One run of `check`: its options, and the reports so far."""
+    """One run of `check`: its options, and the reports so far.
+
+    Attributes:
+        whole: whether the rules and every row are printed, and not only the rows that need a look.
+    """
 
     console: Console
     target: str
     seed: int
     questions: tuple[Question, ...]
     pictures: bool
+    whole: bool = False
     records: expected.Records = field(default_factory=dict[str, dict[str, str]])
     workers: parallel.Workers | None = None
     reports: list[Report] = field(default_factory=list[Report])
     unchecked: dict[str, str] = field(default_factory=dict[str, str])
     failed: bool = False
+    stopped: bool = False
 
     def check(self, position: int, primitive: Primitive) -> None:
         """Show the rules of a primitive, ask the questions, and show the failures."""
-        self.console.print(terminal.rules(primitive.name, explain_rules(rules_of(primitive)).rows))
         subject = Subject.of(primitive)
+        if self.whole:
+            self.console.print(terminal.rules(subject.name, subject.rules))
         try:
-            asked = cases(subject, subject.examples(), self.seed)
+            asked = run.cases(subject, subject.examples(), self.seed)
         except NoExamples as error:
             self._leave(subject, str(error), "yellow")
         except Exception as error:  # noqa: BLE001 - def_examples is the author's code
@@ -60,24 +64,26 @@ class CheckRun:
         self.console.print()
 
     def _ask(self, position: int, subject: Subject, asked: Sequence[Case]) -> None:
-        report = Report(subject.name, self.seed, target=terminal.full_target(self.target, subject.name))
-        progress = terminal.Progress(
-            self.console, len(asked) * len(self.questions), [question.name for question in self.questions]
-        )
-        with Live(console=self.console, get_renderable=lambda: progress.render(report.findings), redirect_stdout=False,
-                  redirect_stderr=False, refresh_per_second=8) as live:  # fmt: skip
-            for finding in self._findings(position, asked):
-                report = replace(report, findings=(*report.findings, finding))
-                live.refresh()
-            report = expected.apply(report, self.records)
-        if self.pictures:
-            drawn = measure.pictures(asked[0], report.findings)
-            report = replace(report, pictures=drawn)
+        """Ask the questions. What was found until Ctrl-C is kept and shown."""
+        begun = replace(run.begun(subject, self.seed), target=terminal.full_target(self.target, subject.name))
+        names = [question.name for question in self.questions]
+        progress = terminal.Progress(self.console, begun, asked, names, whole=self.whole)
+        try:
+            with Live(console=self.console, get_renderable=progress.status, redirect_stdout=False, redirect_stderr=False,
+                      refresh_per_second=8, transient=True):  # fmt: skip
+                for finding in self._findings(position, asked):
+                    progress.add(finding)
+            drawn = measure.pictures(asked[0], progress.report.findings) if self.pictures else ()
+        except KeyboardInterrupt:
+            self.stopped, drawn = True, ()
+        report = replace(expected.apply(progress.report, self.records), pictures=drawn)
         self._show(report, progress.seconds())
+        if self.stopped:
+            raise KeyboardInterrupt
 
     def _findings(self, position: int, asked: Sequence[Case]) -> Iterator[Finding]:
         if self.workers is None:
-            yield from ask(asked, self.questions)
+            yield from run.ask(asked, self.questions)
             return
         for finding, printed in self.workers.ask(position, len(asked), self.seed, self.questions):
             sys.stdout.write(printed)  # captured, like the output of this process
@@ -85,15 +91,13 @@ class CheckRun:
 
     def _show(self, report: Report, seconds: float) -> None:
         self.reports.append(report)
-        self.console.print(
-            "" if self.console.is_terminal else "\n"
-        )  # rich ends a live table with a line break only in a terminal
-        for note in terminal.notes(report):
-            self.console.print(note, soft_wrap=True)
+        lines = [*(terminal.left_out(report) if self.whole else ()), *terminal.notes(report)]
         width = self.console.width if self.console.is_terminal else None  # a pipe gets whole lines
-        for bad in terminal.breadcrumbs(report, width):
-            self.console.print(bad, soft_wrap=True)
-        self.console.print(terminal.verdict(report, seconds), soft_wrap=True)
+        found = list(terminal.breadcrumbs(report, width))
+        if found:
+            lines.append(Text())
+        for line in [*lines, *found, *terminal.verdict(report, seconds, width)]:
+            self.console.print(line, soft_wrap=True)
 
     def record(self) -> dict[str, Any]:
         """All reports, for `--json`."""
@@ -102,6 +106,8 @@ class CheckRun:
 
     def code(self) -> int:
         """The exit code."""
+        if self.stopped:
+            return STOPPED
         if self.failed or not all(report.ok for report in self.reports):
             return BAD
         return UNCHECKED if self.unchecked else OK

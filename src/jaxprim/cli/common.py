@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
 
 import click
 from rich.console import Console
@@ -16,14 +18,40 @@ from jaxprim.checking import targets
 
 # Exit codes; 2 is click's own, for a command line that is wrong.
 OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
+STOPPED = 130  # by Ctrl-C: what a shell reports for a process that SIGINT ends
 
-target_argument = click.argument("target", metavar="FILE_OR_MODULE[:NAME]")
+
+class _Target(click.Path):
+    """A file, a module or a primitive in one of them. The shell completes paths; the rest is found later."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
+target_argument = click.argument("target", metavar="FILE_OR_MODULE[:NAME]", type=_Target())
 show_output_option = click.option("--show-output", is_flag=True, help="Show the output of the file and its rules.")
+
+
+class _Piped:
+    """A file that gets no spaces at the ends of lines, with which tables fill their columns."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, text: str) -> int:
+        self.file.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 def open_console(*, stderr: bool = False) -> Console:
     """A console that keeps writing to the terminal while the checked file's own output is captured."""
-    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+    file = sys.stderr if stderr else sys.stdout
+    return Console(file=file if file.isatty() else cast("TextIO", _Piped(file)), highlight=False)
 
 
 class _NotImported(click.ClickException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import signal
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -40,17 +41,29 @@ class Workers:
         """The findings about a primitive at its examples, each with the output printed meanwhile."""
         tasks = [
             _Task(self.target, position, example, seed, question.name, number == 0)
-            for example in range(examples)
             for number, question in enumerate(questions)
+            for example in range(examples)
         ]
         return self.pool.map(_answer, tasks)
 
 
 @contextmanager
 def workers(target: str, jobs: int) -> Generator[Workers]:
-    """A pool of spawned processes: a fork of a process that runs JAX may hang."""
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield Workers(pool, target)
+    """A pool of spawned processes: a fork of a process that runs JAX may hang. Ctrl-C ends them at once."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_leave_interrupts) as pool:
+        try:
+            yield Workers(pool, target)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _leave_interrupts() -> None:
+    """A terminal sends Ctrl-C to every process of the group. The first process takes it, and ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _answer(task: _Task) -> tuple[Finding, str]:

@@ -7,6 +7,7 @@ import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,9 +18,10 @@ from rich.text import Text
 
 from jaxprim._types import RuleInfo
 from jaxprim.checking import targets
+from jaxprim.checking.case import Case
 from jaxprim.checking.questions import find_question
-from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, operands, rows, skipped
-from jaxprim.checking.reports.status import SIGNS, Status
+from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, skipped
+from jaxprim.checking.reports.status import BAD, SIGNS, Status
 from jaxprim.fuzzing import FuzzReport
 
 # The styles of a mark, and of the words next to it.
@@ -30,9 +32,12 @@ WORD_STYLES: dict[Status, str] = {**MARK_STYLES, "pass": "dim", "fail": "red", "
 RULE_STYLES = {"given": "green", "derived": "cyan", "missing": "yellow"}
 # At most this many operands get a column; a wider table would be unreadable.
 MOST_COLUMNS = 6
+# A longer name gets none.
 NAME_WIDTH = 9
 # Notes are shown for up to this many questions.
 MOST_WITH_NOTES = 3
+# A check that takes longer than this many seconds names its slowest questions.
+LONG, MOST_SLOW = 10.0, 3
 LABEL_STYLES = {
     "got": "red",
     "expected": "green",
@@ -67,49 +72,71 @@ def _origin(info: RuleInfo) -> Text:
 
 
 class Progress:
-    """The table of a running check; its last state stays on the screen."""
+    """A running check: finished rows are printed for good, and one line below them says what is asked now.
 
-    def __init__(self, console: Console, total: int, questions: Sequence[str]) -> None:
-        self.total, self.questions = total, questions
+    So it fits any screen, however many questions there are.
+    """
+
+    def __init__(
+        self, console: Console, report: Report, cases: Sequence[Case], questions: Sequence[str], *, whole: bool
+    ):
+        """Of the rows, only those that need a look are printed, unless the ``whole`` table is wanted."""
+        self.console, self.report, self.cases, self.questions, self.whole = console, report, cases, questions, whole
         self.start = time.perf_counter()
         self.unicode = console.encoding.startswith("utf")
         self.spinner = Spinner("dots" if self.unicode else "line")
+        names = [name for name in cases[0].point.names if len(name) <= NAME_WIDTH] if cases else []
+        self.columns = names[:MOST_COLUMNS] if len(names) > 1 else []
+        self._printed = False
 
     def seconds(self) -> float:
         """How long the check has taken so far."""
         return time.perf_counter() - self.start
 
-    def render(self, findings: Sequence[Finding]) -> RenderableType:
-        """The table: every question with a mark for each example, and for each operand with a status of its own."""
-        examples = list(dict.fromkeys(finding.example for finding in findings))
-        names = operands(findings)
-        columns = names[:MOST_COLUMNS] if len(names) > 1 else []
-        table = self._table(columns)
-        for row in rows(findings):
-            if row.status != "skipped":
-                table.add_row(*self._row(row, columns))
-        left = [Text(f"- {', '.join(names)}: {why}", "dim") for why, names in skipped(findings).items()]
-        parts: list[RenderableType] = [*[Text(f"at {example}", "dim") for example in examples], table, *left]
-        if len(findings) < self.total:
-            asking = self.questions[len(findings) % len(self.questions)]
-            self.spinner.update(text=f"{asking}  {len(findings)}/{self.total}  {self.seconds():.0f} s")
-            parts.append(self.spinner)
-        return Group(*parts)
+    def status(self) -> RenderableType:
+        """The line below the rows; nothing at the end."""
+        asked, total = len(self.report.findings), len(self.questions) * len(self.cases)
+        if asked == total:
+            return Text()
+        asking = self.questions[asked // len(self.cases)]
+        self.spinner.update(text=f"{self.report.subject}: {asking}  {asked}/{total}  {self.seconds():.0f} s")
+        return self.spinner
 
-    def _table(self, columns: Sequence[str]) -> Table:
-        table = plain_table()
-        table.add_column("question", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for name in columns:
-            table.add_column(Text(name), max_width=NAME_WIDTH, justify="center", no_wrap=True, overflow="ellipsis")
-        table.add_column("compared", justify="right", no_wrap=True, style="dim")
+    def add(self, finding: Finding) -> None:
+        """Take a finding, and print its row if it is the last of its question."""
+        self.report = replace(self.report, findings=(*self.report.findings, finding))
+        found = tuple(each for each in self.report.findings if each.question == finding.question)
+        row = Row(finding.question, found)
+        if len(found) < len(self.cases) or not (self.whole or row.status in BAD):
+            return
+        if not self._printed:
+            self._print_heading()
+        table = self._table(heading=False)
+        table.add_row(*self._row(row))
+        self.console.print(table)
+
+    def _print_heading(self) -> None:
+        self._printed = True
+        for example in self.report.examples:
+            self.console.print(Text(f"at {example}", "dim"), soft_wrap=not self.console.is_terminal)
+        self.console.print(self._table(heading=True))
+
+    def _table(self, *, heading: bool) -> Table:
+        """A table whose columns are as wide in each row, although each row is printed as a table of its own."""
+        table = plain_table(heading=heading)
+        names = max((len(name) for name in self.questions), default=0)
+        table.add_column("question", no_wrap=True, width=names)
+        table.add_column("", no_wrap=True, width=2 * len(self.cases) - 1)
+        for name in self.columns:
+            table.add_column(Text(name), width=len(name), justify="center", no_wrap=True)
+        table.add_column("compared", justify="right", no_wrap=True, style="dim", width=len("compared"))
         table.add_column(WHAT_IT_RESTS_ON, overflow="fold")
         return table
 
-    def _row(self, row: Row, columns: Sequence[str]) -> Iterator[RenderableType]:
+    def _row(self, row: Row) -> Iterator[RenderableType]:
         yield row.question
         yield Text(" ").join(self._mark(finding.status) for finding in row.findings)
-        yield from (self._mark(row.operand(name)) for name in columns)
+        yield from (self._mark(row.operand(name)) for name in self.columns)
         compared, words = row.cells()
         yield compared
         yield Text(words, WORD_STYLES[row.status])
@@ -122,13 +149,16 @@ class Progress:
 
 
 def breadcrumbs(report: Report, width: int | None = None) -> Iterator[RenderableType]:
-    """Each bad finding: the question, the numbers, the likely cause, and the line that reproduces it.
+    """Each bad fault: the question, the numbers, the likely cause, and the line that reproduces it.
 
-    With a width, long facts are wrapped and indented. The line that reproduces it stays whole, to be copied.
+    With a width, lines are wrapped between words and indented. The line that reproduces it stays whole, to be copied.
     """
     for finding, said in report.breadcrumbs().items():
         head, *body = said.splitlines()
-        lines = [Text(head, "bold red"), Text(f"  {find_question(finding.question).sentence}", "italic")]
+        lines = [
+            Text(_wrapped(head, width, "  "), "bold red"),
+            Text(_wrapped(f"  {find_question(finding.question).sentence}", width, "  "), "italic"),
+        ]
         lines += [_line(line, width) for line in body]
         yield Group(*lines, "")
 
@@ -136,13 +166,25 @@ def breadcrumbs(report: Report, width: int | None = None) -> Iterator[Renderable
 def _line(line: str, width: int | None = None) -> Text:
     found = _LABELLED_LINE.match(line)
     if found is None:
-        return Text(line)
+        return Text(_wrapped(line, width, " " * (len(line) - len(line.lstrip()))))
     style = LABEL_STYLES.get(found["label"], "")
     rest = found["rest"]
-    if width is not None and found["label"] != "again":
+    if found["label"] != "again":
         start = len(line) - len(rest.lstrip())
-        rest = textwrap.fill(line, width, subsequent_indent=" " * start, break_long_words=False)[found.start("rest") :]
+        rest = _wrapped(line, width, " " * start)[found.start("rest") :]
     return Text.assemble(found["indent"], (f"{found['label']}:", f"dim {style}"), (rest, style))
+
+
+def _wrapped(line: str, width: int | None, indent: str) -> str:
+    """A line, broken between words; later lines have this indent. Without a width it stays whole."""
+    if width is None:
+        return line
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def left_out(report: Report) -> Iterator[Text]:
+    """The questions that were skipped, by reason."""
+    yield from (Text(f"- {', '.join(names)}: {why}", "dim") for why, names in skipped(report.findings).items())
 
 
 def notes(report: Report) -> Iterator[Text]:
@@ -152,9 +194,22 @@ def notes(report: Report) -> Iterator[Text]:
             yield from (Text(f"  {row.question}: {note}", "dim") for note in row.notes if row.status == "pass")
 
 
-def verdict(report: Report, seconds: float) -> Text:
-    """The last line of a report."""
-    return Text.assemble((report.headline(), "bold green" if report.ok else "bold red"), f" in {seconds:.1f} s\n")
+def verdict(report: Report, seconds: float, width: int | None = None) -> Iterator[Text]:
+    """The last lines of a report: each bad fault, and the number of questions by answer."""
+    for line in report.summary():
+        yield Text(_wrapped(line, width, "  "), "bold red")
+    slowest = f" ({_slowest(report)})" if seconds > LONG else ""
+    first = report.headline()
+    said = _wrapped(f"{first} in {seconds:.1f} s{slowest}", width, "  ")
+    text = Text(said)
+    text.stylize("bold green" if report.ok else "bold red", 0, len(first))
+    yield text
+
+
+def _slowest(report: Report) -> str:
+    """The questions that took the longest."""
+    by_time = sorted(report.rows, key=lambda row: -row.seconds)[:MOST_SLOW]
+    return "slowest: " + ", ".join(f"{row.question} {row.seconds:.1f} s" for row in by_time)
 
 
 def full_target(target: str, name: str) -> str:

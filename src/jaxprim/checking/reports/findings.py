@@ -93,7 +93,7 @@ class Evidence:
             return self.message.splitlines()[0]
         if not self.why or self.why == tolerances.EXACT:
             return "as expected" if self.ok else f"got {self.got}, expected {self.expected}"
-        return f"{self.error:.1e} of {self.tolerance:.1e}, {self.where}"
+        return f"error {self.error:.1e}, allowed {self.tolerance:.1e}, {self.where}"
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """The comparison as labelled facts. The first one says what was compared with what."""
@@ -166,6 +166,8 @@ class Finding:
         compared: how many comparisons were made; ``evidence`` keeps the worst.
         seconds: how long the answer took.
         operands: the operands with comparisons of their own, and whether all of these pass.
+        rules: the rules that the bad comparisons accuse, each with the file and line where it was written. A derived
+            rule stands for the rule that it is derived from.
     """
 
     question: str
@@ -178,6 +180,7 @@ class Finding:
     compared: int = 0
     seconds: float = 0.0
     operands: tuple[tuple[str, bool], ...] = ()
+    rules: tuple[tuple[str, str], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -221,5 +224,6 @@ class Finding:
         more = (
             [f"  and {left} more comparison{'s' * (left > 1)} that {'are' if left > 1 else 'is'} off"] if left else []
         )
+        accused = [f"  rule: {rule}, {place}" for rule, place in self.rules]
         said = [f"  hint: {hint}" for hint in self.hints] + [f"  note: {note}" for note in self.notes]
-        return "\n".join([head, *reason, *body, *more, *said])
+        return "\n".join([head, *reason, *accused, *body, *more, *said])

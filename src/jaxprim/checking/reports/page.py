@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
+# Each question has a page there.
+QUESTION_PAGES = "https://github.com/jaxprim/jaxprim/blob/main/docs/checking/questions"
+
+
 class Drawing(NamedTuple):
     """A drawn picture: its SVG, and a sample of each curve with its name."""
 
@@ -32,6 +36,7 @@ def render(reports: Sequence[Report]) -> str:
         reports=reports,
         signs=SIGNS,
         rests_on=WHAT_IT_RESTS_ON,
+        pages=QUESTION_PAGES,
         sentences=sentences(),
         groups=groups,
         drawings=drawings,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 from jaxprim._errors import BadCall, CheckFailed, message
 from jaxprim._origin import public
+from jaxprim._types import RuleInfo
 from jaxprim.checking.reports import codec
+from jaxprim.checking.reports.faults import Fault, faults
 from jaxprim.checking.reports.findings import Evidence, Finding, number
 from jaxprim.checking.reports.status import BAD, WORST_FIRST, Status
 from jaxprim.checking.reports.svg import Heat, Lines, Series
@@ -18,7 +21,7 @@ from jaxprim.checking.reports.svg import Heat, Lines, Series
 __all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status", "number", "rows", "skipped"]
 
 # The heading of `Row.cells` in a table.
-WHAT_IT_RESTS_ON = "worst error of tolerance, where"
+WHAT_IT_RESTS_ON = "worst comparison"
 # The version of the JSON format. It changes when a field changes its meaning or is removed.
 FORMAT = 2
 
@@ -34,6 +37,11 @@ class Row:
     def status(self) -> Status:
         """The worst status; ``skipped`` only if the question was skipped at every example."""
         return min(self.findings, key=lambda finding: WORST_FIRST.index(finding.status)).status
+
+    @property
+    def seconds(self) -> float:
+        """How long the answers took."""
+        return sum(finding.seconds for finding in self.findings)
 
     @property
     def representative(self) -> Finding:
@@ -84,7 +92,7 @@ def operands(findings: Iterable[Finding]) -> list[str]:
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The report of one check. It is evidence, not a proof: *checked* at these points, with this seed.
 
@@ -94,6 +102,8 @@ class Report:
         findings: one answer per question and example, in the order of asking.
         target: the name of the subject on the command line, such as ``"ops.py:scale"``; empty for a check in Python.
         pictures: measurements to draw, if requested.
+        rules: where each rule of a primitive comes from.
+        about: the versions, the device and the time of the check, each with its label.
     """
 
     subject: str
@@ -101,6 +111,8 @@ class Report:
     findings: tuple[Finding, ...] = ()
     target: str = ""
     pictures: tuple[Lines | Heat, ...] = ()
+    rules: tuple[RuleInfo, ...] = ()
+    about: tuple[tuple[str, str], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -128,17 +140,12 @@ class Report:
         return operands(self.findings)
 
     @property
-    def highlights(self) -> list[tuple[Finding, tuple[Finding, ...]]]:
+    def faults(self) -> list[Fault]:
         """The findings to look at, the worst first: all but those that pass or were skipped.
 
-        Findings of one question, or with the same error, are grouped: the first, and the others.
+        Findings with one error, or that accuse one rule, are grouped: the one that says most, and the others.
         """
-        asked = [finding for finding in self.findings if finding.status not in ("pass", "skipped")]
-        same: dict[tuple[str, str], list[Finding]] = {}
-        for finding in sorted(asked, key=lambda finding: WORST_FIRST.index(finding.status)):
-            said = finding.evidence[0].message if finding.evidence else ""
-            same.setdefault((finding.status, said or finding.question), []).append(finding)
-        return [(found[0], tuple(found[1:])) for found in same.values()]
+        return faults(self.findings)
 
     def raise_if_bad(self) -> None:
         """Raise ``CheckFailed`` with the text of the report if a finding is bad."""
@@ -147,18 +154,22 @@ class Report:
 
     # ------------------------------------------------------------------------------------------------------- as text
     def text(self) -> str:
-        """One line per question, then a breadcrumb for each bad finding."""
-        return "\n".join([self.headline(), *self._table(), *["\n" + text for text in self.breadcrumbs().values()]])
+        """One line per question, then each fault, then all faults in a line each."""
+        parts = [self.headline(), *self._table(), *["\n" + text for text in self.breadcrumbs().values()]]
+        return "\n".join([*parts, *(["", *self.summary()] if not self.ok else [])])
+
+    def summary(self) -> list[str]:
+        """One line for each bad fault: the rule, its place, what is wrong, and a guess at the cause."""
+        return [fault.sentence() for fault in self.faults if not fault.first.ok]
 
     def breadcrumbs(self) -> dict[Finding, str]:
-        """The text of each bad finding among the highlights."""
-        return {finding: self._breadcrumb(finding, others) for finding, others in self.highlights if not finding.ok}
+        """The text of each bad fault, by the finding that says most about it."""
+        return {fault.first: self._breadcrumb(fault) for fault in self.faults if not fault.first.ok}
 
-    def _breadcrumb(self, finding: Finding, others: Sequence[Finding]) -> str:
-        names = list(dict.fromkeys(other.question for other in others if other.question != finding.question))
-        places = [f"  also bad at {other.example}" for other in others if other.question == finding.question]
-        also = places + ([f"  the same error: {', '.join(names)}"] if names else [])
-        return "\n".join([finding.text(), *also, f"  again: {self.again(finding)}"])
+    def _breadcrumb(self, fault: Fault) -> str:
+        places = [f"  also bad at {example}" for example in fault.examples]
+        also = [f"  the same fault: {', '.join(fault.questions)}"] if fault.questions else []
+        return "\n".join([fault.first.text(), *places, *also, f"  again: {self.again(fault.first)}"])
 
     def again(self, finding: Finding) -> str:
         """The line that asks for one finding again, with its numbers."""
@@ -187,8 +198,16 @@ class Report:
         for reason, names in skipped(self.findings).items():
             yield f"  {'skipped':<9}  {', '.join(names)}: {reason}"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text()
+
+    def _repr_html_(self) -> str | None:
+        """The page, in a frame so that its style does not reach the notebook around it; None without jinja2."""
+        try:
+            page = self.html()
+        except BadCall:
+            return None
+        return f'<iframe srcdoc="{escape(page)}" style="width:100%;height:40em;border:0"></iframe>'
 
     # ------------------------------------------------------------------------------------------------------- as data
     def to_json(self) -> str:
@@ -227,6 +246,7 @@ class Report:
         kept = codec.decode({key: value for key, value in record.items() if key not in ("format", "ok")})
         kept["findings"] = tuple(map(_finding, kept.get("findings", ())))
         kept["pictures"] = tuple(map(_picture, kept["pictures"]))
+        kept["rules"] = tuple(RuleInfo(**rule) for rule in kept.get("rules", ()))
         return Report(**kept)
 
     def html(self) -> str:
