@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from programs import EXAMPLES, EXPECTED, RIGHT, WRONG, run
 
@@ -14,11 +21,95 @@ from jaxprim.cli import main
 
 
 def test_check_passes_and_exits_0(write):
-    found = run("check", write("right.py", RIGHT + EXAMPLES), "--only", "jvp-differences", "--only", "jit")
+    found = run("check", write("right.py", RIGHT + EXAMPLES), "--only", "jvp-differences", "--only", "jit", "-v")
     assert found.exit_code == 0, found.output
     assert "jvp            given    right.py:12" in found.output
     assert "at x=float32[3], factor=2.0" in found.output
     assert "scale: 2 of 2 questions pass, at 1 example (seed 0)" in found.output
+
+
+def test_a_full_pass_is_one_line(write):
+    some = [word for name in ("primal", "jit", "abstract-eval", "deterministic") for word in ("--only", name)]
+    found = run("check", write("right.py", RIGHT + EXAMPLES), *some)
+    (line,) = found.output.splitlines()
+    assert re.fullmatch(r"scale: 4 of 4 questions pass, at 1 example \(seed 0\) in [\d.]+ s( \(slowest: .*\))?", line)
+
+
+def test_no_line_ends_in_spaces(write):
+    found = run("check", write("wrong.py", WRONG), "--only", "jvp-differences", "-v")
+    assert [line for line in found.output.splitlines() if line != line.rstrip()] == []
+
+
+def test_a_folder_stands_for_its_files(write):
+    write("one.py", RIGHT + EXAMPLES)
+    write("two.py", WRONG.replace('"scale"', '"other"').replace("scale", "other") + "from one import scale\n")
+    write("three.py", "1 / 0\n")
+    found = run("check", ".", "--only", "jvp-differences")
+    assert found.exit_code == 1, found.output
+    assert found.output.count("scale: 1 of 1 questions pass") == 1
+    assert "again: jaxprim check two.py:other --only jvp-differences --seed 0" in found.output
+
+
+def test_a_folder_without_primitives_is_a_usage_error(write):
+    write("three.py", "1 / 0\n")
+    found = run("check", ".")
+    assert (found.exit_code, "no file that uses jaxprim" in found.output) == (2, True)
+
+
+def test_fast_and_thorough_exclude_each_other(write):
+    found = run("check", write("right.py", RIGHT + EXAMPLES), "--fast", "--thorough")
+    assert (found.exit_code, "give one of them" in found.output) == (2, True)
+
+
+def test_a_page_that_cannot_be_written_ends_before_the_check(write):
+    found = run("check", write("right.py", "raise RuntimeError('imported')"), "--html", "no/such/folder/page.html")
+    assert (found.exit_code, "there is no folder no/such/folder" in found.output) == (2, True)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_shows_what_was_found_and_exits_130(write, tmp_path: Path, jobs):
+    slow = (
+        WRONG
+        + """
+@scale.def_abstract_eval
+def _(x, factor):
+    return x
+
+
+import time  # noqa: E402
+
+
+def sleep(x):
+    time.sleep(60)
+    return x
+
+
+slow = Primitive("slow")
+slow.def_host(sleep)
+slow.def_abstract_eval(lambda x: x)
+slow.def_examples(lambda: [1.0])
+"""
+    )
+    write("slow.py", slow)
+    command = [sys.executable, "-m", "jaxprim", "check", "slow.py", "--only", "jvp-differences", "--jobs", jobs]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("scale: "):
+            break
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, "".join(lines) + rest
+    assert time.monotonic() - began < 10
+    assert "fail: jvp-differences of scale" in "".join(lines)
+    assert "Traceback" not in rest
 
 
 def test_a_bad_finding_exits_1_and_says_where(write):

@@ -67,7 +67,7 @@ class CheckRun:
         """Ask the questions. What was found until Ctrl-C is kept and shown."""
         begun = replace(run.begun(subject, self.seed), target=terminal.full_target(self.target, subject.name))
         names = [question.name for question in self.questions]
-        progress = terminal.Progress(self.console, begun, asked, names, whole=self.whole)
+        progress = terminal.Progress(self.console, begun, asked, names, self.records, whole=self.whole)
         try:
             with Live(console=self.console, get_renderable=progress.status, redirect_stdout=False, redirect_stderr=False,
                       refresh_per_second=8, transient=True):  # fmt: skip
@@ -76,7 +76,8 @@ class CheckRun:
             drawn = measure.pictures(asked[0], progress.report.findings) if self.pictures else ()
         except KeyboardInterrupt:
             self.stopped, drawn = True, ()
-        report = replace(expected.apply(progress.report, self.records), pictures=drawn)
+        found = expected.apply(progress.report.findings, self.records)
+        report = replace(progress.report, findings=found, pictures=drawn)
         self._show(report, progress.seconds())
         if self.stopped:
             raise KeyboardInterrupt

@@ -20,8 +20,9 @@ from jaxprim._types import RuleInfo
 from jaxprim.checking import targets
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import find_question
+from jaxprim.checking.reports import expected
 from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, skipped
-from jaxprim.checking.reports.status import BAD, SIGNS, Status
+from jaxprim.checking.reports.status import SIGNS, Status
 from jaxprim.fuzzing import FuzzReport
 
 # The styles of a mark, and of the words next to it.
@@ -78,10 +79,18 @@ class Progress:
     """
 
     def __init__(
-        self, console: Console, report: Report, cases: Sequence[Case], questions: Sequence[str], *, whole: bool
-    ):
+        self,
+        console: Console,
+        report: Report,
+        cases: Sequence[Case],
+        questions: Sequence[str],
+        records: expected.Records,
+        *,
+        whole: bool,
+    ) -> None:
         """Of the rows, only those that need a look are printed, unless the ``whole`` table is wanted."""
-        self.console, self.report, self.cases, self.questions, self.whole = console, report, cases, questions, whole
+        self.console, self.report, self.cases, self.questions = console, report, cases, questions
+        self.records, self.whole = records, whole
         self.start = time.perf_counter()
         self.unicode = console.encoding.startswith("utf")
         self.spinner = Spinner("dots" if self.unicode else "line")
@@ -105,9 +114,9 @@ class Progress:
     def add(self, finding: Finding) -> None:
         """Take a finding, and print its row if it is the last of its question."""
         self.report = replace(self.report, findings=(*self.report.findings, finding))
-        found = tuple(each for each in self.report.findings if each.question == finding.question)
-        row = Row(finding.question, found)
-        if len(found) < len(self.cases) or not (self.whole or row.status in BAD):
+        found = [each for each in self.report.findings if each.question == finding.question]
+        row = Row(finding.question, expected.apply(found, self.records))
+        if len(found) < len(self.cases) or not (self.whole or row.status not in ("pass", "skipped")):
             return
         if not self._printed:
             self._print_heading()

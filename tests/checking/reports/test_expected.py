@@ -21,7 +21,7 @@ def read(tmp_path):
 
 
 def statuses(*findings, reasons=None):
-    report = expected.apply(Report("op", 0, findings), {"op": reasons or {"jit": "slow kernel"}})
+    report = Report("op", 0, expected.apply(findings, {"op": reasons or {"jit": "slow kernel"}}))
     return report, [f.status for f in report.findings]
 
 

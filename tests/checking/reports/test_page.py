@@ -50,7 +50,7 @@ def tags():
 
 def test_it_needs_no_other_file(tags):
     text = everything().html()
-    assert not re.search(r"https?://|url\(|@import", text)
+    assert not re.search(r"https?://|url\(|@import", re.sub(r'<a href="https://[^"]*">', "<a>", text))
     assert [tag for tag, attrs in tags if tag in ("script", "link", "img") or "src" in attrs] == []
 
 
@@ -61,7 +61,7 @@ def test_it_follows_light_and_dark():
 def test_every_reference_has_its_target(tags):
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    used = [attrs["href"].removeprefix("#") for tag, attrs in tags if tag == "a"]
+    used = [attrs["href"].removeprefix("#") for tag, attrs in tags if tag == "a" and attrs["href"].startswith("#")]
     used += [name for _, attrs in tags for name in attrs.get("aria-labelledby", "").split()]
     assert set(used) <= set(ids)
 
@@ -86,7 +86,8 @@ def test_text_of_the_author_is_escaped():
 
 def test_several_reports_have_an_index():
     found = Tags(render([everything(), Report("other", 0, (finding(),))])).found
-    assert [attrs["href"] for tag, attrs in found if tag == "a"] == ["#content", "#report-1", "#report-2"]
+    links = [attrs["href"] for tag, attrs in found if tag == "a"]
+    assert links[:3] == ["#content", "#report-1", "#report-2"]
 
 
 def test_which_rule_ran_where():

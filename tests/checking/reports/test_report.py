@@ -65,7 +65,7 @@ def test_a_row_is_the_worst_of_its_examples():
         [finding(), finding("fail", [BAD], example="y"), finding("skipped", [], "vmap", reason="no array")]
     )
     assert (row.question, row.status, len(row.findings)) == ("jit", "fail", 2)
-    assert row.cells() == ("2", "2.0e+00 of 1.0e-06, cotangent of x[2,0]")
+    assert row.cells() == ("2", "error 2.0e+00, allowed 1.0e-06, cotangent of x[2,0]")
     assert other.cells() == ("0", "no array")
 
 
@@ -86,9 +86,9 @@ def test_a_report_reads():
     assert str(report).splitlines()[:7] == [
         "op: 1 of 3 questions pass, 1 FAIL, 1 surrogate, 2 skipped, at 1 example (seed 7)",
         "at x=float32[3]",
-        "                              compared  worst error of tolerance, where",
-        "  pass       jit                     1  1.0e-08 of 1.0e-06, result[1]",
-        "  fail       vjp-differences         1  2.0e+00 of 1.0e-06, cotangent of x[2,0]",
+        "                              compared  worst comparison",
+        "  pass       jit                     1  error 1.0e-08, allowed 1.0e-06, result[1]",
+        "  fail       vjp-differences         1  error 2.0e+00, allowed 1.0e-06, cotangent of x[2,0]",
         "  surrogate  vjp-linear              1  declared surrogate: clipped",
         "  skipped    vmap, vmap-jvp: no operand is an array",
     ]
@@ -96,6 +96,12 @@ def test_a_report_reads():
     with pytest.raises(CheckFailed) as error:
         report.raise_if_bad()
     assert str(error.value) == report.text()
+
+
+def test_it_shows_itself_as_text_and_in_a_notebook_as_a_page():
+    report = everything()
+    assert repr(report) == str(report) == report.text()
+    assert report._repr_html_().startswith('<iframe srcdoc="&lt;!doctype html&gt;')
 
 
 def test_a_good_report_raises_nothing():

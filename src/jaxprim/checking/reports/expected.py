@@ -7,14 +7,14 @@ vjp-differences = "clipped on purpose, see issue 12"
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxprim._errors import JaxprimError, message
 from jaxprim.checking.reports.findings import Finding
-from jaxprim.checking.reports.report import Report, rows
+from jaxprim.checking.reports.report import rows
 
 TABLE = "[tool.jaxprim.expected-failures.NAME]"
 
@@ -64,14 +64,13 @@ def _require(path: Path, subject: str, question: str, reason: object, questions:
     )
 
 
-def apply(report: Report, records: Records) -> Report:
+def apply(findings: Sequence[Finding], records: Records) -> tuple[Finding, ...]:
     """Turn a recorded failure into an xfail, and a pass of a recorded question into an xpass.
 
     A record applies to a question at every example, so it is an xpass only if no example fails.
     """
-    reasons = records.get(report.subject, {})
-    failing = {row.question for row in rows(report.findings) if row.status == "fail"}
-    return replace(report, findings=tuple(_apply(f, reasons, failing) for f in report.findings))
+    failing = {row.question for row in rows(findings) if row.status == "fail"}
+    return tuple(_apply(f, records.get(f.subject, {}), failing) for f in findings)
 
 
 def _apply(finding: Finding, reasons: Mapping[str, str], failing: set[str]) -> Finding:

@@ -156,11 +156,11 @@ class Report:
     def text(self) -> str:
         """One line per question, then each fault, then all faults in a line each."""
         parts = [self.headline(), *self._table(), *["\n" + text for text in self.breadcrumbs().values()]]
-        return "\n".join([*parts, *(["", *self.summary()] if not self.ok else [])])
+        return "\n".join([*parts, *([""] if self.summary() else []), *self.summary()])
 
     def summary(self) -> list[str]:
-        """One line for each bad fault: the rule, its place, what is wrong, and a guess at the cause."""
-        return [fault.sentence() for fault in self.faults if not fault.first.ok]
+        """One line for each bad fault, if several findings are bad: the rule, its place, what is wrong, a likely cause."""
+        return [fault.sentence() for fault in self.faults if not fault.first.ok] if len(self.bad) > 1 else []
 
     def breadcrumbs(self) -> dict[Finding, str]:
         """The text of each bad fault, by the finding that says most about it."""
