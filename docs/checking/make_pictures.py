@@ -14,36 +14,42 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console
+from rich.text import Text
 
 import jaxprim
 from jaxprim import Report
-from jaxprim._rules import rules_of
 from jaxprim.checking import targets
+from jaxprim.checking.run import cases
+from jaxprim.checking.subject import Subject
 from jaxprim.cli import terminal
-from jaxprim.derive import explain as explain_rules
 
 HERE = Path(__file__).parent
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-WIDTH, HEIGHT, SCALE = 1150, 3080, 0.75
+WIDTH, HEIGHT, SCALE = 1150, 3180, 0.75
 
 
 def main() -> None:
     os.chdir(HERE)
     (gaussian,) = targets.find("gaussian.py")
     report = replace(jaxprim.report(gaussian, speed="fast", pictures=True), target="gaussian.py:gaussian")
-    draw_terminal(gaussian, report)
+    draw_terminal(report)
     draw_page(report.html())
 
 
-def draw_terminal(primitive: jaxprim.Primitive, report: Report) -> None:
-    console = Console(record=True, width=112, force_terminal=True, highlight=False, file=io.StringIO())
-    console.print(terminal.rules(primitive.name, explain_rules(rules_of(primitive)).rows))
+def draw_terminal(report: Report) -> None:
+    """What `jaxprim check gaussian.py --fast` prints on a terminal that is 80 columns wide."""
+    console = Console(record=True, width=80, force_terminal=True, highlight=False, file=io.StringIO())
+    subject = Subject.of(targets.find("gaussian.py")[0])
+    progress = terminal.Progress(
+        console, replace(report, findings=()), cases(subject, subject.examples()), [row.question for row in report.rows],
+        {}, whole=False,
+    )  # fmt: skip
+    for finding in report.findings:
+        progress.add(finding)
     seconds = sum(finding.seconds for finding in report.findings)
-    console.print(Group(terminal.Progress(console, 0, []).render(report.findings), ""))
-    for bad in terminal.breadcrumbs(report, console.width):
-        console.print(bad)
-    console.print(terminal.verdict(report, seconds))
+    for line in [Text(), *terminal.breadcrumbs(report, 80), *terminal.verdict(report, seconds, 80)]:
+        console.print(line)
     svg = console.export_svg(title="jaxprim check gaussian.py --fast")
     # Without the font that rich would load from the network, and its signature.
     Path("terminal.svg").write_text(re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL))

@@ -293,7 +293,7 @@ def _origins(bad: Iterable[Evidence], subject: Subject) -> Iterator[str]:
 
 def _accused(bad: Iterable[Evidence], subject: Subject) -> Iterator[tuple[str, str]]:
     """The author's rules that bad comparisons are about, with their places; for a derived rule, the rule it comes from."""
-    for name in dict.fromkeys(item.rule for item in bad):
+    for name in dict.fromkeys(name for item in bad for name in item.rule.split(" and ")):
         info = subject.rule(name.replace(" ", "_"))
         while info is not None and info.status == "derived":
             info = subject.rule(info.origin)

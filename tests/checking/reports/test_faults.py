@@ -30,6 +30,13 @@ def test_two_rules_are_two_faults():
     assert [fault.first for fault in faults([SYMMETRY, other, CAUSE])] == [CAUSE, other]
 
 
+def test_a_comparison_of_two_rules_follows_from_the_one_that_is_wrong():
+    both = finding("fail", [BAD], "dot-product", rules=JVP + VJP)
+    (fault,) = faults([CAUSE, both])
+    assert fault.questions == ["dot-product"]
+    assert [fault.first for fault in faults([both])] == [both]
+
+
 def test_an_exception_is_one_fault_whatever_it_stops():
     found = faults([finding("fail", [RAISED], "jit", rules=VJP), finding("fail", [RAISED], "vmap"), CAUSE])
     assert [fault.questions for fault in found] == [["vmap"], []]

@@ -55,18 +55,27 @@ def _names_operand(hint: str, finding: Finding) -> bool:
 
 def faults(findings: Iterable[Finding]) -> list[Fault]:
     """The findings to look at, the worst first: all but those that pass or were skipped, grouped by their cause."""
+    kept = [finding for finding in findings if finding.status not in ("pass", "skipped")]
+    wrong = [
+        rule for finding in kept if finding.question in INDEPENDENT and finding.status in BAD for rule in finding.rules
+    ]
     same: dict[tuple[str, str], list[Finding]] = {}
-    for finding in sorted(findings, key=lambda finding: WORST_FIRST.index(finding.status)):
-        if finding.status not in ("pass", "skipped"):
-            same.setdefault((finding.status, _cause(finding)), []).append(finding)
+    for finding in sorted(kept, key=lambda finding: WORST_FIRST.index(finding.status)):
+        same.setdefault((finding.status, _cause(finding, wrong)), []).append(finding)
     return [_fault(found) for found in same.values()]
 
 
-def _cause(finding: Finding) -> str:
-    """What findings of one fault share: an exception, or the rule that they accuse, or else the question."""
+def _cause(finding: Finding, wrong: Sequence[tuple[str, str]]) -> str:
+    """What findings of one fault share: an exception, or the rule that they accuse, or else the question.
+
+    A finding may accuse several rules, as the comparison of two rules with each other does. Then it is the one that
+    is found ``wrong`` by an independent question.
+    """
     said = finding.evidence[0].message if finding.evidence else ""
-    accused = f"{finding.rules[0]}" if finding.rules and finding.status in BAD else ""
-    return said or accused or finding.question
+    if said or not finding.rules or finding.status not in BAD:
+        return said or finding.question
+    accused = [rule for rule in finding.rules if rule in wrong] or finding.rules
+    return " ".join(accused[0])
 
 
 def _fault(found: Sequence[Finding]) -> Fault:
