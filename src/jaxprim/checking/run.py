@@ -22,6 +22,7 @@ from jaxprim.checking import options, shrink
 from jaxprim.checking.answers import NotAsked, Note, first_line, why_refused, without_frames
 from jaxprim.checking.case import Case
 from jaxprim.checking.options import SEED
+from jaxprim.checking.progress import watched
 from jaxprim.checking.questions import Question, Speed
 from jaxprim.checking.reports import measure
 from jaxprim.checking.reports.report import Evidence, Finding, Report
@@ -90,7 +91,7 @@ def report(
     chosen = options.questions(only, skip, speed or "normal")
     seed = SEED if seed is None else seed
     asked = cases(subject, examples, seed)
-    found = tuple(ask(asked, chosen))
+    found = tuple(watched(ask(asked, chosen), len(asked) * len(chosen)))
     drawn = measure.pictures(asked[0], found) if pictures else ()
     return replace(begun(subject, seed), findings=found, pictures=drawn)
 
