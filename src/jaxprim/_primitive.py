@@ -97,6 +97,8 @@ class Primitive(ByName, Generic[P, R]):
             explain=self._explain_call,
         )
         self._examples: Callable[[], Iterable[Any]] | None = None
+        self._accuracy: Callable[..., Any] | None = None
+        self._domain: Callable[..., Any] | None = None
         if any(earlier.used for earlier in _origin.replaced(self._rules, name, self._origin)):
             _jax.bump_redefinitions()
 
@@ -582,6 +584,39 @@ class Primitive(ByName, Generic[P, R]):
         """Return the example inputs that the author gave."""
         return tuple(map(_example, self._examples())) if self._examples is not None else ()
 
+    def def_accuracy(self, fn: F) -> F:
+        """Say how accurately the operation computes its function, so that `check` allows for it.
+
+        An iterative solver stops at its tolerance, and a quadrature at its own. All tolerances of `check` follow.
+
+        Args:
+            fn: ``fn(*operands, **params)`` returns the relative error, such as ``1e-6``; 0 if it only rounds.
+
+        Example:
+            >>> solve = Primitive("solve")
+            >>> @solve.def_accuracy
+            ... def _(b, *, tol):
+            ...     return tol
+        """
+        self._accuracy = fn
+        return fn
+
+    def def_domain(self, fn: F) -> F:
+        """Say which operands the operation accepts, so that `check` keeps to them where it invents operands.
+
+        Args:
+            fn: ``fn(*operands, **params)`` returns whether the operands are in the domain, as a bool, or brings them
+                into it: then it returns all operands, in a tuple.
+
+        Example:
+            >>> interpolate = Primitive("interpolate")
+            >>> @interpolate.def_domain
+            ... def _(x, grid, values):
+            ...     return x, jnp.sort(grid), values
+        """
+        self._domain = fn
+        return fn
+
     def derive(self, **choices: str) -> None:
         """Choose how rules that are not given are derived, instead of the table's default.
 
@@ -632,6 +667,7 @@ class Primitive(ByName, Generic[P, R]):
         only: str | Iterable[str] | None = None,
         skip: str | Iterable[str] | None = None,
         speed: Speed | None = None,
+        accuracy: float | None = None,
         pictures: bool = False,
         **params: Any,
     ) -> Report:
@@ -644,6 +680,7 @@ class Primitive(ByName, Generic[P, R]):
             only: the names of the questions to ask; ``jaxprim questions`` lists them.
             skip: the names of questions to leave out.
             speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``.
+            accuracy: the relative error to which the operation computes its function, instead of `def_accuracy`'s.
             pictures: also measure the pictures of ``report.html()``.
             **params: static params, and operands by name.
 
@@ -661,7 +698,8 @@ class Primitive(ByName, Generic[P, R]):
         from jaxprim import checking
 
         return checking.check(
-            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, pictures=pictures, **params
+            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
+            pictures=pictures, **params,
         )  # fmt: skip
 
     def report(
@@ -673,6 +711,7 @@ class Primitive(ByName, Generic[P, R]):
         only: str | Iterable[str] | None = None,
         skip: str | Iterable[str] | None = None,
         speed: Speed | None = None,
+        accuracy: float | None = None,
         pictures: bool = False,
         **params: Any,
     ) -> Report:
@@ -688,7 +727,8 @@ class Primitive(ByName, Generic[P, R]):
         from jaxprim import checking
 
         return checking.report(
-            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, pictures=pictures, **params
+            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
+            pictures=pictures, **params,
         )  # fmt: skip
 
     def _refuse_both(self, method: str, rule: Any, per_operand: Mapping[str, Any]) -> None:

@@ -89,6 +89,11 @@ class Explanation:
 class Example:
     """One set of inputs for a primitive: operands and static params.
 
+    Attributes:
+        operands: the operands, in a tuple.
+        params: the static params.
+        accuracy: the relative error to which the primitive computes its function here; None if it only rounds.
+
     Raises:
         BadCall: the operands are not a tuple, or the params are not a mapping.
 
@@ -101,6 +106,7 @@ class Example:
 
     operands: tuple[Any, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: float | None = None
 
     def __post_init__(self) -> None:
         given: list[tuple[str, Any, type]] = [("operands", self.operands, tuple), ("params", self.params, Mapping)]

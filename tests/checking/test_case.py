@@ -99,12 +99,12 @@ def test_differences_follow_the_derivative(fn):
 
 
 def test_a_complex_operand_on_the_real_axis_is_also_turned_off_it():
-    it, turned = case(lambda z: z * z, X.astype(jnp.complex64)).off_the_real_axis()
+    it, turned = off_the_real_axis(case(lambda z: z * z, X.astype(jnp.complex64)))
     assert it.place == ""
     assert turned.place == ", turned off the real axis"
     assert np.allclose(np.asarray(turned.point.leaves[0]), np.asarray(X) * (1 + 0.3j))
-    assert len(case(lambda z: z * z, X.astype(jnp.complex64) * (1 + 1j)).off_the_real_axis()) == 1
-    assert len(case(jnp.sin, X).off_the_real_axis()) == 1
+    assert len(off_the_real_axis(case(lambda z: z * z, X.astype(jnp.complex64) * (1 + 1j)))) == 1
+    assert len(off_the_real_axis(case(jnp.sin, X))) == 1
 
 
 def test_evidence_of_two_shapes_is_bad():

@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprim._types import Example
 from jaxprim.checking import compare, draw, probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, attempt_rule
 from jaxprim.checking.differences import Derivative, derivative
@@ -21,10 +22,6 @@ from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, describe, epsilon, is_scalar, peak, wide
-
-# Moves an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more than
-# any tolerance, and near enough to stay in the domain of most functions.
-TURN = 0.3j
 
 
 @dataclass
@@ -38,6 +35,7 @@ class Case:
         number: which of several examples this is, such as ``"example 2: "``.
         place: how it differs from the example, such as ``", in float16"``; shown in evidence.
         others: other examples with operands of the same types, and the same static params.
+        accuracy: the relative error to which the operation computes its function; 0 if it only rounds.
     """
 
     subject: Subject
@@ -46,14 +44,21 @@ class Case:
     number: str = ""
     place: str = ""
     others: tuple[Point, ...] = ()
+    accuracy: float = 0.0
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False, compare=False)
 
     @staticmethod
-    def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "") -> Case:
-        """The case of one example; operands given as types are filled with random numbers."""
-        operands, params = subject.split(operands, params)
-        subject, operands = subject.close_over_static(operands)
-        return Case(subject, Point.of(subject, draw.draw_types(operands, seed), params), seed, number)
+    def of(subject: Subject, example: Example, seed: int, number: str = "", accuracy: float | None = None) -> Case:
+        """The case of one example; operands given as types are filled with random numbers.
+
+        The accuracy is the one given here, or that of the example, or what the author's ``def_accuracy`` says.
+        """
+        operands, params = subject.split(example.operands, example.params)
+        closed, operands = subject.close_over_static(operands)
+        point = Point.of(closed, draw.draw_types(operands, seed), params)
+        known = [given for given in (accuracy, example.accuracy) if given is not None]
+        declared = known[0] if known else subject.accuracy(point.operands, params)
+        return Case(closed, point, seed, number, accuracy=declared)
 
     def at(self, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:
         """The case of other operands or static params; it shares no stored values with this one."""
@@ -155,24 +160,6 @@ class Case:
         refused = None if double is None else self._refusal_in_double(mode, double)
         if refused is not None:
             yield Note(f"{refused}: it is evaluated only in {self.native.label}")
-
-    def off_the_real_axis(self) -> list[Case]:
-        """This case. If a complex operand lies on the real axis, also a case off it, where conj(z) is not z."""
-        return self.once("off the real axis", lambda: [self, *self._turned()])
-
-    def _turned(self) -> list[Case]:
-        leaves = list(self.point.leaves)
-        complex_ = [i for i in self.point.differentiable if np.iscomplexobj(wide(leaves[i]))]
-        real = [i for i in complex_ if not np.any(np.imag(wide(leaves[i])))]
-        if not real:
-            return []
-        for i in real:
-            leaves[i] = probes.move(leaves[i], TURN * wide(leaves[i]))
-        turned = self.at(leaves, "turned off the real axis")
-        values = attempt(lambda: turned.value(turned.native)[0])
-        if isinstance(values, Refusal):  # a host function may refuse a point outside its domain
-            return []
-        return [turned] if all(np.all(np.isfinite(value)) for value in values) else []
 
     # ------------------------------------------------------------------------------------------------ what rules take
     def wrt(self, mode: str) -> tuple[int, ...]:
@@ -343,6 +330,7 @@ class Case:
         found = measure_noise(along, precision.eps, tolerances.RULE_SPACING if of_rule else 0.0)
         if of_rule and tolerances.is_double(precision.eps):
             most = tolerances.largest_noise_of_rule(self.working_eps(precision), example_is_coarser=precision.double)
+            most = max(most, tolerances.ACCURACY * self.accuracy)
             limits = [most * (np.nan_to_num(np.abs(leaf), posinf=0.0) + peak(leaf)) for leaf in base]
             found = [np.minimum(errors, limit) for errors, limit in zip(found, limits, strict=True)]
         return found
@@ -379,7 +367,12 @@ class Case:
     # --------------------------------------------------------------------------------------------------- tolerances
     def rounding(self, precision: Precision, size: Array | float, errors: Array | float = 0.0) -> Tolerance:
         """The tolerance of numbers computed from terms of this size, with the working eps."""
-        return tolerances.rounding(size, self.working_eps(precision), precision.tiny, errors)
+        return self._declared(size, tolerances.rounding(size, self.working_eps(precision), precision.tiny, errors))
+
+    def _declared(self, size: Array | float, tolerance: Tolerance) -> Tolerance:
+        if not self.accuracy:
+            return tolerance
+        return tolerance + tolerances.declared(np.asarray(size), self.accuracy)
 
     def roughly(self, precision: Precision, size: Array, errors: Array) -> Tolerance:
         """For two formulas that compute numbers of this size from the same inputs: the largest may have cancelled."""
@@ -391,7 +384,8 @@ class Case:
 
     def strictly(self, size: Array, errors: Array) -> Tolerance:
         """Like `roughly`, with the eps of the example's dtypes: an inaccurate implementation gets no larger tolerance."""
-        return tolerances.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, errors)
+        whole = np.abs(size) + peak(size)
+        return self._declared(whole, tolerances.rounding(whole, self.native.eps, self.native.tiny, errors))
 
     def grossly(self, size: Array, errors: Array, leaf: Any) -> Tolerance:
         """The tolerance that tells an inaccurate implementation from one that computes another function."""

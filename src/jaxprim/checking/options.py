@@ -76,6 +76,19 @@ def refuse_ambiguous(subject: Subject, operands: Collection[Any], given: Set[str
         )
 
 
+def refuse_accuracy(subject: Subject, accuracy: float | None) -> None:
+    """Refuse an accuracy that is no relative error."""
+    if accuracy is not None and not 0 <= accuracy < 1:
+        raise BadCall(
+            message(
+                f"{subject.name}: the accuracy is not a relative error.",
+                got=f"accuracy={accuracy!r}",
+                expected="a number from 0 to below 1",
+                write=f"jaxprim.check({subject.name}, ..., accuracy=1e-6)",
+            )
+        )
+
+
 def refuse_params(subject: Subject, params: Mapping[str, Any]) -> None:
     """Refuse params together with examples, which hold their own."""
     for name in params:

@@ -65,6 +65,11 @@ class Point:
         return Point(tuple(as_array(leaf) for leaf in leaves), tree, names, dict(params))
 
     @property
+    def operands(self) -> tuple[Any, ...]:
+        """The operands, as the author's functions take them."""
+        return self.tree.unflatten(self.leaves)
+
+    @property
     def differentiable(self) -> tuple[int, ...]:
         """The positions of the leaves that have tangents."""
         return tuple(i for i, leaf in enumerate(self.leaves) if has_tangents(leaf))

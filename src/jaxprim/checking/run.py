@@ -38,8 +38,6 @@ LIBRARIES = {"jax", "jaxlib", "jaxprim", "numpy", "contextlib", "functools"}
 # At most this many lines of an exception's text are shown: some texts contain a whole stack.
 LINES = 12
 
-Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
-
 
 @public
 def report(
@@ -51,6 +49,7 @@ def report(
     only: str | Iterable[str] | None = None,
     skip: str | Iterable[str] | None = None,
     speed: Speed | None = None,
+    accuracy: float | None = None,
     pictures: bool = False,
     **params: Any,
 ) -> Report:
@@ -67,6 +66,8 @@ def report(
         only: the names of the questions to ask; ``jaxprim questions`` lists them.
         skip: the names of questions to leave out.
         speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``: how many questions are asked.
+        accuracy: the relative error to which the target computes its function, such as the tolerance of an iterative
+            solver. All tolerances follow it. Without it, `def_accuracy` or an `Example` may say it.
         pictures: also measure the pictures of ``report.html()``, which takes a few seconds.
         **params: the target's static params, and operands passed by name. If one of them has a name from above, pass an
             ``Example``, which keeps operands and params apart.
@@ -85,12 +86,15 @@ def report(
         ['jit', 'vmap']
     """
     subject = Subject.of(target, reference)
-    given = {"reference": reference, "seed": seed, "only": only, "skip": skip, "speed": speed}
+    given = {
+        "reference": reference, "seed": seed, "only": only, "skip": skip, "speed": speed, "accuracy": accuracy,
+    }  # fmt: skip
     options.refuse_ambiguous(subject, operands, {name for name, value in given.items() if value is not None})
+    options.refuse_accuracy(subject, accuracy)
     examples = inputs(subject, operands, params)
     chosen = options.questions(only, skip, speed or "normal")
     seed = SEED if seed is None else seed
-    asked = cases(subject, examples, seed)
+    asked = cases(subject, examples, seed, accuracy)
     found = tuple(watched(ask(asked, chosen), len(asked) * len(chosen)))
     drawn = measure.pictures(asked[0], found) if pictures else ()
     return replace(begun(subject, seed), findings=found, pictures=drawn)
@@ -120,6 +124,7 @@ def check(
     only: str | Iterable[str] | None = None,
     skip: str | Iterable[str] | None = None,
     speed: Speed | None = None,
+    accuracy: float | None = None,
     pictures: bool = False,
     **params: Any,
 ) -> Report:
@@ -140,25 +145,26 @@ def check(
         True
     """
     found = report(
-        target, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, pictures=pictures, **params
+        target, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy, pictures=pictures,
+        **params,
     )  # fmt: skip
     found.raise_if_bad()
     return found
 
 
-def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Inputs]:
+def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Sequence[Example]:
     """The examples of a call: its operands, its `Example` objects, or the examples of the primitive."""
     if operands and all(isinstance(operand, Example) for operand in operands):
         options.refuse_params(subject, params)
-        return [(example.operands, example.params) for example in operands]
-    return [(operands, params)] if operands or params else subject.examples()
+        return list(operands)
+    return [Example(operands, params)] if operands or params else subject.examples()
 
 
-def cases(subject: Subject, examples: Sequence[Inputs], seed: int = SEED) -> list[Case]:
+def cases(subject: Subject, examples: Sequence[Example], seed: int = SEED, accuracy: float | None = None) -> list[Case]:
     """The case of each example. If there are several, each has its number and refers to the similar ones."""
     made = [
-        Case.of(subject, operands, params, seed, f"example {index}: " if len(examples) > 1 else "")
-        for index, (operands, params) in enumerate(examples, start=1)
+        Case.of(subject, example, seed, f"example {index}: " if len(examples) > 1 else "", accuracy)
+        for index, example in enumerate(examples, start=1)
     ]
     return [
         replace(case, others=tuple(other.point for other in made if other is not case and case.is_like(other)))

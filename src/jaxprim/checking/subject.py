@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 
@@ -18,7 +18,7 @@ from jaxprim._errors import BadCall, message
 from jaxprim._origin import name_of
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
-from jaxprim._types import RuleInfo
+from jaxprim._types import Example, RuleInfo
 from jaxprim._use import use
 from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
@@ -123,15 +123,30 @@ class Subject:
             self._compiles_anew[rule] = _compiles_anew(function, operands)
         return self._compiles_anew[rule]
 
-    def examples(self) -> list[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    def examples(self) -> Sequence[Example]:
         """The author's examples, or the types that a kernel declares. Without either, raises NoExamples."""
         found = self.primitive.examples() if self.primitive is not None else ()
         if not found:
             types = _declared_types(self.primitive) if self.primitive is not None else None
             if types is None:
                 raise NoExamples(_no_examples(self))
-            return [(types, {})]
-        return [(example.operands, example.params) for example in found]
+            return [Example(types)]
+        return found
+
+    def accuracy(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> float:
+        """The accuracy that the author declares at these operands; 0 where he declares none."""
+        declared = self.primitive._accuracy if self.primitive is not None else None  # pyright: ignore[reportPrivateUsage]
+        return float(declared(*operands, **params)) if declared is not None else 0.0
+
+    def into_domain(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Operands inside the domain that the author declares: these, or what he makes of them; None if there are none."""
+        declared = self.primitive._domain if self.primitive is not None else None  # pyright: ignore[reportPrivateUsage]
+        if declared is None:
+            return operands
+        found = declared(*operands, **params)
+        if isinstance(found, tuple):
+            return cast("tuple[Any, ...]", found)
+        return operands if bool(found) else None
 
     def close_over_static(self, operands: tuple[Any, ...]) -> tuple[Subject, tuple[Any, ...]]:
         """The subject as a function of only the operands that hold numbers, and these operands.

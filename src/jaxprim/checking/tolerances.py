@@ -29,6 +29,12 @@ HALF_PRECISION_ROUNDINGS = 8.0
 # Two terms of a tangent may cancel. Each has been rounded by itself: two roundings of their size.
 CANCELLING_TERMS = 2.0
 
+# ------------------------------------------------------------------------------------------------------ declared accuracy
+# An operation that is accurate to a, relative to its largest element, is compared with another number that is as
+# inaccurate: together 2 a. A factor 2 is left for a rule that uses the operation twice. Sizes that allow for terms that
+# have cancelled are up to twice the largest element, so at most 8 a are allowed, and a rule that is wrong by 10 a fails.
+ACCURACY = 4.0
+
 # ----------------------------------------------------------------------------------------------------------- precisions
 # An eps below this is double precision: between float64's 2.2e-16 and float32's 1.2e-7.
 DOUBLE = 1e-12
@@ -92,6 +98,13 @@ class Tolerance:
 def is_double(eps: float) -> bool:
     """Whether this is the eps of double precision, or 0."""
     return eps < DOUBLE
+
+
+def declared(size: Array, accuracy: float) -> Tolerance:
+    """The tolerance for numbers of an operation with a declared accuracy, relative to the largest."""
+    largest = np.max(np.abs(size[np.isfinite(size)]), initial=0.0)
+    why = f"{ACCURACY:g} x the declared accuracy of {accuracy:.1e}"
+    return Tolerance(np.full(np.shape(size), ACCURACY * accuracy * largest), why)
 
 
 def exact(shape: tuple[int, ...]) -> Tolerance:

@@ -47,6 +47,10 @@ _QUESTION = click.Choice([question.name for question in QUESTIONS])
 @click.option("--fast", is_flag=True, help="Ask only the quick questions.")
 @click.option("--thorough", is_flag=True, help="Ask every question.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the rules, and the answer to every question.")
+@click.option(
+    "--accuracy", type=click.FloatRange(0, 1, max_open=True), metavar="ERROR",
+    help="Relative error to which the operations compute their functions, such as 1e-5.",
+)  # fmt: skip
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Number of processes.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the reports as JSON, and nothing else, to standard output."
@@ -55,7 +59,7 @@ _QUESTION = click.Choice([question.name for question in QUESTIONS])
 @common.show_output_option
 def command(
     target: str, seed: int, only: tuple[str, ...], skip: tuple[str, ...], fast: bool, thorough: bool, verbose: bool,
-    jobs: int, as_json: bool, page: Path | None, show_output: bool,
+    accuracy: float | None, jobs: int, as_json: bool, page: Path | None, show_output: bool,
 ) -> None:  # fmt: skip
     """Check primitives on their examples (def_examples): every rule against the implementation, and the rules against each other.
 
@@ -67,7 +71,7 @@ def command(
     asked = _questions(only, skip, _speed(fast, thorough))
     if page is not None:
         _require_folder(page)
-    run = CheckRun(console, target, seed, asked, pictures=page is not None, whole=verbose)
+    run = CheckRun(console, target, seed, asked, pictures=page is not None, whole=verbose, accuracy=accuracy)
     with common.capture_output() as output:
         try:
             _run_all(run, target, jobs)

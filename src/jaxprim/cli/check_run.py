@@ -36,6 +36,7 @@ class CheckRun:
     questions: tuple[Question, ...]
     pictures: bool
     whole: bool = False
+    accuracy: float | None = None
     records: expected.Records = field(default_factory=dict[str, dict[str, str]])
     workers: parallel.Workers | None = None
     reports: list[Report] = field(default_factory=list[Report])
@@ -49,7 +50,7 @@ class CheckRun:
         if self.whole:
             self.console.print(terminal.rules(subject.name, subject.rules))
         try:
-            asked = run.cases(subject, subject.examples(), self.seed)
+            asked = run.cases(subject, subject.examples(), self.seed, self.accuracy)
         except NoExamples as error:
             self._leave(subject, str(error), "yellow")
         except Exception as error:  # noqa: BLE001 - def_examples is the author's code
@@ -86,7 +87,7 @@ class CheckRun:
         if self.workers is None:
             yield from run.ask(asked, self.questions)
             return
-        for finding, printed in self.workers.ask(position, len(asked), self.seed, self.questions):
+        for finding, printed in self.workers.ask(position, len(asked), self.seed, self.accuracy, self.questions):
             sys.stdout.write(printed)  # captured, like the output of this process
             yield finding
 

@@ -25,6 +25,7 @@ class _Task(NamedTuple):
     position: int  # of the primitive in the target, because two may have the same name
     example: int
     seed: int
+    accuracy: float | None
     question: str
     first: bool
 
@@ -36,11 +37,11 @@ class Workers:
         self.pool, self.target = pool, target
 
     def ask(
-        self, position: int, examples: int, seed: int, questions: Sequence[Question]
+        self, position: int, examples: int, seed: int, accuracy: float | None, questions: Sequence[Question]
     ) -> Iterator[tuple[Finding, str]]:
         """The findings about a primitive at its examples, each with the output printed meanwhile."""
         tasks = [
-            _Task(self.target, position, example, seed, question.name, number == 0)
+            _Task(self.target, position, example, seed, accuracy, question.name, number == 0)
             for number, question in enumerate(questions)
             for example in range(examples)
         ]
@@ -69,14 +70,14 @@ def _leave_interrupts() -> None:
 def _answer(task: _Task) -> tuple[Finding, str]:
     output = io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
-        case = _cases_of(task.target, task.position, task.seed)[task.example]
+        case = _cases_of(task)[task.example]
         found = run.answer(find_question(task.question), case, first=task.first)
     return found, output.getvalue()
 
 
-def _cases_of(target: str, position: int, seed: int) -> list[Case]:
-    key = (target, position, seed)
+def _cases_of(task: _Task) -> list[Case]:
+    key = (task.target, task.position, task.seed)
     if key not in _cases:
-        subject = Subject.of(targets.find(target)[position])
-        _cases[key] = run.cases(subject, subject.examples(), seed)
+        subject = Subject.of(targets.find(task.target)[task.position])
+        _cases[key] = run.cases(subject, subject.examples(), task.seed, task.accuracy)
     return _cases[key]

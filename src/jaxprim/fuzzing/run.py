@@ -11,8 +11,8 @@ import jax
 
 from jaxprim._errors import BadCall, CheckFailed, message
 from jaxprim._origin import public
+from jaxprim._types import Example
 from jaxprim.checking import run as checking
-from jaxprim.checking.run import Inputs
 from jaxprim.checking.subject import Subject
 from jaxprim.fuzzing import search
 from jaxprim.fuzzing.layers import Nest, parse, spell
@@ -179,7 +179,7 @@ def fuzz(
 
 
 def run(
-    found: FuzzReport, subject: Subject, given: Sequence[Inputs], examples: int, depth: int = DEPTH,
+    found: FuzzReport, subject: Subject, given: Sequence[Example], examples: int, depth: int = DEPTH,
     nest: str | None = None, tell: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Run nests and fill in ``found``; the first failure is reduced. ``tell`` is called after each nest."""

@@ -33,8 +33,7 @@ class _Asking:
 
     @cached_property
     def cases(self) -> list[Case]:
-        given = [(example.operands, example.params) for example in self.given] or self.subject.examples()
-        return run.cases(self.subject, given, self.seed)
+        return run.cases(self.subject, self.given or self.subject.examples(), self.seed)
 
 
 @dataclass(frozen=True, repr=False)

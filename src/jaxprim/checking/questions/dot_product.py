@@ -18,6 +18,7 @@ from jaxprim.checking import tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import root_sum_square
+from jaxprim.checking.domain import off_the_real_axis
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.probes import Direction, typical
 from jaxprim.checking.question import question
@@ -35,7 +36,7 @@ from jaxprim.checking.values import Array, wide
 )
 def dot_product(case: Case) -> Answer:
     """Compare <ct, J t> by the JVP rule with <J^T ct, t> by the VJP rule."""
-    for place in case.off_the_real_axis():
+    for place in off_the_real_axis(case):
         both = set(place.wrt("jvp")) & set(place.wrt("vjp"))
         directions = [d for d in fewest_operands_first(place.directions("jvp")) if set(d.tangents) <= both]
         if not directions:

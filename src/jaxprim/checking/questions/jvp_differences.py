@@ -18,6 +18,7 @@ from jaxprim.checking import tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.differences import Derivative
+from jaxprim.checking.domain import off_the_real_axis
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.probes import Direction
 from jaxprim.checking.question import question
@@ -41,7 +42,7 @@ def jvp_differences(case: Case) -> Answer:
     """Compare the JVP along random directions, element by element, with differences of the implementation."""
     yield from case.note_other_operands("jvp")
     yield from case.precision_note("jvp")
-    for place in case.off_the_real_axis():
+    for place in off_the_real_axis(case):
         yield from _jvp_at(place)
 
 

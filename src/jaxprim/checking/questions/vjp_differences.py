@@ -20,6 +20,7 @@ from jaxprim.checking.answers import Answer
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import root_sum_square
 from jaxprim.checking.differences import Derivative
+from jaxprim.checking.domain import off_the_real_axis
 from jaxprim.checking.halving import halve
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.probes import Direction, Tangents, typical
@@ -45,7 +46,7 @@ def vjp_differences(case: Case) -> Answer:
     """Compare the VJP of a random cotangent, along random directions, with differences of the implementation."""
     yield from case.note_other_operands("vjp")
     yield from case.precision_note("vjp")
-    for place in case.off_the_real_axis():
+    for place in off_the_real_axis(case):
         yield from _vjp_at(place)
 
 
@@ -123,7 +124,7 @@ class _Pullback:
         largest = max([float(np.max(np.abs(ct), initial=0.0)) for ct in self.cotangents])
         scale = self.case.value_scale(self.precision) * largest / typical(wide(self.case.point.leaves[leaf]))
         size = np.abs(self.cotangent[leaf]) + scale
-        return tolerances.rounding(size, self.case.working_eps(self.precision), 0.0, self.noise[leaf]).size
+        return self.case.rounding(self.precision, size, self.noise[leaf]).size
 
 
 def _compare(
