@@ -117,6 +117,13 @@ def register_lowering(primitive: Any, rule: Any, platform: str | None = None) ->
     mlir.register_lowering(primitive, rule, platform=platform)
 
 
+def ffi_attribute(value: Any) -> Any:
+    """A NumPy number as an attribute of a call to foreign code, while it is lowered."""
+    if value.dtype == np.uint64 and value > np.iinfo(np.int64).max:  # JAX makes attributes from signed integers
+        return mlir.ir.Attribute.parse(f"{value} : ui64")
+    return value
+
+
 def lower_fun(fun: Callable[..., Any]) -> Any:
     return mlir.lower_fun(fun, multiple_results=True)
 
