@@ -150,7 +150,9 @@ def _dtype_name(array: Array, aval: Any) -> str:
 def accepts(array: Array, aval: Any) -> bool:
     """Whether an operand has the declared dtype, or is a Python number that can take it."""
     wanted = array.type.numpy
-    return aval.dtype == wanted or (bool(aval.weak_type) and rank_of(aval.dtype) <= rank_of(wanted))
+    if aval.dtype == wanted:
+        return True
+    return bool(aval.weak_type) and rank_of(aval.dtype) <= rank_of(wanted) and not needs_x64(wanted)
 
 
 def _other_dtype(signature: KernelSignature, declared: Array, array: Array, aval: Any, avals: Sequence[Any]) -> _Misfit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from jaxprim._errors import BadCall, message
 from jaxprim._origin import credit, public
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
+from jaxprim._trees import describe
 from jaxprim.kernels import finite_differences
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.finite_differences import type_of
@@ -93,17 +94,16 @@ def _rule(primitive: Primitive, result_types: Callable[..., Any], note: str) -> 
 
 
 def _type(primitive: Primitive, leaf: Any) -> Any:
-    try:
+    if isinstance(leaf, bool | int | float | complex) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return type_of(leaf)
-    except (TypeError, ValueError):
-        raise BadCall(
-            message(
-                f"{primitive.name}: like= is not the type of a result.",
-                got=f"like={leaf!r}",
-                expected="the name of an operand; a signature; a jax.ShapeDtypeStruct, or a pytree of them; or a function",
-                write="like=jax.ShapeDtypeStruct((3,), 'float32')",
-            )
-        ) from None
+    raise BadCall(
+        message(
+            f"{primitive.name}: like= is not the type of a result.",
+            got=f"like={leaf!r}",
+            expected="the name of an operand; a signature; a jax.ShapeDtypeStruct, or a pytree of them; or a function",
+            write="like=jax.ShapeDtypeStruct((3,), 'float32')",
+        )
+    )
 
 
 def _broadcast(primitive: Primitive) -> Callable[..., Any]:
@@ -131,10 +131,25 @@ def _by_signature(name: str, source: str) -> Callable[..., Any]:
 
     def result(*avals: Any, **params: Any) -> Any:
         given = {key: value for key, value in params.items() if key in attributes}
+        _refuse_trees(name, source, avals)
         found = bind(name, signature, avals, given, halves=True).results
         return tuple(found) if signature.several else found[0]
 
     return result
+
+
+def _refuse_trees(name: str, source: str, avals: Sequence[Any]) -> None:
+    """Each operand of a signature is one array."""
+    for place, aval in enumerate(avals):
+        if not hasattr(aval, "dtype"):
+            raise BadCall(
+                message(
+                    f"{name}: operand {place} is not one array.",
+                    got=describe(aval),
+                    expected=f"an array for each operand of {source}",
+                    write="like=lambda *operands: ...  # the types of the results, for operands that are trees",
+                )
+            )
 
 
 def _by_operand(primitive: Primitive, like: str) -> Callable[..., Any]:

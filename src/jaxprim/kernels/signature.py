@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -211,7 +212,8 @@ def _attribute(source: str, piece: str) -> Attribute:
         return Attribute(name, dtype)
     value = literal(default)
     # What a type variable can hold is known only when it is called.
-    if not isinstance(value, bool | int | float) or (dtype in DTYPES and DTYPES[dtype].scalar(value) is None):
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if not is_number or (dtype in DTYPES and DTYPES[dtype].scalar(value) is None):
         raise _unreadable(source, piece, f"a number as default value, which {dtype} can hold")
     return Attribute(name, dtype, value)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import Primitive
+from jaxprim import Primitive, from_numpy
 from jaxprim.checking.answers import NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.other_points import static_params, zero_operands
@@ -122,7 +122,9 @@ def test_a_rule_that_refuses_a_value_is_told():
 
 
 def host_sum(seen, **options):
-    made = from_numpy(lambda x, *, m: seen(x, m), like=lambda x, **_: jax.ShapeDtypeStruct((), x.dtype), name="host_sum")
+    made = from_numpy(
+        lambda x, *, m: seen(x, m), like=lambda x, **_: jax.ShapeDtypeStruct((), x.dtype), name="host_sum"
+    )
     return case(made, X, **options)
 
 
