@@ -236,7 +236,8 @@ class _Emitter:
             return None
         if item.by_pointer and item.text == "status" and "status" in {*self.scalars, *self.sizes}:
             return None  # which of the two is meant?
-        found = self.status(item) or self.scalar(item) or self.constant(item) or self.size(item)
+        is_constant = literal(item.text) is not None
+        found = self.constant(item) if is_constant else self.status(item) or self.scalar(item) or self.size(item)
         if found is None or not item.by_pointer:
             return found
         after = f"call.status({name});" if item.text == "status" else ""

@@ -240,9 +240,9 @@ def _with_batch(array: Array, aval: Any, rank: int) -> tuple[int, ...]:
     return (*[1] * (rank - len(extra)), *aval.shape)
 
 
-def _result(array: Array, batch: tuple[int, ...], values: Mapping[str, int]) -> Any:
+def _result(array: Array, batch: tuple[Any, ...], values: Mapping[str, int]) -> Any:
     try:
-        own = tuple(sizes.evaluate(node, values) for node in array.expressions)
+        own: tuple[Any, ...] = tuple(sizes.evaluate(node, values) for node in array.expressions)
     except ZeroDivisionError:
         raise _Misfit(
             f"a size of the result '{array.name}' is divided by 0.",

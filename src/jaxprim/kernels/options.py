@@ -45,13 +45,13 @@ def text_of(option: str, value: str | None) -> str | None:
     return value
 
 
-def meanings_of(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
+def meanings_of(status: Any) -> tuple[tuple[int, str], ...]:
     """The meanings of the integers that a function returns, sorted by integer."""
     if isinstance(status, bool):
         return ()
-    is_mapping = isinstance(status, Mapping)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if is_mapping and all(type(code) is int and isinstance(text, str) for code, text in status.items()):
-        return tuple(sorted(status.items()))
+    given: dict[Any, Any] = dict(status) if isinstance(status, Mapping) else {None: None}
+    if all(type(code) is int and isinstance(text, str) for code, text in given.items()):
+        return tuple(sorted(given.items()))
     raise _refused("status", status, "a dictionary of integers and what they mean", "status={1: 'it failed'}")
 
 
