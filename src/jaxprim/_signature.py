@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,8 +39,8 @@ class CallSignature:
 
     @staticmethod
     def of(fn: Callable[..., Any]) -> CallSignature:
-        if _is_ufunc(fn):  # its keywords (out, where, ...) are not static params
-            nin: int = fn.nin  # pyright: ignore[reportFunctionMemberAccess]
+        nin = _ufunc_inputs(fn)
+        if nin is not None:  # its keywords (out, where, ...) are not static params
             names = ("x",) if nin == 1 else tuple(f"x{i + 1}" for i in range(nin))
             return CallSignature(operands=dict.fromkeys(names, _EMPTY), source=fn)
         try:
@@ -49,9 +50,11 @@ class CallSignature:
         kinds = inspect.Parameter
         positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         variadic = [p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL]
+        options = {p.name for p in parameters if p.default is not _EMPTY} if _is_of_numpy(fn) else set[str]()
+        params = [p for p in parameters if p.kind is kinds.KEYWORD_ONLY or (p.name in options and _is_param(p))]
         return CallSignature(
-            operands={p.name: p.default for p in parameters if p.kind in positional},
-            params={p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY},
+            operands={p.name: p.default for p in parameters if p.kind in positional and p.name not in options},
+            params={p.name: p.default for p in params},
             variadic=variadic[0] if variadic else None,
             any_params=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
             source=fn,
@@ -68,7 +71,7 @@ class CallSignature:
         if self.source is None:
             return inspect.Signature([kinds("operands", kinds.VAR_POSITIONAL), kinds("params", kinds.VAR_KEYWORD)])
         try:
-            if not _is_ufunc(self.source):
+            if _ufunc_inputs(self.source) is None:
                 return inspect.signature(self.source)
         except (TypeError, ValueError):  # a builtin
             return CallSignature().shown()
@@ -236,9 +239,29 @@ def _listed(what: str, names: Collection[str]) -> str:
     return f"{what} {', '.join(names)}" if names else f"no {what}"
 
 
-def _is_ufunc(fn: Callable[..., Any]) -> bool:
-    """Whether it is a ufunc of NumPy or JAX."""
-    return isinstance(getattr(fn, "nin", None), int)
+def _ufunc_inputs(fn: Any) -> int | None:
+    """How many operands a ufunc of NumPy or JAX takes, or a `functools.partial` of one; None for other functions."""
+    if isinstance(fn, functools.partial):
+        inner = _ufunc_inputs(fn.func)
+        return None if inner is None else inner - len(fn.args)
+    nin = getattr(fn, "nin", None)
+    return nin if isinstance(nin, int) else None
+
+
+def _is_of_numpy(fn: Any) -> bool:
+    """Whether it is a function of NumPy or SciPy. Its optional arguments, such as ``axis``, are options."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return (getattr(fn, "__module__", None) or "").partition(".")[0] in ("numpy", "scipy")
+
+
+def _is_param(parameter: inspect.Parameter) -> bool:
+    """Whether an optional argument can be a static param. One that can't be keeps its default."""
+    try:
+        hash(parameter.default)
+    except TypeError:
+        return False
+    return parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def typed(value: Any) -> Any:

@@ -97,6 +97,7 @@ from jaxprim._jax.state import (
     without_jax,
 )
 from jaxprim._jax.tables import (
+    ffi_attribute,
     has_transpose,
     is_elementwise,
     linearization,
