@@ -67,6 +67,6 @@ def test_integers_of_another_example_are_taken_all_or_none():
 def test_examples_of_other_types_or_params_are_not_mixed(other, alike):
     power = Primitive("power")
     power.def_impl(lambda x, i, *, n=0: x**i + n)
-    first, second, third = run.cases(Subject.of(power), [((X, 2), {}), (other, {}), (other, {"n": 1})], 0)
+    first, second, third = run.cases(Subject.of(power), [Example((X, 2)), Example(other), Example(other, {"n": 1})], 0)
     assert first.is_like(second) == alike
     assert not second.is_like(third)

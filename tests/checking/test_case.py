@@ -8,6 +8,7 @@ import pytest
 from jaxprim import Primitive
 from jaxprim.checking.answers import NotAsked
 from jaxprim.checking.case import Case
+from jaxprim.checking.domain import off_the_real_axis
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.tolerances import Tolerance
 

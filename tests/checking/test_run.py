@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxprim
-from jaxprim import BadCall, CheckFailed, Primitive, Report
+from jaxprim import BadCall, CheckFailed, Example, Primitive, Report
 from jaxprim.checking import options
 from jaxprim.checking.answers import NotAsked, Note, first_line
 from jaxprim.checking.case import Case
@@ -121,7 +121,7 @@ def test_every_option_of_check_reaches_the_report():
 
 
 def test_findings_come_as_they_are_found():
-    findings = ask(cases(Subject.of(jnp.sin), [((X,), {})]), [find_question("jit"), find_question("vmap")])
+    findings = ask(cases(Subject.of(jnp.sin), [Example((X,))]), [find_question("jit"), find_question("vmap")])
     assert next(findings).question == "jit"
     assert next(findings).question == "vmap"
 
@@ -199,7 +199,7 @@ def test_an_implementation_that_fails_is_bad_whatever_is_asked():
     made = Primitive("no_types")
     made.def_host(lambda x: x)  # its abstract eval is missing: no refusal, as nothing at all can be asked
     for fn in (broken, made):
-        (finding,) = ask(cases(Subject.of(fn), [((X,), {})]), [find_question("vmap")])
+        (finding,) = ask(cases(Subject.of(fn), [Example((X,))]), [find_question("vmap")])
         assert finding.status == "fail"
 
 
@@ -224,10 +224,11 @@ def test_an_error_that_makes_several_answers_bad_is_told_once():
 def test_the_same_seed_gives_the_same_numbers():
     wrong = scale(1.01)
     one, same = (
-        next(ask(cases(Subject.of(wrong), [((X, 2.0), {})], 3), [find_question("jvp-differences")])) for _ in range(2)
+        next(ask(cases(Subject.of(wrong), [Example((X, 2.0))], 3), [find_question("jvp-differences")]))
+        for _ in range(2)
     )
     assert one.evidence == same.evidence
-    other = next(ask(cases(Subject.of(wrong), [((X, 2.0), {})], 4), [find_question("jvp-differences")]))
+    other = next(ask(cases(Subject.of(wrong), [Example((X, 2.0))], 4), [find_question("jvp-differences")]))
     assert one.evidence != other.evidence
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim._types import Example
 from jaxprim.checking import compare, draw, probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, attempt_rule
 from jaxprim.checking.differences import Derivative, derivative
@@ -48,16 +47,18 @@ class Case:
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False, compare=False)
 
     @staticmethod
-    def of(subject: Subject, example: Example, seed: int, number: str = "", accuracy: float | None = None) -> Case:
+    def of(
+        subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "",
+        accuracy: float | None = None,
+    ) -> Case:  # fmt: skip
         """The case of one example; operands given as types are filled with random numbers.
 
-        The accuracy is the one given here, or that of the example, or what the author's ``def_accuracy`` says.
+        Without an accuracy, it is what the author's ``def_accuracy`` says.
         """
-        operands, params = subject.split(example.operands, example.params)
+        operands, params = subject.split(operands, params)
         closed, operands = subject.close_over_static(operands)
         point = Point.of(closed, draw.draw_types(operands, seed), params)
-        known = [given for given in (accuracy, example.accuracy) if given is not None]
-        declared = known[0] if known else subject.accuracy(point.operands, params)
+        declared = subject.accuracy(point.operands, params) if accuracy is None else accuracy
         return Case(closed, point, seed, number, accuracy=declared)
 
     def at(self, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,9 +14,9 @@ from jaxprim.checking.reports.findings import Finding
 QUIET = 2.0
 
 
-def watched(findings: Iterable[Finding], total: int, file: TextIO | None = None) -> Iterator[Finding]:
+def watched(findings: Iterable[Finding], total: int, given: TextIO | None = None) -> Iterator[Finding]:
     """The findings, unchanged. On a terminal and in a notebook a line counts them, and goes away at the end."""
-    file = file or sys.stderr
+    file: TextIO = given or sys.stderr or io.StringIO()  # a process may have no standard error
     shown, began = 0, time.monotonic()
     try:
         for number, finding in enumerate(findings, start=1):

@@ -162,9 +162,11 @@ def inputs(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any
 
 def cases(subject: Subject, examples: Sequence[Example], seed: int = SEED, accuracy: float | None = None) -> list[Case]:
     """The case of each example. If there are several, each has its number and refers to the similar ones."""
+    numbers = [f"example {index}: " if len(examples) > 1 else "" for index in range(1, len(examples) + 1)]
+    accuracies = [each.accuracy if accuracy is None else accuracy for each in examples]
     made = [
-        Case.of(subject, example, seed, f"example {index}: " if len(examples) > 1 else "", accuracy)
-        for index, example in enumerate(examples, start=1)
+        Case.of(subject, each.operands, each.params, seed, number, known)
+        for each, number, known in zip(examples, numbers, accuracies, strict=True)
     ]
     return [
         replace(case, others=tuple(other.point for other in made if other is not case and case.is_like(other)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -10,12 +12,16 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim.checking.against_plain_call import compare_with_plain_call
-from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect, first_line
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect
 from jaxprim.checking.case import Case
+from jaxprim.checking.domain import invent, shown
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.jvp_differences import jvp_differences
 from jaxprim.checking.questions.vjp_differences import vjp_differences
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
+
+# What an author can do about a failure at operands that the question made up.
+IF_OUTSIDE = "if these are outside the domain, say so with def_domain"
 
 
 @question("Are both rules right where operands contain zeros?", group="first order", departs="vjp")
@@ -30,29 +36,26 @@ def zero_operands(case: Case) -> Answer:
         raise NotAsked("no operand is an array of nonzero numbers")
 
     def with_zeros_in(chosen: Collection[int], place: str) -> Case:
-        return case.at([zeroed[i] if i in chosen else leaf for i, leaf in enumerate(here)], place)
+        return invent(case, [zeroed[i] if i in chosen else leaf for i, leaf in enumerate(here)], place)
 
-    places = [with_zeros_in(zeroed, "with zeros in the operands")]
-    why = _outside_domain(case, places[0])
-    if why is not None:
-        names = case.point.names
-        alone = [with_zeros_in([i], f"with a zero in {names[i]}") for i in zeroed if len(zeroed) > 1]
-        places = [place for place in alone if _outside_domain(case, place) is None]
-    if not places:
-        raise NotAsked(why)
+    try:
+        places = [with_zeros_in(zeroed, "with zeros in the operands")]
+    except NotAsked:
+        places = list(_inside(with_zeros_in, zeroed, case.point.names))
+        if not places:
+            raise
     for place in places:
+        yield Note(f"asked{place.place}: {shown(place)}; {IF_OUTSIDE}")
         yield from _both_rules(place)
 
 
-def _outside_domain(case: Case, other: Case) -> str | None:
-    """Why a point is outside the domain, or None if the implementation is finite there wherever it was before."""
-    broken = other.failure()
-    if broken is not None:
-        return f"the implementation does not accept zeros: {first_line(broken)}"
-    pairs = zip(case.native.results, other.native.results, strict=True)
-    if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
-        return "the implementation is not finite where operands contain zeros"
-    return None
+def _inside(
+    with_zeros_in: Callable[[list[int], str], Case], zeroed: Collection[int], names: Sequence[str]
+) -> Iterator[Case]:
+    """The cases with a zero in one operand alone that are inside the domain."""
+    for i in zeroed if len(zeroed) > 1 else ():
+        with suppress(NotAsked):
+            yield with_zeros_in([i], f"with a zero in {names[i]}")
 
 
 def _put_zero(leaf: Any, place: int) -> Any:
@@ -88,8 +91,9 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
     for name, value in case.point.params.items():
         for another in _safe_values(case, value) if is_foreign else _other_values(value):
             params = {**case.point.params, name: another}
-            other = case.at(case.point.leaves, f"with {name}={another!r}", params)
-            if other.failure() is None and not (is_foreign and _varies(other)):
+            place = f"with {name}={another!r}"
+            other = attempt(functools.partial(invent, case, case.point.leaves, place, params))
+            if not isinstance(other, Refusal) and not (is_foreign and _varies(other)):
                 yield name, other
                 break
 

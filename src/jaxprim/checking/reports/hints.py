@@ -16,6 +16,8 @@ LARGEST_FRACTION = 12
 LARGEST_FRACTION_OF_ONE = 4
 CONSTANTS = {"pi": math.pi, "2 pi": 2 * math.pi, "sqrt(2)": math.sqrt(2), "sqrt(pi)": math.sqrt(math.pi),
              "ln 2": math.log(2)}  # fmt: skip
+# Errors of an operation that stops at a tolerance: below a hundredth, and of one size up to two digits.
+SMALL, ONE_SIZE = 1e-2, 100.0
 _SHAPE = re.compile(r"([\w\[\]'\.]+)=\w+\[([\d,]+)\]")
 
 Number = complex | str | None
@@ -35,7 +37,7 @@ def causes(pairs: Sequence[tuple[Number, Number]], example: str) -> Iterator[str
     if any(cmath.isnan(g) and not cmath.isnan(e) for g, e in numbers):
         yield "a nan: 0/0, inf - inf or 0 * inf in the rule; choose a safe operand with `where` before dividing"
         return
-    for cause in (_factor, _conjugate, _constant):
+    for cause in (_factor, _conjugate, _constant, _inaccurate):
         said = cause(numbers, example)
         if said is not None:
             yield said
@@ -120,6 +122,15 @@ def _constant(pairs: Sequence[Pair], _: str) -> str | None:
     if not _several(pairs) or not all(_close(t, terms[0]) for t in terms):
         return None
     return f"every number is off by the same {terms[0]:.3g}: a term is added that does not depend on the input"
+
+
+def _inaccurate(pairs: Sequence[Pair], _: str) -> str | None:
+    """Hint: all errors are small and of about one size, as those of an iterative solver are."""
+    errors = [abs(g - e) / abs(e) for g, e in pairs if e and g != e]
+    if len(errors) < len(pairs) or not _several(pairs) or max(errors) > SMALL or max(errors) > ONE_SIZE * min(errors):
+        return None
+    size = 10.0 ** math.ceil(math.log10(max(errors)))
+    return f"every error is below {size:.0e} of the number: if the operation is only that accurate, say accuracy={size:.0e}"
 
 
 def _close(one: complex, other: complex) -> bool:
