@@ -372,9 +372,9 @@ class Primitive(ByName, Generic[P, R]):
     def def_jvp(self, rule: Any = None, /, **per_operand: Any) -> Any:
         """Give the JVP rule: ``rule(primals, tangents, **params) -> (primals_out, tangents_out)``.
 
-        A tangent has the shape and dtype of its primal. A zero tangent is a `jaxprim.Zero`, which supports arithmetic;
-        the tangent of an integer, boolean or key is None. The rule may return either one as a zero. It must be linear
-        in the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
+        A tangent has the shape and dtype of its primal. A zero tangent, and that of an integer, boolean or key, is a
+        `jaxprim.Zero`, which supports arithmetic. The rule may return one, or None, for a zero. It must be linear in
+        the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
 
         Alternatively, give one rule per operand, by name: ``f(x_dot, y, *primals, **params) -> y_dot``. None declares a
         zero derivative.
@@ -411,11 +411,12 @@ class Primitive(ByName, Generic[P, R]):
         """Give the VJP rule: ``rule(primals, **params) -> (primals_out, pullback)``.
 
         ``pullback(cotangents)`` returns one cotangent per operand, with the operand's shape and dtype, or None or
-        `jaxprim.Zero` for zero. The cotangent of a single result is passed bare; cotangents of several results are
-        passed in the pytree of the results. If there is one operand, its cotangent may be returned bare. The pullback
-        may close over any values it needs. A pullback with two arguments gets residuals first: the ``residuals`` of
-        ``(primals_out, residuals, pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the
-        rule has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
+        `jaxprim.Zero` for zero. What it returns for an integer, boolean or key, which has no cotangent, is dropped. The
+        cotangent of a single result is passed bare; cotangents of several results are passed in the pytree of the
+        results. If there is one operand, its cotangent may be returned bare. The pullback may close over any values it
+        needs. A pullback with two arguments gets residuals first: the ``residuals`` of ``(primals_out, residuals,
+        pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the rule has an argument named
+        ``perturbed``, it gets booleans in the structure of ``primals``.
 
         ``def_vjp(fwd, bwd)`` takes the two functions of ``jax.custom_vjp``. ``def_vjp(x=f)`` takes one rule per
         operand, ``f(y_bar, y, *primals, **params) -> x_bar``.

@@ -130,10 +130,11 @@ class Wanted:
     def line(self) -> str:
         """The line that returns them."""
         _, variables = self.labels()
-        codes = ["None" if a.dtype == _jax.float0 else v for v, a in zip(variables, self.avals, strict=True)]
         if self.what == "tangent":
+            codes = ["None" if a.dtype == _jax.float0 else v for v, a in zip(variables, self.avals, strict=True)]
             return f"return primals_out, {_trees.written(self.tree, codes)}"
-        return _trees.returned(self.tree, codes)
+        # The same rule may meet a float where an integer is now, so the line has a cotangent for every operand.
+        return _trees.returned(self.tree, variables)
 
 
 def wanted_tangents(results: Results) -> Wanted:
@@ -155,7 +156,11 @@ def wanted_cotangents(
 
 
 def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: Wanted) -> list[Any]:
-    """Read the tangents or cotangents that a rule returned: arrays, and None for a zero."""
+    """Read the tangents or cotangents that a rule returned: arrays, and None for a zero.
+
+    A cotangent for an operand without tangents, such as an integer, is dropped: a rule is written for ``scale(x, 2.0)``
+    and meets ``scale(x, 2)``.
+    """
     try:
         leaves = _trees.flatten_like(wanted.tree, value)
     except TreeMismatch as mismatch:
@@ -174,7 +179,8 @@ def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: W
 def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index: int, leaf: Any) -> Any:
     aval = wanted.avals[index]
     zero: Any = leaf.aval if isinstance(leaf, _jax.JaxZero) else None
-    if leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)) or _is_float0(leaf):
+    is_dropped = aval.dtype == _jax.float0 and wanted.what == "cotangent"
+    if is_dropped or leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)) or _is_float0(leaf):
         return None
     if aval.dtype == _jax.float0:
         raise wrong(
@@ -270,15 +276,15 @@ def as_arrays(leaves: Sequence[Any]) -> list[Any]:
 def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> Any:
     """Run a rule on tangents or cotangents with symbolic zeros; if that raises, run it on arrays of zeros.
 
-    Some functions that a rule may call do not accept a symbolic zero, or the None of an integer: the function that
-    ``jax.vjp`` returns, ``jax.jvp``, and code written for ``jax.custom_vjp``. If both runs fail, the zeros were not the
-    cause, and the first error is raised.
+    Some functions that a rule may call do not accept a symbolic zero: the function that ``jax.vjp`` returns,
+    ``jax.jvp``, and code written for ``jax.custom_vjp``. The zero of an integer becomes an array of float0 for them. If
+    both runs fail, the zeros were not the cause, and the first error is raised.
     """
     leaves = [t if isinstance(t, _jax.JaxZero) else as_arrays([t])[0] for t in leaves]
     if not any(isinstance(t, _jax.JaxZero) for t in leaves):
         return run(leaves)
     try:
-        return run(tangents_for_rule(leaves))
+        return run([Zero(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves])
     except JaxprimError:
         raise
     except Exception as error:  # noqa: BLE001 any error may come from a symbolic zero
@@ -288,12 +294,3 @@ def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> An
     except Exception:  # noqa: BLE001 the zeros were not the cause
         pass
     raise first
-
-
-def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:
-    """Tangents or cotangents as a rule receives them: arrays, `Zero`, or None for a type without tangents."""
-    return [_zero_for_rule(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves]
-
-
-def _zero_for_rule(aval: Any) -> Zero | None:
-    return None if aval.dtype == _jax.float0 else Zero(aval)

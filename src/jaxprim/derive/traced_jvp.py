@@ -17,6 +17,7 @@ from jaxprim._programs import replace_application
 from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
+from jaxprim._zeros import is_zero
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
@@ -51,7 +52,7 @@ def impl_rule(call: Call) -> Rule:
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Any) -> Any:
         leaves, tree = jax.tree.flatten(primals)
         flat = _trees.flatten_like(tree, tangents)
-        dots = [_jax.zero_tangent(x) if t is None else t for x, t in zip(leaves, flat, strict=True)]
+        dots = [_jax.zero_tangent(x) if is_zero(t) else t for x, t in zip(leaves, flat, strict=True)]
         return jax.jvp(lambda *xs: impl.author(*xs, **params), primals, tree.unflatten(instantiate(dots)))
 
     return Rule("jvp", impl.author, fn)

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim._errors import HostError, message
+from jaxprim._masks import select
 from jaxprim._origin import credit
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
@@ -38,7 +39,7 @@ def define_rules(primitive: Primitive, fn: Callable[..., Any]) -> None:
     # The names of these two functions stand in messages about the rules.
     def finite_differences(primals: Any, tangents: Any, perturbed: Any, **params: Any) -> Any:
         places = _places(perturbed)
-        dots = [jnp.asarray(jax.tree.leaves(tangents, is_leaf=_is_zero)[i]) for i in places]
+        dots = [jnp.asarray(jax.tree.leaves(tangents, is_leaf=is_zero)[i]) for i in places]
         out = primitive(*primals, **params)
         return out, _fill(out, differences.push(primals, dots, static=_static(params), perturbed=places))
 
@@ -46,13 +47,15 @@ def define_rules(primitive: Primitive, fn: Callable[..., Any]) -> None:
         places = _places(perturbed)
 
         def pullback(residuals: Any, cotangents: Any) -> Any:
-            cts = [jnp.asarray(ct) for ct in jax.tree.leaves(cotangents, is_leaf=_is_zero) if ct is not None]
+            cts = [jnp.asarray(ct) for ct in select(jax.tree.leaves(cotangents, is_leaf=is_zero), has_cotangent)]
             found = differences.pull(residuals, cts, static=_static(params), perturbed=places)
             leaves, tree = jax.tree.flatten(residuals)
             by_place = dict(zip(places, found, strict=True))
             return tree.unflatten([by_place.get(i) for i in range(len(leaves))])
 
-        return primitive(*primals, **params), primals, pullback
+        out = primitive(*primals, **params)
+        has_cotangent = [_jax.has_tangent(_jax.typeof(leaf)) for leaf in jax.tree.leaves(out)]
+        return out, primals, pullback
 
     for rule in (credit(finite_differences, primitive), credit(finite_differences_back, primitive)):
         rule.notes = NOTES  # pyright: ignore[reportFunctionMemberAccess]
@@ -127,10 +130,6 @@ class _Differences:
 def type_of(value: Any) -> jax.ShapeDtypeStruct:
     """The shape and dtype of an array, a number, or something that has both."""
     return jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value))
-
-
-def _is_zero(value: Any) -> bool:
-    return value is None or is_zero(value)
 
 
 def _places(perturbed: Any) -> tuple[int, ...]:
