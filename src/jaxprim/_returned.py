@@ -35,7 +35,7 @@ class Results:
     @property
     def value(self) -> Any:
         """The result types in their tree."""
-        return _trees.unflatten(self.tree, self.avals)
+        return _trees.stand_in(self.tree, self.avals)
 
     def variables(self) -> list[str]:
         """A variable name for each result: ``y``, ``y_1``, ``y_w``."""
@@ -50,7 +50,8 @@ def wrong(primitive: str, what: str, **facts: Any) -> RuleWrong:
 def read_avals(primitive: str, author: Author, value: Any) -> Results:
     """Read the result types that an abstract eval returned."""
     leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: x is None or is_aval(x))
-    bad = [leaf for leaf in leaves if leaf is not None and not is_aval(leaf)]
+    # An abstract eval gets tracers if the operands' classes cannot be built of types.
+    bad = [leaf for leaf in leaves if leaf is not None and not is_aval(leaf) and not isinstance(leaf, _jax.Tracer)]
     if bad or value is None:
         raise wrong(
             primitive,

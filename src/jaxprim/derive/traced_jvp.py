@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import instantiate
+from jaxprim._avals import instantiate, nonzero
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
@@ -71,7 +71,7 @@ def run_jvp_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> 
     """
     rule, form = jvp_rule_of(call), form_of("jvp")
     found = results(call, [_jax.typeof(leaf) for leaf in leaves])
-    flags = _trees.unflatten(call.tree, [not isinstance(t, _jax.JaxZero) for t in tangents])
+    flags = _trees.Flags(call.tree, nonzero(tangents))
     operands = call.operands(as_arrays(leaves))
     run = lambda given: rule.fn(operands, _trees.unflatten(call.tree, given), flags, call.params)
     value = run_with_zeros(run, tangents)

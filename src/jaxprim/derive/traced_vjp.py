@@ -60,7 +60,7 @@ class Pullback:
 def run_vjp_rule(site: Site, leaves: Sequence[Any]) -> tuple[list[Any], Pullback]:
     """Run the forward half of the rule on n values or tracers; returns m results and the pullback."""
     call, rule = site.call, vjp_rule_of(site.call)
-    flags = _trees.unflatten(call.tree, site.perturbed)
+    flags = _trees.Flags(call.tree, site.perturbed)
     out, pullback = rule.fn(call.operands(as_arrays(leaves)), flags, call.params)
     outs = read_outputs(call.rules.name, form_of("vjp"), rule.author, out, site.results)
     outs = [fit(out, aval) for out, aval in zip(outs, site.results.avals, strict=True)]

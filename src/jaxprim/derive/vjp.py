@@ -126,7 +126,7 @@ def by_transpose(call: Call) -> Rule:
     def fn(primals: Any, perturbed: Any, params: Any) -> Any:
         names = rules.signature.names(len(primals))
         linear = [name in rules.linear for name in names]
-        needed = [any(jax.tree.leaves(p)) and not is_linear for p, is_linear in zip(perturbed, linear, strict=True)]
+        needed = [p and not is_linear for p, is_linear in zip(perturbed.each, linear, strict=True)]
         if any(needed) and not rules.has("impl"):
             raise not_linear(rules, "vjp", select(names, needed))
 

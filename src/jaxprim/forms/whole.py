@@ -14,7 +14,7 @@ from jaxprim._jax import words
 from jaxprim._returned import Results
 from jaxprim._rule_kinds import VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
-from jaxprim._trees import describe, written
+from jaxprim._trees import Flags, describe, written
 
 
 def takes_perturbed(fn: AuthorFn) -> bool:
@@ -26,15 +26,15 @@ def takes_perturbed(fn: AuthorFn) -> bool:
     return parameter is not None
 
 
-def _extra(takes: bool, perturbed: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"perturbed": perturbed} if takes and "perturbed" not in params else {}
+def _extra(takes: bool, perturbed: Flags, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"perturbed": perturbed.whole} if takes and "perturbed" not in params else {}
 
 
 def jvp_rule(rules: RuleSet, author: Any) -> Rule:
     """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
     form, takes = form_of("jvp"), takes_perturbed(author)
 
-    def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, tangents: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         return call_author(rules, form, author, primals, tangents, **_extra(takes, perturbed, params), **params)
 
     return Rule("jvp", author, fn)
@@ -44,7 +44,7 @@ def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
     """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
     form, takes = form_of("vjp"), takes_perturbed(author)
 
-    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         result = call_author(rules, form, author, primals, **_extra(takes, perturbed, params), **params)
         return read_vjp_result(rules, author, primals, params, result)
 
@@ -55,7 +55,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
     """The two functions of ``jax.custom_vjp``."""
     takes = takes_perturbed(fwd)
 
-    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         extra = _extra(takes, perturbed, params)
         result = call_author(rules, VJP_PAIR, fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
