@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import Primitive, RuleMissing, RuleWrong, Zero, ad
+from jaxprim import Primitive, RuleMissing, RuleWrong, Zero, ad, primitive
 
 X = jnp.array([1.0, 2.0, 3.0])
 CALLS = {"eager": lambda f: f, "jit": jax.jit}
@@ -621,3 +623,66 @@ def test_decorators_return_the_function_unchanged():
     assert op.def_vjp(surrogate="why")(fn) is fn
     assert op.def_jvp(x=fn) is None
     assert op.def_vjp(x=fn) is None
+
+
+# ----------------------------------------------------------------------------------------------------- callable objects
+@dataclass
+class Times:
+    """A callable with ``__eq__`` and without ``__hash__``."""
+
+    factor: Any
+
+    def __call__(self, x):
+        return x * self.factor
+
+    def method(self, x):
+        return x * self.factor
+
+
+class Same:
+    """All are equal, and none is like another."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __eq__(self, other):
+        return isinstance(other, Same)
+
+    def __hash__(self):
+        return 0
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Times, Same, lambda f: Times(f).method, lambda f: functools.partial(Times(f))],
+    ids=["unhashable", "equal", "method", "partial"],
+)
+@pytest.mark.parametrize("how", ["impl", "kernel", "both", "primitive"])
+def test_an_implementation_is_known_by_its_identity(make, how, call):
+    two, three = make(jnp.float32(2)), make(jnp.float32(3))
+    op = primitive(two) if how == "primitive" else Primitive("op")
+    if how in ("impl", "both"):
+        op.def_impl(two)
+    if how in ("kernel", "both"):
+        op.def_kernel(two, platform="cpu")
+    close(call(op)(1.0), 2.0)
+    if how != "kernel":
+        close(call(lambda x: jax.jvp(op, (x,), (x,))[1])(1.0), 2.0)
+        close(call(jax.grad(op))(1.0), 2.0)
+    close(call(jax.vmap(op))(jnp.ones(2)), [2.0, 2.0])
+    (op.def_kernel(three, platform="cpu") if how == "kernel" else op.def_impl(three))
+    if how != "both":
+        close(call(op)(1.0), 3.0)
+
+
+@pytest.mark.parametrize("make", [Times, lambda f: Times(f).method], ids=["object", "method"])
+def test_every_other_rule_may_be_a_callable_object(make, call):
+    op = Primitive("op")
+    op.def_host(make(np.float32(2)))
+    op.def_abstract_eval(lambda x: x)
+    op.def_transpose(make(2.0), linear="x")
+    close(call(op)(jnp.float32(1)), 2.0)
+    close(call(jax.grad(op))(jnp.float32(1)), 2.0)

@@ -18,9 +18,11 @@ from jaxprim._trees import describe
 AuthorFn = Callable[..., Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """One rule that an author gave, or a rule that jaxprim derived.
+
+    Rules are compared by identity, so the author's function may be any callable, also one that cannot be hashed.
 
     Attributes:
         kind: ``"jvp"``, ``"vjp"``, ``"impl"``, ... (`_rule_kinds.KINDS`).

@@ -12,6 +12,7 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, message
+from jaxprim._keys import typed
 from jaxprim._trees import describe
 
 _EMPTY = inspect.Parameter.empty
@@ -239,13 +240,3 @@ def _listed(what: str, names: Collection[str]) -> str:
 def _is_ufunc(fn: Callable[..., Any]) -> bool:
     """Whether it is a ufunc of NumPy or JAX."""
     return isinstance(getattr(fn, "nin", None), int)
-
-
-def typed(value: Any) -> Any:
-    """A key for a static param. It distinguishes 1, 1.0 and True, and 0.0 from -0.0; all nans are equal."""
-    kind = type(value)
-    if isinstance(value, tuple):
-        return (kind, *map(typed, value))
-    if isinstance(value, float):
-        return kind, value.hex()
-    return kind, value
