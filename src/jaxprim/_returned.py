@@ -14,7 +14,7 @@ from jaxprim._avals import from_author, instantiate, is_aval, same_type, short, 
 from jaxprim._errors import JaxprimError, RuleWrong, message
 from jaxprim._rule_kinds import Form
 from jaxprim._trees import TreeMismatch
-from jaxprim._zeros import Zero
+from jaxprim._zeros import Zero, is_symbolic, is_zero
 
 Author = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def read_outputs(primitive: str, form: Form, author: Author, value: Any, expecte
             write=_output_line(form, expected),
         ) from None
     for index, (leaf, aval) in enumerate(zip(leaves, expected.avals, strict=True)):
-        if leaf is None or isinstance(leaf, _jax.JaxZero) or not _fits(leaf, aval):
+        if is_zero(leaf) or not _fits(leaf, aval):
             raise wrong(
                 primitive,
                 f"the {form.phrase} returned {expected.names()[index]} with a different type than the operation's.",
@@ -177,9 +177,43 @@ def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: W
     return [_read_leaf(primitive, rule, author, wanted, i, leaf) for i, leaf in enumerate(leaves)]
 
 
+def read_cotangents(primitive: str, rule: str, author: Author, value: Any, operands: Any, wanted: Wanted) -> list[Any]:
+    """Read the cotangents of operands, whose tree is the tuple ``operands``: arrays, and None for a zero.
+
+    That of a single operand may be bare. As for ``jax.custom_vjp``, one array may stand for each leaf of an operand.
+    """
+    _, bare = _trees.bare(operands, value)
+    try:
+        leaves = _trees.flatten_like(wanted.tree, bare)
+    except TreeMismatch:
+        leaves = _spread(operands, value)
+        if leaves is None or not all(map(_fits_cotangent, leaves, wanted.avals)):
+            leaves = None
+    return read_linear(
+        primitive, rule, author, bare if leaves is None else _trees.stand_in(wanted.tree, leaves), wanted
+    )
+
+
+def _spread(operands: Any, value: Any) -> list[Any] | None:
+    """The leaves of a tuple of cotangents, some of which stand for all leaves of their operand."""
+    trees = operands.children()
+    if not isinstance(value, tuple | list) or len(value) != len(trees):
+        return None
+    try:
+        return [
+            x for tree, part in zip(trees, value, strict=True) for x in _trees.flatten_like(tree, part, spread=True)
+        ]
+    except TreeMismatch:
+        return None
+
+
+def _fits_cotangent(leaf: Any, aval: Any) -> bool:
+    return is_zero(leaf) or aval.dtype == _jax.float0 or _fits(leaf, aval)
+
+
 def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index: int, leaf: Any) -> Any:
     aval = wanted.avals[index]
-    zero: Any = leaf.aval if isinstance(leaf, _jax.JaxZero) else None
+    zero: Any = leaf.aval if is_symbolic(leaf) else None
     is_dropped = aval.dtype == _jax.float0 and wanted.what == "cotangent"
     if is_dropped or leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)) or _is_float0(leaf):
         return None

@@ -96,7 +96,12 @@ class Zero(_jax.JaxZero):
     @staticmethod
     def zero_if_zero(t: Any) -> Zero:
         """A `Zero` of the type of ``t``, even if ``t`` is not zero: a start value for adding up tangents."""
-        return Zero(t.aval if isinstance(t, _jax.JaxZero) else _jax.tangent_aval(_jax.typeof(t)))
+        return Zero(t.aval if is_symbolic(t) else _jax.tangent_aval(_jax.typeof(t)))
+
+    @staticmethod
+    def from_primal_value(value: Any) -> Zero:
+        """The zero tangent of a value, as JAX's class had it until 0.8."""
+        return Zero(_jax.tangent_aval(_jax.typeof(value)))
 
     @staticmethod
     def of(shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> Zero:
@@ -280,7 +285,7 @@ def _is_array(x: Any) -> bool:
 
 
 def _struct(x: Any) -> Any:
-    return _jax.struct_of(_array_aval(x.aval)) if isinstance(x, _jax.JaxZero) else x
+    return _jax.struct_of(_array_aval(x.aval)) if is_symbolic(x) else x
 
 
 def _array_aval(aval: Any) -> Any:
@@ -301,7 +306,7 @@ def _result_aval(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
     """``zero + sign(other)`` in the shape and dtype of the array sum, without adding."""
-    if isinstance(other, _jax.JaxZero):
+    if is_symbolic(other):
         return Zero(_result_aval(operator.add, zero, other))
     if _is_array(other) and other.shape == zero.shape and other.dtype == zero.dtype:
         return sign(other)
@@ -310,9 +315,14 @@ def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
     return jnp.broadcast_to(jnp.asarray(sign(other), aval.dtype), aval.shape)
 
 
+def is_symbolic(value: Any) -> bool:
+    """Whether a value is a symbolic zero: jaxprim's `Zero`, or one of JAX's two."""
+    return isinstance(value, _jax.JaxZero | _jax.SymbolicZero)
+
+
 def is_zero(value: Any) -> bool:
-    """Whether a value that a rule returned means zero: None, jaxprim's `Zero` or JAX's."""
-    return value is None or isinstance(value, _jax.JaxZero)
+    """Whether a value that a rule returned means zero: None, or a symbolic zero."""
+    return value is None or is_symbolic(value)
 
 
 _jax.register_value_type(Zero, lambda zero: _array_aval(zero.aval), _zeros)

@@ -854,3 +854,34 @@ def transpose_of_wrong_number():
         return x_bar, y_bar
 
     yield lambda x: jax.linear_transpose(add, x, x)(x), ([1, 2, 3], [1, 2, 3])
+
+
+@case(
+    RuleWrong,
+    """
+    scale: the backward function of the VJP rule does not accept the arguments it is called with.
+      got:      bwd(power, residuals, y_bar)
+      expected: (residuals, cotangents)
+      why:      it gets what fwd returned as residuals, and no static params: return those that it needs from fwd
+      rule:     bwd at FILE:LINE
+      write:    def bwd(residuals, cotangents):
+    """,
+)
+def bwd_that_takes_static_params():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, *, power):
+        return power * x
+
+    def bwd(power, residuals, y_bar):
+        return (power * y_bar,)
+
+    scale.def_vjp(lambda x, *, power: (scale(x, power=power), None), bwd)
+    yield gradient(lambda x: scale(x, power=3))
+
+    def bwd(residuals, cotangents):
+        return (residuals * cotangents,)
+
+    scale.def_vjp(lambda x, *, power: (scale(x, power=power), power), bwd)
+    yield gradient(lambda x: scale(x, power=3)), [3, 3, 3]

@@ -46,11 +46,16 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
                     expected="an array or a number, in any pytree",
                     why="mutable refs and hijax types are not supported yet" if aval is not None else None,
                     rule=call.rules.implementation_author,
-                    write=call.rules.signature.with_param(name.split("[")[0].split(".")[0])
-                    if aval is None
-                    else f"{name}[...]  # the value it holds",
+                    write=_line_for(call, name, value) if aval is None else f"{name}[...]  # the value it holds",
                 )
             )
+
+
+def _line_for(call: Call, name: str, value: Any) -> str:
+    """The line to write for an operand that is not an array: a static param, or a pytree class for a method's ``self``."""
+    if name == "self":
+        return f"@jax.tree_util.register_dataclass  # on {type(value).__name__}: the arrays in it become operands"
+    return call.rules.signature.with_param(name.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0])
 
 
 def _find_results(call: Call, avals: Sequence[Any]) -> Results:
