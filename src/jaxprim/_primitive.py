@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 import jax
@@ -15,7 +16,7 @@ from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, message
 from jaxprim._origin import name_of, named, public, whole
 from jaxprim._pickling import ByName
-from jaxprim._rules import Rule, RuleSet
+from jaxprim._rules import Rule, RuleSet, rules_of
 from jaxprim._signature import Bound, CallSignature
 from jaxprim._types import Example, Explanation
 from jaxprim.derive import batching
@@ -373,9 +374,9 @@ class Primitive(ByName, Generic[P, R]):
     def def_jvp(self, rule: Any = None, /, **per_operand: Any) -> Any:
         """Give the JVP rule: ``rule(primals, tangents, **params) -> (primals_out, tangents_out)``.
 
-        A tangent has the shape and dtype of its primal. A zero tangent is a `jaxprim.Zero`, which supports arithmetic;
-        the tangent of an integer, boolean or key is None. The rule may return either one as a zero. It must be linear
-        in the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
+        A tangent has the shape and dtype of its primal. A zero tangent, and that of an integer, boolean or key, is a
+        `jaxprim.Zero`, which supports arithmetic. The rule may return one, or None, for a zero. It must be linear in
+        the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
 
         Alternatively, give one rule per operand, by name: ``f(x_dot, y, *primals, **params) -> y_dot``. None declares a
         zero derivative.
@@ -412,11 +413,12 @@ class Primitive(ByName, Generic[P, R]):
         """Give the VJP rule: ``rule(primals, **params) -> (primals_out, pullback)``.
 
         ``pullback(cotangents)`` returns one cotangent per operand, with the operand's shape and dtype, or None or
-        `jaxprim.Zero` for zero. The cotangent of a single result is passed bare; cotangents of several results are
-        passed in the pytree of the results. If there is one operand, its cotangent may be returned bare. The pullback
-        may close over any values it needs. A pullback with two arguments gets residuals first: the ``residuals`` of
-        ``(primals_out, residuals, pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the
-        rule has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
+        `jaxprim.Zero` for zero. What it returns for an integer, boolean or key, which has no cotangent, is dropped. The
+        cotangent of a single result is passed bare; cotangents of several results are passed in the pytree of the
+        results. If there is one operand, its cotangent may be returned bare. The pullback may close over any values it
+        needs. A pullback with two arguments gets residuals first: the ``residuals`` of ``(primals_out, residuals,
+        pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the rule has an argument named
+        ``perturbed``, it gets booleans in the structure of ``primals``.
 
         ``def_vjp(fwd, bwd)`` takes the two functions of ``jax.custom_vjp``. ``def_vjp(x=f)`` takes one rule per
         operand, ``f(y_bar, y, *primals, **params) -> x_bar``.
@@ -487,7 +489,8 @@ class Primitive(ByName, Generic[P, R]):
         Args:
             rule: ``rule(y_bar, *other_operands, **params)`` returns the cotangents of the linear operands, with their
                 shapes and dtypes: bare for one operand, a tuple for several. It may be another `Primitive`; two
-                primitives can be each other's transpose. JAX does not conjugate.
+                primitives can be each other's transpose. JAX does not conjugate. If the rule has an argument named
+                ``avals``, it gets the types of the linear operands, a tuple of objects with ``shape`` and ``dtype``.
             linear: the names of the operands in which the primitive is jointly linear.
 
         Raises:
@@ -507,7 +510,7 @@ class Primitive(ByName, Generic[P, R]):
         if rule is None:
             return lambda rule: self.def_transpose(rule, linear=linear)
         self._rules.linear = (linear,) if isinstance(linear, str) else tuple(linear)
-        self._rules.give(Rule("transpose", rule, rule))
+        self._rules.give(forms.transpose_rule(self._rules, rule))
         return rule
 
     # ------------------------------------------------------------------------------------------------------ batching
@@ -738,8 +741,12 @@ class Primitive(ByName, Generic[P, R]):
         return f"Primitive({self.name!r})"
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
-        """Return the primitive itself. ``help`` on a class shows signatures only of attributes with ``__get__``."""
-        return self
+        """Return the primitive, or a bound method if its first operand is called ``self``.
+
+        Without `__get__`, ``help`` on a class would not show a signature.
+        """
+        is_method = instance is not None and next(iter(_operands_of(self)), None) == "self"
+        return cast("Self", partial(cast("Any", self), instance)) if is_method else self
 
     def __getattr__(self, name: str) -> Any:
         # These are not properties: the class `Primitive` would then have them too, and `inspect` also looks at classes.
@@ -769,6 +776,11 @@ def _author_of(made: Primitive) -> Callable[..., Any] | None:
     rules: RuleSet | None = vars(made).get("_rules")  # None while the object is being made
     author = None if rules is None else rules.implementation_author
     return None if author is made else author
+
+
+def _operands_of(made: Primitive) -> Iterable[str]:
+    """The names of the operands; none before there is an implementation."""
+    return () if _author_of(made) is None else rules_of(made).signature.operands
 
 
 Primitive.__doc__ = _Doc(Primitive.__doc__)  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,6 +12,8 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, message
+from jaxprim._keys import typed
+from jaxprim._origin import whole
 from jaxprim._trees import describe
 
 _EMPTY = inspect.Parameter.empty
@@ -27,6 +29,7 @@ class CallSignature:
         params: keyword-only names with their defaults.
         variadic: the name of ``*operands``, if there is one.
         any_params: whether ``**params`` accepts further static params.
+        options: optional arguments of a function of JAX, which are static params if they are given.
         source: the function that it was read from.
     """
 
@@ -34,6 +37,7 @@ class CallSignature:
     params: Mapping[str, Any] = field(default_factory=dict)
     variadic: str | None = None
     any_params: bool = False
+    options: tuple[str, ...] = ()
     source: Callable[..., Any] | None = None
 
     @staticmethod
@@ -49,11 +53,14 @@ class CallSignature:
         kinds = inspect.Parameter
         positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         variadic = [p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL]
+        operands = {p.name: p.default for p in parameters if p.kind in positional}
+        options = _options(operands) if _is_of_jax(fn) else ()
         return CallSignature(
-            operands={p.name: p.default for p in parameters if p.kind in positional},
+            operands={name: default for name, default in operands.items() if name not in options},
             params={p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY},
             variadic=variadic[0] if variadic else None,
             any_params=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
+            options=options,
             source=fn,
         )
 
@@ -83,12 +90,13 @@ class CallSignature:
         """Split a call's arguments into operands and params, defaults filled in."""
         names = tuple(self.operands)
         if len(args) > len(names) and self.variadic is None:
+            by_keyword = [*self.params, *self.options]
             raise BadCall(
                 message(
                     f"{primitive}: too many operands.",
                     got=f"{len(args)} positional arguments",
                     expected=f"{len(names)}: {', '.join(names)}" if names else "no operands",
-                    why=f"pass {', '.join(self.params)} by keyword" if self.params else None,
+                    why=f"pass {', '.join(by_keyword)} by keyword" if by_keyword else None,
                     rule=self.source,
                     write=self._example_call(primitive),
                 )
@@ -110,8 +118,9 @@ class CallSignature:
                         write=self._example_call(primitive),
                     )
                 )
-        if rest and not self.any_params:
-            self._refuse_unknown(primitive, next(iter(rest)))
+        unknown = [] if self.any_params else [name for name in rest if name not in self.options]
+        if unknown:
+            self._refuse_unknown(primitive, unknown[0])
         params.update(rest)
         return tuple(operands), params
 
@@ -143,13 +152,13 @@ class CallSignature:
                 )
 
     def _refuse_unknown(self, primitive: str, name: str) -> None:
-        known = [*self.operands, *self.params]
+        known = [*self.operands, *self.params, *self.options]
         close = difflib.get_close_matches(name, known, 1)
         raise BadCall(
             message(
                 f"{primitive}: unknown keyword '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""),
                 got=f"{name}=...",
-                expected=f"{_listed('operands', self.operands)}; {_listed('static params', self.params)}",
+                expected=f"{_listed('operands', self.operands)}; {_listed('static params', [*self.params, *self.options])}",
                 rule=self.source,
                 write=self._example_call(primitive),
             )
@@ -236,16 +245,21 @@ def _listed(what: str, names: Collection[str]) -> str:
     return f"{what} {', '.join(names)}" if names else f"no {what}"
 
 
+def _is_of_jax(fn: Callable[..., Any]) -> bool:
+    """Whether JAX wrote a function, so that its author cannot move arguments behind a ``*``."""
+    return str(getattr(whole(fn), "__module__", "")).startswith(_jax.words.OWN_MODULES)
+
+
+def _options(operands: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arguments from the first one on whose default decides shapes or branches, such as ``axis=-1``.
+
+    Those behind it are no operands either, as they could not be passed by position.
+    """
+    names = list(operands)
+    first = next((i for i, name in enumerate(names) if isinstance(operands[name], bool | int | str)), len(names))
+    return tuple(names[first:])
+
+
 def _is_ufunc(fn: Callable[..., Any]) -> bool:
     """Whether it is a ufunc of NumPy or JAX."""
     return isinstance(getattr(fn, "nin", None), int)
-
-
-def typed(value: Any) -> Any:
-    """A key for a static param. It distinguishes 1, 1.0 and True, and 0.0 from -0.0; all nans are equal."""
-    kind = type(value)
-    if isinstance(value, tuple):
-        return (kind, *map(typed, value))
-    if isinstance(value, float):
-        return kind, value.hex()
-    return kind, value

@@ -26,6 +26,7 @@ from jaxprim._jax.avals import (
     JaxZero,
     ShapedArray,
     ShardingTypeError,
+    SymbolicZero,
     add_tangents,
     cast_varying,
     conform,

@@ -16,6 +16,7 @@ Aval = Any  # jax.core.ShapedArray, or another of JAX's abstract values
 
 ShapedArray = core.ShapedArray
 JaxZero = ad_util.Zero
+SymbolicZero = ad_util.SymbolicZero  # what ``jax.custom_jvp`` and ``custom_vjp`` hand to rules
 ShardingTypeError = core.ShardingTypeError
 float0 = dtypes.float0
 typeof = core.typeof

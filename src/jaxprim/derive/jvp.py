@@ -163,12 +163,20 @@ def by_transpose(call: Call, primals: Values, tangents: Values) -> Pushed:
     outs = call.rules.primitive.bind(*primals, call=call)
     dots = [_jax.zero_tangent(out) for out in outs]
     if any(in_linear):
-        pushed = expand(instantiate(select(tangents, linear)), linear, primals.__getitem__)
+        directions = [_direction(x, t) for x, t in zip(primals, tangents, strict=True)]
+        pushed = expand(select(directions, linear), linear, primals.__getitem__)
         dots = call.rules.primitive.bind(*pushed, call=call)
     if any(in_others):
         others = _impl_dots(call, primals, tangents, in_others, outs)
         dots = [_jax.add_tangents(a, b) for a, b in zip(dots, others, strict=True)]
     return outs, dots
+
+
+def _direction(primal: Any, tangent: Any) -> Any:
+    """A tangent as an operand. That of an integer, which has none, is an integer zero: add(x, 2) has x_dot = add(x_dot, 0)."""
+    if _jax.has_tangent(_jax.typeof(primal)):
+        return instantiate([tangent])[0]
+    return _jax.zeros(_jax.typeof(primal))
 
 
 @derives("jvp", "impl")

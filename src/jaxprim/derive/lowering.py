@@ -13,7 +13,8 @@ from jaxprim import _jax
 from jaxprim._calls import Call
 from jaxprim._levels import Levels, batched_avals
 from jaxprim._linear import LinearMap
-from jaxprim._rules import RuleSet
+from jaxprim._rule_kinds import form_of
+from jaxprim._rules import RuleSet, endless
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.implementation import which_runs
 from jaxprim.derive.programs import named_axes, program
@@ -32,7 +33,10 @@ def lower(ctx: Any, *args: Any, call: Call, platform: str | None = None) -> Any:
     rule = which_runs(call, platform)
     if rule.kind != "host":  # a host function is counted when it runs
         call.rules.record(rule.label)
-    return _jax.lower_program(ctx, program(call, ctx.avals_in, platform), *args)
+    try:
+        return _jax.lower_program(ctx, program(call, ctx.avals_in, platform), *args)
+    except RecursionError as error:  # a kernel that applies its own operation
+        raise endless(call.rules, form_of(rule.kind), rule.author, error) from None
 
 
 def lower_linear(ctx: Any, *args: Any, linear_map: LinearMap, levels: Levels) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import instantiate
+from jaxprim._avals import instantiate, nonzero
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
@@ -17,6 +17,7 @@ from jaxprim._programs import replace_application
 from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
+from jaxprim._zeros import is_zero
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
@@ -51,7 +52,7 @@ def impl_rule(call: Call) -> Rule:
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Any) -> Any:
         leaves, tree = jax.tree.flatten(primals)
         flat = _trees.flatten_like(tree, tangents)
-        dots = [_jax.zero_tangent(x) if t is None else t for x, t in zip(leaves, flat, strict=True)]
+        dots = [_jax.zero_tangent(x) if is_zero(t) else t for x, t in zip(leaves, flat, strict=True)]
         return jax.jvp(lambda *xs: impl.author(*xs, **params), primals, tree.unflatten(instantiate(dots)))
 
     return Rule("jvp", impl.author, fn)
@@ -70,7 +71,7 @@ def run_jvp_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> 
     """
     rule, form = jvp_rule_of(call), form_of("jvp")
     found = results(call, [_jax.typeof(leaf) for leaf in leaves])
-    flags = _trees.unflatten(call.tree, [not isinstance(t, _jax.JaxZero) for t in tangents])
+    flags = _trees.Flags(call.tree, nonzero(tangents))
     operands = call.operands(as_arrays(leaves))
     run = lambda given: rule.fn(operands, _trees.unflatten(call.tree, given), flags, call.params)
     value = run_with_zeros(run, tangents)
