@@ -102,7 +102,7 @@ class LinearMap:
 
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
-            run, avals = without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
+            run, avals = without_zero_inputs(self.program, self.residuals, inputs)
             return _jax.trace(lambda *args: instantiate(select(run(*args), outputs)), avals, self.role)
 
         def transposed() -> tuple[ResidualsForTranspose, LinearMap]:

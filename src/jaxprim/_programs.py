@@ -26,16 +26,17 @@ def interpret(program: _jax.Program, inputs: Sequence[Any], visit: Visit) -> lis
 
 # -------------------------------------------------------------------------------------------------------------- zeros
 def without_zero_inputs(
-    program: _jax.Program, count: int, nonzero: Sequence[bool], *, symbolic: bool
+    program: _jax.Program, count: int, nonzero: Sequence[bool]
 ) -> tuple[Callable[..., list[Any]], tuple[_jax.Aval, ...]]:
-    """Drop zero inputs of a program that is linear in its inputs from ``count`` on.
+    """Drop zero inputs of a program, among those from ``count`` on.
 
     Write the program as y = A(r) t with t = (t_1, t_2). For t_2 = 0 only the block of t_1 is left:
 
         A(r) t = A_1(r) t_1 + A_2(r) 0 = A_1(r) t_1
 
     Zeros are passed on symbolically: L(0) = 0 for a linear equation L, and 0 + x = x. So no work is spent on them, and
-    no ``inf * 0 = nan`` arises. A program that is not linear (``symbolic`` is False) runs on arrays of zeros instead.
+    no ``inf * 0 = nan`` arises. An equation that is not known to be linear gets arrays of zeros: a rule may look at its
+    tangents, as ``isfinite`` does, and the numbers are those that arrays give.
 
     Returns a function of the other inputs, and their avals.
     """
@@ -45,7 +46,7 @@ def without_zero_inputs(
         given = iter(args)
         zeros = [_jax.JaxZero(_jax.strip(aval)) for aval in program.in_avals]
         values = [next(given) if kept else zero for kept, zero in zip(keep, zeros, strict=True)]
-        return interpret(program, values, _pass_zeros) if symbolic else _jax.evaluate(program, *map(_array, values))
+        return interpret(program, values, _pass_zeros)
 
     return run, tuple(aval for aval, kept in zip(program.in_avals, keep, strict=True) if kept)
 
@@ -53,26 +54,68 @@ def without_zero_inputs(
 def _pass_zeros(eqn: Any, values: list[Any]) -> Sequence[Any]:
     """The results of an equation with JAX zeros as operands: L(0) = 0, and 0 + x = x if x has the sum's shape."""
     is_zero = [type(value) is _jax.JaxZero for value in values]
-    if any(is_zero):
-        if _gives_zero(eqn, is_zero):
-            return [_jax.JaxZero(_jax.strip(var.aval)) for var in eqn.outvars]
-        if eqn.primitive.name in words.SUMS:
-            (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
-            if _jax.typeof(kept).shape == eqn.outvars[0].aval.shape:
-                return [kept]
-    return _jax.apply_equation(eqn, [_array(value) for value in values])
+    if not any(is_zero):
+        return _jax.apply_equation(eqn, values)
+    zero_results = gives_zero(eqn, is_zero)
+    if eqn.primitive.name in words.SUMS and not all(is_zero):
+        (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
+        if _jax.typeof(kept).shape == eqn.outvars[0].aval.shape:
+            return [kept]
+    zeros = [_jax.JaxZero(_jax.strip(var.aval)) for var in eqn.outvars]
+    if all(zero_results):
+        return zeros
+    outs = _jax.apply_equation(eqn, [_array(value) for value in values])
+    return [zero if is_it else out for zero, is_it, out in zip(zeros, zero_results, outs, strict=True)]
 
 
-def _gives_zero(eqn: Any, is_zero: Sequence[bool]) -> bool:
-    """Whether zeros in these operands make all results zero. This is the only place that decides it.
+def gives_zero(eqn: Any, is_zero: Sequence[bool]) -> list[bool]:
+    """Which results of an equation are zero if these operands are. This is the only place that decides it.
 
-    ``ZERO_PRESERVING`` are linear in each operand on its own (x * 0 = 0 * y = 0). ``ZERO_IF_FIRST`` are linear in the
-    first operand only (0 / y = 0). Any other equation gives zero if all its operands are zero: then
-    it depends on the linear inputs only, so it is linear in its operands.
+    They are if the equation is linear in operands that are zero, whatever the others are. That is known of the lists in
+    `words`, of what JAX differentiates as linear, and of jaxprim's own equations. A call, conditional or loop is as its
+    inner equations. Of any other equation it is not known, even if all its operands are zero: exp(0) = 1.
     """
-    if eqn.primitive.name in words.ZERO_IF_FIRST:
-        return is_zero[0]
-    return eqn.primitive.name in words.ZERO_PRESERVING or all(is_zero)
+    name, params = eqn.primitive.name, eqn.params
+    flow = _jax.flow_of(eqn)
+    if flow is not None:
+        return [False] * len(eqn.outvars) if _jax.has_side_effects(eqn) else _through(flow, is_zero)
+    if name in words.MULTILINEAR:
+        zero = any(is_zero)
+    elif name in words.LINEAR_IN:
+        linear = list(is_zero[words.LINEAR_IN[name]])
+        zero = all(linear) and sum(is_zero) == len(linear)
+    elif "linear_map" in params:
+        zero = all(is_zero[params["linear_map"].residuals :])
+    elif "call" in params:
+        declared = params["call"].linear_mask()
+        zero = any(declared) and all(z for z, is_linear in zip(is_zero, declared, strict=True) if is_linear)
+    else:
+        zero = all(is_zero) and _jax.is_linear(eqn.primitive)
+    return [zero] * len(eqn.outvars)
+
+
+def _through(flow: Any, is_zero: Sequence[bool]) -> list[bool]:
+    """Which results of a flow are zero. What a loop carries is zero if it starts as zero, and each turn keeps it."""
+    inputs = [is_zero[i] for i in flow.operands]
+    while True:
+        outs = [all(each) for each in zip(*(_zero_outputs(program, inputs) for program in flow.programs), strict=True)]
+        lost = [place for result, place in flow.carried if inputs[place] and not outs[result]]
+        if not lost:
+            break
+        inputs = [zero and i not in lost for i, zero in enumerate(inputs)]
+    starts = dict(flow.carried)
+    return [out and (i not in starts or inputs[starts[i]]) for i, out in enumerate(outs)]
+
+
+def _zero_outputs(program: Any, is_zero: Sequence[bool]) -> list[bool]:
+    """Which outputs of a program are zero if these inputs are."""
+    jaxpr = getattr(program, "jaxpr", program)
+    zeros = {var for var, zero in zip(jaxpr.invars, is_zero, strict=True) if zero}
+    for eqn in jaxpr.eqns:
+        mask = [isinstance(atom, _jax.Var) and atom in zeros for atom in eqn.invars]
+        if any(mask):
+            zeros.update(var for var, zero in zip(eqn.outvars, gives_zero(eqn, mask), strict=True) if zero)
+    return [isinstance(atom, _jax.Var) and atom in zeros for atom in jaxpr.outvars]
 
 
 def _array(value: Any) -> Any:

@@ -66,6 +66,8 @@ from jaxprim._jax.programs import (
     evaluate,
     evaluate_needed,
     evaluate_open,
+    flow_of,
+    has_side_effects,
     in_avals,
     inner_programs,
     jet_of,
@@ -99,6 +101,7 @@ from jaxprim._jax.state import (
 from jaxprim._jax.tables import (
     has_transpose,
     is_elementwise,
+    is_linear,
     linearization,
     linearize_by_jvp,
     lower_fun,

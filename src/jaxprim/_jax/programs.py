@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -110,6 +111,51 @@ def inner_programs(eqn: Any) -> list[Any]:
     values = eqn.params.values()
     flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
     return [v for v in flat if hasattr(v, "eqns")]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How an equation runs the programs inside it.
+
+    Attributes:
+        programs: the body of a loop, the branches of a conditional, the function that is called.
+        operands: the places of the operands that each program takes, in its order.
+        carried: the pairs (result, input) of a loop: that result of the program is that input of its next turn.
+    """
+
+    programs: tuple[Program, ...]
+    operands: range
+    carried: tuple[tuple[int, int], ...] = ()
+
+
+def flow_of(eqn: Any) -> Flow | None:
+    """The flow of a call, conditional or loop; None for any other equation."""
+    name, params, count = eqn.primitive.name, eqn.params, len(eqn.invars)
+    if name in words.CALLS:
+        return Flow(tuple(inner_programs(eqn)), range(count))
+    if name == words.COND:
+        return Flow(tuple(params["branches"]), range(1, count))
+    if name == words.WHILE:
+        first, results = params["body_nconsts"], len(eqn.outvars)
+        carried = tuple((i, first + i) for i in range(results))
+        return Flow((params["body_jaxpr"],), range(params["cond_nconsts"], count), carried)
+    if name == words.SCAN:
+        first, results = _scan_sizes(params)
+        return Flow((params["jaxpr"],), range(count), tuple((i, first + i) for i in range(results)))
+    return None
+
+
+def _scan_sizes(params: Any) -> tuple[int, int]:
+    """How many constants and carried values a scan has."""
+    if "ft_in" in params:  # JAX 0.11 made it a tree. The other branch can go with 0.10.
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return params["num_consts"], params["num_carry"]
+
+
+def has_side_effects(eqn: Any) -> bool:
+    """Whether an equation does more than compute its results, as a debug print does."""
+    return any(not isinstance(effect, core.NamedAxisEffect) for effect in eqn.effects)
 
 
 # Since JAX 0.9.2, `get_bind_params` returns functions in an equation's params (as in `custom_jvp`) among the params.

@@ -62,6 +62,11 @@ def has_transpose(primitive: Any) -> bool:
     return primitive in ad.primitive_transposes
 
 
+def is_linear(primitive: Any) -> bool:
+    """Whether JAX differentiates a primitive as linear in all its operands together: its own tangent is the primitive."""
+    return getattr(ad.primitive_jvps.get(primitive), "func", None) is ad.linear_jvp
+
+
 _ELEMENTWISE = (batching.broadcast_batcher, batching.vectorized_batcher)
 
 
