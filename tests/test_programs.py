@@ -216,8 +216,21 @@ def test_an_application_is_replaced() -> None:
         (lambda r, t: jax.pure_callback(lambda t: t, t, t), True),
         (lambda r, t: jax.jit(lambda t: jax.pure_callback(lambda t: t, t, t))(t), True),
         (lambda r, t: jnp.arctan2(t, r), True),
+        (jax.jit(lambda r, t: jnp.arctan2(r, r) * t), False),
+        (lambda r, t: lax.map(jnp.sin, r) * t, False),
+        (lambda r, t: lax.map(lambda t: 2 * t, t), True),
     ],
-    ids=["product", "function of r", "host of r", "host of t", "host of t in jit", "not linear in t"],
+    ids=[
+        "product",
+        "function of r",
+        "host of r",
+        "host of t",
+        "host of t in jit",
+        "not linear in t",
+        "function of r in jit",
+        "loop of r",
+        "loop of t",
+    ],
 )
 def test_what_may_have_no_transpose(fn: Any, lacks: bool) -> None:
-    assert may_lack_transpose(trace(fn, 2), 1) == lacks
+    assert may_lack_transpose(trace(fn, 2), [False, True]) == lacks

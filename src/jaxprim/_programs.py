@@ -161,34 +161,41 @@ def _same_vars(atoms: Sequence[Any], operands: Sequence[Any]) -> bool:
     return len(atoms) == len(operands) and all(a is b for a, b in zip(atoms, operands, strict=True))
 
 
-# ------------------------------------------------------------------------------------------ looking without running
-def may_lack_transpose(program: _jax.Program, count: int) -> bool:
-    """Whether an equation that depends on inputs from ``count`` on may lack a transpose.
+# -------------------------------------------------------------------------------------------------------- transposing
+def transpose(
+    program: _jax.Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[Any]:
+    """Cotangents of the linear inputs of a program at given values of the others. A zero may be a JAX zero."""
+    run = _jax.transpose_unknown if may_lack_transpose(program, linear) else _jax.transpose
+    return run(program, linear, args, cotangents)
 
-    This is a quick look: True means "try it", False means that JAX has a rule for each such equation.
+
+def may_lack_transpose(program: _jax.Program, linear: Sequence[bool]) -> bool:
+    """Whether an equation that depends on the linear inputs may lack a transpose.
+
+    This is a quick look: True means "try it", False means that JAX has a rule for each such equation as it stands. A
+    loop or conditional must be tried, because what is known in it may have to be evaluated first.
     """
-    jaxpr = program.jaxpr
-    linear = set(jaxpr.invars[count:])
+    jaxpr = getattr(program, "jaxpr", program)
+    found = {var for var, is_linear in zip(jaxpr.invars, linear, strict=True) if is_linear}
     for eqn in jaxpr.eqns:
-        if linear.isdisjoint(_variables(eqn)):
+        if found.isdisjoint(_variables(eqn)):
             continue
-        linear.update(eqn.outvars)
-        if any(_may_lack_transpose(each) for each in _with_inner(eqn)):
+        if _may_lack_transpose(eqn, [isinstance(atom, _jax.Var) and atom in found for atom in eqn.invars]):
             return True
+        found.update(eqn.outvars)
     return False
 
 
-def _may_lack_transpose(eqn: Any) -> bool:
-    is_ours = "call" in eqn.params
-    return is_ours or eqn.primitive.name in words.TRANSPOSE_RAISES or not _jax.has_transpose(eqn.primitive)
+def _may_lack_transpose(eqn: Any, linear: Sequence[bool]) -> bool:
+    if eqn.primitive.name in words.CALLS:
+        return any(may_lack_transpose(program, linear) for program in _jax.inner_programs(eqn))
+    is_ours = "call" in eqn.params or "linear_map" in eqn.params
+    is_known = _jax.has_transpose(eqn.primitive) and eqn.primitive.name not in words.TRANSPOSE_RAISES
+    return is_ours or not is_known or bool(_jax.inner_programs(eqn))
 
 
-def _with_inner(eqn: Any) -> list[Any]:
-    """An equation, and all equations in its inner programs."""
-    inner = [each for program in _jax.inner_programs(eqn) for e in program.eqns for each in _with_inner(e)]
-    return [eqn, *inner]
-
-
+# ------------------------------------------------------------------------------------------ looking without running
 def elementwise_dims(program: _jax.Program, dims: Sequence[int | None]) -> tuple[int | None, ...] | None:
     """The batch dimensions of a program's outputs, without vmapping it; None if only vmap can tell.
 

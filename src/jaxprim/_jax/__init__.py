@@ -83,6 +83,8 @@ from jaxprim._jax.programs import (
     trace,
     trace_open,
     transpose,
+    transpose_at_zero,
+    transpose_unknown,
     uses,
 )
 from jaxprim._jax.state import (

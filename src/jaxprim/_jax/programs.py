@@ -19,6 +19,7 @@ from jax.experimental import jet
 
 from jaxprim._jax import words
 from jaxprim._jax.avals import Aval, strip, varies_over, varying
+from jaxprim._jax.avals import zeros as zeros_of
 from jaxprim._jax.state import Tracer
 
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -275,6 +276,33 @@ def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cot
     ]
     out = ad.backward_pass(program.jaxpr, False, program.consts, primals, list(cotangents))
     return [ct for ct, is_linear in zip(out, linear, strict=True) if is_linear]
+
+
+def transpose_unknown(
+    program: Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[Any]:
+    """`transpose`, after what depends on the given values alone is evaluated, also inside loops, calls and conditionals.
+
+    This is JAX's partial evaluation. It splits a scan that carries (y, A(y) t) into one of y and one that is linear in t.
+    """
+
+    def run(*unknown: Any) -> list[Any]:
+        given, sought = iter(args), iter(unknown)
+        return evaluate(program, *[next(sought) if is_linear else next(given) for is_linear in linear])
+
+    avals = [strip(aval) for aval, is_linear in zip(program.in_avals, linear, strict=True) if is_linear]
+    wrapped = lu.wrap_init(run, debug_info=_debug_info("linear"))
+    unknown = [pe.PartialVal.unknown(aval) for aval in avals]
+    jaxpr, _, consts = pe.trace_to_jaxpr_nounits(wrapped, unknown, instantiate=True)
+    jaxpr, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
+    return list(ad.backward_pass(jaxpr, False, consts, [ad.UndefinedPrimal(a) for a in avals], list(cotangents)))
+
+
+def transpose_at_zero(program: Program, count: int, args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the inputs from ``count`` on, by JAX's derivative of the program where these are zero."""
+    zeros = [zeros_of(strip(aval)) for aval in program.in_avals[count:]]
+    _, pull = jax.vjp(lambda *linear: evaluate(program, *args, *linear), *zeros)
+    return list(pull(list(cotangents)))
 
 
 def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:

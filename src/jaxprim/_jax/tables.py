@@ -59,7 +59,7 @@ def unregister(primitive: Any) -> None:
 
 def has_transpose(primitive: Any) -> bool:
     """Whether JAX has a transpose rule for a primitive; it may be one that raises."""
-    return primitive in ad.primitive_transposes
+    return primitive in ad.primitive_transposes or primitive in ad.fancy_transposes
 
 
 def is_linear(primitive: Any) -> bool:
