@@ -39,6 +39,7 @@ from jaxprim._jax.avals import (
     is_key,
     is_undefined,
     mesh_in_reach,
+    places,
     register_value_type,
     strip,
     struct_of,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import ad_util, core, dtypes
 from jax._src.interpreters import ad, pxla
 
@@ -144,6 +145,12 @@ def unshard_front(value: Any) -> Any:
     if not sharding.mesh._any_axis_explicit or sharding.spec[0] is None:
         return value
     return jax.sharding.reshard(value, sharding.update(spec=jax.sharding.PartitionSpec(None, *sharding.spec[1:])))
+
+
+def places(value: Any) -> Any:
+    """The place of each element of a value along its first dimension, with the sharding of the value."""
+    sharding = typeof(value).sharding if has_mesh(typeof(value)) else None
+    return jax.lax.broadcasted_iota(np.int32, value.shape, 0, out_sharding=sharding)
 
 
 # ---------------------------------------------------------------------------------------------- values of other types
