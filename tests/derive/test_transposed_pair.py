@@ -57,6 +57,10 @@ LOOKING: dict[str, Any] = {
     "sort": by_key,
     "finite": lambda x, d: jnp.where(jnp.isfinite(d), slope(x) * d, 0.0),
     "cond on the cotangent": lambda x, d: lax.cond(jnp.all(jnp.isfinite(d)), lambda: slope(x) * d, lambda: 0 * d),
+    "zero treated alone": lambda x, d: jnp.where(d == 0, 0.0, slope(x) * d),
+    "zero skipped": lambda x, d: lax.cond(jnp.any(d != 0), lambda: slope(x) * d, lambda: jnp.zeros(3)),
+    "size and sign": lambda x, d: slope(x) * jnp.abs(d) * jnp.sign(d),
+    "rectified halves": lambda x, d: slope(x) * (jax.nn.relu(d) - jax.nn.relu(-d)),
     "both halves": lambda x, d: slope(x) * (jnp.maximum(d, 0) + jnp.minimum(d, 0)),
 }
 

@@ -39,6 +39,7 @@ from jaxprim._jax.avals import (
     is_key,
     is_undefined,
     mesh_in_reach,
+    ordinary_point,
     places,
     register_value_type,
     strip,
@@ -84,7 +85,7 @@ from jaxprim._jax.programs import (
     trace,
     trace_open,
     transpose,
-    transpose_at_zero,
+    transpose_by_vjp,
     transpose_unknown,
     uses,
 )

@@ -18,8 +18,7 @@ from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
 
 from jaxprim._jax import words
-from jaxprim._jax.avals import Aval, strip, varies_over, varying
-from jaxprim._jax.avals import zeros as zeros_of
+from jaxprim._jax.avals import Aval, ordinary_point, strip, varies_over, varying
 from jaxprim._jax.state import Tracer
 
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -298,10 +297,14 @@ def transpose_unknown(
     return list(ad.backward_pass(jaxpr, False, consts, [ad.UndefinedPrimal(a) for a in avals], list(cotangents)))
 
 
-def transpose_at_zero(program: Program, count: int, args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-    """Cotangents of the inputs from ``count`` on, by JAX's derivative of the program where these are zero."""
-    zeros = [zeros_of(strip(aval)) for aval in program.in_avals[count:]]
-    _, pull = jax.vjp(lambda *linear: evaluate(program, *args, *linear), *zeros)
+def transpose_by_vjp(program: Program, count: int, args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the inputs from ``count`` on, by JAX's derivative of the program in these inputs.
+
+    The program is linear in them, so its derivative is the same everywhere. It is taken at an ordinary point, because a
+    rule may treat zero alone: ``where(y_bar == 0, 0, x * y_bar)`` has the derivative 0 there.
+    """
+    point = [ordinary_point(strip(aval)) for aval in program.in_avals[count:]]
+    _, pull = jax.vjp(lambda *linear: evaluate(program, *args, *linear), *point)
     return list(pull(list(cotangents)))
 
 

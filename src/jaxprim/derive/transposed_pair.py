@@ -11,8 +11,8 @@ pullback. Its transpose, the pushforward, is
 - the transpose of the pullback's own program, if JAX can transpose it: what depends on the residuals alone is
   evaluated first;
 - otherwise (an opaque pullback) the JVP rule, which needs the operands as further residuals;
-- without a JVP rule, JAX's derivative of the pullback at zero. A pullback is linear, so its derivative is the same
-  everywhere: a sort, a comparison or another operation in it does not matter.
+- without a JVP rule, JAX's derivative of the pullback at some cotangent. A pullback is linear, so its derivative is the
+  same everywhere: a sort, a comparison or another operation in it does not matter.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _differentiable_only(pull: Any, count: int) -> bool:
     linear = [i >= count for i in range(len(_jax.in_avals(pull)))]
     if not may_lack_transpose(pull, linear) or _try(transpose_program, pull, count) is not None:
         return False
-    return _try(_transpose_at_zero, pull, count) is not None
+    return _try(_transpose_by_vjp, pull, count) is not None
 
 
 def _past_operands(pull: Any, kept: Sequence[Any], count: int, cotangents: Sequence[Any]) -> Any:
@@ -133,9 +133,9 @@ def transpose_program(program: Any, residuals: int) -> Any:
     return _transposed(program, residuals, lambda rs, cts: instantiate(transpose(program, linear, rs, cts)))
 
 
-def _transpose_at_zero(program: Any, residuals: int) -> Any:
-    """`transpose_program` by JAX's derivative of the program at t = 0."""
-    return _transposed(program, residuals, lambda rs, cts: _jax.transpose_at_zero(program, residuals, rs, cts))
+def _transpose_by_vjp(program: Any, residuals: int) -> Any:
+    """`transpose_program` by JAX's derivative of the program in t."""
+    return _transposed(program, residuals, lambda rs, cts: _jax.transpose_by_vjp(program, residuals, rs, cts))
 
 
 def _transposed(program: Any, residuals: int, run: Callable[[Sequence[Any], Sequence[Any]], list[Any]]) -> Any:
@@ -154,8 +154,8 @@ def _must_transpose(call: Call, pull: Any, residuals: int) -> Any:
     try:
         return transpose_program(pull, residuals)
     except Exception as error:
-        # A declared surrogate is not linear, so its derivative at zero says nothing about it elsewhere.
-        found = _try(_transpose_at_zero, pull, residuals) if call.rules.surrogate is None else None
+        # A declared surrogate is not linear, so its derivative at one point says nothing about it elsewhere.
+        found = _try(_transpose_by_vjp, pull, residuals) if call.rules.surrogate is None else None
         if found is None:
             raise no_transpose(call, error) from error
         return found
