@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate, nonzero
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 from jaxprim._masks import Mask, expand, select
-from jaxprim._programs import without_zero_inputs
+from jaxprim._programs import transpose, without_zero_inputs
 
 Role = Literal["pushforward", "pullback"]
 # Takes the residuals of a map and their batch levels; returns the residuals of its transpose and their batch levels.
@@ -37,7 +38,7 @@ class LinearMap:
         residuals: how many residuals come before the linear inputs.
         in_avals: the types of the linear inputs.
         out_avals: the types of the outputs.
-        is_linear: False for the pullback of a declared surrogate, which JAX differentiates as written.
+        is_linear: whether its own tangent is the map. False for a pullback that JAX differentiates as written.
         named_axes: the axes that collectives in the rule use.
     """
 
@@ -51,14 +52,14 @@ class LinearMap:
         out_avals: Sequence[Any],
         build: Callable[[], Any],
         transposed: Callable[[], tuple[ResidualsForTranspose, LinearMap]],
-        is_linear: bool = True,
+        is_linear: Callable[[], bool] = lambda: True,
         named_axes: frozenset[Any] = frozenset(),
     ) -> None:
         self.owner, self.residuals = owner, residuals
         self.role: Role = role
-        self.in_avals, self.out_avals, self.is_linear = tuple(in_avals), tuple(out_avals), is_linear
+        self.in_avals, self.out_avals = tuple(in_avals), tuple(out_avals)
         self.named_axes = named_axes
-        self._build, self._transposed = build, transposed
+        self._build, self._transposed, self._is_linear = build, transposed, is_linear
         self._program: Any = None
         self._transpose: tuple[ResidualsForTranspose, LinearMap] | None = None
         self._restrictions: dict[tuple[Mask, Mask], LinearMap] = {}
@@ -70,6 +71,10 @@ class LinearMap:
         if self._program is None:
             self._program = self._build()
         return self._program
+
+    @cached_property
+    def is_linear(self) -> bool:
+        return self._is_linear()
 
     def transpose(self) -> tuple[ResidualsForTranspose, LinearMap]:
         """A function that makes the residuals of the transpose, and the transpose itself: (r, c) -> A(r)^T c."""
@@ -102,7 +107,7 @@ class LinearMap:
 
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
-            run, avals = without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
+            run, avals = without_zero_inputs(self.program, self.residuals, inputs)
             return _jax.trace(lambda *args: instantiate(select(run(*args), outputs)), avals, self.role)
 
         def transposed() -> tuple[ResidualsForTranspose, LinearMap]:
@@ -117,7 +122,7 @@ class LinearMap:
             out_avals=select(self.out_avals, outputs),
             build=build,
             transposed=transposed,
-            is_linear=self.is_linear,
+            is_linear=lambda: self.is_linear,
             named_axes=self.named_axes,
         )
 
@@ -191,8 +196,8 @@ def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: Lin
         y_dot = A(r) t_dot + (dA(r)/dr r_dot) t
 
     The first term is the map itself, applied to the tangents of its linear inputs. The second is the derivative of the
-    rule's program in its residuals. The pullback of a declared surrogate need not be linear: there the program is
-    differentiated in all its inputs.
+    rule's program in its residuals. A pullback that is not known to be linear, such as that of a declared surrogate, is
+    differentiated in all its inputs instead, as `jax.custom_vjp` does.
     """
     outs = _bind(linear_map, primals, levels)
     count = linear_map.residuals
@@ -268,7 +273,7 @@ def fit_cotangent(ct: Any, aval: Any) -> Any:
 
 def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     known = [arg for arg, u in zip(args, undefined, strict=True) if not u]
-    outs = _jax.transpose(program, undefined, known, cts)
+    outs = transpose(program, undefined, known, cts)
     return expand(outs, undefined, lambda _: None)
 
 

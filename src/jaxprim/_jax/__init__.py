@@ -40,6 +40,8 @@ from jaxprim._jax.avals import (
     is_key,
     is_undefined,
     mesh_in_reach,
+    ordinary_point,
+    places,
     register_value_type,
     strip,
     struct_of,
@@ -67,6 +69,8 @@ from jaxprim._jax.programs import (
     evaluate,
     evaluate_needed,
     evaluate_open,
+    flow_of,
+    has_side_effects,
     in_avals,
     inner_programs,
     jet_of,
@@ -82,6 +86,8 @@ from jaxprim._jax.programs import (
     trace,
     trace_open,
     transpose,
+    transpose_by_vjp,
+    transpose_unknown,
     uses,
 )
 from jaxprim._jax.state import (
@@ -100,6 +106,7 @@ from jaxprim._jax.state import (
 from jaxprim._jax.tables import (
     has_transpose,
     is_elementwise,
+    is_linear,
     linearization,
     linearize_by_jvp,
     lower_fun,

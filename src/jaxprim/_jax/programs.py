@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
 
 from jaxprim._jax import words
-from jaxprim._jax.avals import Aval, strip, varies_over, varying
+from jaxprim._jax.avals import Aval, ordinary_point, strip, varies_over, varying
 from jaxprim._jax.state import Tracer
 
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -110,6 +111,51 @@ def inner_programs(eqn: Any) -> list[Any]:
     values = eqn.params.values()
     flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
     return [v for v in flat if hasattr(v, "eqns")]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How an equation runs the programs inside it.
+
+    Attributes:
+        programs: the body of a loop, the branches of a conditional, the function that is called.
+        operands: the places of the operands that each program takes, in its order.
+        carried: the pairs (result, input) of a loop: that result of the program is that input of its next turn.
+    """
+
+    programs: tuple[Program, ...]
+    operands: range
+    carried: tuple[tuple[int, int], ...] = ()
+
+
+def flow_of(eqn: Any) -> Flow | None:
+    """The flow of a call, conditional or loop; None for any other equation."""
+    name, params, count = eqn.primitive.name, eqn.params, len(eqn.invars)
+    if name in words.CALLS:
+        return Flow(tuple(inner_programs(eqn)), range(count))
+    if name == words.COND:
+        return Flow(tuple(params["branches"]), range(1, count))
+    if name == words.WHILE:
+        first, results = params["body_nconsts"], len(eqn.outvars)
+        carried = tuple((i, first + i) for i in range(results))
+        return Flow((params["body_jaxpr"],), range(params["cond_nconsts"], count), carried)
+    if name == words.SCAN:
+        first, results = _scan_sizes(params)
+        return Flow((params["jaxpr"],), range(count), tuple((i, first + i) for i in range(results)))
+    return None
+
+
+def _scan_sizes(params: Any) -> tuple[int, int]:
+    """How many constants and carried values a scan has."""
+    if "ft_in" in params:  # JAX 0.11 made it a tree. The other branch can go with 0.10.
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return params["num_consts"], params["num_carry"]
+
+
+def has_side_effects(eqn: Any) -> bool:
+    """Whether an equation does more than compute its results, as a debug print does."""
+    return any(not isinstance(effect, core.NamedAxisEffect) for effect in eqn.effects)
 
 
 # Since JAX 0.9.2, `get_bind_params` returns functions in an equation's params (as in `custom_jvp`) among the params.
@@ -229,6 +275,37 @@ def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cot
     ]
     out = ad.backward_pass(program.jaxpr, False, program.consts, primals, list(cotangents))
     return [ct for ct, is_linear in zip(out, linear, strict=True) if is_linear]
+
+
+def transpose_unknown(
+    program: Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[Any]:
+    """`transpose`, after what depends on the given values alone is evaluated, also inside loops, calls and conditionals.
+
+    This is JAX's partial evaluation. It splits a scan that carries (y, A(y) t) into one of y and one that is linear in t.
+    """
+
+    def run(*unknown: Any) -> list[Any]:
+        given, sought = iter(args), iter(unknown)
+        return evaluate(program, *[next(sought) if is_linear else next(given) for is_linear in linear])
+
+    avals = [strip(aval) for aval, is_linear in zip(program.in_avals, linear, strict=True) if is_linear]
+    wrapped = lu.wrap_init(run, debug_info=_debug_info("linear"))
+    unknown = [pe.PartialVal.unknown(aval) for aval in avals]
+    jaxpr, _, consts = pe.trace_to_jaxpr_nounits(wrapped, unknown, instantiate=True)
+    jaxpr, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
+    return list(ad.backward_pass(jaxpr, False, consts, [ad.UndefinedPrimal(a) for a in avals], list(cotangents)))
+
+
+def transpose_by_vjp(program: Program, count: int, args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the inputs from ``count`` on, by JAX's derivative of the program in these inputs.
+
+    The program is linear in them, so its derivative is the same everywhere. It is taken at an ordinary point, because a
+    rule may treat zero alone: ``where(y_bar == 0, 0, x * y_bar)`` has the derivative 0 there.
+    """
+    point = [ordinary_point(strip(aval)) for aval in program.in_avals[count:]]
+    _, pull = jax.vjp(lambda *linear: evaluate(program, *args, *linear), *point)
+    return list(pull(list(cotangents)))
 
 
 def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:

@@ -59,7 +59,12 @@ def unregister(primitive: Any) -> None:
 
 def has_transpose(primitive: Any) -> bool:
     """Whether JAX has a transpose rule for a primitive; it may be one that raises."""
-    return primitive in ad.primitive_transposes
+    return primitive in ad.primitive_transposes or primitive in ad.fancy_transposes
+
+
+def is_linear(primitive: Any) -> bool:
+    """Whether JAX differentiates a primitive as linear in all its operands together: its own tangent is the primitive."""
+    return getattr(ad.primitive_jvps.get(primitive), "func", None) is ad.linear_jvp
 
 
 _ELEMENTWISE = (batching.broadcast_batcher, batching.vectorized_batcher)

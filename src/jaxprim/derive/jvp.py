@@ -1,8 +1,10 @@
 """Forward mode: JAX's JVP rule of the main primitive.
 
 given            the author's rule. If reverse mode has a rule of its own, one linear equation
-                 (``NAME_pushforward``) is emitted, and its transpose is that VJP rule. Otherwise the
-                 operations of the JVP rule are emitted, and JAX transposes them
+                 (``NAME_pushforward``) is emitted, and its transpose is that VJP rule. If an operation of the
+                 JVP rule may have no transpose as it stands, the equation's transpose is that of one element's
+                 program, after its known part is evaluated. Otherwise the operations are emitted, and JAX
+                 transposes them
 from transpose   linear operands: the primitive applied to the tangent
 from vjp         the transpose of the pullback
 from impl        JAX differentiates the impl
@@ -20,13 +22,14 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate, nonzero
 from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
-from jaxprim._linear import LinearMap, ResidualsForTranspose, apply
+from jaxprim._linear import LinearMap, ResidualsForTranspose, apply, same_residuals
 from jaxprim._masks import Mask, expand, select
 from jaxprim.derive.programs import impl_program, impl_runs
 from jaxprim.derive.site import Site, site_of, tangent_avals
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_jvp import run_jvp_rule, traced_jvp
 from jaxprim.derive.traced_vjp import TracedVjp, only_residuals, traced_vjp, vjp_rule_of
+from jaxprim.derive.transposed_pair import transposed_tangent
 
 Values = Sequence[Any]
 Pushed = tuple[list[Any], list[Any]]  # results, tangents
@@ -52,21 +55,27 @@ def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
     site = site_of(call, primals, nonzero(tangents))
     found = traced_jvp(call, site)
     outs = call.rules.primitive.bind(*primals, call=call)
-
-    def make() -> LinearMap:
-        axes = _jax.named_axes(found.program)
-        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, axes)
-
-    linear_map = call.rules.cache.get(("pushforward", site), make)
+    linear_map = _tangent_map(site)
     inputs = select(tangents, site.perturbed)
     residuals = [*primals, *(outs if found.uses_results else ())]
     levels = _levels(call, site.perturbed, found.nonzero, with_results=found.uses_results)
-    if has_own_vjp(call.rules):
+    if found.may_lack_transpose or has_own_vjp(call.rules):
         dots = apply(linear_map, residuals, inputs, levels)
     else:
         call.rules.record("jvp")
         dots = _jax.evaluate(linear_map.under(levels), *residuals, *inputs)
     return outs, _with_zeros(outs, dots, found.nonzero)
+
+
+def _tangent_map(site: Site) -> LinearMap:
+    """The traced JVP rule as a linear map of the tangents."""
+    found = traced_jvp(site.call, site)
+
+    def make() -> LinearMap:
+        axes = _jax.named_axes(found.program)
+        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, axes)
+
+    return site.call.rules.cache.get(("pushforward", site), make)
 
 
 def _levels(call: Call, perturbed: Mask, nonzero: Mask, *, with_results: bool) -> Levels:
@@ -103,6 +112,8 @@ def _transposed(site: Site, nonzero: Mask, uses_results: bool) -> tuple[Residual
         (x, y), x_dot -> J(x) x_dot        r = forward(x, y)        r, y_bar -> J(x)^T y_bar
     """
     call, count = site.call, len(site.avals)
+    if not has_own_vjp(call.rules):
+        return same_residuals, transposed_tangent(site, _tangent_map(site))
     found = traced_vjp(call, site)
 
     def residuals_of(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:

@@ -13,7 +13,7 @@ from jaxprim._avals import instantiate, nonzero
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
-from jaxprim._programs import replace_application
+from jaxprim._programs import may_lack_transpose, replace_application
 from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
@@ -33,11 +33,13 @@ class TracedJvp:
         nonzero: which of the m results have a tangent that is not symbolically zero.
         uses_results: whether the rule computes the primitive's own results. They are then inputs of the program
             instead.
+        may_lack_transpose: whether an equation that depends on the tangents may have no transpose as it stands.
     """
 
     program: Any
     nonzero: Mask
     uses_results: bool
+    may_lack_transpose: bool
 
 
 def jvp_rule_of(call: Call) -> Rule:
@@ -114,4 +116,7 @@ def _trace(site: Site) -> TracedJvp:
     # The value y = f(x) is bound beside the pushforward. A rule that applies the primitive itself, as in
     # y_dot = J(x, f(x)) x_dot, would run the kernel a second time. So y becomes an input: y_dot = J(x, y) x_dot.
     shared = replace_application(program, call.rules.primitive, {"call": call}, count)
-    return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None)
+    program = program if shared is None else shared
+    known = len(_jax.in_avals(program)) - sum(site.perturbed)
+    is_linear = [i >= known for i in range(len(_jax.in_avals(program)))]
+    return TracedJvp(program, nonzero[0], shared is not None, may_lack_transpose(program, is_linear))

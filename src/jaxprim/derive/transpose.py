@@ -23,6 +23,7 @@ from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
 from jaxprim._masks import Mask, expand, select
+from jaxprim._programs import transpose
 from jaxprim._returned import fit, read_cotangents, run_with_zeros, wanted_cotangents
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import endless
@@ -94,7 +95,7 @@ def _zeros(avals: Values) -> list[Any]:
 def by_impl(asked: Transposition) -> list[Any]:
     program = impl_program(asked.call, [_jax.strip(aval) for aval in asked.avals])
     cts = [fit_cotangent(ct, aval) for ct, aval in zip(asked.cotangents, _jax.out_avals(program), strict=True)]
-    outs = _jax.transpose(program, asked.undefined, asked.known, cts)
+    outs = transpose(program, asked.undefined, asked.known, cts)
     return expand(outs, asked.undefined, lambda _: None)
 
 

@@ -30,7 +30,6 @@ from jaxprim.derive.eager_pullback import EagerPullback
 from jaxprim.derive.site import Site, site_of
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_vjp import run_forward, run_vjp_rule, traced_vjp, vjp_rule_of
-from jaxprim.derive.transposed_pair import refuse_opaque_tangent
 
 Values = Sequence[Any]
 
@@ -43,9 +42,6 @@ def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, c
     if choice.row is None:
         raise missing(call.rules, "vjp")
     if not has_own_vjp(call.rules):
-        if choice.source == "jvp":
-            site = site_of(call, primals, perturbed)
-            call.rules.cache.get(("transposable", site), lambda: refuse_opaque_tangent(call, site) or True)
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
     call.rules.record("vjp forward", vjp_rule_of(call))
     site = site_of(call, primals, perturbed)
