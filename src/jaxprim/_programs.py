@@ -96,7 +96,7 @@ def replace_application(
     found = [
         eqn
         for eqn in jaxpr.eqns
-        if eqn.primitive is primitive and eqn.params == params and _same_vars(eqn.invars, operands)
+        if eqn.primitive is primitive and {**eqn.params, **params} == eqn.params and _same_vars(eqn.invars, operands)
     ]
     if not found:
         return None

@@ -32,7 +32,7 @@ Values = Sequence[Any]
 Pushed = tuple[list[Any], list[Any]]  # results, tangents
 
 
-def jvp_rule(primals: Values, tangents: Values, *, call: Call) -> Pushed:
+def jvp_rule(primals: Values, tangents: Values, *, call: Call, **_: Any) -> Pushed:
     """JAX's JVP rule: result leaves and tangent leaves. Zero tangents are JAX's zeros."""
     choice = choose(call.rules, "jvp")
     if choice.row is None:
@@ -54,8 +54,8 @@ def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
     outs = call.rules.primitive.bind(*primals, call=call)
 
     def make() -> LinearMap:
-        axes = _jax.named_axes(found.program)
-        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, axes)
+        effects = _jax.effects_of(found.program)
+        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, effects)
 
     linear_map = call.rules.cache.get(("pushforward", site), make)
     inputs = select(tangents, site.perturbed)
@@ -80,7 +80,7 @@ def _levels(call: Call, perturbed: Mask, nonzero: Mask, *, with_results: bool) -
 
 
 def _pushforward(
-    site: Site, nonzero: Mask, uses_results: bool, build: Callable[[], Any], named_axes: frozenset[Any]
+    site: Site, nonzero: Mask, uses_results: bool, build: Callable[[], Any], effects: frozenset[Any]
 ) -> LinearMap:
     """The map (n operands, m results if used, tangents) -> tangents, whose transpose is the VJP rule."""
     return LinearMap(
@@ -91,7 +91,7 @@ def _pushforward(
         out_avals=tangent_avals(select(site.results.avals, nonzero)),
         build=build,
         transposed=lambda: _transposed(site, nonzero, uses_results),
-        named_axes=named_axes,
+        effects=effects,
     )
 
 
@@ -126,7 +126,8 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
 
     def make() -> LinearMap:
         build = lambda: _program_by_vjp(site, found)
-        return _pushforward(site, site.has_tangent, uses_results, build, found.pullback.named_axes)
+        effects = _jax.effects_of(found.residuals) | found.pushforward.effects
+        return _pushforward(site, site.has_tangent, uses_results, build, effects)
 
     linear_map = call.rules.cache.get(("derived pushforward", site), make)
     levels = _levels(call, site.perturbed, site.has_tangent, with_results=uses_results)

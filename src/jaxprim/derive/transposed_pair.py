@@ -76,7 +76,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         build=build_pull,
         transposed=lambda: (same_residuals, pushforward),
         is_linear=rules.surrogate is None,
-        named_axes=_jax.named_axes(pull),
+        effects=_jax.effects_of(pull),
     )
     pushforward = LinearMap(
         rules,
@@ -86,7 +86,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         out_avals=site.result_tangent_avals,
         build=build_push,
         transposed=lambda: (same_residuals, pullback),
-        named_axes=_jax.named_axes(pull),
+        effects=_jax.only_axes(_jax.effects_of(pull)),  # JAX transposes a debug print to nothing
     )
     return TransposedPair(pullback, pushforward, is_opaque)
 

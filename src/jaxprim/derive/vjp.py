@@ -36,7 +36,7 @@ from jaxprim.derive.transposed_pair import refuse_opaque_tangent
 Values = Sequence[Any]
 
 
-def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call) -> tuple[Any, ...]:
+def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call, **_: Any) -> tuple[Any, ...]:
     """JAX's linearization rule. ``is_vjp`` says whether the linear function will be transposed."""
     if not is_vjp:
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
