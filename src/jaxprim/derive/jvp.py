@@ -23,6 +23,7 @@ from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, ResidualsForTranspose, apply
 from jaxprim._masks import Mask, expand, select
 from jaxprim.derive.programs import impl_program, impl_runs
+from jaxprim.derive.rule_values import bind_value
 from jaxprim.derive.site import Site, site_of, tangent_avals
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_jvp import run_jvp_rule, traced_jvp
@@ -51,7 +52,7 @@ def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
         return outs, [_jax.zero_tangent(out) if dot is None else dot for out, dot in zip(outs, dots, strict=True)]
     site = site_of(call, primals, nonzero(tangents))
     found = traced_jvp(call, site)
-    outs = call.rules.primitive.bind(*primals, call=call)
+    outs = bind_value(call, site, found.values, primals)
 
     def make() -> LinearMap:
         effects = _jax.effects_of(found.program)
@@ -121,11 +122,11 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     """The transpose of the pullback at the residuals r of the forward half: y_dot = (J^T)^T x_dot = J x_dot."""
     site = site_of(call, primals, nonzero(tangents))
     found = traced_vjp(call, site)
-    outs = call.rules.primitive.bind(*primals, call=call)
-    uses_results = found.residuals_from_results is not None
+    outs = bind_value(call, site, found.values, primals)
+    uses_results = found.values is None and found.residuals_from_results is not None
 
     def make() -> LinearMap:
-        build = lambda: _program_by_vjp(site, found)
+        build = lambda: _program_by_vjp(site, found, uses_results)
         effects = _jax.effects_of(found.residuals) | found.pushforward.effects
         return _pushforward(site, site.has_tangent, uses_results, build, effects)
 
@@ -136,9 +137,9 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     return outs, _with_zeros(outs, dots, site.has_tangent)
 
 
-def _program_by_vjp(site: Site, found: TracedVjp) -> Any:
+def _program_by_vjp(site: Site, found: TracedVjp, uses_results: bool) -> Any:
     """(operands, results if used, tangents) -> tangents: forward half of the VJP rule, then its transposed pullback."""
-    own = site.results.avals if found.residuals_from_results is not None else ()
+    own = site.results.avals if uses_results else ()
     operands, count = len(site.avals), len(site.avals) + len(own)
 
     def run(*args: Any) -> list[Any]:

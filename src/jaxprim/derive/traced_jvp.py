@@ -18,6 +18,7 @@ from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_wit
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
 from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.rule_values import values_of
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
 from jaxprim.derive.traced import refuse_tracers
@@ -32,11 +33,13 @@ class TracedJvp:
         nonzero: which of the m results have a tangent that is not symbolically zero.
         uses_results: whether the rule computes the primitive's own results. They are then inputs of the program
             instead.
+        values: the results as the rule writes them (`values_of`).
     """
 
     program: Any
     nonzero: Mask
     uses_results: bool
+    values: Any | None
 
 
 def jvp_rule_of(call: Call) -> Rule:
@@ -103,14 +106,17 @@ def _trace(site: Site) -> TracedJvp:
 
     def run(*args: Any) -> list[Any]:
         given = expand(args[count:], site.perturbed, lambda i: _jax.JaxZero(tangents[i]))
-        _, dots = run_jvp_rule(call, args[:count], given)
+        outs, dots = run_jvp_rule(call, args[:count], given)
         nonzero.append(tuple(dot is not None for dot in dots))
-        return [dot for dot in dots if dot is not None]
+        return [*outs, *(dot for dot in dots if dot is not None)]
 
     inputs = [*site.avals, *select(tangents, site.perturbed)]
-    program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
-    refuse_tracers(call, jvp_rule_of(call), program)
+    whole = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
+    refuse_tracers(call, jvp_rule_of(call), whole)
+    # A rule that was made from the impl is for the tangents alone: a kernel may compute the value.
+    values = values_of(site, whole) if choose(call.rules, "jvp").status == "given" else None
+    program = _jax.select_outputs(whole, [False] * len(site.results.avals) + [True] * sum(nonzero[0]))
     # The value y = f(x) is bound beside the pushforward. A rule that applies the primitive itself, as in
     # y_dot = J(x, f(x)) x_dot, would run the kernel a second time. So y becomes an input: y_dot = J(x, y) x_dot.
-    shared = replace_application(program, call.rules.primitive, {"call": call}, count)
-    return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None)
+    shared = replace_application(program, call.rules.primitive, {"call": call}, count) if values is None else None
+    return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None, values)
