@@ -16,7 +16,7 @@ from inspect import signature
 from typing import Any
 
 import jax
-from jax._src import checkify, core, util
+from jax._src import checkify, core, dispatch, util
 from jax._src.interpreters import partial_eval as pe
 
 from jaxprim._jax.avals import Aval
@@ -89,9 +89,13 @@ def show(primitive: Any, program_of: Callable[..., dict[str, Any]]) -> None:
             params = with_program(tracers, params)
         return trace.default_process_primitive(primitive, tracers, params)
 
+    def run(*args: Any, jaxpr: Any = None, kernel: Any = None, **params: Any) -> Any:
+        return dispatch.apply_primitive(primitive, *args, **params)
+
     def check(_: Any, *atoms: Any, **params: Any) -> Any:
         return primitive.abstract_eval(*(atom.aval for atom in atoms), **params)
 
+    primitive.def_impl(run)  # an equation that is evaluated shares the compiled function of an eager call
     pe.custom_staging_rules[primitive] = stage
     pe.custom_partial_eval_rules[primitive] = stage_unknown
     # What the program holds is lowered with it, so JAX need not look for types that it would lower before.
