@@ -39,7 +39,7 @@ class LinearMap:
         in_avals: the types of the linear inputs.
         out_avals: the types of the outputs.
         is_linear: whether its own tangent is the map. False for a pullback that JAX differentiates as written.
-        named_axes: the axes that collectives in the rule use.
+        effects: the effects of the rule: the named axes that its collectives use, debug prints.
     """
 
     def __init__(
@@ -53,17 +53,18 @@ class LinearMap:
         build: Callable[[], Any],
         transposed: Callable[[], tuple[ResidualsForTranspose, LinearMap]],
         is_linear: Callable[[], bool] = lambda: True,
-        named_axes: frozenset[Any] = frozenset(),
+        effects: frozenset[Any] = frozenset(),
     ) -> None:
         self.owner, self.residuals = owner, residuals
         self.role: Role = role
         self.in_avals, self.out_avals = tuple(in_avals), tuple(out_avals)
-        self.named_axes = named_axes
+        self.effects = effects
         self._build, self._transposed, self._is_linear = build, transposed, is_linear
         self._program: Any = None
         self._transpose: tuple[ResidualsForTranspose, LinearMap] | None = None
         self._restrictions: dict[tuple[Mask, Mask], LinearMap] = {}
         self._stacked: dict[Any, Any] = {}
+        self._shown: dict[Any, Any] = {}
 
     @property
     def program(self) -> Any:
@@ -91,6 +92,15 @@ class LinearMap:
             if key not in self._stacked:
                 self._stacked[key] = stack(self.program, levels, self.residuals)
             return self._stacked[key]
+
+    def shown(self, avals: Sequence[Any], levels: Levels) -> Any:
+        """The program under batch levels, as JAX sees it in an equation on operands of these types."""
+        key = (levels, _jax.trace_context())
+        if key not in self._shown:
+            primitive = getattr(self.owner, self.role)
+            params = {"linear_map": self, "levels": levels}
+            self._shown[key] = _jax.late_program(lambda: self.under(levels), primitive, avals, **params)
+        return self._shown[key]
 
     def restrict(self, inputs: Mask, outputs: Mask) -> LinearMap:
         """The block of A that maps the nonzero linear inputs to the wanted outputs.
@@ -123,7 +133,7 @@ class LinearMap:
             build=build,
             transposed=transposed,
             is_linear=lambda: self.is_linear,
-            named_axes=self.named_axes,
+            effects=self.effects,
         )
 
     def pull_back(
@@ -184,13 +194,22 @@ def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any]
     return primitive.bind(*residuals, *inputs, linear_map=linear_map, levels=levels)
 
 
-def abstract_eval_rule(*avals: Any, linear_map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:
-    """The output types of the whole batch, and the named axes of the rule that ``levels`` do not bind."""
-    own = frozenset(level.axis.name for level in levels)
-    return list(batched_avals(levels, linear_map.out_avals)), _jax.axis_effects(linear_map.named_axes - own)
+def shown_program(avals: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None) -> dict[str, Any]:
+    """The params of an equation on operands of these types, with the program that JAX sees."""
+    return {"linear_map": linear_map, "levels": levels, "jaxpr": linear_map.shown(avals, levels)}
 
 
-def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+def abstract_eval_rule(
+    *avals: Any, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> tuple[list[Any], frozenset[Any]]:
+    """The output types of the whole batch, and the effects of the rule without the named axes that ``levels`` bind."""
+    own = [level.axis.name for level in levels]
+    return list(batched_avals(levels, linear_map.out_avals)), _jax.without_axes(linear_map.effects, own)
+
+
+def jvp_rule(
+    primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> Any:
     """The derivative of y = A(r) t.
 
         y_dot = A(r) t_dot + (dA(r)/dr r_dot) t
@@ -238,7 +257,9 @@ def _bind(linear_map: LinearMap, args: Sequence[Any], levels: Levels) -> list[An
     return apply(linear_map, args[: linear_map.residuals], args[linear_map.residuals :], levels)
 
 
-def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels) -> list[Any]:
+def transpose_rule(
+    cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> list[Any]:
     """The transpose of t -> A(r) t: t_bar = A(r)^T y_bar, for the unknown t. The residuals r are known.
 
     JAX may also ask for r_bar at a known t, if A(r) t is linear in r too, as x * f is linear in x and in f. The program
@@ -277,7 +298,9 @@ def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[A
     return expand(outs, undefined, lambda _: None)
 
 
-def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+def batching_rule(
+    axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> Any:
     """vmap adds a level to the same map, so that the batch keeps its transpose."""
     program = linear_map.under(levels)
     if all(dim is None for dim in dims) and axis.name not in _jax.named_axes(program):
@@ -287,7 +310,9 @@ def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear
     return _bind(linear_map, args, (*levels, level)), list(level.out_dims)
 
 
-def jet_rule(primals: Sequence[Any], series: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+def jet_rule(
+    primals: Sequence[Any], series: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> Any:
     """Taylor mode of the program (r, t) -> A(r) t. The residuals have series too."""
     program = linear_map.under(levels)
     return _jax.jet_of(lambda *args: _jax.evaluate(program, *args), primals, series)

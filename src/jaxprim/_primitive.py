@@ -181,7 +181,7 @@ class Primitive(ByName, Generic[P, R]):
         """Make the function that eager calls with these params run."""
         self._rules.used = True
         compiled = jit_as(self.name, lambda *operands: self._apply(operands, params, EagerCall))
-        return self._on_host(params, compiled) if runs_on_host(self._rules, jax.default_backend()) else compiled
+        return self._on_host(params, compiled) if runs_on_host(self._rules, _jax.default_platform()) else compiled
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
         """Run an eager host function directly in this thread, so that its exceptions keep their traceback."""
@@ -190,12 +190,16 @@ class Primitive(ByName, Generic[P, R]):
             leaves, tree = jax.tree.flatten(operands)
             if jax.config.jax_debug_nans or jax.config.jax_disable_jit or any(map(_needs_jax, leaves)):
                 return compiled(*operands)
+            devices = _committed_to(leaves)
+            if len(devices) > 1:
+                return compiled(*operands)  # raises, as JAX says it
             call = call_of(self._rules, params, tree)
             found = results(call, _avals(call, leaves))
             host = _host.callback(call, self._rules.given["host"], found)
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
             # Copy the results: the function may keep the memory that it returned and write to it later.
-            return _trees.unflatten(found.tree, jax.device_put([np.array(out) for out in outs]))
+            copies = [np.array(out) for out in outs]
+            return _trees.unflatten(found.tree, jax.device_put(copies, next(iter(devices), None)))
 
         return run
 
@@ -882,6 +886,11 @@ def _needs_jax(leaf: Any) -> bool:
     """Whether a leaf is not a plain array on one device: a PRNG key, or an array over several devices."""
     aval = _type_of(leaf)
     return aval is None or _jax.is_key(aval) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1)
+
+
+def _committed_to(leaves: Sequence[Any]) -> set[Any]:
+    """The devices of operands that were put on one deliberately. Results go there, as JAX's own do."""
+    return {device for leaf in leaves if isinstance(leaf, jax.Array) and leaf.committed for device in leaf.devices()}
 
 
 def _example(value: Any) -> Example:

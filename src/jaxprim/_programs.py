@@ -139,7 +139,7 @@ def replace_application(
     found = [
         eqn
         for eqn in jaxpr.eqns
-        if eqn.primitive is primitive and eqn.params == params and _same_vars(eqn.invars, operands)
+        if eqn.primitive is primitive and {**eqn.params, **params} == eqn.params and _same_vars(eqn.invars, operands)
     ]
     if not found:
         return None
@@ -155,6 +155,15 @@ def replace_application(
         return interpret(program, [*args[:count], *args[count + size :]], visit)
 
     return _jax.trace(run, avals, "replaced")
+
+
+def is_application(program: _jax.Program, outputs: int, count: int, is_it: Callable[[Any], bool]) -> bool:
+    """Whether the first outputs are those of one equation, for which ``is_it``, on exactly the first ``count`` inputs."""
+    jaxpr = program.jaxpr
+    wanted, operands = jaxpr.outvars[:outputs], list(jaxpr.invars[:count])
+    return any(
+        is_it(eqn) and _same_vars(eqn.outvars, wanted) and _same_vars(eqn.invars, operands) for eqn in jaxpr.eqns
+    )
 
 
 def _same_vars(atoms: Sequence[Any], operands: Sequence[Any]) -> bool:

@@ -6,6 +6,7 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `state`: the current state of JAX: tracing or not, settings, the key of compiled functions;
 - `avals`: types, meshes, varying axes, zeros;
 - `programs`: traced functions: evaluate, batch, differentiate them, remove dead code;
+- `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
 - `host_call`: Python functions that run inside a compiled program;
 - `words`: primitive names, parts of messages, file names.
@@ -58,13 +59,14 @@ from jaxprim._jax.programs import (
     Program,
     Var,
     apply_equation,
-    axis_effects,
+    axes_in,
     batch,
     batched_aval,
     bind_axes,
     close,
     closed_over_tracers,
     dce,
+    effects_of,
     element_aval,
     evaluate,
     evaluate_needed,
@@ -78,6 +80,7 @@ from jaxprim._jax.programs import (
     jvp_program,
     move_dim,
     named_axes,
+    only_axes,
     out_avals,
     passed_through,
     prune,
@@ -89,7 +92,9 @@ from jaxprim._jax.programs import (
     transpose_by_vjp,
     transpose_unknown,
     uses,
+    without_axes,
 )
+from jaxprim._jax.shown import late_program
 from jaxprim._jax.state import (
     Tracer,
     asks_for_value,
@@ -104,6 +109,7 @@ from jaxprim._jax.state import (
     without_jax,
 )
 from jaxprim._jax.tables import (
+    default_platform,
     has_transpose,
     is_elementwise,
     is_linear,

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax._src import config, core, debugging
+from jax._src import checkify, config, core, debugging
 from jax._src import linear_util as lu
-from jax._src.interpreters import ad, batching
+from jax._src.effects import JaxprInputEffect
+from jax._src.interpreters import ad, batching, pxla
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
 
@@ -50,8 +51,22 @@ def close(jaxpr: Any, consts: Sequence[Any]) -> Program:
 
 
 def trace(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> Program:
-    """Trace a flat function of arrays of these types to a program."""
-    return close(*trace_open(fun, avals, name))
+    """Trace a flat function of arrays of these types to a program. Refs that it makes for itself become values."""
+    program = close(*trace_open(fun, avals, name))
+    makes_refs = any(isinstance(effect, core.InternalMutableArrayEffect) for effect in program.effects)
+    if not makes_refs or _without_refs is None or _takes_refs(program):
+        return program
+    return _without_refs(program)
+
+
+# JAX does the same to what it compiles. Without refs, a program has a derivative, a transpose and a batch like any other.
+# A JAX that lacks it compiles such programs, too, and that is all.
+_without_refs: Callable[[Program], Program] | None = getattr(pxla, "_discharge_internal_refs", None)
+
+
+def _takes_refs(program: Program) -> bool:
+    """Whether refs from outside come in. Their writes must stay."""
+    return not all(isinstance(var.aval, core.ShapedArray) for var in [*program.jaxpr.constvars, *program.jaxpr.invars])
 
 
 def closed_over_tracers(program: Program) -> list[Any]:
@@ -78,18 +93,37 @@ def out_avals(program: Program) -> tuple[Aval, ...]:
 
 def named_axes(program: Program) -> frozenset[Any]:
     """The named axes that a program's collectives use."""
-    return frozenset(effect.name for effect in program.effects if isinstance(effect, core.NamedAxisEffect))
+    return axes_in(program.effects)
+
+
+def axes_in(effects: Iterable[Any]) -> frozenset[Any]:
+    """The named axes among effects."""
+    return frozenset(effect.name for effect in effects if isinstance(effect, core.NamedAxisEffect))
+
+
+def effects_of(program: Program) -> frozenset[Any]:
+    """The effects that an equation with this program has: all but those of refs, which belong to inputs or end inside."""
+    own = (JaxprInputEffect, core.InternalMutableArrayEffect)
+    return frozenset(effect for effect in program.effects if not isinstance(effect, own))
+
+
+def without_axes(effects: Iterable[Any], names: Collection[Any]) -> frozenset[Any]:
+    """The effects without those of the named axes that a vmap binds."""
+    bound = lambda effect: isinstance(effect, core.NamedAxisEffect) and effect.name in names
+    return frozenset(effect for effect in effects if not bound(effect))
+
+
+def only_axes(effects: Iterable[Any]) -> frozenset[Any]:
+    """The effects that say which named axes collectives use."""
+    return frozenset(effect for effect in effects if isinstance(effect, core.NamedAxisEffect))
 
 
 def refused_effects(program: Program) -> list[str]:
     """The effects of a program that a pure operation can't have."""
-    allowed = (core.NamedAxisEffect, debugging.DebugEffect)
-    refused = [effect for effect in program.effects if not isinstance(effect, allowed)]
+    allowed = (core.NamedAxisEffect, debugging.DebugEffect, checkify.ErrorEffect)
+    refused = [effect for effect in effects_of(program) if not isinstance(effect, allowed)]
+    refused += [effect for effect in program.effects if isinstance(effect, JaxprInputEffect)]
     return sorted({words.REF_EFFECTS.get(type(effect).__name__, str(effect)) for effect in refused})
-
-
-def axis_effects(names: frozenset[Any]) -> set[Any]:
-    return {core.NamedAxisEffect(name) for name in names}
 
 
 def bind_axes(sizes: Sequence[tuple[Any, int]]) -> AbstractContextManager[None]:
@@ -180,7 +214,11 @@ def passed_through(program: Program) -> tuple[bool, ...]:
 
 # ----------------------------------------------------------------------------------------------- dead code
 def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
-    """The program of only the wanted outputs, and which inputs it still has: those it does not read are dropped."""
+    """The program of only the wanted outputs, and which inputs it still has: those it does not read are dropped.
+
+    The other outputs are known, so what a debug print shows was shown when they were computed.
+    """
+    program = _without_prints(program)
     jaxpr = program.jaxpr
     if not _IS_MERGED:  # here consts are not inputs
         jaxpr, used = pe.dce_jaxpr(jaxpr, list(outputs))
@@ -190,6 +228,22 @@ def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool,
         pe.convert_constvars_jaxpr(program), list(outputs), [True] * count + [False] * len(program.invars)
     )
     return flat.with_consts(program.consts), tuple(used[count:])
+
+
+_PRINTS = (debugging.DebugEffect, debugging.OrderedDebugEffect)
+
+
+def _without_prints(program: Program) -> Program:
+    kept = [eqn for eqn in program.eqns if eqn.outvars or not _is_print(eqn)]
+    if len(kept) == len(program.eqns):
+        return program
+    left = {effect for eqn in kept for effect in eqn.effects}
+    effects = frozenset(effect for effect in program.effects if effect in left or not isinstance(effect, _PRINTS))
+    return close(program.jaxpr.replace(eqns=kept, effects=effects), program.consts)
+
+
+def _is_print(eqn: Any) -> bool:
+    return bool(eqn.effects) and all(isinstance(effect, _PRINTS) for effect in eqn.effects)
 
 
 def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]) -> list[Any]:

@@ -25,6 +25,7 @@ from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, ResidualsForTranspose, apply, same_residuals
 from jaxprim._masks import Mask, expand, select
 from jaxprim.derive.programs import impl_program, impl_runs
+from jaxprim.derive.rule_values import bind_value
 from jaxprim.derive.site import Site, site_of, tangent_avals
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_jvp import run_jvp_rule, traced_jvp
@@ -35,7 +36,7 @@ Values = Sequence[Any]
 Pushed = tuple[list[Any], list[Any]]  # results, tangents
 
 
-def jvp_rule(primals: Values, tangents: Values, *, call: Call) -> Pushed:
+def jvp_rule(primals: Values, tangents: Values, *, call: Call, **_: Any) -> Pushed:
     """JAX's JVP rule: result leaves and tangent leaves. Zero tangents are JAX's zeros."""
     choice = choose(call.rules, "jvp")
     if choice.row is None:
@@ -54,7 +55,7 @@ def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
         return outs, [_jax.zero_tangent(out) if dot is None else dot for out, dot in zip(outs, dots, strict=True)]
     site = site_of(call, primals, nonzero(tangents))
     found = traced_jvp(call, site)
-    outs = call.rules.primitive.bind(*primals, call=call)
+    outs = bind_value(call, site, found.values, primals)
     linear_map = _tangent_map(site)
     inputs = select(tangents, site.perturbed)
     residuals = [*primals, *(outs if found.uses_results else ())]
@@ -72,8 +73,8 @@ def _tangent_map(site: Site) -> LinearMap:
     found = traced_jvp(site.call, site)
 
     def make() -> LinearMap:
-        axes = _jax.named_axes(found.program)
-        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, axes)
+        effects = _jax.effects_of(found.program)
+        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, effects)
 
     return site.call.rules.cache.get(("pushforward", site), make)
 
@@ -89,7 +90,7 @@ def _levels(call: Call, perturbed: Mask, nonzero: Mask, *, with_results: bool) -
 
 
 def _pushforward(
-    site: Site, nonzero: Mask, uses_results: bool, build: Callable[[], Any], named_axes: frozenset[Any]
+    site: Site, nonzero: Mask, uses_results: bool, build: Callable[[], Any], effects: frozenset[Any]
 ) -> LinearMap:
     """The map (n operands, m results if used, tangents) -> tangents, whose transpose is the VJP rule."""
     return LinearMap(
@@ -100,7 +101,7 @@ def _pushforward(
         out_avals=tangent_avals(select(site.results.avals, nonzero)),
         build=build,
         transposed=lambda: _transposed(site, nonzero, uses_results),
-        named_axes=named_axes,
+        effects=effects,
     )
 
 
@@ -132,12 +133,13 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     """The transpose of the pullback at the residuals r of the forward half: y_dot = (J^T)^T x_dot = J x_dot."""
     site = site_of(call, primals, nonzero(tangents))
     found = traced_vjp(call, site)
-    outs = call.rules.primitive.bind(*primals, call=call)
-    uses_results = found.residuals_from_results is not None
+    outs = bind_value(call, site, found.values, primals)
+    uses_results = found.values is None and found.residuals_from_results is not None
 
     def make() -> LinearMap:
-        build = lambda: _program_by_vjp(site, found)
-        return _pushforward(site, site.has_tangent, uses_results, build, found.pullback.named_axes)
+        build = lambda: _program_by_vjp(site, found, uses_results)
+        effects = _jax.effects_of(found.residuals) | found.pushforward.effects
+        return _pushforward(site, site.has_tangent, uses_results, build, effects)
 
     linear_map = call.rules.cache.get(("derived pushforward", site), make)
     levels = _levels(call, site.perturbed, site.has_tangent, with_results=uses_results)
@@ -146,9 +148,9 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     return outs, _with_zeros(outs, dots, site.has_tangent)
 
 
-def _program_by_vjp(site: Site, found: TracedVjp) -> Any:
+def _program_by_vjp(site: Site, found: TracedVjp, uses_results: bool) -> Any:
     """(operands, results if used, tangents) -> tangents: forward half of the VJP rule, then its transposed pullback."""
-    own = site.results.avals if found.residuals_from_results is not None else ()
+    own = site.results.avals if uses_results else ()
     operands, count = len(site.avals), len(site.avals) + len(own)
 
     def run(*args: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
 from jaxprim._zeros import is_zero
 from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.rule_values import values_of
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
 from jaxprim.derive.traced import refuse_tracers
@@ -34,12 +35,14 @@ class TracedJvp:
         uses_results: whether the rule computes the primitive's own results. They are then inputs of the program
             instead.
         may_lack_transpose: whether an equation that depends on the tangents may have no transpose as it stands.
+        values: the results as the rule writes them (`values_of`).
     """
 
     program: Any
     nonzero: Mask
     uses_results: bool
     may_lack_transpose: bool
+    values: Any | None
 
 
 def jvp_rule_of(call: Call) -> Rule:
@@ -106,17 +109,20 @@ def _trace(site: Site) -> TracedJvp:
 
     def run(*args: Any) -> list[Any]:
         given = expand(args[count:], site.perturbed, lambda i: _jax.JaxZero(tangents[i]))
-        _, dots = run_jvp_rule(call, args[:count], given)
+        outs, dots = run_jvp_rule(call, args[:count], given)
         nonzero.append(tuple(dot is not None for dot in dots))
-        return [dot for dot in dots if dot is not None]
+        return [*outs, *(dot for dot in dots if dot is not None)]
 
     inputs = [*site.avals, *select(tangents, site.perturbed)]
-    program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
-    refuse_tracers(call, jvp_rule_of(call), program)
+    whole = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
+    refuse_tracers(call, jvp_rule_of(call), whole)
+    # A rule that was made from the impl is for the tangents alone: a kernel may compute the value.
+    values = values_of(site, whole) if choose(call.rules, "jvp").status == "given" else None
+    program = _jax.select_outputs(whole, [False] * len(site.results.avals) + [True] * sum(nonzero[0]))
     # The value y = f(x) is bound beside the pushforward. A rule that applies the primitive itself, as in
     # y_dot = J(x, f(x)) x_dot, would run the kernel a second time. So y becomes an input: y_dot = J(x, y) x_dot.
-    shared = replace_application(program, call.rules.primitive, {"call": call}, count)
+    shared = replace_application(program, call.rules.primitive, {"call": call}, count) if values is None else None
     program = program if shared is None else shared
     known = len(_jax.in_avals(program)) - sum(site.perturbed)
     is_linear = [i >= known for i in range(len(_jax.in_avals(program)))]
-    return TracedJvp(program, nonzero[0], shared is not None, may_lack_transpose(program, is_linear))
+    return TracedJvp(program, nonzero[0], shared is not None, may_lack_transpose(program, is_linear), values)

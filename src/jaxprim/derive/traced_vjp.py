@@ -25,6 +25,7 @@ from jaxprim._programs import replace_application
 from jaxprim._returned import as_arrays, fit, read_cotangents, read_outputs, run_with_zeros
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
+from jaxprim.derive.rule_values import values_of
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
 from jaxprim.derive.traced import refuse_tracers
@@ -112,8 +113,13 @@ class TracedVjp:
         return _jax.select_outputs(self.forward, [index >= count for index in range(total)])
 
     @cached_property
+    def values(self) -> Any | None:
+        """The results as the rule writes them (`values_of`)."""
+        return values_of(self.site, self.forward)
+
+    @cached_property
     def residuals_from_results(self) -> Any:
-        """The program (n operands, m results) -> r residuals; None if no residual is made from the results."""
+        """The program (n operands, m results) -> r residuals; None if no residual is made from the operation's results."""
         call = self.site.call
         return replace_application(self.residuals, call.rules.primitive, {"call": call}, len(self.site.avals))
 

@@ -57,7 +57,7 @@ class Transposition:
         return [arg for arg, undefined in zip(self.args, self.undefined, strict=True) if not undefined]
 
 
-def transpose_rule(cotangents: Values, *args: Any, call: Call) -> list[Any]:
+def transpose_rule(cotangents: Values, *args: Any, call: Call, **_: Any) -> list[Any]:
     """JAX's transpose rule: cotangents of the undefined operands, None for the others."""
     undefined = tuple(_jax.is_undefined(arg) for arg in args)
     avals = [arg.aval if u else _jax.typeof(arg) for arg, u in zip(args, undefined, strict=True)]

@@ -78,7 +78,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         build=build_pull,
         transposed=lambda: (same_residuals, pushforward),
         is_linear=lambda: rules.surrogate is None and (rules.has("jvp") or not _differentiable_only(pull, count)),
-        named_axes=_jax.named_axes(pull),
+        effects=_jax.effects_of(pull),
     )
     pushforward = LinearMap(
         rules,
@@ -88,7 +88,7 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         out_avals=site.result_tangent_avals,
         build=build_push,
         transposed=lambda: (same_residuals, pullback),
-        named_axes=_jax.named_axes(pull),
+        effects=_jax.only_axes(_jax.effects_of(pull)),  # JAX transposes a debug print to nothing
     )
     return TransposedPair(pullback, pushforward, is_opaque)
 
@@ -188,7 +188,7 @@ def transposed_tangent(site: Site, tangent: LinearMap) -> LinearMap:
         out_avals=select(site.operand_cotangent_avals, site.perturbed),
         build=lambda: program,
         transposed=lambda: (same_residuals, tangent),
-        named_axes=tangent.named_axes,
+        effects=tangent.effects,
     )
 
 

@@ -34,7 +34,7 @@ from jaxprim.derive.traced_vjp import run_forward, run_vjp_rule, traced_vjp, vjp
 Values = Sequence[Any]
 
 
-def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call) -> tuple[Any, ...]:
+def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call, **_: Any) -> tuple[Any, ...]:
     """JAX's linearization rule. ``is_vjp`` says whether the linear function will be transposed."""
     if not is_vjp:
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
