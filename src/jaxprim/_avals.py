@@ -32,6 +32,21 @@ def same_type(got: Aval, expected: Aval) -> bool:
     return tuple(got.shape) == tuple(expected.shape) and got.dtype == expected.dtype
 
 
+WITHOUT_X64 = "JAX disables 64-bit types by default"
+ENABLE_X64 = 'jax.config.update("jax_enable_x64", True)'
+
+
+def needs_x64(dtype: np.dtype[Any]) -> bool:
+    """Whether JAX has a dtype only with 64-bit types, which are switched off."""
+    return not _is_extended(dtype) and jax.dtypes.canonicalize_dtype(dtype) != dtype
+
+
+def native_form(value: Any, name: str) -> str | None:
+    """The line that gives an array this machine's byte order; None if it has it. JAX takes no other."""
+    is_swapped = isinstance(value, np.ndarray | np.generic) and not value.dtype.isnative
+    return f"{name}.astype('{value.dtype.newbyteorder('=').name}')" if is_swapped else None
+
+
 def is_aval(value: Any) -> bool:
     """Whether an author's abstract eval may return this as a type."""
     return isinstance(value, jax.ShapeDtypeStruct | _jax.ShapedArray)

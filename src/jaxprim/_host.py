@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import short
+from jaxprim._avals import ENABLE_X64, WITHOUT_X64, from_author, needs_x64, short
 from jaxprim._calls import Call
 from jaxprim._errors import HostError, message
 from jaxprim._returned import Results
@@ -158,6 +158,8 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, results: Results, i
     # np.float64 is a subclass of Python's float, but has a dtype of its own.
     is_weak = isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic)
     array = np.asarray(leaf, aval.dtype if is_weak else None)
+    if not array.dtype.isnative:  # the same type, with its bytes in another order, as some files have it
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array
     raise HostError(
@@ -165,16 +167,24 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, results: Results, i
             f"{name}: the host function returned {results.names()[index]} with a different type than its abstract eval declares.",
             got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),
+            why=WITHOUT_X64 if _lacks_x64(array, aval) else None,
             rule=fn,
             write=_fix(array, aval),
         )
     )
 
 
+def _lacks_x64(array: np.ndarray, aval: Any) -> bool:
+    """Whether a result would have its type if JAX's 64-bit types were switched on."""
+    return array.dtype.kind in "iufc" and needs_x64(array.dtype) and from_author(array).dtype == aval.dtype
+
+
 def _fix(array: np.ndarray, aval: Any) -> str:
     shape, dtype = tuple(aval.shape), aval.dtype.name
     if array.dtype == object:
         return "return result"
+    if array.shape == shape and _lacks_x64(array, aval):
+        return f"{ENABLE_X64}  # or return result.astype('{dtype}')"
     if array.shape == shape:
         return f"return result.astype('{dtype}')  # or correct the abstract eval"
     if array.size == aval.size:

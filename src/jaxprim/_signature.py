@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class CallSignature:
         params: keyword-only names with their defaults.
         variadic: the name of ``*operands``, if there is one.
         any_params: whether ``**params`` accepts further static params.
-        options: optional arguments of a function of JAX, which are static params if they are given.
+        options: optional arguments of a library's function, which are static params if they are given.
         source: the function that it was read from.
     """
 
@@ -42,8 +43,8 @@ class CallSignature:
 
     @staticmethod
     def of(fn: Callable[..., Any]) -> CallSignature:
-        if _is_ufunc(fn):  # its keywords (out, where, ...) are not static params
-            nin: int = fn.nin  # pyright: ignore[reportFunctionMemberAccess]
+        nin = _ufunc_inputs(fn)
+        if nin is not None:  # its keywords (out, where, ...) are not static params
             names = ("x",) if nin == 1 else tuple(f"x{i + 1}" for i in range(nin))
             return CallSignature(operands=dict.fromkeys(names, _EMPTY), source=fn)
         try:
@@ -54,7 +55,7 @@ class CallSignature:
         positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         variadic = [p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL]
         operands = {p.name: p.default for p in parameters if p.kind in positional}
-        options = _options(operands) if _is_of_jax(fn) else ()
+        options = _options(fn, operands)
         return CallSignature(
             operands={name: default for name, default in operands.items() if name not in options},
             params={p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY},
@@ -75,7 +76,7 @@ class CallSignature:
         if self.source is None:
             return inspect.Signature([kinds("operands", kinds.VAR_POSITIONAL), kinds("params", kinds.VAR_KEYWORD)])
         try:
-            if not _is_ufunc(self.source):
+            if _ufunc_inputs(self.source) is None:
                 return inspect.signature(self.source)
         except (TypeError, ValueError):  # a builtin
             return CallSignature().shown()
@@ -245,21 +246,27 @@ def _listed(what: str, names: Collection[str]) -> str:
     return f"{what} {', '.join(names)}" if names else f"no {what}"
 
 
-def _is_of_jax(fn: Callable[..., Any]) -> bool:
-    """Whether JAX wrote a function, so that its author cannot move arguments behind a ``*``."""
-    return str(getattr(whole(fn), "__module__", "")).startswith(_jax.words.OWN_MODULES)
+def _options(fn: Callable[..., Any], operands: Mapping[str, Any]) -> tuple[str, ...]:
+    """The optional arguments of a library's function that are no operands: its author cannot move them behind a ``*``.
 
-
-def _options(operands: Mapping[str, Any]) -> tuple[str, ...]:
-    """The arguments from the first one on whose default decides shapes or branches, such as ``axis=-1``.
-
-    Those behind it are no operands either, as they could not be passed by position.
+    NumPy, SciPy    all of them
+    JAX             from the first one on whose default decides shapes or branches, such as ``axis=-1``; those behind it
+                    are no operands either, as they could not be passed by position
     """
+    library = str(getattr(whole(fn), "__module__", None) or "").partition(".")[0]
+    if library in ("numpy", "scipy"):
+        return tuple(name for name, default in operands.items() if default is not _EMPTY)
+    if library != _jax.words.OWN_MODULES.rstrip("."):
+        return ()
     names = list(operands)
     first = next((i for i, name in enumerate(names) if isinstance(operands[name], bool | int | str)), len(names))
     return tuple(names[first:])
 
 
-def _is_ufunc(fn: Callable[..., Any]) -> bool:
-    """Whether it is a ufunc of NumPy or JAX."""
-    return isinstance(getattr(fn, "nin", None), int)
+def _ufunc_inputs(fn: Any) -> int | None:
+    """How many operands a ufunc of NumPy or JAX takes, or a `functools.partial` of one; None for other functions."""
+    if isinstance(fn, functools.partial):
+        inner = _ufunc_inputs(fn.func)
+        return None if inner is None else inner - len(fn.args)
+    nin = getattr(fn, "nin", None)
+    return nin if isinstance(nin, int) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jaxprim import KernelError
-from jaxprim.kernels.arguments import Layout, c_arguments
+from jaxprim.kernels.arguments import Layout, c_arguments, refuse_left_out
 from jaxprim.kernels.handler import Function, prototype, write_handler
 from jaxprim.kernels.signature import parse
 
@@ -79,3 +79,68 @@ def test_names_that_are_keywords_or_names_of_jaxprim_stay_apart():
     source = write_handler(parse("(int: f32[at], call: f32[call_]; default: f32) -> f32[at]"), Function("f"))
     assert "v_int" in source
     assert "int64_t v_at" in source
+
+
+@pytest.mark.parametrize(
+    ("item", "type_"),
+    [
+        ("n:f64", "double"),
+        ("n:c128", "double _Complex"),
+        ("&n:f32", "float*"),
+        ("m:f64", "double"),
+        ("3000000000", "int64_t"),
+    ],
+)
+def test_numbers_of_a_later_kind(item, type_):
+    assert types(item) == [type_]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "tol:i32",
+        "n:bool",
+        "1.5:i32",
+        "300:u8",
+        "-1:u8",
+        "1e999",
+        "'\u540d'",
+        "'N':i32",
+        "n)",
+        "(n",
+        "'N",
+        "9" * 30,
+        "n" + "+n" * 5000,
+    ],
+)
+def test_what_a_type_cannot_hold_is_refused(item):
+    with pytest.raises(KernelError, match=r"arguments=.* can't be read"):
+        types(item)
+
+
+def test_a_size_may_be_called_status_but_not_beside_the_status():
+    signature = parse("(x: f64[status]) -> f64[]")
+    assert [a.type for a in c_arguments(signature, None, Layout())] == ["const double*", "int64_t", "double*"]
+    with pytest.raises(KernelError, match="can't be read"):
+        c_arguments(signature, "x, &status, out", Layout())
+
+
+@pytest.mark.parametrize(
+    ("spec", "what"),
+    [
+        ("a, b, tol, m, n, k, lu, piv", "result 'x'"),
+        ("a, b, tol, m, n, k, lu, x", "result 'piv'"),
+        ("", "result 'lu'"),
+        ("b, tol, m, lu, piv, x, n", "operand 'a'"),
+        ("a, b, m, lu, piv, x", "attribute 'tol'"),
+    ],
+)
+def test_what_is_left_out_is_named(spec, what):
+    with pytest.raises(KernelError, match=f"arguments= leaves out the {what}"):
+        refuse_left_out(SOLVE, spec)
+
+
+def test_what_may_be_left_out():
+    refuse_left_out(SOLVE, "lu=a, x=b, tol:f32, &m, piv")
+    refuse_left_out(parse("(x: f64[n], like: f64[m]; k: i64) -> f64[m, k]"), "x, out")
+    refuse_left_out(parse("(x: f64, y: f64) -> f64"), "y, x")

@@ -81,3 +81,49 @@ def test_attributes_that_do_not_fit(value, dtype):
 def test_operands_that_do_not_fit(source, operands, what):
     with pytest.raises(BadCall, match=what):
         of(source, *operands)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"), [("n // (n - 3)", "divided by 0"), (f"n * {2**62}", "larger than any memory")]
+)
+def test_sizes_that_no_array_has(source, what):
+    with pytest.raises(BadCall, match=what):
+        of(f"(x: f32[n]) -> f32[{source}]", jnp.ones(3))
+
+
+def test_python_numbers_of_two_kinds():
+    for operands in ((2, 1.5), (1.5, 2)):
+        assert of("(x: T, y: T) -> T", *operands).results[0].dtype == jnp.float32
+
+
+def test_the_advice_loses_nothing():
+    with pytest.raises(BadCall, match=r"write: +jnp.asarray\(x, 'complex64'\)  # it says the dtype of y"):
+        of("(x: T, y: T) -> T", jnp.ones(3), jnp.ones(3, jnp.complex64))
+    with pytest.raises(BadCall, match=r"write: +f32 in the signature"):
+        of("(x: i32[n]) -> i32[n]", jnp.ones(3))
+
+
+def test_a_number_is_no_64_bit_operand_without_x64():
+    with pytest.raises(BadCall, match="jax_enable_x64"):
+        of("(x: f64[]) -> f64[]", 1.0)
+
+
+def test_symbolic_batch_axes():
+    (b,) = jax.export.symbolic_shape("b")
+    aval = jax.eval_shape(lambda: jnp.ones(()))
+    x, y = jax.ShapeDtypeStruct((b, 3), aval.dtype), jax.ShapeDtypeStruct((3,), aval.dtype)
+    found = bind(
+        "kernel", parse("(x: f32[..., n], y: f32[..., n]) -> f32[..., n + 1]"), [jax.typeof(x), jax.typeof(y)], {}
+    )
+    assert found.results[0].shape == (b, 4)
+
+
+def test_an_attribute_must_be_one_that_xla_passes():
+    with pytest.raises(BadCall, match="the attribute 'a' would be a c64 number"):
+        of("(x: T[n]; a: T) -> T[n]", jnp.ones(3, jnp.complex64), a=1)
+
+
+@pytest.mark.parametrize("value", [1e40, [1, [2]], 10**400, np.array([1.0]), b"a", None])
+def test_attributes_that_a_float_cannot_hold(value):
+    with pytest.raises(BadCall, match="the attribute 'a'"):
+        of("(x: f32[n]; a: f32) -> f32[n]", jnp.ones(3), a=value)

@@ -186,3 +186,148 @@ def test_in_a_primitive_under_scan_and_checkpoint():
     matrix = jnp.eye(5) + 0.1 * (jnp.roll(jnp.eye(5), 1, 0) - jnp.eye(5))
     expected = jax.grad(lambda u: (jnp.linalg.matrix_power(matrix, 4) @ u).dot(jnp.linalg.matrix_power(matrix, 4) @ u))
     np.testing.assert_allclose(jax.grad(loss)(random(5)), expected(random(5)), rtol=1e-4)
+
+
+def halves_by_index(x, out):
+    for i in range(len(x)):
+        out[i] = x[i] / 2
+
+
+def halves_by_slice(x, out):
+    out[1:] = x[1:] * 0.5
+    out[:1] = x[:1]
+
+
+def halves_by_part(x, out):
+    part = out[:]
+    for i in range(len(x)):
+        part[i] += x[i] / 2
+
+
+LOSSY = [
+    (lambda x: np.sin(x), None),
+    (lambda x: x - x.mean(), "(x: T[n]) -> T[n]"),
+    (lambda x: x * 1.5, "(x: f32[n]) -> i32[n]"),
+    (lambda x: x * 300.0, "(x: f32) -> u8"),
+    (lambda x: x * 1.5, "(x: f32) -> bool"),
+    (lambda x: x * 1j, "(x: f32) -> f32"),
+    (lambda x: (x, x * 1.5), "(x: i32[n]) -> (i32[n], i32[n])"),
+    (halves_by_index, "(x: T[n]) -> T[n]"),
+    (halves_by_slice, "(x: T[n]) -> T[n]"),
+    (halves_by_part, "(x: T[n]) -> T[n]"),
+]
+
+
+@pytest.mark.parametrize(("fn", "signature"), [pytest.param(*row, id=str(i)) for i, row in enumerate(LOSSY)])
+def test_a_result_that_loses_a_part_of_a_value_is_refused(fn, signature):
+    kernel = kernels.numba(fn, signature, name="lossy")
+    x = np.ones(3, np.float32 if "f32" in str(kernel.signature) else np.int32)
+    with pytest.raises(KernelError, match=r"lossy: the Numba function (returns|stores) something else") as caught:
+        kernel(x)
+    assert "loses the" in str(caught.value)
+
+
+def test_stores_in_functions_that_get_the_result_and_in_parallel_loops_are_seen():
+    numba = pytest.importorskip("numba")
+    helper = numba.njit(halves_by_index)
+
+    @numba.njit(parallel=True)
+    def in_parallel(x, out):
+        for i in numba.prange(len(x)):
+            out[i] = x[i] / 2
+
+    for fn in (lambda x, out: helper(x, out), in_parallel, numba.njit("void(int32[::1], int32[::1])")(halves_by_index)):
+        with pytest.raises(KernelError, match="stores something else"):
+            kernels.numba(fn, "(x: T[n]) -> T[n]", name="halves")(np.ones(3, np.int32))
+        if fn is in_parallel:
+            assert kernels.numba(fn, "(x: T[n]) -> T[n]")(np.ones(3, np.float32)).tolist() == [0.5, 0.5, 0.5]
+
+
+def test_what_a_result_can_hold_is_stored():
+    assert kernels.numba(lambda x: 1, "(x: f32) -> f32")(np.ones(2, np.float32)).tolist() == [1, 1]
+    assert kernels.numba(lambda x: x & 1, "(x: i32) -> bool")(np.arange(3, dtype=np.int32)).tolist() == [
+        False,
+        True,
+        False,
+    ]
+    assert kernels.numba(lambda x: x + 1, "(x: u8[n]) -> u8[n]")(np.array([255], np.uint8)).tolist() == [0]
+    assert float(kernels.numba(lambda x: np.array(2.5), "(x: f32[n]) -> f32[]")(np.ones(2, np.float32))) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("fn", "signature"),
+    [
+        pytest.param(lambda x: x * 2, "(x: f32[n]) -> f32[]", id="array for a number"),
+        pytest.param(lambda x: x.reshape(3, 1), "(x: f32[n]) -> f32[]", id="matrix for a number"),
+        pytest.param(lambda x: (1.0, x), "(x: f32[n]) -> (f32[n], f32[])", id="swapped"),
+        pytest.param(lambda x: x[0], "(x: f32[n]) -> f32[n]", id="number for an array"),
+        pytest.param(lambda x: (x, x, x), "(x: f32[n]) -> (f32[n], f32[n])", id="three for two"),
+        pytest.param(lambda x: np.stack((x, x)), "(x: f32[n]) -> (f32[n], f32[n])", id="array for two"),
+        pytest.param(lambda x: None, "(x: f32[n]) -> f32[n]", id="nothing"),
+        pytest.param(lambda x: (x,), "(x: f32[n]) -> f32[n]", id="tuple"),
+    ],
+)
+def test_a_result_of_another_form_is_refused_before_it_runs(fn, signature):
+    with pytest.raises(KernelError, match="the Numba function returns something else than its signature says"):
+        jax.jit(kernels.numba(fn, signature)).lower(np.ones(3, np.float32)).compile()
+
+
+def test_functions_that_numba_lets_write_their_operands_get_a_copy():
+    numba = pytest.importorskip("numba")
+
+    @numba.njit("void(float32[::1], float32[::1])")
+    def typed(x, out):
+        x[0] = 99
+        out[:] = x
+
+    def flat(x, out):
+        x.flat[0] = 99
+        out[:] = x
+
+    def view(x, out):
+        np.ascontiguousarray(x)[0] = 99
+        out[:] = x
+
+    helper = numba.njit(lambda x: np.ascontiguousarray(x))
+
+    def through(x, out):
+        helper(x)[0] = 99
+        out[:] = x
+
+    for fn in (typed, flat, view, through):
+        x = jnp.zeros(4)
+        y = kernels.numba(fn, "(x: f32[n]) -> f32[n]", name="writes")(x)
+        assert y.tolist() == [99, 0, 0, 0], fn
+        assert x.tolist() == [0, 0, 0, 0], fn
+
+
+def test_without_operands():
+    kernel = kernels.numba(lambda: 1.5, "() -> f32")
+    assert float(kernel()) == float(jax.jit(kernel)()) == 1.5
+    assert float(kernels.numba(lambda a: 2 * a, "(; a: f32) -> f32")(a=3)) == 6
+    assert kernels.numba(lambda n: np.arange(n) * 1.0, "(; n: i64) -> f32[n]")(n=3).tolist() == [0, 1, 2]
+
+
+def test_an_elementwise_kernel_is_exported():
+    kernel = kernels.numba(lambda x: x * x)
+    exported = jax.export.export(jax.jit(kernel), disabled_checks=kernel.export_checks(T="f32"))(jnp.ones(3))
+    assert exported.call(jnp.arange(3.0)).tolist() == [0, 1, 4]
+    (b,) = jax.export.symbolic_shape("b")
+    type_ = jax.ShapeDtypeStruct((b,), jnp.float32)
+    exported = jax.export.export(jax.jit(kernel), disabled_checks=kernel.export_checks(T="f32"))(type_)
+    assert exported.call(jnp.arange(4.0)).tolist() == [0, 1, 4, 9]
+    assert kernel.build(T="f32") is kernel
+
+
+def test_python_numbers_of_two_kinds_are_of_the_wider_one():
+    times = kernels.numba(lambda x, y: x * y)
+    assert float(times(1.5, 2)) == float(times(2, 1.5)) == float(jax.jit(times)(2, 1.5)) == 3.0
+    assert complex(times(2, 1j)) == 2j
+    assert times(2, 3).dtype == jnp.int32
+
+
+def test_threads_of_two_kinds_are_refused():
+    numba = pytest.importorskip("numba")
+    fn = numba.njit(parallel=True)(halves_by_index)
+    with pytest.raises(KernelError, match="runs on Numba's threads"):
+        kernels.numba(fn, "(x: T[n]) -> T[n]", threads=4)

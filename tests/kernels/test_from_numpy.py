@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import BadCall, RuleMissing, from_numpy
+from jaxprim import BadCall, HostError, RuleMissing, from_numpy
 
 
 def test_one_line():
@@ -74,3 +75,55 @@ def test_what_cannot_be_read():
         from_numpy(lambda x: x, like="y", name="p")
     with pytest.raises(BadCall, match="unknown derivative"):
         from_numpy(np.sinc, derivative="exact")
+
+
+def test_partials_of_ufuncs():
+    double = from_numpy(functools.partial(np.multiply, np.float32(2)), name="double")
+    x = jnp.arange(3.0)
+    assert double(x).tolist() == jax.jit(double)(x).tolist() == jax.vmap(double)(x).tolist() == [0, 2, 4]
+    into = from_numpy(functools.partial(np.add, dtype=np.float32), name="into")
+    assert into(x, x).tolist() == [0, 2, 4]
+
+
+def test_options_of_numpys_functions_are_static():
+    norm = from_numpy(np.linalg.norm, like="(f32[n]) -> f32[]")
+    assert float(norm(jnp.array([3.0, 4.0]))) == 5
+    assert float(jax.jit(lambda x: norm(x, ord=1))(jnp.array([3.0, 4.0]))) == 7
+    assert from_numpy(np.cumsum)(jnp.ones(3)).tolist() == [1, 2, 3]
+    with pytest.raises(BadCall, match="pass ord, axis, keepdims by keyword"):
+        norm(jnp.ones(2), 1)
+
+
+def test_attributes_of_a_signature_are_static_params():
+    ones = from_numpy(lambda x, *, n: np.ones(n, np.float32), like="(f32[m]; n: i64) -> f32[n]", name="ones")
+    assert ones(jnp.ones(2), n=3).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("like", "operands", "what"),
+    [
+        (None, (), "the type of the result is not known"),
+        (None, (np.ones(3), np.ones(2)), "the type of the result is not known"),
+        ("(f32[n]) -> f32[n]", ({"a": np.ones(3, np.float32)},), "operand 0 is not one array"),
+        ("x", (np.ones(3, ">f4"),), "another byte order"),
+    ],
+)
+def test_calls_that_cannot_be_meant(like, operands, what):
+    with pytest.raises(BadCall, match=what):
+        from_numpy(lambda *x: x[0] if x else 0.0, like=like if like != "x" else lambda x: x, name="host")(*operands)
+
+
+def test_a_type_that_is_none():
+    with pytest.raises(BadCall, match="like= is not the type of a result"):
+        from_numpy(lambda x: x, like=object(), name="host")
+
+
+def test_results_of_another_byte_order_are_taken():
+    host = from_numpy(lambda x: (2 * x).astype(">f4"), like="x", name="host")
+    assert host(jnp.arange(3.0)).tolist() == jax.jit(host)(jnp.arange(3.0)).tolist() == [0, 2, 4]
+
+
+def test_a_64_bit_result_without_x64_names_the_option():
+    host = from_numpy(lambda x: np.asarray(x, np.float64), like="(f32[n]) -> f64[n]", name="host")
+    with jax.enable_x64(False), pytest.raises(HostError, match="jax_enable_x64"):
+        host(jnp.ones(3, np.float32))

@@ -335,3 +335,113 @@ def test_which_function_is_meant():
 def test_a_function_may_be_called_as_anything_in_the_handler(name):
     source = f"std::complex<float> {name}(std::complex<float> z) {{ return 2.0f * z; }}"
     assert kernels.cpp(source, f"{name}(frame: c64) -> c64")(np.complex64(1j)) == 2j
+
+
+ADD = """
+#include "xla/ffi/api/ffi.h"
+namespace ffi = xla::ffi;
+
+static ffi::Error Add(ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> y, ffi::ResultBuffer<ffi::F32> z) {
+  const size_t count = y.element_count();
+  if (count == 0 || z->element_count() % count != 0) return ffi::Error::InvalidArgument("the sizes do not fit");
+  if (x.element_count() != z->element_count()) return ffi::Error::InvalidArgument("x has not all batch axes");
+  for (size_t i = 0; i < z->element_count(); ++i)
+    z->typed_data()[i] = x.typed_data()[i] + y.typed_data()[i % count] + 100 * (y.dimensions().size() == 1);
+  return ffi::Error::Success();
+}
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    AddHandler, Add,
+    ffi::Ffi::Bind().Arg<ffi::Buffer<ffi::F32>>().Arg<ffi::Buffer<ffi::F32>>().Ret<ffi::Buffer<ffi::F32>>());
+"""
+
+
+def test_a_handler_of_ones_own_gets_whole_batches():
+    x, y = random(4, 3), random(3, seed=1)
+    both = kernels.cpp(ADD, "add(x: f32[..., n], y: f32[..., n]) -> f32[..., n]", handler="AddHandler")
+    for call in (both, jax.jit(both), jax.vmap(both, (0, None))):
+        close(call(x, y) - 100 * (call is not both and np.ndim(call(x, y)) == 1), x + y)
+    close(both(y, x), x + y)
+    close(jax.vmap(both, (None, 1), 1)(y, x.T), (x + y).T)
+    close(jax.vmap(jax.vmap(both, (0, None)), (None, 0))(x, np.stack((y, 2 * y))), np.stack((x + y, x + 2 * y)))
+
+
+def test_an_operand_without_batch_axes_has_none_in_a_handler_of_ones_own():
+    x, y = random(4, 3), random(3, seed=1)
+    shared = kernels.cpp(ADD, "add(x: f32[..., n], y: f32[n]) -> f32[..., n]", handler="AddHandler")
+    close(shared(x, y), x + y + 100)  # 100: the handler got y with one axis
+    close(jax.vmap(shared, (0, None))(x, y), x + y + 100)
+    close(jax.vmap(shared)(x, np.stack([y] * 4)), x + y + 100)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"arguments": "out, x"}, {"threads": None}, {"status": {1: "x"}}, {"sizes": "i32"}, {"function": "f"}],
+    ids=lambda option: next(iter(option)),
+)
+def test_options_without_meaning_for_a_handler_of_ones_own(option):
+    with pytest.raises(KernelError, match="has no meaning for a handler of your own"):
+        kernels.cpp("", "f(x: f32[n]) -> f32[n]", handler="F", **option)
+
+
+def test_a_status_beside_a_returned_number_is_refused():
+    with pytest.raises(KernelError, match="it returns no status"):
+        kernels.cpp("", "f(x: f32) -> f32", status={1: "it failed"})
+
+
+def test_a_function_that_returns_another_kind_of_number_does_not_compile():
+    with pytest.raises(
+        KernelError, match="the function returns a floating-point number, and the signature says an integer"
+    ):
+        kernels.cpp("double half(int32_t x) { return x / 2.0; }", "half(x: i32) -> i32").build()
+    assert float(kernels.cpp("double third(float x) { return x / 4; }", "third(x: f32) -> f32")(1.0)) == 0.25
+
+
+def test_an_unsigned_attribute_of_every_size():
+    kernel = kernels.cpp(
+        "void f(const float*, uint64_t k, uint8_t* y) { *y = k >> 56; }", "f(x: f32[]; k: u64) -> u8[]"
+    )
+    for k in (0, 2**62, 2**63, 0x9E3779B97F4A7C15, 2**64 - 1):
+        assert int(kernel(1.0, k=k)) == int(jax.jit(lambda x, k=k: kernel(x, k=k))(1.0)) == k >> 56
+
+
+def test_names_of_every_letter():
+    source = "void f(const float* x, float a, float b, int64_t n, float* y) { for (int64_t i = 0; i < n; ++i) y[i] = a * x[i] + b; }"
+    kernel = kernels.cpp(
+        source, "f(x\u0301: f32[\u00f1]; self: f32, \u03b2: f32) -> f32[\u00f1]".replace("x\u0301", "\u03be")
+    )
+    assert kernel(jnp.ones(2), self=2.0, β=1.0).tolist() == [3, 3]
+
+
+def test_sizes_in_arguments_round_down_and_are_converted():
+    source = "void f(const float* x, double a, int b, std::complex<double> c, int64_t d, float* y) { *y = a + b + c.real() + d; }"
+    arguments = "x, n:f64, (n - 5) // 2, n:c128, k:i64, out"
+    kernel = kernels.cpp(source, "f(x: f32[n]; k: i32) -> f32[]", arguments=arguments)
+    assert float(kernel(jnp.ones(2), k=7)) == 2 - 2 + 2 + 7
+    split = kernels.cpp("void f(const float*, int64_t, float*) {}", "f(x: f32[n]) -> f32[]", arguments="x, 1 // n, out")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="divided by 0"):
+        split(jnp.ones(0)).block_until_ready()
+
+
+def test_a_batch_of_symbolic_size_is_exported():
+    source = "void f(const float* x, int64_t n, float* y) { for (int64_t i = 0; i < n; ++i) y[i] = 2 * x[i]; }"
+    kernel = kernels.cpp(source, "f(x: f32[..., n]) -> f32[..., n]")
+    (b,) = jax.export.symbolic_shape("b")
+    type_ = jax.ShapeDtypeStruct((b, 3), jnp.float32)
+    exported = jax.export.export(jax.jit(kernel), disabled_checks=kernel.export_checks())(type_)
+    for size in (5, 1, 0):
+        x = random(size, 3)
+        close(exported.call(x), 2 * x)
+
+
+@pytest.mark.parametrize("value", [np.array(2.0, np.float32), jnp.float32(2), np.float64(2), 2, np.int8(2)], ids=repr)
+def test_an_attribute_of_no_dimensions(value):
+    kernel = kernels.cpp("void f(const float* x, float a, float* y) { *y = a * *x; }", "f(x: f32[]; a: f32) -> f32[]")
+    p = Primitive("p")
+    p.def_impl(kernel)
+    for call in (kernel, p, jax.jit(lambda x: kernel(x, a=value))):
+        assert float(call(1.0) if call not in (kernel, p) else kernel(1.0, a=value)) == 2.0
+
+
+def test_an_operand_of_another_byte_order_is_named():
+    with pytest.raises(BadCall, match="another byte order"):
+        rms_norm(random(4, 3).astype(">f4"), random(3))

@@ -275,7 +275,7 @@ def an_unknown_order():
 @case(
     """f: its type variables must be given.
   got:      none
-  expected: T, each one of f32 f64 f16 bf16 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool: f(x: T[n]) -> T[n]
+  expected: T: one of f32 f64 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool
   defined:  test_kernel_messages.py:N
   write:    f.build(T='f32')"""
 )

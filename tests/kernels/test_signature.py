@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jaxprim import KernelError
 from jaxprim.kernels.signature import parse
+from jaxprim.kernels.sizes import local
 
 
 def test_operands_attributes_and_results():
@@ -97,3 +99,35 @@ def test_a_signature_reads_back(source):
 def test_what_cannot_be_read_is_refused(source):
     with pytest.raises(Exception, match="this signature can't be read"):
         parse(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "(x: f32[n]) -> f32[n], i32[]",
+        "(x: f32[n]) -> f32[n],",
+        "(x: f32[004]) -> f32[4]",
+        "(x: f32[n]) -> f32[n + 99999999999999999999]",
+        "(x: f32[n]; lambda: f32) -> f32[n]",
+        "(x: f32[n]; x\u00b2: f32) -> f32[n]",
+        "(x: f32[n]; \ufb01: f32) -> f32[n]",
+        "(x: f32[n]; jaxprim_lock: i64) -> f32[n]",
+        "(x: f32[n]; n: f32) -> f32[n]",
+        "(x: F32[n]) -> F32[n]",
+        "(x: f32[n]; eps: f32 = 'a') -> f32[n]",
+        "(x: f32[n]; eps: f32 = 1e40) -> f32[n]",
+        "(x: f32[n]; eps: T = [1]) -> f32[n]",
+        "(x: f32[n]; k: u8 = 256) -> f32[n]",
+        "(x: f32[n]) -> f32[" + "n + " * 5000 + "1]",
+    ],
+)
+def test_what_only_seems_to_be_a_signature_is_refused(source):
+    with pytest.raises(KernelError, match="this signature can't be read") as caught:
+        parse(source)
+    assert len(str(caught.value)) < 2000
+
+
+def test_letters_beyond_ascii():
+    found = parse("(\u03c3: f32[\u00f1]; \u03b2: f32) -> f32[\u00f1]")
+    assert found.sizes == ("\u00f1",)
+    assert local("\u03b2") == "v__u3b2_"

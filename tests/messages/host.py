@@ -224,8 +224,9 @@ def host_writes_its_input():
     double: the host function returned the result with a different type than its abstract eval declares.
       got:      float64[3]
       expected: float32[3]
+      why:      JAX disables 64-bit types by default
       rule:     host at FILE:LINE
-      write:    return result.astype('float32')  # or correct the abstract eval
+      write:    jax.config.update("jax_enable_x64", True)  # or return result.astype('float32')
     """,
     on_host=True,
 )

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax._src import core, dispatch, xla_bridge
 from jax._src.interpreters import ad, batching, mlir
+from jax._src.lib.mlir import ir
 from jax.experimental import jet
 from jax.interpreters import ad as public_ad  # noqa: F401  # pyright: ignore[reportUnusedImport] read by jaxprim.ad
 from jax.interpreters import mlir as public_mlir  # noqa: F401  # pyright: ignore[reportUnusedImport] by jaxprim.mlir
@@ -134,6 +135,13 @@ def linearization(
 # ----------------------------------------------------------------------------------------------------------- lowering
 def register_lowering(primitive: Any, rule: Any, platform: str | None = None) -> None:
     mlir.register_lowering(primitive, rule, platform=platform)
+
+
+def ffi_attribute(value: Any) -> Any:
+    """A NumPy number as an attribute of a call to foreign code, while it is lowered."""
+    if value.dtype == np.uint64 and value > np.iinfo(np.int64).max:  # JAX makes attributes from signed integers
+        return ir.Attribute.parse(f"{value} : ui64")
+    return value
 
 
 def lower_fun(fun: Callable[..., Any]) -> Any:

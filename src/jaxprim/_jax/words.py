@@ -49,6 +49,9 @@ OPAQUE = frozenset(
     {"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call", "triton_kernel_call"}
 )
 
+# In the text of a lowered program, a call of code that is no JAX: a kernel, a host function, a routine of LAPACK.
+FOREIGN_CALL = "custom_call"
+
 # A loop of unknown length, so the code shows no bound on the number of terms in its sums. Used by the question `accuracy`,
 # and for zeros, which may pass through it.
 WHILE = "while"

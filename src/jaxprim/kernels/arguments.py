@@ -18,16 +18,15 @@ signature tells whether a name is an array, an attribute or a size.
 
 from __future__ import annotations
 
-import ast
+import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES
-from jaxprim.kernels.signature import Array, KernelSignature
+from jaxprim.kernels.signature import Array, KernelSignature, literal
 from jaxprim.kernels.sizes import local
 
 
@@ -68,7 +67,7 @@ def c_arguments(signature: KernelSignature, spec: str | None, layout: Layout) ->
         KernelError: an item cannot be read.
     """
     emitter = _Emitter(signature, layout)
-    items = default_order(signature) if spec is None else list(_split(spec))
+    items = default_order(signature) if spec is None else _split(signature, spec)
     found: list[Argument] = []
     for index, text in enumerate(items):
         argument = emitter.emit(_parse(text), f"argument{index}")
@@ -112,16 +111,18 @@ class Value:
     by_pointer: bool = False
 
 
+_PIECE = re.compile(r"(?:'[^']*'|\[[^\]]*\]|\([^)]*\)|[^,'\[(])+|,")
 _ITEM = re.compile(r"(&)?\s*(.+?)\s*(?::\s*(\w+))?", re.DOTALL)
 _SCRATCH = re.compile(r"scratch\s+(\w+)\s*\[(.+)\]", re.DOTALL)
 _COPY = re.compile(r"(\w+)\s*=\s*(\w+)")
 
 
-def _split(spec: str) -> Iterator[str]:
+def _split(signature: KernelSignature, spec: str) -> list[str]:
     """The items between commas, except commas in quotes and brackets."""
-    for piece in re.findall(r"(?:'[^']*'|\[[^\]]*\]|\([^)]*\)|[^,'\[(])+", spec):
-        if piece.strip():
-            yield piece.strip()
+    pieces = _PIECE.findall(spec) if isinstance(spec, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
+    if "".join(pieces) != spec:
+        raise _unknown(signature, "a bracket or quote without its partner", spec)
+    return [piece.strip() for piece in pieces if piece.strip() not in ("", ",")]
 
 
 def _parse(text: str) -> Scratch | Copied | Value:
@@ -131,6 +132,55 @@ def _parse(text: str) -> Scratch | Copied | Value:
         return Copied(match[1], match[2])
     match = _ITEM.fullmatch(text)
     return Value(text) if match is None else Value(match[2], match[3], match[1] is not None)
+
+
+# --------------------------------------------------------------------------------------------------- what is left out
+def refuse_left_out(signature: KernelSignature, spec: str | None) -> None:
+    """Refuse an ``arguments=`` that does not pass on all that the signature has.
+
+    A result that the function does not get is memory that nobody writes. An operand or attribute that it does not get
+    cannot change the result, except as a size; so an operand may be left out if only its sizes matter.
+    """
+    if spec is None:
+        return
+    passed = {name for text in _split(signature, spec) for name in _names(_parse(text))}
+    sizes_of = {array.name: _sizes_in(array) for array in signature.operands}
+    known = {size for name, found in sizes_of.items() if name in passed for size in found}
+    used = passed.union(signature.sizes, *map(_sizes_in, signature.results))
+    missing = (
+        *(("result", row.name) for row in signature.results if not row.by_value and row.name not in passed),
+        *(("operand", name) for name, found in sizes_of.items() if name not in passed and found <= known),
+        *(("attribute", row.name) for row in signature.attributes if row.name not in used),
+    )
+    for kind, name in missing:
+        raise _left_out(signature, kind, name, spec)
+
+
+def _sizes_in(array: Array) -> set[str]:
+    return {name for node in array.expressions for name in sizes.names(node)}
+
+
+def _names(item: Scratch | Copied | Value) -> set[str]:
+    """The names that an item reads or writes."""
+    if isinstance(item, Copied):
+        return {item.result, item.operand}
+    node = sizes.parse(item.size if isinstance(item, Scratch) else item.text)
+    return set() if node is None else set(sizes.names(node))
+
+
+def _left_out(signature: KernelSignature, kind: str, name: str, spec: str) -> KernelError:
+    why = "nothing would write it" if kind == "result" else "it could not change the result"
+    complete = ", ".join([*_split(signature, spec), name])
+    return KernelError(
+        message(
+            f"arguments= leaves out the {kind} '{name}'.",
+            got=f"arguments={spec!r}",
+            expected=f"all operands, attributes and results of {signature}",
+            why=f"the function does not get {name}, so {why}",
+            defined=_origin.place(),
+            write=f'arguments="{complete}"  # {name} at its place',
+        )
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- emitting
@@ -184,7 +234,10 @@ class _Emitter:
         """A number by value, or a pointer to a variable that holds it."""
         if item.dtype is not None and (item.dtype not in DTYPES or DTYPES[item.dtype].c_value is None):
             return None
-        found = self.status(item) or self.scalar(item) or self.constant(item) or self.size(item)
+        if item.by_pointer and item.text == "status" and "status" in {*self.scalars, *self.sizes}:
+            return None  # which of the two is meant?
+        is_constant = literal(item.text) is not None
+        found = self.constant(item) if is_constant else self.status(item) or self.scalar(item) or self.size(item)
         if found is None or not item.by_pointer:
             return found
         after = f"call.status({name});" if item.text == "status" else ""
@@ -192,48 +245,64 @@ class _Emitter:
 
     def status(self, item: Value) -> Argument | None:
         is_status = item.text == "status" and item.by_pointer
-        return Argument(_c_type(item, DTYPES[self.layout.size].c), "0") if is_status else None
+        return self.convert(item, self.layout.size, "0") if is_status else None
 
     def scalar(self, item: Value) -> Argument | None:
         """An attribute, or an operand that is passed by value."""
         if item.text not in self.scalars:
             return None
-        dtype = self.scalars[item.text]
-        return _cast(_c_type(item, dtype.c if self.layout.is_declared else str(dtype.c_value)), local(item.text))
+        return self.convert(item, self.scalars[item.text].name, local(item.text))
 
     def constant(self, item: Value) -> Argument | None:
-        try:
-            value = ast.literal_eval(item.text)
-        except (ValueError, SyntaxError):
-            return None
-        match value:
-            case bool():
-                return Argument(_c_type(item, "bool"), str(value).lower())
-            case str() if len(value) == 1:
-                return _cast("char", str(ord(value)))
-            case int() | float():
-                return _cast(_c_type(item, "int" if isinstance(value, int) else "double"), repr(value))
+        match literal(item.text):
+            case bool() as value:
+                return self.convert(item, "bool", str(value).lower())
+            case str() as value if len(value) == 1 and value.isascii() and item.dtype is None:
+                return Argument("char", f"static_cast<char>({ord(value)})")
+            case int() as value if item.dtype is None and abs(value) < 2**31:
+                return Argument("int", f"static_cast<int>({value})")
+            case int() | float() as value:
+                return self.real(item, value)
             case _:
                 return None
+
+    def real(self, item: Value, value: float) -> Argument | None:
+        own = "f64" if isinstance(value, float) else "i64" if value <= sizes.LARGEST else "u64"
+        wanted = DTYPES[item.dtype or own]
+        if not math.isfinite(value) or (wanted.is_attribute and wanted.scalar(value) is None):
+            return None
+        shown = repr(value) + "u" * (own == "u64")
+        return self.convert(item, own, shown if value != -(2**63) else "INT64_MIN")
 
     def size(self, item: Value) -> Argument | None:
         """A size, or arithmetic on sizes."""
         node = sizes.parse(item.text)
-        if item.text == "status" or node is None or not set(sizes.names(node)) <= self.sizes:
+        if node is None or not set(sizes.names(node)) <= self.sizes:
             return None
-        value = f"jaxprim::Size{{{sizes.to_c(node)}}}"
+        value = sizes.to_c(node)
         if self.layout.is_declared and item.dtype is None and not item.by_pointer:
-            return Argument("int64_t", value)  # a Size converts itself to the integer type that is declared
-        return _cast(_c_type(item, DTYPES[self.layout.size].c), value)
+            return Argument("int64_t", _checked(value))  # it converts itself to the integer type that is declared
+        return self.convert(item, "i64", value, self.layout.size)
+
+    def convert(self, item: Value, own: str, value: str, default: str | None = None) -> Argument | None:
+        """A number of the dtype ``own``, as the type that an item asks for with `:`, or else as the default.
+
+        None if that type is of a kind that cannot hold it: a real number is no integer, and a complex one is not real.
+        """
+        wanted, source = DTYPES[item.dtype or default or own], DTYPES[own]
+        if wanted.rank < source.rank:
+            return None
+        if wanted.numpy.kind in "iu" and wanted is not source:
+            value = _checked(value)
+        if wanted.numpy.kind == "c" and source.numpy.kind != "c":
+            value = f"static_cast<double>({value})"
+        kind = wanted.c if self.layout.is_declared else str(wanted.c_value)
+        return Argument(kind, f"static_cast<{kind}>({value})")
 
 
-def _c_type(item: Value, default: str) -> str:
-    """The C type that an item asks for with `:`, or else the default."""
-    return default if item.dtype is None else str(DTYPES[item.dtype].c_value)
-
-
-def _cast(kind: str, value: str) -> Argument:
-    return Argument(kind, f"static_cast<{kind}>({value})")
+def _checked(value: str) -> str:
+    """An integer that refuses to become one of a type that it does not fit."""
+    return f"jaxprim::Size{{static_cast<int64_t>({value})}}"
 
 
 def _unknown(signature: KernelSignature, item: str, spec: str) -> KernelError:

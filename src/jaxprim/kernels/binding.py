@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,10 @@ import jax
 import numpy as np
 
 from jaxprim import _jax
-from jaxprim._avals import short
-from jaxprim._errors import BadCall, message
+from jaxprim._avals import ENABLE_X64, WITHOUT_X64, needs_x64, short
+from jaxprim._errors import BadCall, an, message
 from jaxprim.kernels import sizes
-from jaxprim.kernels.dtypes import DTYPES, name_of
+from jaxprim.kernels.dtypes import DTYPES, name_of, rank_of
 from jaxprim.kernels.signature import Array, Attribute, KernelSignature
 
 
@@ -87,8 +88,9 @@ def _bind(name: str, signature: KernelSignature, avals: Sequence[Any], given: Ma
             expected=f"{len(signature.operands)}: {signature}",
         )
     resolved = signature.resolve(_types(signature, avals))
-    for array, aval in zip(resolved.operands, avals, strict=True):
-        _check_dtype(array, aval)
+    for declared, array, aval in zip(signature.operands, resolved.operands, avals, strict=True):
+        if not accepts(array, aval):
+            raise _other_dtype(signature, declared, array, aval, avals)
         _check_rank(name, array, aval)
     found = _sizes(resolved, avals)
     attributes = _attributes(resolved, given)
@@ -106,15 +108,19 @@ def _bind(name: str, signature: KernelSignature, avals: Sequence[Any], given: Ma
 
 # --------------------------------------------------------------------------------------------------------- operands
 def _types(signature: KernelSignature, avals: Sequence[Any]) -> dict[str, str]:
-    """The dtype that each type variable stands for: that of the first operand that has it, Python numbers last."""
-    found: dict[str, str] = {}
-    for array, aval in zip(signature.operands, avals, strict=True):
-        if array.dtype in signature.variables and not aval.weak_type:
-            found.setdefault(array.dtype, _dtype_name(array, aval))
-    for array, aval in zip(signature.operands, avals, strict=True):
-        if array.dtype in signature.variables:
-            found.setdefault(array.dtype, _dtype_name(array, aval))
-    return found
+    """The dtype that each type variable stands for."""
+    return {variable: _dtype_name(*_says(signature, variable, avals)) for variable in signature.variables}
+
+
+def _says(signature: KernelSignature, variable: str, avals: Sequence[Any]) -> tuple[Array, Any]:
+    """The operand that says what a type variable stands for, and its type.
+
+    It is the first one that has the variable. Python numbers have no dtype of their own. They count only if no other
+    operand has it, and then the widest kind does, as in arithmetic: an int and a float together are floats.
+    """
+    rows = [row for row in zip(signature.operands, avals, strict=True) if row[0].dtype == variable]
+    own = [row for row in rows if not row[1].weak_type]
+    return own[0] if own else max(rows, key=lambda row: rank_of(row[1].dtype))
 
 
 def _refuse_bits(signature: KernelSignature, avals: Sequence[Any]) -> None:
@@ -146,34 +152,37 @@ def accepts(array: Array, aval: Any) -> bool:
     wanted = array.type.numpy
     if aval.dtype == wanted:
         return True
-    return bool(aval.weak_type) and "biufc".index(aval.dtype.kind) <= "biufc".index(_kind(wanted))
+    return bool(aval.weak_type) and rank_of(aval.dtype) <= rank_of(wanted) and not needs_x64(wanted)
 
 
-def _kind(dtype: np.dtype[Any]) -> str:
-    return "f" if dtype.kind == "V" else dtype.kind  # bfloat16
-
-
-def _check_dtype(array: Array, aval: Any) -> None:
-    if accepts(array, aval):
-        return
+def _other_dtype(signature: KernelSignature, declared: Array, array: Array, aval: Any, avals: Sequence[Any]) -> _Misfit:
     wanted = array.type.numpy
-    needs_x64 = wanted.itemsize // (2 if wanted.kind == "c" else 1) == 8 and not jax.config.read("jax_enable_x64")
+    x64 = needs_x64(wanted)
     if _jax.is_key(aval):
-        raise _Misfit(
+        return _Misfit(
             f"operand '{array.name}' is a PRNG key.",
             got=short(aval),
             expected=f"{array}",
             write=f"jax.random.key_data({array.name})  # u32[..., 2] in the signature",
         )
-    raise _Misfit(
+    by = _says(signature, declared.dtype, avals)[0].name if declared.dtype in signature.variables else None
+    return _Misfit(
         f"operand '{array.name}' does not have the dtype of the signature.",
         got=short(aval),
         expected=str(array),
-        why="JAX disables 64-bit types by default" if needs_x64 else None,
-        write='jax.config.update("jax_enable_x64", True)'
-        if needs_x64
-        else f"{array.name}.astype('{wanted.name}')  # or {name_of(aval.dtype) or aval.dtype} in the signature",
+        why=WITHOUT_X64 if x64 else None,
+        write=ENABLE_X64 if x64 else _fix(array, aval, by),
     )
+
+
+def _fix(array: Array, aval: Any, by: str | None) -> str:
+    """The line that gives an operand the right dtype, and loses nothing of its values."""
+    wanted, name = array.type.numpy, name_of(aval.dtype) or aval.dtype
+    if not isinstance(aval.dtype, np.dtype) or rank_of(aval.dtype) <= rank_of(wanted):
+        return f"{array.name}.astype('{wanted.name}')  # or {name} in the signature"
+    if by is not None:
+        return f"jnp.asarray({by}, '{aval.dtype.name}')  # it says the dtype of {array.name}"
+    return f"{name} in the signature  # {array.dtype} can't hold all values of {array.name}"
 
 
 def _check_rank(name: str, array: Array, aval: Any) -> None:
@@ -216,7 +225,7 @@ def _batch(signature: KernelSignature, avals: Sequence[Any]) -> tuple[int, ...]:
     """The batch axes that the operands' `...` stand for, broadcast as in NumPy."""
     extras = {a.name: _batch_shape(a, v) for a, v in zip(signature.operands, avals, strict=True) if a.batched}
     try:
-        return np.broadcast_shapes(*extras.values())
+        return jax.lax.broadcast_shapes((), *extras.values())  # NumPy's takes no symbolic sizes
     except ValueError:
         raise _Misfit(
             "the batch axes of its operands do not broadcast.",
@@ -231,13 +240,27 @@ def _with_batch(array: Array, aval: Any, rank: int) -> tuple[int, ...]:
     return (*[1] * (rank - len(extra)), *aval.shape)
 
 
-def _result(array: Array, batch: tuple[int, ...], values: Mapping[str, int]) -> Any:
-    own = tuple(sizes.evaluate(node, values) for node in array.expressions)
-    if any(size < 0 for size in own):
+def _result(array: Array, batch: tuple[Any, ...], values: Mapping[str, int]) -> Any:
+    try:
+        own: tuple[Any, ...] = tuple(sizes.evaluate(node, values) for node in array.expressions)
+    except ZeroDivisionError:
+        raise _Misfit(
+            f"a size of the result '{array.name}' is divided by 0.",
+            got=f"{array} with {', '.join(f'{key} = {value}' for key, value in values.items()) or 'no sizes'}",
+            expected="a divisor that is not 0",
+        ) from None
+    if any(isinstance(size, int) and size < 0 for size in own):  # a symbolic size is known only when it runs
         raise _Misfit(
             f"the result '{array.name}' would have a negative size.",
             got=f"{array} = {array.dtype}{list(own)}",
             expected="sizes of 0 or more",
+        )
+    numbers = math.prod(size for size in (*batch, *own) if isinstance(size, int) and size)
+    if numbers * array.type.numpy.itemsize > sizes.LARGEST:
+        raise _Misfit(
+            f"the result '{array.name}' would be larger than any memory.",
+            got=f"{array} = {array.dtype}{[*batch, *own]}",
+            expected=f"at most {sizes.LARGEST} bytes",
         )
     return _jax.ShapedArray((*batch, *own), array.type.numpy)
 
@@ -266,14 +289,14 @@ def _attribute(row: Attribute, value: Any) -> Any:
             why="attributes are part of the compiled program; a traced value must be an operand",
             write=f"(..., {row.name}: {row.dtype}) -> ...  # before the `;`, so that it is an operand",
         )
-    number = np.asarray(value)
-    wanted = row.type.numpy
-    fits = number.shape == () and number.dtype.kind in "biuf" and (number.dtype.kind != "f" or wanted.kind == "f")
-    if not fits or (wanted.kind in "iub" and int(number) != int(_cast(number, wanted))):
+    if not row.type.is_attribute:
+        raise _Misfit(
+            f"the attribute '{row.name}' would be {an(row.dtype)} number.",
+            got=str(row),
+            expected="f32, f64, an integer or bool, as XLA passes no others as attributes",
+            write=f"(..., {row.name}: {row.dtype}[]) -> ...  # before the `;`, so that it is an operand",
+        )
+    number = row.type.scalar(value)
+    if number is None:
         raise _Misfit(f"the attribute '{row.name}' has a value that does not fit.", got=repr(value), expected=str(row))
-    return _cast(number, wanted)
-
-
-def _cast(number: np.ndarray, wanted: np.dtype[Any]) -> Any:
-    with np.errstate(over="ignore"):
-        return number.astype(wanted)[()]
+    return number

@@ -32,6 +32,25 @@ class DType:
         """Whether an attribute may have this type. XLA passes only real scalars of the common types."""
         return self.c_value is not None and self.numpy.kind != "c"
 
+    @property
+    def rank(self) -> int:
+        """The place of its kind; see `rank_of`."""
+        return rank_of(self.numpy)
+
+    def scalar(self, value: Any) -> Any:
+        """A number as a NumPy scalar of this type; None if it is no real number, or if the type cannot hold it."""
+        try:
+            number = np.asarray(value)
+        except Exception:  # noqa: BLE001 - an object may say anything when NumPy asks it for an array
+            return None
+        kind = self.numpy.kind
+        if number.shape != () or number.dtype.kind not in "biuf" or (number.dtype.kind == "f" and kind != "f"):
+            return None
+        with np.errstate(over="ignore"):
+            found = number.astype(self.numpy)[()]
+        fits = int(number) == int(found) if kind in "biu" else bool(np.isfinite(found) or not np.isfinite(number))
+        return found if fits else None
+
 
 def _row(name: str, c: str, xla: str, numpy: Any, c_value: str | None = "") -> DType:
     return DType(name, c, c if c_value == "" else c_value, f"XLA_FFI_DataType_{xla}", np.dtype(numpy))
@@ -58,6 +77,12 @@ DTYPES: dict[str, DType] = {
         _row("bool", "bool", "PRED", np.bool_),
     )
 }
+
+
+def rank_of(dtype: np.dtype[Any]) -> int:
+    """The place of a dtype's kind: bool, integer, real, complex. A number can be stored in its own and in later kinds."""
+    return "bifc".find({"u": "i", "V": "f"}.get(dtype.kind, dtype.kind))  # V: bfloat16
+
 
 _BY_NUMPY = {row.numpy: name for name, row in DTYPES.items()}
 

@@ -25,6 +25,7 @@ from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target
 from jaxprim.kernels.handler import LOCK, Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
+from jaxprim.kernels.numba_contract import Misfit, may_write, returned, stored
 from jaxprim.kernels.options import threads_of
 from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
 from jaxprim.kernels.sizes import local, to_python
@@ -69,6 +70,8 @@ def numba(
     found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
     compiled = fn if hasattr(fn, "py_func") else module.njit(fn)
     is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
+    if is_parallel and threads != 1:
+        raise _two_kinds_of_threads(name, threads)
     meanings = (
         (_RAISED, f"the Numba function raised an exception; {name}.py_func(...) shows which"),
         (_OTHER_SHAPE, f"the Numba function returned an array whose shape does not match its signature: {found}"),
@@ -78,10 +81,10 @@ def numba(
         by_address=True,
         status=True,
         meanings=meanings,
-        threads=1 if is_parallel else threads_of(threads),
+        threads=threads_of(threads),
         exclusive=is_parallel,
     )
-    if found.elementwise:
+    if found.elementwise and found.operands:
         return _Elementwise(name, found, _Loader(module, compiled, call, "loop"))
     loader = _Loader(module, compiled, call, _style(name, found, count))
     return Kernel(name, found, loader)
@@ -115,6 +118,19 @@ def _no_function(got: Any) -> KernelError:
     )
 
 
+def _two_kinds_of_threads(name: str, threads: int | None) -> KernelError:
+    return KernelError(
+        message(
+            f"{name}: a function with parallel=True runs on Numba's threads.",
+            got=f"threads={threads!r}",
+            expected="no threads=, or a function without parallel=True",
+            why="such functions take turns, so XLA's threads would wait for each other",
+            defined=_origin.place(),
+            write="numba.set_num_threads(...)  # the number of Numba's threads",
+        )
+    )
+
+
 def _style(name: str, signature: KernelSignature, count: int) -> str:
     """Whether the function writes its results or returns them. The number of its arguments tells."""
     inputs = len(signature.operands) + len(signature.attributes)
@@ -141,7 +157,7 @@ class _Elementwise(Kernel):
             signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
         )
         self._flat = Kernel(name, flat, loader)
-        super().__init__(name, signature, self._flat.target)
+        super().__init__(name, signature, lambda resolved: self._flat.target(flat.resolve(_types(signature, resolved))))
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
@@ -151,9 +167,17 @@ class _Elementwise(Kernel):
         ]
         return self._flat(*flat, **attributes).reshape(found.batch)
 
-    def build(self, **types: str) -> Kernel:
-        self._flat.build(**types)
-        return self
+
+def _numbers(flat: KernelSignature) -> KernelSignature:
+    """The signature of an elementwise function, from that of its loop."""
+    row = lambda array: replace(array, dims=(), by_value=True)
+    return replace(flat, operands=tuple(map(row, flat.operands)), results=tuple(map(row, flat.results)))
+
+
+def _types(signature: KernelSignature, resolved: KernelSignature) -> dict[str, str]:
+    """What each type variable of a signature stands for."""
+    pairs = zip(signature.operands, resolved.operands, strict=True)
+    return {a.dtype: b.dtype for a, b in pairs if a.dtype in signature.variables}
 
 
 # ------------------------------------------------------------------------------------------------------ the C function
@@ -166,38 +190,56 @@ class _Loader:
 
     def __call__(self, signature: KernelSignature) -> Target:
         by_pointer = _by_pointer(signature)
+        wrong: list[Misfit] = []
         scope: dict[str, Any] = {
-            "fn": self._loop(signature),
+            "fn": self._loop(signature, wrong),
             "carray": self.module.carray,
             "read_only": self._read_only(),
+            "fits": returned(self.module, signature, wrong),
         }
         exec(_source(signature, self.style), scope)
         try:
-            self.made.append(self.module.cfunc(_type(self.module, by_pointer))(scope["call"]))
-        except self.module.core.errors.NumbaError as error:
+            made = self.module.cfunc(_type(self.module, by_pointer))(scope["call"])
+        except KernelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Numba's own rules fail in many ways for functions it cannot type
+            if wrong:
+                shown = _numbers(signature) if self.style == "loop" else signature
+                raise wrong[0].error(self.call.name, shown, self.plain) from None
             raise _not_compiled(self.call.name, signature, error) from None
+        if self.style == "writes" and (lossy := stored(self.module, self.fn, signature)) is not None:
+            raise lossy.error(self.call.name, signature, self.plain)
+        self.made.append(made)
         lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
         return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
 
-    def _loop(self, signature: KernelSignature) -> Any:
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The author's function in Python."""
+        return getattr(self.fn, "py_func", self.fn)
+
+    def _loop(self, signature: KernelSignature, wrong: list[Misfit]) -> Any:
         """The function of whole arrays: the author's, or a loop over the author's elementwise function."""
         if self.style != "loop":
             return self.fn
         names = [local(row.name) for row in (*signature.operands, *signature.attributes)]
         arrays = {local(array.name) for array in signature.operands}
         items = ", ".join(f"{name}[i]" if name in arrays else name for name in names)
-        source = f"def loop({', '.join(names)}, out):\n    for i in range(len(out)):\n        out[i] = fn({items})\n"
-        scope: dict[str, Any] = {"fn": self.fn}
+        lines = [f"found = fn({items})", "fits(found)", "out[i] = found"]
+        body = "".join(f"        {line}\n" for line in lines)
+        source = f"def loop({', '.join(names)}, out):\n    for i in range(len(out)):\n{body}"
+        fits = returned(self.module, _numbers(signature), wrong)
+        scope: dict[str, Any] = {"fn": self.fn, "fits": fits}
         exec(source, scope)
         return self.module.njit(scope["loop"])
 
     def _read_only(self) -> Any:
         """A Numba function that makes an array read-only, because JAX may share its memory.
 
-        Numba then refuses writes when it compiles the author's function.
+        Numba then refuses writes when it compiles the author's function. Where it may not, the function gets a copy.
         """
-        if not getattr(self.fn, "_can_compile", True):  # it was compiled for given types, without read-only arrays
-            return self.module.njit(lambda array: array)
+        if may_write(self.fn):
+            return self.module.njit(lambda array: array.copy())
         from numba.core import types
         from numba.extending import intrinsic
 
@@ -255,7 +297,7 @@ def _source(signature: KernelSignature, style: str) -> str:
     inputs = ", ".join([*operands, *attributes])
     results = [_array(array, "") for array in signature.results]
     body = (
-        [f"found = fn({inputs})", *_stores(signature)]
+        [f"found = fn({inputs})", "fits(found)", *_stores(signature)]
         if style == "returns"
         else [f"fn({', '.join([inputs, *results])})"]
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxprim._avals import short
 from jaxprim._errors import BadCall, message
 from jaxprim._origin import credit, public
 from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
+from jaxprim._trees import describe
 from jaxprim.kernels import finite_differences
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.finite_differences import type_of
@@ -70,14 +71,14 @@ def _check_derivative(name: str, derivative: str) -> None:
 def _abstract_eval(primitive: Primitive, like: Any) -> Callable[..., Any]:
     """The rule that `like` stands for."""
     if like is None:
-        return _rule(primitive, _broadcast, "the operands' types, broadcast as in arithmetic")
+        return _rule(primitive, _broadcast(primitive), "the operands' types, broadcast as in arithmetic")
     if isinstance(like, str) and "->" in like:
         return _rule(primitive, _by_signature(primitive.name, like), f"the signature {like}")
     if isinstance(like, str):
         return _rule(primitive, _by_operand(primitive, like), f"the type of operand '{like}'")
     if callable(like):
         return like
-    types = jax.tree.map(type_of, like)
+    types = jax.tree.map(lambda leaf: _type(primitive, leaf), like)
     return _rule(primitive, lambda *_, **__: types, "the type that like= gives, for all operands")
 
 
@@ -92,20 +93,63 @@ def _rule(primitive: Primitive, result_types: Callable[..., Any], note: str) -> 
     return credit(rule, primitive)
 
 
-def _broadcast(*avals: Any, **_: Any) -> Any:
-    leaves = jax.tree.leaves(avals)
-    shape = np.broadcast_shapes(*(leaf.shape for leaf in leaves))
-    return jax.ShapeDtypeStruct(shape, jnp.result_type(*(leaf.dtype for leaf in leaves)))
+def _type(primitive: Primitive, leaf: Any) -> Any:
+    if isinstance(leaf, bool | int | float | complex) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        return type_of(leaf)
+    raise BadCall(
+        message(
+            f"{primitive.name}: like= is not the type of a result.",
+            got=f"like={leaf!r}",
+            expected="the name of an operand; a signature; a jax.ShapeDtypeStruct, or a pytree of them; or a function",
+            write="like=jax.ShapeDtypeStruct((3,), 'float32')",
+        )
+    )
+
+
+def _broadcast(primitive: Primitive) -> Callable[..., Any]:
+    def result(*avals: Any, **_: Any) -> Any:
+        leaves = jax.tree.leaves(avals)
+        try:
+            shape = jax.lax.broadcast_shapes((), *(leaf.shape for leaf in leaves))
+            return jax.ShapeDtypeStruct(shape, jnp.result_type(*(leaf.dtype for leaf in leaves)))
+        except (TypeError, ValueError):
+            raise BadCall(
+                message(
+                    f"{primitive.name}: the type of the result is not known.",
+                    got=f"operands {', '.join(map(short, leaves))}" if leaves else "no operands",
+                    expected="operands that broadcast, as in arithmetic; or like=, which says the type",
+                    write=f"from_numpy({primitive.name}, like=...)",
+                )
+            ) from None
+
+    return result
 
 
 def _by_signature(name: str, source: str) -> Callable[..., Any]:
     signature = parse(source)
+    attributes = {attribute.name for attribute in signature.attributes}
 
-    def result(*avals: Any, **_: Any) -> Any:
-        found = bind(name, signature, avals, {}, halves=True).results
+    def result(*avals: Any, **params: Any) -> Any:
+        given = {key: value for key, value in params.items() if key in attributes}
+        _refuse_trees(name, source, avals)
+        found = bind(name, signature, avals, given, halves=True).results
         return tuple(found) if signature.several else found[0]
 
     return result
+
+
+def _refuse_trees(name: str, source: str, avals: Sequence[Any]) -> None:
+    """Each operand of a signature is one array."""
+    for place, aval in enumerate(avals):
+        if not hasattr(aval, "dtype"):
+            raise BadCall(
+                message(
+                    f"{name}: operand {place} is not one array.",
+                    got=describe(aval),
+                    expected=f"an array for each operand of {source}",
+                    write="like=lambda *operands: ...  # the types of the results, for operands that are trees",
+                )
+            )
 
 
 def _by_operand(primitive: Primitive, like: str) -> Callable[..., Any]:

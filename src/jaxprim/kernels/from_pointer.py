@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import secrets
 from collections.abc import Mapping
 from functools import cache
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from jaxprim.kernels import build, pointers
-from jaxprim.kernels.arguments import Layout, c_arguments, default_order
+from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
 from jaxprim.kernels.build import Source
 from jaxprim.kernels.from_source import register
 from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP
-from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of
+from jaxprim.kernels.options import ORDERS, SIZES, has_status, meanings_of, one_of, refuse_lost_status, threads_of
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
 
@@ -66,7 +65,7 @@ def c_function(
     prototype = pointers.prototype_of(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
-    returns_status = status is not False and not re.search(r"&\s*status\b", arguments or "")
+    returns_status = status is not False and not has_status(arguments)
     call = Function(
         name,
         by_address=True,
@@ -77,6 +76,8 @@ def c_function(
         threads=threads_of(threads),
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
+    refuse_left_out(found, arguments)
+    refuse_lost_status(found, status=returns_status)
     address_of(pointer)
 
     def load(resolved: KernelSignature) -> Target:

@@ -13,11 +13,22 @@ import jax
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import build
+from jaxprim.kernels.arguments import refuse_left_out
 from jaxprim.kernels.build import Source
 from jaxprim.kernels.handler import SYMBOL, Function, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP, CUDA, Language
-from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of, words_of
+from jaxprim.kernels.options import (
+    ORDERS,
+    SIZES,
+    has_status,
+    meanings_of,
+    one_of,
+    refuse_ignored,
+    refuse_lost_status,
+    threads_of,
+    words_of,
+)
 from jaxprim.kernels.signature import KernelSignature, parse
 
 Sources = str | Path | Sequence[str | Path]
@@ -48,7 +59,9 @@ def cpp(
         source: C++, or paths of files, of which the first has the function.
         signature: ``"rms_norm(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"``, with the function's name. The
             name may be left out if the source has only one ``extern "C"`` function. See `jaxprim.kernels.signature`.
-        handler: the symbol of a handler for XLA's FFI, if the source defines its own.
+        handler: the symbol of a handler for XLA's FFI, if the source defines its own. XLA calls it with an operand for
+            each of the signature: one with `...` has all batch axes, and one without has none. The options that say how
+            to call a function have no meaning for it.
         function: the function's name, if the signature does not have it.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
         sizes: the dtype of sizes that are passed by pointer, ``"i64"`` or ``"i32"``.
@@ -71,6 +84,8 @@ def cpp(
         >>> cumsum(jnp.array([1.0, 2.0, 3.0], jnp.float32)).tolist()
         [1.0, 3.0, 6.0]
     """
+    if handler is not None:
+        refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads)
     options = Options(CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
@@ -94,6 +109,8 @@ def cuda(
     The function runs on the host. It takes pointers to memory of the device, the other arguments as for `cpp`, and last
     the ``cudaStream_t`` on which it must launch. A failed launch raises an exception in Python.
     """
+    if handler is not None:
+        refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status)
     options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
     return _kernel(source, signature, function, options)
 
@@ -138,6 +155,8 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
         threads=options.threads,
     )
     write_handler(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # refuses a wrong signature at once
+    refuse_left_out(found, options.arguments)
+    refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
 
     def load(resolved: KernelSignature) -> Target:
         header = ['#include "jaxprim_kernel.h"', *(f"#include <{name}>" for name in options.language.headers)]
@@ -150,7 +169,6 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
 def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature, options: Options) -> Kernel:
     symbol = options.handler or ""
     load = lambda _: _register(main, files, symbol, "", symbol, options)
-    takes_batches = bool(signature.operands) and all(array.batched for array in signature.operands)
     name = signature.function or symbol
     return Kernel(
         name,
@@ -158,7 +176,7 @@ def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature
         load,
         platform=options.language.platform,
         order=options.order,
-        takes_batches=takes_batches,
+        own_handler=True,
     )
 
 

@@ -231,7 +231,8 @@ def _value_type(array: Array, function: Function) -> str:
 
 def _call(signature: KernelSignature, function: Function, call: str) -> str:
     if signature.results[0].by_value:
-        return f"*{local(signature.results[0].name)} = {call};"
+        store = f"*{local(signature.results[0].name)} = {call};"
+        return store if function.by_address else f"jaxprim::store({local(signature.results[0].name)}, {call});"
     if not function.by_address:
         return f"jaxprim::invoke(call, [&] {{ return {call}; }});"
     return f"call.status({call});" if function.status else f"{call};"

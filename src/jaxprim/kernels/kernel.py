@@ -19,14 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _origin
-from jaxprim._avals import equalize_varying, in_operands_mesh
+from jaxprim._avals import equalize_varying, in_operands_mesh, native_form
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
 from jaxprim.kernels.binding import bind
-from jaxprim.kernels.dtypes import DTYPES
-from jaxprim.kernels.signature import KernelSignature
+from jaxprim.kernels.signature import Array, KernelSignature
 
 Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: as bytes, 0.0 and -0.0 differ
 
@@ -63,11 +62,11 @@ class Kernel(ByName):
         *,
         platform: str = "cpu",
         order: str = "C",
-        takes_batches: bool = True,
+        own_handler: bool = False,
     ) -> None:
         self._origin = _origin.here()
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
-        self.order, self.takes_batches = order, takes_batches
+        self.order, self.own_handler = order, own_handler
         self._load = load
         self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
@@ -81,7 +80,7 @@ class Kernel(ByName):
         if any(earlier.used for earlier in _origin.replaced(self, name, self._origin)):
             _jax.bump_redefinitions()
 
-    def __call__(self, *operands: Any, **attributes: Any) -> Any:
+    def __call__(self, /, *operands: Any, **attributes: Any) -> Any:
         """Run it: eagerly, or as part of a trace.
 
         Raises:
@@ -109,13 +108,14 @@ class Kernel(ByName):
 
     def _resolved(self, types: Mapping[str, str]) -> KernelSignature:
         variables = self.signature.variables
-        if set(types) == set(variables) and all(dtype in DTYPES for dtype in types.values()):
+        if set(types) == set(variables) and all(types[name] in self.signature.covers(name) for name in types):
             return self.signature.resolve(dict(types))
         raise BadCall(
             message(
                 f"{self.name}: its type variables must be given.",
                 got=", ".join(f"{name}={dtype!r}" for name, dtype in types.items()) or "none",
-                expected=f"{', '.join(variables) or 'none'}, each one of {' '.join(DTYPES)}: {self.signature}",
+                expected=", ".join(f"{name}: one of {' '.join(self.signature.covers(name))}" for name in variables)
+                or f"none: {self.signature}",
                 defined=self.origin,
                 write=f"{self.name}.build({', '.join(name + '=' + repr('f32') for name in variables)})",
             )
@@ -156,6 +156,8 @@ class Kernel(ByName):
             settle(operand, array.type.numpy, shape)
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
         ]
+        if self.own_handler:
+            leaves = [_as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
         outs = kernel_call_p.bind(
@@ -186,6 +188,17 @@ def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
     try:
         return _jax.typeof(operand)
     except (TypeError, ValueError):
+        native = native_form(operand, name)
+        if native is not None:
+            raise BadCall(
+                message(
+                    f"{kernel.name}: operand '{name}' has another byte order than this machine.",
+                    got=f"{operand.dtype.str}{list(operand.shape)}",
+                    expected=f"{operand.dtype.newbyteorder('=').name}, in this machine's byte order",
+                    defined=kernel.origin,
+                    write=native,
+                )
+            ) from None
         raise BadCall(
             message(
                 f"{kernel.name}: operand '{name}' is not an array.",
@@ -203,6 +216,12 @@ def settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     return operand if jnp.shape(operand) == shape else jnp.reshape(operand, shape)
 
 
+def _as_declared(operand: Any, array: Array, batch: tuple[int, ...]) -> Any:
+    """An operand for a handler of the author's own: with all batch axes in full if it has `...`, and none if not."""
+    own = jnp.shape(operand)[len(batch) :]
+    return jnp.broadcast_to(operand, (*batch, *own)) if array.batched else jnp.reshape(operand, own)
+
+
 # ------------------------------------------------------------------------------------------------- the JAX primitive
 kernel_call_p = _jax.new_primitive("kernel_call")
 
@@ -216,10 +235,21 @@ def _batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], **params:
     if all(dim is None for dim in dims):
         outs = kernel_call_p.bind(*args, **params)
         return outs, [None] * len(outs)
-    if not kernel.takes_batches:
+    arrays = params["signature"].operands
+    if kernel.own_handler and not all(a.batched for a, dim in zip(arrays, dims, strict=True) if dim is not None):
         return _one_by_one(args, dims, params)
+    size = (
+        next(jnp.shape(x)[dim] for x, dim in zip(args, dims, strict=True) if dim is not None)
+        if kernel.own_handler
+        else 1
+    )
     fronts = [
-        jnp.expand_dims(x, 0) if dim is None else jnp.moveaxis(x, dim, 0) for x, dim in zip(args, dims, strict=True)
+        jnp.moveaxis(x, dim, 0)
+        if dim is not None
+        else jnp.broadcast_to(x, (size, *jnp.shape(x)))
+        if array.batched or not kernel.own_handler
+        else x
+        for x, dim, array in zip(args, dims, arrays, strict=True)
     ]
     results = tuple(_jax.batched_aval(axis, 0, aval) for aval in params["results"])
     outs = kernel_call_p.bind(*fronts, **{**params, "results": results})
@@ -245,7 +275,7 @@ def _lower(
     if platform != kernel.platform:
         raise _wrong_platform(kernel, platform)
     target = kernel.target(signature)
-    given = {name: np.frombuffer(raw, dtype)[0] for name, dtype, raw in attributes}
+    given = {name: _jax.ffi_attribute(np.frombuffer(raw, dtype)[0]) for name, dtype, raw in attributes}
 
     def call(*operands: Any) -> Any:
         return jax.ffi.ffi_call(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
+from jaxprim.kernels.signature import KernelSignature
 
 ALL_THREADS = 0
 SIZES = ("i64", "i32")
@@ -31,14 +33,61 @@ def one_of(option: str, value: str, words: Sequence[str]) -> str:
 
 def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
     """A sequence of words. A single string is refused, because as a sequence it would be its letters."""
-    if isinstance(values, str):
+    if isinstance(values, str) or not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise _refused(option, values, "a sequence of words", f"{option}=({values!r},)")
     return tuple(map(str, values))
 
 
-def meanings_of(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
+def text_of(option: str, value: str | None) -> str | None:
+    """A text, or None."""
+    if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _refused(option, value, "a string", f"{option}={str(value)!r}")
+    return value
+
+
+def meanings_of(status: Any) -> tuple[tuple[int, str], ...]:
     """The meanings of the integers that a function returns, sorted by integer."""
-    return () if isinstance(status, bool) else tuple(sorted(status.items()))
+    if isinstance(status, bool):
+        return ()
+    given: dict[Any, Any] = dict(status) if isinstance(status, Mapping) else {None: None}
+    if all(type(code) is int and isinstance(text, str) for code, text in given.items()):
+        return tuple(sorted(given.items()))
+    raise _refused("status", status, "a dictionary of integers and what they mean", "status={1: 'it failed'}")
+
+
+def has_status(arguments: str | None) -> bool:
+    """Whether the function gets a pointer to its status."""
+    return isinstance(arguments, str) and re.search(r"&\s*status\b", arguments) is not None
+
+
+def refuse_ignored(handler: str, **options: Any) -> None:
+    """Refuse options that say how to call a function, for a handler that XLA calls itself."""
+    defaults = {"function": None, "arguments": None, "sizes": "i64", "status": None, "threads": 1}
+    for option, value in options.items():
+        if value != defaults[option]:
+            raise KernelError(
+                message(
+                    f"`{option}` has no meaning for a handler of your own.",
+                    got=f"handler={handler!r}, {option}={value!r}",
+                    expected=f"handler= alone, or a plain function and {option}=",
+                    why="XLA calls the handler directly",
+                    defined=_origin.place(),
+                )
+            )
+
+
+def refuse_lost_status(signature: KernelSignature, *, status: object) -> None:
+    """Refuse a status for a function that returns its result in the place of one."""
+    if status and signature.results[0].by_value:
+        raise KernelError(
+            message(
+                "the function returns its result, so it returns no status.",
+                got=f"status= for {signature}",
+                expected=f"a result by pointer, {signature.results[0].dtype}[], or no status=",
+                defined=_origin.place(),
+                write='arguments="..., &status"  # if the function writes its status',
+            )
+        )
 
 
 def _refused(option: str, value: Any, expected: str, write: str) -> KernelError:

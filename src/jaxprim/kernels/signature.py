@@ -14,18 +14,21 @@ A signature with only numbers, such as ``"(f64, f64) -> f64"``, is elementwise: 
 from __future__ import annotations
 
 import ast
+import keyword
+import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from jaxprim import _origin
-from jaxprim._errors import KernelError, message
+from jaxprim._errors import KernelError, an, message
 from jaxprim.kernels import sizes
 from jaxprim.kernels.dtypes import DTYPES, DType
 
-_NAME = r"[A-Za-z_]\w*"
+_NAME = r"[^\W\d]\w*"
 _WHOLE = re.compile(rf"\s*({_NAME})?\s*\((.*?)\)\s*->\s*(.+)", re.DOTALL)
 _TYPE = re.compile(rf"(?:({_NAME})\s*:)?\s*({_NAME})\s*(\[.*\])?", re.DOTALL)
 _ATTRIBUTE = re.compile(rf"({_NAME})\s*:\s*({_NAME})\s*(?:=\s*(.+))?", re.DOTALL)
@@ -102,6 +105,13 @@ class KernelSignature:
         named = (row.dtype for row in (*self.operands, *self.attributes, *self.results))
         return tuple(dict.fromkeys(dtype for dtype in named if dtype not in DTYPES))
 
+    def covers(self, variable: str) -> list[str]:
+        """The dtypes that a type variable may stand for in C: none that it gets as bits, or XLA can't pass to it."""
+        rows = [row for row in self.attributes if row.dtype == variable]
+        return [
+            name for name, dtype in DTYPES.items() if dtype.c_value is not None and (dtype.is_attribute or not rows)
+        ]
+
     @property
     def elementwise(self) -> bool:
         """Whether the function takes and returns only single numbers."""
@@ -123,16 +133,29 @@ class KernelSignature:
         return f"{self.function or ''}({operands}{attributes}) -> {f'({results})' if self.several else results}"
 
 
-@lru_cache(maxsize=256)
 def parse(source: str) -> KernelSignature:
-    """Read a signature."""
+    """Read a signature.
+
+    Raises:
+        KernelError: it does not say what a kernel takes and returns.
+    """
+    if not isinstance(source, str):  # pyright: ignore[reportUnnecessaryIsInstance] types are not checked at run time
+        raise _unreadable("", f"{an(type(source).__name__)}", "a string")
+    return _parse(str(source))
+
+
+@lru_cache(maxsize=256)
+def _parse(source: str) -> KernelSignature:
     whole = _WHOLE.fullmatch(source)
     if whole is None:
         raise _unreadable(source, source.strip(), "(operands; attributes) -> results")
     function, inputs, output = whole.groups()
     operand_text, _, attribute_text = inputs.partition(";")
-    several = output.strip().startswith("(") and output.strip().endswith(")")
-    result_text = output.strip()[1:-1] if several else output
+    output = output.strip()
+    several = output.startswith("(") and output.endswith(")")
+    result_text = output[1:-1] if several else output
+    if not several and ("," in output[-1:] or len([*_split(output)]) > 1):
+        raise _unreadable(source, output, f"several results in parentheses, ({output})")
     operands = _arrays(source, operand_text, "x")
     results = _arrays(source, result_text, "out")
     attributes = tuple(_attribute(source, part) for part in _split(attribute_text))
@@ -185,15 +208,29 @@ def _attribute(source: str, piece: str) -> Attribute:
     _check_dtype(source, dtype)
     if dtype in DTYPES and not DTYPES[dtype].is_attribute:
         raise _unreadable(source, piece, "an attribute of type f32, f64, an integer or bool (others can be operands)")
+    if default is None:
+        return Attribute(name, dtype)
+    value = literal(default)
+    # What a type variable can hold is known only when it is called.
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if not is_number or (dtype in DTYPES and DTYPES[dtype].scalar(value) is None):
+        raise _unreadable(source, piece, f"a number as default value, which {dtype} can hold")
+    return Attribute(name, dtype, value)
+
+
+def literal(text: str) -> Any:
+    """The constant that a text is; None if it is none."""
     try:
-        return Attribute(name, dtype, None if default is None else ast.literal_eval(default.strip()))
-    except (ValueError, SyntaxError):
-        raise _unreadable(source, piece, "a number as default value") from None
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: too deep
+        return None
 
 
 def _check_dtype(source: str, dtype: str) -> None:
-    if dtype not in DTYPES and not _VARIABLE.fullmatch(dtype):
-        raise _unreadable(source, dtype, f"one of {' '.join(DTYPES)}, or a capital letter for any of them")
+    if dtype in DTYPES or (_VARIABLE.fullmatch(dtype) and dtype.lower() not in DTYPES):
+        return
+    close = f"{dtype.lower()}, one" if dtype.lower() in DTYPES else "one"
+    raise _unreadable(source, dtype, f"{close} of {' '.join(DTYPES)}, or a capital letter for any of them")
 
 
 # ------------------------------------------------------------------------- what must hold of a signature as a whole
@@ -207,23 +244,37 @@ def _check_results(source: str, found: KernelSignature) -> None:
 def _check_names(source: str, found: KernelSignature) -> None:
     """An integer attribute may also be a size; no other name may stand for two things."""
     names = [row.name for row in (*found.operands, *found.attributes, *found.results)]
-    plain_sizes = set(found.sizes) - {attribute.name for attribute in found.attributes}
+    plain_sizes = set(found.sizes) - _integers(found)
     for name in names:
+        plain = unicodedata.normalize("NFKC", name)  # as Python reads it in a call: `ﬁ` is `fi`
+        if keyword.iskeyword(name) or name != plain or not name.isidentifier():
+            write = plain if plain.isidentifier() and not keyword.iskeyword(plain) else f"{plain}_"
+            raise _unreadable(source, name, f"a name that Python takes for an argument, such as {write}")
+        if name.startswith("jaxprim_"):
+            raise _unreadable(
+                source, name, "a name without jaxprim_ in front, as the attributes of jaxprim itself have"
+            )
         if names.count(name) > 1 or name in plain_sizes:
             raise _unreadable(source, name, "names that are all different")
+
+
+def _integers(found: KernelSignature) -> set[str]:
+    """The attributes that may be sizes."""
+    return {row.name for row in found.attributes if row.dtype in DTYPES and row.type.numpy.kind in "iu"}
 
 
 def _check_operand_dims(source: str, found: KernelSignature) -> None:
     """An operand's sizes are read off its shape, so none may be an expression."""
     for array in found.operands:
         for dim in array.dims:
-            if not re.fullmatch(rf"{_NAME}|\d+", dim):
+            node = sizes.parse(dim)
+            if node is None or isinstance(node, ast.BinOp) or ast.unparse(node) != dim:
                 raise _unreadable(source, dim, f"a name or an integer as a size of operand '{array.name}'")
 
 
 def _check_result_dims(source: str, found: KernelSignature) -> None:
     """A result's sizes are computed from those that a call gives."""
-    known = {*found.sizes, *(attribute.name for attribute in found.attributes if attribute.dtype[0] in "iu")}
+    known = {*found.sizes, *_integers(found)}
     for dim in (dim for array in found.results for dim in array.dims):
         node = sizes.parse(dim)
         if node is None or not set(sizes.names(node)) <= known:
@@ -278,11 +329,15 @@ _CHECKS = (
 )
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
 def _unreadable(source: str, got: str, expected: str) -> KernelError:
     return KernelError(
         message(
-            f"this signature can't be read: {' '.join(source.split())!r}",
-            got=got,
+            f"this signature can't be read: {_short(' '.join(source.split()))!r}",
+            got=_short(got),
             expected=expected,
             defined=_origin.place(),
             write='"(x: f32[n, d], w: f32[d]; eps: f32) -> f32[n, d]"  # for example',

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping
 
+LARGEST = 2**63 - 1  # of the sizes of XLA
+_DEEPEST = 100  # operations inside each other: far more than a size needs, and far less than Python's stack allows
+
 _OPERATIONS: dict[type[ast.operator], tuple[str, Callable[[int, int], int]]] = {
     ast.Add: ("+", lambda a, b: a + b),
     ast.Sub: ("-", lambda a, b: a - b),
     ast.Mult: ("*", lambda a, b: a * b),
-    ast.FloorDiv: ("/", lambda a, b: a // b),
+    ast.FloorDiv: ("//", lambda a, b: a // b),
 }
 
 
@@ -17,15 +20,17 @@ def parse(text: str) -> ast.expr | None:
     """The expression; None if it has anything but names, integers, ``+ - * //`` and parentheses."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: too deep for Python's parser
         return None
     return node if _is_size(node) else None
 
 
-def _is_size(node: ast.expr) -> bool:
+def _is_size(node: ast.expr, depth: int = 0) -> bool:
     if isinstance(node, ast.BinOp):
-        return type(node.op) in _OPERATIONS and _is_size(node.left) and _is_size(node.right)
-    return isinstance(node, ast.Name) or (isinstance(node, ast.Constant) and type(node.value) is int)
+        is_known = type(node.op) in _OPERATIONS and depth < _DEEPEST
+        return is_known and _is_size(node.left, depth + 1) and _is_size(node.right, depth + 1)
+    is_integer = isinstance(node, ast.Constant) and type(node.value) is int and node.value <= LARGEST
+    return isinstance(node, ast.Name) or is_integer
 
 
 def names(node: ast.expr) -> Iterator[str]:
@@ -34,7 +39,11 @@ def names(node: ast.expr) -> Iterator[str]:
 
 
 def evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
-    """The value of an expression at these sizes."""
+    """The value of an expression at these sizes.
+
+    Raises:
+        ZeroDivisionError: the right side of a `//` is 0.
+    """
     if isinstance(node, ast.BinOp):
         _, operation = _OPERATIONS[type(node.op)]
         return operation(evaluate(node.left, sizes), evaluate(node.right, sizes))
@@ -43,6 +52,8 @@ def evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
 
 def to_c(node: ast.expr) -> str:
     """The expression in C. Each size is a 64-bit integer variable, whose name `local` gives."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):  # C's own rounds to 0, and traps at 0
+        return f"jaxprim::floor_div({to_c(node.left)}, {to_c(node.right)})"
     if isinstance(node, ast.BinOp):
         return f"({to_c(node.left)} {_OPERATIONS[type(node.op)][0]} {to_c(node.right)})"
     return local(node.id) if isinstance(node, ast.Name) else f"INT64_C({ast.unparse(node)})"
@@ -51,11 +62,13 @@ def to_c(node: ast.expr) -> str:
 def to_python(node: ast.expr) -> str:
     """The expression in Python, with the same names."""
     if isinstance(node, ast.BinOp):
-        symbol = "//" if isinstance(node.op, ast.FloorDiv) else _OPERATIONS[type(node.op)][0]
-        return f"({to_python(node.left)} {symbol} {to_python(node.right)})"
+        return f"({to_python(node.left)} {_OPERATIONS[type(node.op)][0]} {to_python(node.right)})"
     return to_c(node) if isinstance(node, ast.Name) else ast.unparse(node)
 
 
 def local(name: str) -> str:
-    """The variable for a signature's name in generated code, where the name itself may be a keyword or taken."""
-    return f"v_{name}"
+    """The variable for a signature's name in generated code, where the name itself may be a keyword or taken.
+
+    Not every compiler takes letters beyond ASCII, so they are written as numbers.
+    """
+    return "v_" + "".join(char if char.isascii() else f"_u{ord(char):x}_" for char in name)

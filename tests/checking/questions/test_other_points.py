@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import Primitive
+from jaxprim import Primitive, from_numpy
 from jaxprim.checking.answers import NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.other_points import static_params, zero_operands
@@ -119,6 +119,32 @@ def test_a_rule_that_refuses_a_value_is_told():
 
     said = notes(static_params(case(made, X, n=2)))
     assert any(text.startswith("the jvp rule is not evaluated, with n=3: ") for text in said), said
+
+
+def host_sum(seen, **options):
+    made = from_numpy(
+        lambda x, *, m: seen(x, m), like=lambda x, **_: jax.ShapeDtypeStruct((), x.dtype), name="host_sum"
+    )
+    return case(made, X, **options)
+
+
+def test_foreign_code_gets_no_integer_that_is_larger_than_a_size():
+    tried = set()
+
+    def seen(x, m):
+        tried.add(m)
+        return x[:m].sum()
+
+    found = evidence(static_params(host_sum(seen, m=3)))
+    assert all(e.ok for e in found if e.against.startswith("two values"))
+    assert tried == {2, 3}
+
+
+def test_a_value_with_which_foreign_code_gives_other_results_each_time_is_left_out():
+    calls = iter(range(1000))
+    seen = lambda x, m: x[:m].sum() if m == 1 else np.float32(next(calls))
+    with pytest.raises(NotAsked, match="no static param"):
+        list(static_params(host_sum(seen, m=1)))
 
 
 def test_without_params_that_can_change_it_is_not_asked():

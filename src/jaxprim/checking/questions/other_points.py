@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprim import _jax
 from jaxprim.checking.against_plain_call import compare_with_plain_call
-from jaxprim.checking.answers import Answer, NotAsked, Note, collect, first_line
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect, first_line
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.jvp_differences import jvp_differences
 from jaxprim.checking.questions.vjp_differences import vjp_differences
-from jaxprim.checking.values import has_tangents, is_scalar, wide
+from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 
 
 @question("Are both rules right where operands contain zeros?", group="first order", departs="vjp")
@@ -83,11 +84,12 @@ def static_params(case: Case) -> Answer:
 
 def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
     """For each static param, the case of the first other value that the implementation accepts."""
+    is_foreign = any(_other_values(value) for value in case.point.params.values()) and _is_foreign(case)
     for name, value in case.point.params.items():
-        for another in _other_values(value):
+        for another in _safe_values(case, value) if is_foreign else _other_values(value):
             params = {**case.point.params, name: another}
             other = case.at(case.point.leaves, f"with {name}={another!r}", params)
-            if other.failure() is None:
+            if other.failure() is None and not (is_foreign and _varies(other)):
                 yield name, other
                 break
 
@@ -98,6 +100,32 @@ def _other_values(value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value + 1, value - 1]
     return [1.5 * value or 1.0] if isinstance(value, float) else []
+
+
+def _safe_values(case: Case, value: Any) -> list[Any]:
+    """Other values for foreign code, which may read past the end of an operand if an integer stands for its size.
+
+    So a smaller integer comes first, and a larger one is left out for the size of an operand.
+    """
+    if type(value) is not int:
+        return _other_values(value)
+    smaller = [value - 1] if value > 1 else []
+    sizes = {size for leaf in case.point.leaves for size in np.shape(leaf)} | {
+        int(np.size(leaf)) for leaf in case.point.leaves if not is_key(leaf)
+    }
+    return smaller if value in sizes else [*smaller, value + 1]
+
+
+def _is_foreign(case: Case) -> bool:
+    """Whether the implementation runs code that JAX cannot look into, such as a kernel or a host function."""
+    lowered = attempt(lambda: jax.jit(case.native.flat).lower(*case.native.point.leaves).as_text())
+    return isinstance(lowered, Refusal) or _jax.words.FOREIGN_CALL in lowered
+
+
+def _varies(case: Case) -> bool:
+    """Whether the implementation gives other values at each call: it may then read memory that is not its own."""
+    first, second = (case.native.flat(*case.native.point.leaves) for _ in range(2))
+    return any(not np.array_equal(wide(a), wide(b), equal_nan=True) for a, b in zip(first, second, strict=True))
 
 
 def _together(case: Case, other: Case, name: str) -> Answer:

@@ -45,6 +45,13 @@ struct Size {
   }
 };
 
+// Division that rounds down, as `//` in a signature does.
+inline int64_t floor_div(int64_t a, int64_t b) {
+  if (b == 0) throw Refused("a size in the signature or in arguments= is divided by 0");
+  if (b == -1) return static_cast<int64_t>(0 - static_cast<uint64_t>(a));  // the CPU traps at the smallest a
+  return a / b - (a % b != 0 && (a < 0) != (b < 0));
+}
+
 // One operand or result. `own` is the rank of one element; the axes in front of it are batch axes.
 struct Buffer {
   char* data;
@@ -310,6 +317,21 @@ void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Ele
   }
   shared->take();
   shared->wait();
+}
+
+template <class T>
+struct IsComplex : std::false_type {};
+template <class T>
+struct IsComplex<std::complex<T>> : std::true_type {};
+
+// Store the number that the author's function returned as the type of the signature, of its own or of a later kind.
+template <class T, class R>
+void store(T* to, const R& returned) {
+  static_assert(!std::is_floating_point_v<R> || !std::is_integral_v<T>,
+                "the function returns a floating-point number, and the signature says an integer");
+  static_assert(!IsComplex<R>::value || IsComplex<T>::value,
+                "the function returns a complex number, and the signature says a real one");
+  *to = static_cast<T>(returned);
 }
 
 // Call the author's function. If it returns an integer, that is a status.
