@@ -342,3 +342,18 @@ def test_x64_toggled(call):
     for enabled in (True, False, True):
         with jax.enable_x64(enabled):
             assert call(op)(np.ones(3)).dtype == (np.float64 if enabled else np.float32)
+
+
+def test_an_eager_result_lies_where_its_operands_lie() -> None:
+    op = Primitive("op")
+    op.def_host(lambda x, y: x + y)
+    op.def_abstract_eval(lambda x, y: x)
+    first, second = jax.devices()[1:3]
+    x, y = jax.device_put(np.ones(3, np.float32), first), np.ones(3, np.float32)
+    for result in (op(x, y), op(y, x), jax.jit(op)(x, y)):
+        assert (result.devices(), result.committed) == ({first}, True)
+    assert not op(y, y).committed
+    with jax.default_device(second):
+        assert op(y, y).devices() == {second}
+    with pytest.raises(ValueError, match="incompatible devices"):
+        op(x, jax.device_put(y, second))

@@ -20,7 +20,7 @@ LAYERS = (
     {"_origin"},
     {"_errors", "_jax", "_jax.*", "_doctor", "_rule_kinds"},
     {"_programs"},
-    {"_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
+    {"_keys", "_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
     {"_trees"},
     {"_signature", "_linear", "_returned"},
     {"_rules"},

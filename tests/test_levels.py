@@ -116,3 +116,52 @@ def test_an_application_is_lowered_without_tracing_again(monkeypatch: pytest.Mon
     traced = jax.jit(lambda x, t: jax.jvp(op, (x,), (t,))).trace(jnp.ones(3), jnp.ones(3))
     monkeypatch.setattr(_jax, "lower_fun", lambda fun: pytest.fail("traced once more"))
     traced.lower()
+
+
+# ----------------------------------------------------------------------- operands and results that all elements share
+def pair(x: Any, k: Any) -> Any:
+    return x * k, k**2
+
+
+def pair_with_rules(kinds: str) -> Primitive:
+    p = Primitive("pair")
+    p.def_impl(pair)
+    if "vjp" in kinds:
+        p.def_vjp(
+            lambda primals: (
+                p(*primals),
+                lambda cts: (cts[0] * primals[1], cts[0] * primals[0] + 2 * primals[1] * cts[1]),
+            )
+        )
+    if "jvp" in kinds:
+        p.def_jvp(lambda xs, dots: (p(*xs), (xs[0] * dots[1] + dots[0] * xs[1], 2 * xs[1] * dots[1])))
+    return p  # fmt: skip
+
+
+def gradients(op: Any, x: Any, k: Any) -> Any:
+    """Of a loss in which the second result, which does not depend on x, is shared by all elements."""
+
+    def loss(x: Any, k: Any) -> Any:
+        y, z = jax.vmap(op, (0, None), out_axes=(0, None))(x, k)
+        return jnp.sum(y) + jnp.sum(z)
+
+    return jax.grad(loss, (0, 1))(x, k)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+@pytest.mark.parametrize("kinds", ["vjp", "jvp", "vjp, jvp", ""])
+def test_the_gradient_of_a_shared_operand_in_a_batch_of_any_size(kinds: str, size: int) -> None:
+    x, k = jnp.arange(float(size)), jnp.float32(0.5)
+    for got, want in zip(gradients(pair_with_rules(kinds), x, k), gradients(pair, x, k), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [("d", None), (None, "d")], ids=["the batch", "the shared operand"])
+def test_the_gradient_of_a_shared_operand_on_an_explicit_mesh(spec: Any) -> None:
+    spec_of = jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x, k = jax.device_put(jnp.ones((2, 4)), spec_of(*spec)), jax.device_put(jnp.arange(4.0), spec_of(spec[1]))
+        for got, want in zip(gradients(pair_with_rules("vjp"), x, k), gradients(pair, x, k), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-6)
+            assert got.sharding == want.sharding

@@ -168,24 +168,24 @@ def _once(f: Any) -> Any:
 
 VALUES: dict[str, tuple[Any, float, float]] = {
     "jvp": (_jvp, 11, 10),
-    "jit(jvp)": (lambda f: jax.jit(_jvp(f)), 1, 10),
-    "jvp(jit)": (lambda f: _jvp(jax.jit(f)), 1, 10),
-    "jvp(vmap)": (lambda f: _jvp(jax.vmap(f)), 1, 10),
-    "vmap(jvp)": (lambda f: jax.vmap(_jvp(f)), 1, 10),
-    "jvp(scan)": (lambda f: _jvp(_once(f)), 1, 10),
-    "jvp(checkpoint)": (lambda f: _jvp(jax.checkpoint(f)), 1, 10),
-    "linearize": (_linearize, 1, 10),
-    "jit(linearize)": (lambda f: jax.jit(_linearize(f)), 1, 10),
-    "linearize(jit)": (lambda f: _linearize(jax.jit(f)), 1, 10),
-    "linearize(checkpoint)": (lambda f: _linearize(jax.checkpoint(f)), 1, 10),
+    "jit(jvp)": (lambda f: jax.jit(_jvp(f)), 11, 10),
+    "jvp(jit)": (lambda f: _jvp(jax.jit(f)), 11, 10),
+    "jvp(vmap)": (lambda f: _jvp(jax.vmap(f)), 11, 10),
+    "vmap(jvp)": (lambda f: jax.vmap(_jvp(f)), 11, 10),
+    "jvp(scan)": (lambda f: _jvp(_once(f)), 11, 10),
+    "jvp(checkpoint)": (lambda f: _jvp(jax.checkpoint(f)), 11, 10),
+    "linearize": (_linearize, 11, 10),
+    "jit(linearize)": (lambda f: jax.jit(_linearize(f)), 11, 10),
+    "linearize(jit)": (lambda f: _linearize(jax.jit(f)), 11, 10),
+    "linearize(checkpoint)": (lambda f: _linearize(jax.checkpoint(f)), 11, 10),
     "vjp": (_vjp, 101, 1000),
     "jit(vjp)": (lambda f: jax.jit(_vjp(f)), 101, 1000),
     "vjp(jit)": (lambda f: _vjp(jax.jit(f)), 101, 1000),
     "vjp(vmap)": (lambda f: _vjp(jax.vmap(f)), 101, 1000),
     "vmap(vjp)": (lambda f: jax.vmap(_vjp(f)), 101, 1000),
     "vjp(scan)": (lambda f: _vjp(_once(f)), 101, 1000),
-    "vjp(checkpoint)": (lambda f: _vjp(jax.checkpoint(f)), 1, 1000),
-    "vjp(scan(checkpoint))": (lambda f: _vjp(_once(jax.checkpoint(f))), 1, 1000),
+    "vjp(checkpoint)": (lambda f: _vjp(jax.checkpoint(f)), 11, 1000),
+    "vjp(scan(checkpoint))": (lambda f: _vjp(_once(jax.checkpoint(f))), 11, 1000),
 }
 
 
@@ -198,6 +198,21 @@ def test_which_function_gives_the_value(name: str) -> None:
     transform, value, derivative = VALUES[name]
     y, d = transform(telling())(jnp.ones(2))
     assert (y.tolist(), d.tolist()) == ([value] * 2, [derivative] * 2)
+
+
+def fused() -> Primitive:
+    """One operation gives value and tangent, so the value cannot be had alone."""
+    both = Primitive("both")
+    both.def_impl(lambda x, x_dot: (11 * x, 10 * x_dot))
+    both.def_batching("expand_dims")
+    op = telling()
+    op.def_jvp(lambda primals, dots: both(*primals, *dots))
+    return op
+
+
+def test_a_value_that_needs_tangents_is_the_implementations() -> None:
+    y, d = jax.jit(_jvp(fused()))(jnp.ones(2))
+    assert (y.tolist(), d.tolist()) == ([1.0] * 2, [10.0] * 2)
 
 
 def test_a_plain_call_runs_the_implementation() -> None:

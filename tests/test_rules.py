@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import Primitive, RuleMissing, RuleWrong, Zero, ad
+from jaxprim import Primitive, RuleMissing, RuleWrong, Zero, ad, primitive
 
 X = jnp.array([1.0, 2.0, 3.0])
 CALLS = {"eager": lambda f: f, "jit": jax.jit}
@@ -621,3 +623,172 @@ def test_decorators_return_the_function_unchanged():
     assert op.def_vjp(surrogate="why")(fn) is fn
     assert op.def_jvp(x=fn) is None
     assert op.def_vjp(x=fn) is None
+
+
+# ----------------------------------------------------------------------------------------------------- callable objects
+@dataclass
+class Times:
+    """A callable with ``__eq__`` and without ``__hash__``."""
+
+    factor: Any
+
+    def __call__(self, x):
+        return x * self.factor
+
+    def method(self, x):
+        return x * self.factor
+
+
+class Same:
+    """All are equal, and none is like another."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __eq__(self, other):
+        return isinstance(other, Same)
+
+    def __hash__(self):
+        return 0
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Times, Same, lambda f: Times(f).method, lambda f: functools.partial(Times(f))],
+    ids=["unhashable", "equal", "method", "partial"],
+)
+@pytest.mark.parametrize("how", ["impl", "kernel", "both", "primitive"])
+def test_an_implementation_is_known_by_its_identity(make, how, call):
+    two, three = make(jnp.float32(2)), make(jnp.float32(3))
+    op = primitive(two) if how == "primitive" else Primitive("op")
+    if how in ("impl", "both"):
+        op.def_impl(two)
+    if how in ("kernel", "both"):
+        op.def_kernel(two, platform="cpu")
+    close(call(op)(1.0), 2.0)
+    if how != "kernel":
+        close(call(lambda x: jax.jvp(op, (x,), (x,))[1])(1.0), 2.0)
+        close(call(jax.grad(op))(1.0), 2.0)
+    close(call(jax.vmap(op))(jnp.ones(2)), [2.0, 2.0])
+    (op.def_kernel(three, platform="cpu") if how == "kernel" else op.def_impl(three))
+    if how != "both":
+        close(call(op)(1.0), 3.0)
+
+
+@pytest.mark.parametrize("make", [Times, lambda f: Times(f).method], ids=["object", "method"])
+def test_every_other_rule_may_be_a_callable_object(make, call):
+    op = Primitive("op")
+    op.def_host(make(np.float32(2)))
+    op.def_abstract_eval(lambda x: x)
+    op.def_transpose(make(2.0), linear="x")
+    close(call(op)(jnp.float32(1)), 2.0)
+    close(call(jax.grad(op))(jnp.float32(1)), 2.0)
+
+
+# ------------------------------------------------------------------------------------------ what JAX takes from a rule too
+def layer():
+    op = Primitive("layer")
+    op.def_impl(lambda p, x: (p["w"] + p["b"]) * x)
+    return op
+
+
+PARAMS = {"w": X, "b": 2 * X}
+
+
+def test_one_cotangent_may_stand_for_each_leaf_of_an_operand(call):
+    """As for ``jax.custom_vjp``, whose answer is the truth."""
+
+    def fwd(p, x):
+        return (p["w"] + p["b"]) * x, (p, x)
+
+    def bwd(residuals, ct):
+        p, x = residuals
+        return ct * x, ct * (p["w"] + p["b"])
+
+    op, plain = layer(), jax.custom_vjp(lambda p, x: (p["w"] + p["b"]) * x)
+    op.def_vjp(fwd, bwd)
+    plain.defvjp(fwd, bwd)
+    total = lambda f: lambda p, x: jnp.sum(f(p, x) ** 2)
+    close(call(jax.grad(total(op), (0, 1)))(PARAMS, X), jax.grad(total(plain), (0, 1))(PARAMS, X))
+
+
+@pytest.mark.parametrize(
+    "cotangents",
+    [
+        lambda ct: (jnp.sum(ct), ct),  # fits no leaf
+        lambda ct: ct,  # stands for all operands, as none of JAX's rules may
+        lambda ct: ({"w": ct}, ct),
+    ],
+    ids=["wrong shape", "bare", "other keys"],
+)
+def test_a_cotangent_that_does_not_fit_each_leaf_is_refused(cotangents, call):
+    op = layer()
+    op.def_vjp(lambda primals: (op(*primals), cotangents))
+    with pytest.raises(RuleWrong, match="different structure than the operands"):
+        call(jax.grad(lambda p: jnp.sum(op(p, X))))(PARAMS)
+
+
+def test_jax_s_symbolic_zero_is_a_zero(call):
+    zero = lambda x: jax.custom_derivatives.SymbolicZero(jax.typeof(x).to_tangent_aval())
+    op = Primitive("op")
+    op.def_impl(lambda x, y: x + y)
+    op.def_jvp(lambda primals, tangents: (op(*primals), tangents[0] + zero(primals[1])))
+    op.def_vjp(lambda primals: (op(*primals), lambda ct: (ct, zero(primals[1]))))
+    close(call(jax.grad(lambda x: jnp.sum(op(x, x))))(X), jnp.ones(3))
+    op.def_jvp(lambda primals, tangents: (op(*primals), zero(primals[0])))
+    close(call(lambda x: jax.jvp(op, (x, x), (x, x))[1])(X), 0 * X)
+
+
+def test_a_result_may_be_none(call):
+    op = Primitive("op")
+    op.def_impl(lambda x: (2 * x, None))
+    op.def_jvp(lambda primals, tangents: (op(*primals), (2 * tangents[0], None)))
+    op.def_vjp(lambda primals: (op(*primals), lambda cts: 2 * cts[0] if cts[1] is None else None))
+    assert call(op)(X)[1] is None
+    close(call(lambda x: jax.jvp(op, (x,), (x,))[1])(X), (2 * X, None))
+    close(call(jax.grad(lambda x: jnp.sum(op(x)[0])))(X), jnp.full(3, 2.0))
+    assert jax.vmap(op)(X)[1] is None
+
+
+@pytest.mark.parametrize("bwd", [lambda *args: 2 * args[1], lambda r, ct, k=2: k * ct], ids=["variadic", "default"])
+def test_a_bwd_may_take_more_than_it_gets(bwd, call):
+    op = Primitive("double")
+    op.def_impl(lambda x: 2 * x)
+    op.def_vjp(lambda x: (op(x), None), bwd)
+    close(call(jax.grad(op))(1.0), 2.0)
+
+
+# ----------------------------------------------------------------------------------------------------- endless recursion
+def itself(how):
+    op = Primitive("op")
+    op.def_impl((lambda x: op(x) + 1) if how == "impl" else lambda x: x)
+    if how == "jvp":
+        op.def_jvp(lambda primals, tangents: jax.jvp(op, primals, tangents))
+    if how == "vjp":
+        op.def_vjp(lambda primals: jax.vjp(op, *primals))
+    return op
+
+
+@pytest.mark.parametrize("how", ["impl", "jvp", "vjp"])
+def test_a_rule_that_needs_itself_is_named(how, call):
+    way = {"impl": lambda op: op, "jvp": jax.jacfwd, "vjp": jax.grad}[how](itself(how))
+    with pytest.raises(RuleWrong, match="recurses without end"):
+        call(way)(1.0)
+
+
+def test_two_operations_that_need_each_other_are_named(call):
+    one, two = Primitive("one"), Primitive("two")
+    one.def_impl(lambda x: two(x) + 1)
+    two.def_impl(lambda x: one(x))
+    with pytest.raises(RuleWrong, match="recurses without end"):
+        call(one)(1.0)
+
+
+def test_an_operation_may_apply_itself_with_another_param(call):
+    op = Primitive("factorial")
+    op.def_impl(lambda x, *, n: x if n == 0 else n * op(x, n=n - 1))
+    close(call(lambda x: op(x, n=4))(1.0), 24.0)
+    close(call(jax.grad(lambda x: op(x, n=4)))(1.0), 24.0)

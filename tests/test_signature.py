@@ -1,18 +1,18 @@
-"""Which arguments are operands and which are static params; names, defaults, and keys of params."""
+"""Which arguments are operands and which are static params; names and defaults."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprim import BadCall, Primitive
+from jaxprim import BadCall, Primitive, primitive
 from jaxprim._rules import rules_of
-from jaxprim._signature import CallSignature, typed
+from jaxprim._signature import CallSignature
 
 
 def bind(fn, *args, **kwargs):
@@ -81,56 +81,6 @@ def test_calls_that_do_not_fit(wrong):
     p.def_impl(lambda x, *, a: x)
     with pytest.raises(BadCall):
         wrong(p)
-
-
-# ------------------------------------------------------------------------------------------------- keys of static params
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (1, 1.0),
-        (1, True),
-        (0.0, -0.0),
-        ((1,), (1.0,)),
-        (((1, 2), 0), ((1, 2), False)),
-        ("1", 1),
-        (np.float32(1), np.float64(1)),
-        (None, ()),
-    ],
-)
-def test_params_that_differ_are_told_apart(one, other):
-    kind = Primitive("kind")
-    kind.def_impl(lambda x, *, a: x + _code(a))
-    assert typed(one) != typed(other)
-    for call in (kind, lambda x, a: jax.jit(lambda x: kind(x, a=a))(x)):
-        assert float(call(0.0, a=one)) == _code(one)
-        assert float(call(0.0, a=other)) == _code(other)
-
-
-def _code(value):
-    """A number for the type and value of a static param."""
-    text = f"{type(value).__name__}{value!r}{math.copysign(1, value) if isinstance(value, float) else ''}"
-    return float(sum(map(ord, text)))
-
-
-def test_one_nan_is_like_another():
-    count = []
-    p = Primitive("p")
-    p.def_impl(lambda x, *, a: count.append(1) or x)
-    p(1.0, a=float("nan"))
-    first = len(count)  # JAX 0.10 traces in two contexts
-    for _ in range(3):
-        p(1.0, a=float("nan"))
-    assert len(count) == first
-
-
-def test_equal_params_do_not_trace_again():
-    count = []
-    p = Primitive("p")
-    p.def_impl(lambda x, *, a, b=1: count.append(1) or x)
-    for _ in range(3):
-        p(1.0, a=(1, ("x", 2.0)))
-        p(1.0, b=1, a=(1, ("x", 2.0)))
-    assert len(count) <= 2
 
 
 # ------------------------------------------------------------------------------------------------------- on a primitive
@@ -232,3 +182,99 @@ def test_names_come_from_the_first_implementation_there_is():
     assert rules_of(p).signature.names(1) == ("h",)
     p.def_impl(lambda i: i)
     assert rules_of(p).signature.names(1) == ("i",)
+
+
+# --------------------------------------------------------------------------------------------------- what an impl may be
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize(
+    ("fn", "options"),
+    [
+        (jax.nn.softmax, {"axis": 0}),
+        (jnp.sum, {"keepdims": True}),
+        (jnp.linalg.norm, {}),
+        (jax.nn.gelu, {"approximate": False}),
+        (jax.scipy.special.logsumexp, {"keepdims": True}),
+        (jnp.cumsum, {}),
+        (functools.partial(jax.nn.softmax, axis=-1), {}),
+    ],
+    ids=["softmax", "sum", "norm", "gelu", "logsumexp", "cumsum", "partial"],
+)
+def test_functions_of_jax_keep_their_own_defaults(fn, options, call):
+    """Their optional arguments are no operands, and are static where they are given by name."""
+    op = Primitive("op")
+    op.def_impl(fn)
+    x = jnp.arange(1.0, 4.0)
+    for given in ({}, options):
+        same = lambda way: np.testing.assert_allclose(call(way(op))(x), way(fn)(x), rtol=1e-5, atol=1e-6)
+        same(lambda f: lambda x: f(x, **given))  # noqa: B023
+        same(lambda f: jax.jacrev(lambda x: f(x, **given)))  # noqa: B023
+
+
+def test_rules_of_a_function_of_jax_get_the_options_that_are_given():
+    seen = []
+    op = Primitive("softmax")
+    op.def_impl(jax.nn.softmax)
+
+    @op.def_jvp
+    def _(primals, tangents, **params):
+        seen.append(params)
+        y = op(*primals, **params)
+        (x_dot,) = tangents
+        return y, y * (x_dot - jnp.sum(y * x_dot, keepdims=True))
+
+    x = jnp.arange(3.0)
+    want = jax.jacfwd(jax.nn.softmax)(x)
+    np.testing.assert_allclose(jax.jacfwd(op)(x), want, rtol=1e-5)
+    np.testing.assert_allclose(jax.jacfwd(lambda x: op(x, axis=-1))(x), want, rtol=1e-5)
+    assert seen == [{}, {"axis": -1}]
+    with pytest.raises(BadCall, match="pass axis, where by keyword"):
+        op(x, 0)
+    with pytest.raises(BadCall, match="Did you mean 'axis'"):
+        op(x, axes=0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Scaled:
+    w: jax.Array
+
+    @primitive
+    def times(self, x):
+        return self.w * x
+
+    def plain(self, x):
+        return self.w * x
+
+    by_definition = Primitive("by_definition")
+
+    @by_definition.def_impl
+    def _(self, x):
+        return self.w * x
+
+
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_methods(call):
+    scaled, x = Scaled(jnp.float32(2)), jnp.float32(3)
+    bound = Primitive("bound")
+    bound.def_impl(scaled.plain)
+    for op in (
+        scaled.times,
+        scaled.by_definition,
+        bound,
+        primitive(scaled.plain),
+        functools.partial(Scaled.times, scaled),
+    ):
+        assert float(call(op)(x)) == 6.0
+        assert float(call(jax.grad(op))(x)) == 2.0
+    assert float(call(jax.grad(lambda s: s.times(x)))(scaled).w) == 3.0
+    with pytest.raises(BadCall, match="operand 'self' is not an array"):
+        Scaled.times(object(), x)
+
+
+def test_a_primitive_in_a_class_is_no_method_without_self():
+    class Holder:
+        double = primitive(lambda x: 2 * x)
+        empty = Primitive("empty")
+
+    assert float(Holder().double(3.0)) == 6.0
+    assert Holder().empty is Holder.empty

@@ -377,8 +377,7 @@ def meets(kind):
     def _(primals, tangents):
         met.append([type(t) for t in tangents])
         (x, w, n), (x_dot, w_dot, n_dot) = primals, tangents
-        assert n_dot is None
-        return op(x, w, n), x_dot * w + x * w_dot
+        return op(x, w, n), x_dot * w + x * w_dot + n_dot
 
     @op.def_vjp
     def _(primals):
@@ -386,7 +385,7 @@ def meets(kind):
 
         def pullback(y_bar):
             met.append([type(y_bar)])
-            return y_bar * w, y_bar * x, None
+            return y_bar * w, y_bar * x, y_bar
 
         return op(x, w, n), pullback
 
@@ -394,12 +393,32 @@ def meets(kind):
 
 
 @pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
-def test_rules_meet_zeros_for_what_is_not_perturbed_and_none_for_integers(call):
+def test_rules_meet_zeros_for_what_is_not_perturbed_and_for_integers(call):
     op, met = meets("jvp")
     x = jnp.arange(3.0)
     _, y_dot = call(lambda x: jax.jvp(lambda x: op(x, 2 * jnp.ones(3), jnp.int32(3)), (x,), (x,)))(x)
     np.testing.assert_allclose(y_dot, 2 * x)
-    assert met[0][1:] == [Zero, type(None)]
+    assert met[0][1:] == [Zero, Zero]
+
+
+WITHOUT_TANGENT = {"int": 2, "bool": True, "array": np.arange(3, dtype="int32"), "key": jax.random.key(0)}
+
+
+@pytest.mark.parametrize("value", WITHOUT_TANGENT.values(), ids=WITHOUT_TANGENT)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])
+@pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_the_zero_of_an_integer_takes_the_dtype_of_what_it_meets(value, dtype, jit):
+    zero, x = Zero.zero_if_zero(value), jnp.ones(3, dtype)
+    for found in (zero * x, x * zero, zero / x, x * zero * zero, (zero * 2.0) * x):
+        assert isinstance(found, Zero)
+        assert (found.shape, found.dtype) == (x.shape, x.dtype)
+    for plus in (lambda x: x + zero, lambda x: zero + x, lambda x: x - zero, lambda x: x * 1 + zero * 2.0):
+        np.testing.assert_array_equal(jit(plus)(x), x)
+        assert jit(plus)(x).dtype == x.dtype
+    assert jit(lambda x: jnp.where(x == 1, zero, x))(x).dtype == x.dtype
+    assert jnp.sin(zero).shape == jnp.shape(value)
+    assert (zero.astype(dtype).dtype, zero[None].shape) == (x.dtype, (1, *jnp.shape(value)))
+    np.testing.assert_array_equal(zero.instantiate(), jnp.zeros_like(zero))
 
 
 def test_results_that_are_zero_stay_symbolic():

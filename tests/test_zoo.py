@@ -14,7 +14,7 @@ from excluded import EXCLUDED
 from jax_versions import IS_OLDER_JAX, ROWS_ALONE
 from rows.case import Case, batch, loss
 from rows.table import BATCHES, DEVICES, LIBRARIES, MODES, ROWS, SETTINGS, Row
-from zoo import INSIDE, TRANSPOSE, ZOO, Entry, numbers
+from zoo import INSIDE, TRANSPOSE, WITH_LITERALS, ZOO, Entry, numbers
 
 from jaxprim import Primitive
 
@@ -107,6 +107,16 @@ SOME_ROWS = [row for row in (*MODES, *BATCHES) if not row.name.startswith(("thir
 @pytest.mark.parametrize("entry", INSIDE, ids=repr)
 @pytest.mark.parametrize("row", SOME_ROWS, ids=repr)
 def test_what_is_inside(row: Row, entry: Entry) -> None:
+    compare(row, entry)
+
+
+ROWS_OF_LITERALS = [row for row in ROWS if row.name in ("jvp", "vjp", "forward over reverse", "checkpoint_under_vmap")]
+
+
+@pytest.mark.parametrize("entry", WITH_LITERALS, ids=repr)
+@pytest.mark.parametrize("row", ROWS_OF_LITERALS, ids=repr)
+def test_integer_literals(row: Row, entry: Entry) -> None:
+    """A rule that was written for floats serves integers: ``fma(x, 2, z)``."""
     compare(row, entry)
 
 

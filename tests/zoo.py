@@ -225,6 +225,48 @@ def fma() -> Primitive:
     return op
 
 
+# ------------------------------------------------------- an integer literal for some operands, however fma is given
+def _fma_jvp(primals: Any, tangents: Any, op: Any = fma_reference) -> Any:
+    (x, y, z), (x_dot, y_dot, z_dot) = primals, tangents
+    return op(x, y, z), x_dot * y + x * y_dot + z_dot
+
+
+def _fma_cotangents(primals: Any, ct: Any) -> Any:
+    x, y, _ = primals
+    return ct * y, x * ct, ct
+
+
+FMA_RULES: dict[str, Callable[[Primitive], Any]] = {
+    "impl": lambda op: None,
+    "jvp": lambda op: op.def_jvp(partial(_fma_jvp, op=op)),
+    "vjp": lambda op: op.def_vjp(lambda primals: (op(*primals), lambda ct: _fma_cotangents(primals, ct))),
+    "jvp and vjp": lambda op: (FMA_RULES["jvp"](op), FMA_RULES["vjp"](op)),
+    "fwd and bwd": lambda op: op.def_vjp(lambda *primals: (op(*primals), primals), _fma_cotangents),
+    "per operand": lambda op: (
+        op.def_jvp(x=lambda t, _, x, y, z: t * y, y=lambda t, _, x, y, z: x * t, z=lambda t, *_: t),
+        op.def_vjp(x=lambda ct, _, x, y, z: ct * y, y=lambda ct, _, x, y, z: x * ct, z=lambda ct, *_: ct),
+    ),
+    "partials": lambda op: op.def_partials(lambda _, x, y, z: (y, x, 1)),
+    "transpose": lambda op: op.def_transpose(lambda ct, y: (ct * y, ct), linear=("x", "z")),
+}
+LITERALS = ({0: 2}, {1: 2}, {2: 2})  # which operand is a literal
+
+
+def _with_literals(f: Callable[..., Any], literals: dict[int, int]) -> Callable[..., Any]:
+    def apply(*floats: Any) -> Any:
+        given = iter(floats)
+        return f(*[literals[i] if i in literals else next(given) for i in range(3)])
+
+    return apply
+
+
+def fma_with_literals(rules: str, literals: dict[int, int]) -> Callable[..., Any]:
+    op = Primitive("fma")
+    op.def_impl(fma_reference)
+    FMA_RULES[rules](op)
+    return _with_literals(op, literals)
+
+
 def layer_reference(weights: Any, x: Any) -> Any:
     return {"y": weights["w"] * jnp.sin(x) + weights["b"], "squares": (x * x,)}
 
@@ -450,6 +492,21 @@ INSIDE: tuple[Entry, ...] = (
         (0, 1),
     ),
     Entry("rows_by_rule", BOTH, rows_by_rule, rows_reference, lambda: (numbers(3), numbers(3, seed=1)), (0, 1)),
+)
+
+
+WITH_LITERALS: tuple[Entry, ...] = tuple(
+    Entry(
+        f"fma by {rules} at {literals}",
+        rules,
+        partial(fma_with_literals, rules, literals),
+        reference,
+        lambda: (numbers(3), numbers(3, seed=1)),
+        (0, 1),
+    )
+    for literals in LITERALS
+    for reference in [_with_literals(fma_reference, literals)]
+    for rules in FMA_RULES
 )
 
 

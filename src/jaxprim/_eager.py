@@ -21,8 +21,9 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._errors import JaxprimError
+from jaxprim._keys import typed
 from jaxprim._rules import make_room
-from jaxprim._signature import Bound, typed
+from jaxprim._signature import Bound
 
 # The most compiled calls that are kept for one operation. Each set of static params needs one of its own.
 MOST_COMPILED = 1024

@@ -139,17 +139,15 @@ def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results
                 write=f"{_trees.returned(results.tree, results.variables())}  # or correct the abstract eval",
             )
         ) from None
-    return [
-        _read_leaf(name, fn, leaf, aval, label)
-        for leaf, aval, label in zip(leaves, results.avals, results.names(), strict=True)
-    ]
+    return [_read_leaf(name, fn, leaf, results, index) for index, leaf in enumerate(leaves)]
 
 
-def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: str) -> np.ndarray:
+def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, results: Results, index: int) -> np.ndarray:
+    aval = results.avals[index]
     if isinstance(leaf, jax.Array):
         raise HostError(
             message(
-                f"{name}: the host function returned a jax.Array as {label}.",
+                f"{name}: the host function returned a jax.Array as {results.names()[index]}.",
                 got=f"jax.Array {short(leaf)}",
                 expected=f"NumPy array {short(aval)}",
                 why="reading a jax.Array inside a JAX callback can deadlock",
@@ -166,7 +164,7 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, aval: Any, label: s
         return array
     raise HostError(
         message(
-            f"{name}: the host function returned {label} with a different type than its abstract eval declares.",
+            f"{name}: the host function returned {results.names()[index]} with a different type than its abstract eval declares.",
             got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),
             why=WITHOUT_X64 if _lacks_x64(array, aval) else None,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprim import _jax
-from jaxprim._programs import elementwise_dims
+from jaxprim._programs import elementwise_dims, without_zero_inputs
 
 Dim = int | None
 
@@ -45,6 +45,10 @@ class Level:
     def batch(self, avals: Sequence[Any]) -> tuple[Any, ...]:
         """The types of the whole batch of outputs."""
         return tuple(_jax.batched_aval(self.axis, dim, a) for dim, a in zip(self.out_dims, avals, strict=True))
+
+    def batch_inputs(self, avals: Sequence[Any]) -> tuple[Any, ...]:
+        """The types of the whole batch of inputs."""
+        return tuple(_jax.batched_aval(self.axis, dim, a) for dim, a in zip(self.in_dims, avals, strict=True))
 
     def __repr__(self) -> str:
         return f"vmap[{self.axis.size}]{list(self.in_dims)}->{list(self.out_dims)}"
@@ -91,14 +95,15 @@ def batch_program(program: Any, level: Level, linear_from: int | None = None) ->
     batched, out_dims = _jax.batch(program, level.axis, dims)
     if not shared and out_dims == level.out_dims:
         return batched
+    if level.axis.size == 0:
+        return _empty(program, level, linear_from)
 
     def fit(*args: Any) -> list[Any]:
         inputs = [first_only(level.axis, x) if i in shared else x for i, x in enumerate(args)]
         outs = _jax.evaluate(batched, *inputs)
         return [_fit(level, src, dst, out) for src, dst, out in zip(out_dims, level.out_dims, outs, strict=True)]
 
-    avals = [_jax.batched_aval(level.axis, d, a) for d, a in zip(level.in_dims, _jax.in_avals(program), strict=True)]
-    return _jax.trace(fit, avals, "batched")
+    return _jax.trace(fit, level.batch_inputs(_jax.in_avals(program)), "batched")
 
 
 def _fit(level: Level, src: Dim, dst: Dim, out: Any) -> Any:
@@ -129,7 +134,30 @@ def _shared_linear_inputs(program: Any, level: Level, linear_from: int) -> froze
 
 def first_only(axis: Any, x: Any) -> Any:
     """The batch (x, 0, ..., 0), whose sum over the axis is x. A broadcast of x would sum to n x."""
-    return jnp.concatenate([x[None], jnp.zeros((axis.size - 1, *x.shape), x.dtype)])
+    whole = _jax.move_dim(axis, None, 0, x, add=False)  # with the sharding of the axis and of x
+    return jnp.where(_jax.places(whole) == 0, whole, _jax.zeros(_jax.typeof(whole)))
+
+
+def _empty(program: Any, level: Level, linear_from: int | None) -> Any:
+    """A program under a vmap of size 0, some of whose outputs all elements share.
+
+    There is no element to take these from. They depend on the shared inputs alone, so one element that is zero gives
+    them. Its linear inputs are left out: of x_bar = A^T y_bar + sum_i B(r_i)^T z_bar_i only the first term is left.
+    """
+    avals, dims = _jax.in_avals(program), level.in_dims
+    count = len(dims) if linear_from is None else linear_from
+    run, _ = without_zero_inputs(program, count, [dim is None for dim in dims[count:]])
+
+    def fit(*args: Any) -> list[Any]:
+        known = [x if dim is None else _jax.zeros(aval) for x, dim, aval in zip(args, dims, avals, strict=True)]
+        outs = run(*known[:count], *[x for x, dim in zip(args[count:], dims[count:], strict=True) if dim is None])
+        empty = level.batch(_jax.out_avals(program))
+        return [
+            _jax.zeros(aval) if dim is not None or isinstance(out, _jax.JaxZero) else out
+            for out, dim, aval in zip(outs, level.out_dims, empty, strict=True)
+        ]
+
+    return _jax.trace(fit, level.batch_inputs(avals), "empty")
 
 
 def infer(program: Any, axis: Any, dims: Sequence[Dim]) -> Level:

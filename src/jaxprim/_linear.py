@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate, nonzero
 from jaxprim._levels import Level, Levels, axes_of, batched_avals, infer, stack
 from jaxprim._masks import Mask, expand, select
-from jaxprim._programs import without_zero_inputs
+from jaxprim._programs import transpose, without_zero_inputs
 
 Role = Literal["pushforward", "pullback"]
 # Takes the residuals of a map and their batch levels; returns the residuals of its transpose and their batch levels.
@@ -37,8 +38,8 @@ class LinearMap:
         residuals: how many residuals come before the linear inputs.
         in_avals: the types of the linear inputs.
         out_avals: the types of the outputs.
-        is_linear: False for the pullback of a declared surrogate, which JAX differentiates as written.
-        named_axes: the axes that collectives in the rule use.
+        is_linear: whether its own tangent is the map. False for a pullback that JAX differentiates as written.
+        effects: the effects of the rule: the named axes that its collectives use, debug prints.
     """
 
     def __init__(
@@ -51,18 +52,19 @@ class LinearMap:
         out_avals: Sequence[Any],
         build: Callable[[], Any],
         transposed: Callable[[], tuple[ResidualsForTranspose, LinearMap]],
-        is_linear: bool = True,
-        named_axes: frozenset[Any] = frozenset(),
+        is_linear: Callable[[], bool] = lambda: True,
+        effects: frozenset[Any] = frozenset(),
     ) -> None:
         self.owner, self.residuals = owner, residuals
         self.role: Role = role
-        self.in_avals, self.out_avals, self.is_linear = tuple(in_avals), tuple(out_avals), is_linear
-        self.named_axes = named_axes
-        self._build, self._transposed = build, transposed
+        self.in_avals, self.out_avals = tuple(in_avals), tuple(out_avals)
+        self.effects = effects
+        self._build, self._transposed, self._is_linear = build, transposed, is_linear
         self._program: Any = None
         self._transpose: tuple[ResidualsForTranspose, LinearMap] | None = None
         self._restrictions: dict[tuple[Mask, Mask], LinearMap] = {}
         self._stacked: dict[Any, Any] = {}
+        self._shown: dict[Any, Any] = {}
 
     @property
     def program(self) -> Any:
@@ -70,6 +72,10 @@ class LinearMap:
         if self._program is None:
             self._program = self._build()
         return self._program
+
+    @cached_property
+    def is_linear(self) -> bool:
+        return self._is_linear()
 
     def transpose(self) -> tuple[ResidualsForTranspose, LinearMap]:
         """A function that makes the residuals of the transpose, and the transpose itself: (r, c) -> A(r)^T c."""
@@ -87,6 +93,15 @@ class LinearMap:
                 self._stacked[key] = stack(self.program, levels, self.residuals)
             return self._stacked[key]
 
+    def shown(self, avals: Sequence[Any], levels: Levels) -> Any:
+        """The program under batch levels, as JAX sees it in an equation on operands of these types."""
+        key = (levels, _jax.trace_context())
+        if key not in self._shown:
+            primitive = getattr(self.owner, self.role)
+            params = {"linear_map": self, "levels": levels}
+            self._shown[key] = _jax.late_program(lambda: self.under(levels), primitive, avals, **params)
+        return self._shown[key]
+
     def restrict(self, inputs: Mask, outputs: Mask) -> LinearMap:
         """The block of A that maps the nonzero linear inputs to the wanted outputs.
 
@@ -102,7 +117,7 @@ class LinearMap:
 
     def _restricted(self, inputs: Mask, outputs: Mask) -> LinearMap:
         def build() -> Any:
-            run, avals = without_zero_inputs(self.program, self.residuals, inputs, symbolic=self.is_linear)
+            run, avals = without_zero_inputs(self.program, self.residuals, inputs)
             return _jax.trace(lambda *args: instantiate(select(run(*args), outputs)), avals, self.role)
 
         def transposed() -> tuple[ResidualsForTranspose, LinearMap]:
@@ -117,8 +132,8 @@ class LinearMap:
             out_avals=select(self.out_avals, outputs),
             build=build,
             transposed=transposed,
-            is_linear=self.is_linear,
-            named_axes=self.named_axes,
+            is_linear=lambda: self.is_linear,
+            effects=self.effects,
         )
 
     def pull_back(
@@ -179,20 +194,29 @@ def apply(linear_map: LinearMap, residuals: Sequence[Any], inputs: Sequence[Any]
     return primitive.bind(*residuals, *inputs, linear_map=linear_map, levels=levels)
 
 
-def abstract_eval_rule(*avals: Any, linear_map: LinearMap, levels: Levels) -> tuple[list[Any], set[Any]]:
-    """The output types of the whole batch, and the named axes of the rule that ``levels`` do not bind."""
-    own = frozenset(level.axis.name for level in levels)
-    return list(batched_avals(levels, linear_map.out_avals)), _jax.axis_effects(linear_map.named_axes - own)
+def shown_program(avals: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None) -> dict[str, Any]:
+    """The params of an equation on operands of these types, with the program that JAX sees."""
+    return {"linear_map": linear_map, "levels": levels, "jaxpr": linear_map.shown(avals, levels)}
 
 
-def jvp_rule(primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+def abstract_eval_rule(
+    *avals: Any, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> tuple[list[Any], frozenset[Any]]:
+    """The output types of the whole batch, and the effects of the rule without the named axes that ``levels`` bind."""
+    own = [level.axis.name for level in levels]
+    return list(batched_avals(levels, linear_map.out_avals)), _jax.without_axes(linear_map.effects, own)
+
+
+def jvp_rule(
+    primals: Sequence[Any], tangents: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> Any:
     """The derivative of y = A(r) t.
 
         y_dot = A(r) t_dot + (dA(r)/dr r_dot) t
 
     The first term is the map itself, applied to the tangents of its linear inputs. The second is the derivative of the
-    rule's program in its residuals. The pullback of a declared surrogate need not be linear: there the program is
-    differentiated in all its inputs.
+    rule's program in its residuals. A pullback that is not known to be linear, such as that of a declared surrogate, is
+    differentiated in all its inputs instead, as `jax.custom_vjp` does.
     """
     outs = _bind(linear_map, primals, levels)
     count = linear_map.residuals
@@ -233,7 +257,9 @@ def _bind(linear_map: LinearMap, args: Sequence[Any], levels: Levels) -> list[An
     return apply(linear_map, args[: linear_map.residuals], args[linear_map.residuals :], levels)
 
 
-def transpose_rule(cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels) -> list[Any]:
+def transpose_rule(
+    cotangents: Sequence[Any], *args: Any, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> list[Any]:
     """The transpose of t -> A(r) t: t_bar = A(r)^T y_bar, for the unknown t. The residuals r are known.
 
     JAX may also ask for r_bar at a known t, if A(r) t is linear in r too, as x * f is linear in x and in f. The program
@@ -268,11 +294,13 @@ def fit_cotangent(ct: Any, aval: Any) -> Any:
 
 def _transpose_program(program: Any, undefined: Sequence[bool], args: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
     known = [arg for arg, u in zip(args, undefined, strict=True) if not u]
-    outs = _jax.transpose(program, undefined, known, cts)
+    outs = transpose(program, undefined, known, cts)
     return expand(outs, undefined, lambda _: None)
 
 
-def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+def batching_rule(
+    axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> Any:
     """vmap adds a level to the same map, so that the batch keeps its transpose."""
     program = linear_map.under(levels)
     if all(dim is None for dim in dims) and axis.name not in _jax.named_axes(program):
@@ -282,7 +310,9 @@ def batching_rule(axis: Any, args: Sequence[Any], dims: Sequence[Any], *, linear
     return _bind(linear_map, args, (*levels, level)), list(level.out_dims)
 
 
-def jet_rule(primals: Sequence[Any], series: Sequence[Any], *, linear_map: LinearMap, levels: Levels) -> Any:
+def jet_rule(
+    primals: Sequence[Any], series: Sequence[Any], *, linear_map: LinearMap, levels: Levels, jaxpr: Any = None
+) -> Any:
     """Taylor mode of the program (r, t) -> A(r) t. The residuals have series too."""
     program = linear_map.under(levels)
     return _jax.jet_of(lambda *args: _jax.evaluate(program, *args), primals, series)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 import jax
@@ -15,7 +16,7 @@ from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, message
 from jaxprim._origin import name_of, named, public, whole
 from jaxprim._pickling import ByName
-from jaxprim._rules import Rule, RuleSet
+from jaxprim._rules import Rule, RuleSet, rules_of
 from jaxprim._signature import Bound, CallSignature
 from jaxprim._types import Example, Explanation
 from jaxprim.derive import batching
@@ -182,7 +183,7 @@ class Primitive(ByName, Generic[P, R]):
         """Make the function that eager calls with these params run."""
         self._rules.used = True
         compiled = jit_as(self.name, lambda *operands: self._apply(operands, params, EagerCall))
-        return self._on_host(params, compiled) if runs_on_host(self._rules, jax.default_backend()) else compiled
+        return self._on_host(params, compiled) if runs_on_host(self._rules, _jax.default_platform()) else compiled
 
     def _on_host(self, params: Mapping[str, Any], compiled: Callable[..., Any]) -> Callable[..., Any]:
         """Run an eager host function directly in this thread, so that its exceptions keep their traceback."""
@@ -191,12 +192,16 @@ class Primitive(ByName, Generic[P, R]):
             leaves, tree = jax.tree.flatten(operands)
             if jax.config.jax_debug_nans or jax.config.jax_disable_jit or any(map(_needs_jax, leaves)):
                 return compiled(*operands)
+            devices = _committed_to(leaves)
+            if len(devices) > 1:
+                return compiled(*operands)  # raises, as JAX says it
             call = call_of(self._rules, params, tree)
             found = results(call, _avals(call, leaves))
             host = _host.callback(call, self._rules.given["host"], found)
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
             # Copy the results: the function may keep the memory that it returned and write to it later.
-            return _trees.unflatten(found.tree, jax.device_put([np.array(out) for out in outs]))
+            copies = [np.array(out) for out in outs]
+            return _trees.unflatten(found.tree, jax.device_put(copies, next(iter(devices), None)))
 
         return run
 
@@ -375,9 +380,9 @@ class Primitive(ByName, Generic[P, R]):
     def def_jvp(self, rule: Any = None, /, **per_operand: Any) -> Any:
         """Give the JVP rule: ``rule(primals, tangents, **params) -> (primals_out, tangents_out)``.
 
-        A tangent has the shape and dtype of its primal. A zero tangent is a `jaxprim.Zero`, which supports arithmetic;
-        the tangent of an integer, boolean or key is None. The rule may return either one as a zero. It must be linear
-        in the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
+        A tangent has the shape and dtype of its primal. A zero tangent, and that of an integer, boolean or key, is a
+        `jaxprim.Zero`, which supports arithmetic. The rule may return one, or None, for a zero. It must be linear in
+        the tangents. If it has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
 
         Alternatively, give one rule per operand, by name: ``f(x_dot, y, *primals, **params) -> y_dot``. None declares a
         zero derivative.
@@ -414,11 +419,12 @@ class Primitive(ByName, Generic[P, R]):
         """Give the VJP rule: ``rule(primals, **params) -> (primals_out, pullback)``.
 
         ``pullback(cotangents)`` returns one cotangent per operand, with the operand's shape and dtype, or None or
-        `jaxprim.Zero` for zero. The cotangent of a single result is passed bare; cotangents of several results are
-        passed in the pytree of the results. If there is one operand, its cotangent may be returned bare. The pullback
-        may close over any values it needs. A pullback with two arguments gets residuals first: the ``residuals`` of
-        ``(primals_out, residuals, pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the
-        rule has an argument named ``perturbed``, it gets booleans in the structure of ``primals``.
+        `jaxprim.Zero` for zero. What it returns for an integer, boolean or key, which has no cotangent, is dropped. The
+        cotangent of a single result is passed bare; cotangents of several results are passed in the pytree of the
+        results. If there is one operand, its cotangent may be returned bare. The pullback may close over any values it
+        needs. A pullback with two arguments gets residuals first: the ``residuals`` of ``(primals_out, residuals,
+        pullback)``, or the primals if the rule returns ``(primals_out, pullback)``. If the rule has an argument named
+        ``perturbed``, it gets booleans in the structure of ``primals``.
 
         ``def_vjp(fwd, bwd)`` takes the two functions of ``jax.custom_vjp``. ``def_vjp(x=f)`` takes one rule per
         operand, ``f(y_bar, y, *primals, **params) -> x_bar``.
@@ -489,7 +495,8 @@ class Primitive(ByName, Generic[P, R]):
         Args:
             rule: ``rule(y_bar, *other_operands, **params)`` returns the cotangents of the linear operands, with their
                 shapes and dtypes: bare for one operand, a tuple for several. It may be another `Primitive`; two
-                primitives can be each other's transpose. JAX does not conjugate.
+                primitives can be each other's transpose. JAX does not conjugate. If the rule has an argument named
+                ``avals``, it gets the types of the linear operands, a tuple of objects with ``shape`` and ``dtype``.
             linear: the names of the operands in which the primitive is jointly linear.
 
         Raises:
@@ -509,7 +516,7 @@ class Primitive(ByName, Generic[P, R]):
         if rule is None:
             return lambda rule: self.def_transpose(rule, linear=linear)
         self._rules.linear = (linear,) if isinstance(linear, str) else tuple(linear)
-        self._rules.give(Rule("transpose", rule, rule))
+        self._rules.give(forms.transpose_rule(self._rules, rule))
         return rule
 
     # ------------------------------------------------------------------------------------------------------ batching
@@ -778,8 +785,12 @@ class Primitive(ByName, Generic[P, R]):
         return f"Primitive({self.name!r})"
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
-        """Return the primitive itself. ``help`` on a class shows signatures only of attributes with ``__get__``."""
-        return self
+        """Return the primitive, or a bound method if its first operand is called ``self``.
+
+        Without `__get__`, ``help`` on a class would not show a signature.
+        """
+        is_method = instance is not None and next(iter(_operands_of(self)), None) == "self"
+        return cast("Self", partial(cast("Any", self), instance)) if is_method else self
 
     def __getattr__(self, name: str) -> Any:
         # These are not properties: the class `Primitive` would then have them too, and `inspect` also looks at classes.
@@ -809,6 +820,11 @@ def _author_of(made: Primitive) -> Callable[..., Any] | None:
     rules: RuleSet | None = vars(made).get("_rules")  # None while the object is being made
     author = None if rules is None else rules.implementation_author
     return None if author is made else author
+
+
+def _operands_of(made: Primitive) -> Iterable[str]:
+    """The names of the operands; none before there is an implementation."""
+    return () if _author_of(made) is None else rules_of(made).signature.operands
 
 
 Primitive.__doc__ = _Doc(Primitive.__doc__)  # pyright: ignore[reportAttributeAccessIssue]
@@ -910,6 +926,11 @@ def _needs_jax(leaf: Any) -> bool:
     """Whether a leaf is not a plain array on one device: a PRNG key, or an array over several devices."""
     aval = _type_of(leaf)
     return aval is None or _jax.is_key(aval) or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1)
+
+
+def _committed_to(leaves: Sequence[Any]) -> set[Any]:
+    """The devices of operands that were put on one deliberately. Results go there, as JAX's own do."""
+    return {device for leaf in leaves if isinstance(leaf, jax.Array) and leaf.committed for device in leaf.devices()}
 
 
 def _example(value: Any) -> Example:

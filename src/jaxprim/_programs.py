@@ -26,16 +26,17 @@ def interpret(program: _jax.Program, inputs: Sequence[Any], visit: Visit) -> lis
 
 # -------------------------------------------------------------------------------------------------------------- zeros
 def without_zero_inputs(
-    program: _jax.Program, count: int, nonzero: Sequence[bool], *, symbolic: bool
+    program: _jax.Program, count: int, nonzero: Sequence[bool]
 ) -> tuple[Callable[..., list[Any]], tuple[_jax.Aval, ...]]:
-    """Drop zero inputs of a program that is linear in its inputs from ``count`` on.
+    """Drop zero inputs of a program, among those from ``count`` on.
 
     Write the program as y = A(r) t with t = (t_1, t_2). For t_2 = 0 only the block of t_1 is left:
 
         A(r) t = A_1(r) t_1 + A_2(r) 0 = A_1(r) t_1
 
     Zeros are passed on symbolically: L(0) = 0 for a linear equation L, and 0 + x = x. So no work is spent on them, and
-    no ``inf * 0 = nan`` arises. A program that is not linear (``symbolic`` is False) runs on arrays of zeros instead.
+    no ``inf * 0 = nan`` arises. An equation that is not known to be linear gets arrays of zeros: a rule may look at its
+    tangents, as ``isfinite`` does, and the numbers are those that arrays give.
 
     Returns a function of the other inputs, and their avals.
     """
@@ -45,7 +46,7 @@ def without_zero_inputs(
         given = iter(args)
         zeros = [_jax.JaxZero(_jax.strip(aval)) for aval in program.in_avals]
         values = [next(given) if kept else zero for kept, zero in zip(keep, zeros, strict=True)]
-        return interpret(program, values, _pass_zeros) if symbolic else _jax.evaluate(program, *map(_array, values))
+        return interpret(program, values, _pass_zeros)
 
     return run, tuple(aval for aval, kept in zip(program.in_avals, keep, strict=True) if kept)
 
@@ -53,26 +54,68 @@ def without_zero_inputs(
 def _pass_zeros(eqn: Any, values: list[Any]) -> Sequence[Any]:
     """The results of an equation with JAX zeros as operands: L(0) = 0, and 0 + x = x if x has the sum's shape."""
     is_zero = [type(value) is _jax.JaxZero for value in values]
-    if any(is_zero):
-        if _gives_zero(eqn, is_zero):
-            return [_jax.JaxZero(_jax.strip(var.aval)) for var in eqn.outvars]
-        if eqn.primitive.name in words.SUMS:
-            (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
-            if _jax.typeof(kept).shape == eqn.outvars[0].aval.shape:
-                return [kept]
-    return _jax.apply_equation(eqn, [_array(value) for value in values])
+    if not any(is_zero):
+        return _jax.apply_equation(eqn, values)
+    zero_results = gives_zero(eqn, is_zero)
+    if eqn.primitive.name in words.SUMS and not all(is_zero):
+        (kept,) = [value for value, zero in zip(values, is_zero, strict=True) if not zero]
+        if _jax.typeof(kept).shape == eqn.outvars[0].aval.shape:
+            return [kept]
+    zeros = [_jax.JaxZero(_jax.strip(var.aval)) for var in eqn.outvars]
+    if all(zero_results):
+        return zeros
+    outs = _jax.apply_equation(eqn, [_array(value) for value in values])
+    return [zero if is_it else out for zero, is_it, out in zip(zeros, zero_results, outs, strict=True)]
 
 
-def _gives_zero(eqn: Any, is_zero: Sequence[bool]) -> bool:
-    """Whether zeros in these operands make all results zero. This is the only place that decides it.
+def gives_zero(eqn: Any, is_zero: Sequence[bool]) -> list[bool]:
+    """Which results of an equation are zero if these operands are. This is the only place that decides it.
 
-    ``ZERO_PRESERVING`` are linear in each operand on its own (x * 0 = 0 * y = 0). ``ZERO_IF_FIRST`` are linear in the
-    first operand only (0 / y = 0). Any other equation gives zero if all its operands are zero: then
-    it depends on the linear inputs only, so it is linear in its operands.
+    They are if the equation is linear in operands that are zero, whatever the others are. That is known of the lists in
+    `words`, of what JAX differentiates as linear, and of jaxprim's own equations. A call, conditional or loop is as its
+    inner equations. Of any other equation it is not known, even if all its operands are zero: exp(0) = 1.
     """
-    if eqn.primitive.name in words.ZERO_IF_FIRST:
-        return is_zero[0]
-    return eqn.primitive.name in words.ZERO_PRESERVING or all(is_zero)
+    name, params = eqn.primitive.name, eqn.params
+    flow = _jax.flow_of(eqn)
+    if flow is not None:
+        return [False] * len(eqn.outvars) if _jax.has_side_effects(eqn) else _through(flow, is_zero)
+    if name in words.MULTILINEAR:
+        zero = any(is_zero)
+    elif name in words.LINEAR_IN:
+        linear = list(is_zero[words.LINEAR_IN[name]])
+        zero = all(linear) and sum(is_zero) == len(linear)
+    elif "linear_map" in params:
+        zero = all(is_zero[params["linear_map"].residuals :])
+    elif "call" in params:
+        declared = params["call"].linear_mask()
+        zero = any(declared) and all(z for z, is_linear in zip(is_zero, declared, strict=True) if is_linear)
+    else:
+        zero = all(is_zero) and _jax.is_linear(eqn.primitive)
+    return [zero] * len(eqn.outvars)
+
+
+def _through(flow: Any, is_zero: Sequence[bool]) -> list[bool]:
+    """Which results of a flow are zero. What a loop carries is zero if it starts as zero, and each turn keeps it."""
+    inputs = [is_zero[i] for i in flow.operands]
+    while True:
+        outs = [all(each) for each in zip(*(_zero_outputs(program, inputs) for program in flow.programs), strict=True)]
+        lost = [place for result, place in flow.carried if inputs[place] and not outs[result]]
+        if not lost:
+            break
+        inputs = [zero and i not in lost for i, zero in enumerate(inputs)]
+    starts = dict(flow.carried)
+    return [out and (i not in starts or inputs[starts[i]]) for i, out in enumerate(outs)]
+
+
+def _zero_outputs(program: Any, is_zero: Sequence[bool]) -> list[bool]:
+    """Which outputs of a program are zero if these inputs are."""
+    jaxpr = getattr(program, "jaxpr", program)
+    zeros = {var for var, zero in zip(jaxpr.invars, is_zero, strict=True) if zero}
+    for eqn in jaxpr.eqns:
+        mask = [isinstance(atom, _jax.Var) and atom in zeros for atom in eqn.invars]
+        if any(mask):
+            zeros.update(var for var, zero in zip(eqn.outvars, gives_zero(eqn, mask), strict=True) if zero)
+    return [isinstance(atom, _jax.Var) and atom in zeros for atom in jaxpr.outvars]
 
 
 def _array(value: Any) -> Any:
@@ -96,7 +139,7 @@ def replace_application(
     found = [
         eqn
         for eqn in jaxpr.eqns
-        if eqn.primitive is primitive and eqn.params == params and _same_vars(eqn.invars, operands)
+        if eqn.primitive is primitive and {**eqn.params, **params} == eqn.params and _same_vars(eqn.invars, operands)
     ]
     if not found:
         return None
@@ -114,38 +157,54 @@ def replace_application(
     return _jax.trace(run, avals, "replaced")
 
 
+def is_application(program: _jax.Program, outputs: int, count: int, is_it: Callable[[Any], bool]) -> bool:
+    """Whether the first outputs are those of one equation, for which ``is_it``, on exactly the first ``count`` inputs."""
+    jaxpr = program.jaxpr
+    wanted, operands = jaxpr.outvars[:outputs], list(jaxpr.invars[:count])
+    return any(
+        is_it(eqn) and _same_vars(eqn.outvars, wanted) and _same_vars(eqn.invars, operands) for eqn in jaxpr.eqns
+    )
+
+
 def _same_vars(atoms: Sequence[Any], operands: Sequence[Any]) -> bool:
     return len(atoms) == len(operands) and all(a is b for a, b in zip(atoms, operands, strict=True))
 
 
-# ------------------------------------------------------------------------------------------ looking without running
-def may_lack_transpose(program: _jax.Program, count: int) -> bool:
-    """Whether an equation that depends on inputs from ``count`` on may lack a transpose.
+# -------------------------------------------------------------------------------------------------------- transposing
+def transpose(
+    program: _jax.Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[Any]:
+    """Cotangents of the linear inputs of a program at given values of the others. A zero may be a JAX zero."""
+    run = _jax.transpose_unknown if may_lack_transpose(program, linear) else _jax.transpose
+    return run(program, linear, args, cotangents)
 
-    This is a quick look: True means "try it", False means that JAX has a rule for each such equation.
+
+def may_lack_transpose(program: _jax.Program, linear: Sequence[bool]) -> bool:
+    """Whether an equation that depends on the linear inputs may lack a transpose.
+
+    This is a quick look: True means "try it", False means that JAX has a rule for each such equation as it stands. A
+    loop or conditional must be tried, because what is known in it may have to be evaluated first.
     """
-    jaxpr = program.jaxpr
-    linear = set(jaxpr.invars[count:])
+    jaxpr = getattr(program, "jaxpr", program)
+    found = {var for var, is_linear in zip(jaxpr.invars, linear, strict=True) if is_linear}
     for eqn in jaxpr.eqns:
-        if linear.isdisjoint(_variables(eqn)):
+        if found.isdisjoint(_variables(eqn)):
             continue
-        linear.update(eqn.outvars)
-        if any(_may_lack_transpose(each) for each in _with_inner(eqn)):
+        if _may_lack_transpose(eqn, [isinstance(atom, _jax.Var) and atom in found for atom in eqn.invars]):
             return True
+        found.update(eqn.outvars)
     return False
 
 
-def _may_lack_transpose(eqn: Any) -> bool:
-    is_ours = "call" in eqn.params
-    return is_ours or eqn.primitive.name in words.TRANSPOSE_RAISES or not _jax.has_transpose(eqn.primitive)
+def _may_lack_transpose(eqn: Any, linear: Sequence[bool]) -> bool:
+    if eqn.primitive.name in words.CALLS:
+        return any(may_lack_transpose(program, linear) for program in _jax.inner_programs(eqn))
+    is_ours = "call" in eqn.params or "linear_map" in eqn.params
+    is_known = _jax.has_transpose(eqn.primitive) and eqn.primitive.name not in words.TRANSPOSE_RAISES
+    return is_ours or not is_known or bool(_jax.inner_programs(eqn))
 
 
-def _with_inner(eqn: Any) -> list[Any]:
-    """An equation, and all equations in its inner programs."""
-    inner = [each for program in _jax.inner_programs(eqn) for e in program.eqns for each in _with_inner(e)]
-    return [eqn, *inner]
-
-
+# ------------------------------------------------------------------------------------------ looking without running
 def elementwise_dims(program: _jax.Program, dims: Sequence[int | None]) -> tuple[int | None, ...] | None:
     """The batch dimensions of a program's outputs, without vmapping it; None if only vmap can tell.
 

@@ -14,7 +14,7 @@ from jaxprim._avals import from_author, instantiate, is_aval, same_type, short, 
 from jaxprim._errors import JaxprimError, RuleWrong, message
 from jaxprim._rule_kinds import Form
 from jaxprim._trees import TreeMismatch
-from jaxprim._zeros import Zero
+from jaxprim._zeros import Zero, is_symbolic, is_zero
 
 Author = Callable[..., Any]
 
@@ -35,7 +35,7 @@ class Results:
     @property
     def value(self) -> Any:
         """The result types in their tree."""
-        return _trees.unflatten(self.tree, self.avals)
+        return _trees.stand_in(self.tree, self.avals)
 
     def variables(self) -> list[str]:
         """A variable name for each result: ``y``, ``y_1``, ``y_w``."""
@@ -50,7 +50,8 @@ def wrong(primitive: str, what: str, **facts: Any) -> RuleWrong:
 def read_avals(primitive: str, author: Author, value: Any) -> Results:
     """Read the result types that an abstract eval returned."""
     leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: x is None or is_aval(x))
-    bad = [leaf for leaf in leaves if leaf is not None and not is_aval(leaf)]
+    # An abstract eval gets tracers if the operands' classes cannot be built of types.
+    bad = [leaf for leaf in leaves if leaf is not None and not is_aval(leaf) and not isinstance(leaf, _jax.Tracer)]
     if bad or value is None:
         raise wrong(
             primitive,
@@ -90,7 +91,7 @@ def read_outputs(primitive: str, form: Form, author: Author, value: Any, expecte
             write=_output_line(form, expected),
         ) from None
     for index, (leaf, aval) in enumerate(zip(leaves, expected.avals, strict=True)):
-        if leaf is None or isinstance(leaf, _jax.JaxZero) or not _fits(leaf, aval):
+        if is_zero(leaf) or not _fits(leaf, aval):
             raise wrong(
                 primitive,
                 f"the {form.phrase} returned {expected.names()[index]} with a different type than the operation's.",
@@ -130,10 +131,11 @@ class Wanted:
     def line(self) -> str:
         """The line that returns them."""
         _, variables = self.labels()
-        codes = ["None" if a.dtype == _jax.float0 else v for v, a in zip(variables, self.avals, strict=True)]
         if self.what == "tangent":
+            codes = ["None" if a.dtype == _jax.float0 else v for v, a in zip(variables, self.avals, strict=True)]
             return f"return primals_out, {_trees.written(self.tree, codes)}"
-        return _trees.returned(self.tree, codes)
+        # The same rule may meet a float where an integer is now, so the line has a cotangent for every operand.
+        return _trees.returned(self.tree, variables)
 
 
 def wanted_tangents(results: Results) -> Wanted:
@@ -155,7 +157,11 @@ def wanted_cotangents(
 
 
 def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: Wanted) -> list[Any]:
-    """Read the tangents or cotangents that a rule returned: arrays, and None for a zero."""
+    """Read the tangents or cotangents that a rule returned: arrays, and None for a zero.
+
+    A cotangent for an operand without tangents, such as an integer, is dropped: a rule is written for ``scale(x, 2.0)``
+    and meets ``scale(x, 2)``.
+    """
     try:
         leaves = _trees.flatten_like(wanted.tree, value)
     except TreeMismatch as mismatch:
@@ -171,10 +177,45 @@ def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: W
     return [_read_leaf(primitive, rule, author, wanted, i, leaf) for i, leaf in enumerate(leaves)]
 
 
+def read_cotangents(primitive: str, rule: str, author: Author, value: Any, operands: Any, wanted: Wanted) -> list[Any]:
+    """Read the cotangents of operands, whose tree is the tuple ``operands``: arrays, and None for a zero.
+
+    That of a single operand may be bare. As for ``jax.custom_vjp``, one array may stand for each leaf of an operand.
+    """
+    _, bare = _trees.bare(operands, value)
+    try:
+        leaves = _trees.flatten_like(wanted.tree, bare)
+    except TreeMismatch:
+        leaves = _spread(operands, value)
+        if leaves is None or not all(map(_fits_cotangent, leaves, wanted.avals)):
+            leaves = None
+    return read_linear(
+        primitive, rule, author, bare if leaves is None else _trees.stand_in(wanted.tree, leaves), wanted
+    )
+
+
+def _spread(operands: Any, value: Any) -> list[Any] | None:
+    """The leaves of a tuple of cotangents, some of which stand for all leaves of their operand."""
+    trees = operands.children()
+    if not isinstance(value, tuple | list) or len(value) != len(trees):
+        return None
+    try:
+        return [
+            x for tree, part in zip(trees, value, strict=True) for x in _trees.flatten_like(tree, part, spread=True)
+        ]
+    except TreeMismatch:
+        return None
+
+
+def _fits_cotangent(leaf: Any, aval: Any) -> bool:
+    return is_zero(leaf) or aval.dtype == _jax.float0 or _fits(leaf, aval)
+
+
 def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index: int, leaf: Any) -> Any:
     aval = wanted.avals[index]
-    zero: Any = leaf.aval if isinstance(leaf, _jax.JaxZero) else None
-    if leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)) or _is_float0(leaf):
+    zero: Any = leaf.aval if is_symbolic(leaf) else None
+    is_dropped = aval.dtype == _jax.float0 and wanted.what == "cotangent"
+    if is_dropped or leaf is None or (zero is not None and tuple(zero.shape) == tuple(aval.shape)) or _is_float0(leaf):
         return None
     if aval.dtype == _jax.float0:
         raise wrong(
@@ -270,15 +311,15 @@ def as_arrays(leaves: Sequence[Any]) -> list[Any]:
 def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> Any:
     """Run a rule on tangents or cotangents with symbolic zeros; if that raises, run it on arrays of zeros.
 
-    Some functions that a rule may call do not accept a symbolic zero, or the None of an integer: the function that
-    ``jax.vjp`` returns, ``jax.jvp``, and code written for ``jax.custom_vjp``. If both runs fail, the zeros were not the
-    cause, and the first error is raised.
+    Some functions that a rule may call do not accept a symbolic zero: the function that ``jax.vjp`` returns,
+    ``jax.jvp``, and code written for ``jax.custom_vjp``. The zero of an integer becomes an array of float0 for them. If
+    both runs fail, the zeros were not the cause, and the first error is raised.
     """
     leaves = [t if isinstance(t, _jax.JaxZero) else as_arrays([t])[0] for t in leaves]
     if not any(isinstance(t, _jax.JaxZero) for t in leaves):
         return run(leaves)
     try:
-        return run(tangents_for_rule(leaves))
+        return run([Zero(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves])
     except JaxprimError:
         raise
     except Exception as error:  # noqa: BLE001 any error may come from a symbolic zero
@@ -288,12 +329,3 @@ def run_with_zeros(run: Callable[[list[Any]], Any], leaves: Sequence[Any]) -> An
     except Exception:  # noqa: BLE001 the zeros were not the cause
         pass
     raise first
-
-
-def tangents_for_rule(leaves: Sequence[Any]) -> list[Any]:
-    """Tangents or cotangents as a rule receives them: arrays, `Zero`, or None for a type without tangents."""
-    return [_zero_for_rule(t.aval) if isinstance(t, _jax.JaxZero) else t for t in leaves]
-
-
-def _zero_for_rule(aval: Any) -> Zero | None:
-    return None if aval.dtype == _jax.float0 else Zero(aval)

@@ -20,12 +20,14 @@ class Form:
         leading: the arguments before the operands, or instead of them.
         said: the note in ``explain``; empty for the usual form.
         beside: the second entry of the returned pair, next to the primal outputs, if there is one.
+        why: what a message says about its arguments.
     """
 
     phrase: str
     leading: tuple[str, ...] = ()
     said: str = ""
     beside: str = ""
+    why: str = ""
 
     def of(self, operand: str) -> Form:
         """The form of a rule for one operand."""
@@ -56,6 +58,11 @@ class RuleKind:
 JVP_PER_OPERAND = Form("JVP rule", ("x_dot", "y"), said="per operand")
 VJP_PER_OPERAND = Form("VJP rule", ("y_bar", "y"), said="per operand")
 VJP_PAIR = Form("forward function of the VJP rule", said="the two functions of jax.custom_vjp")
+VJP_BACKWARD = Form(
+    "backward function of the VJP rule",
+    ("residuals", "cotangents"),
+    why="it gets what fwd returned as residuals, and no static params: return those that it needs from fwd",
+)
 PARTIALS = Form("function of partial derivatives", ("y",), said="partial derivatives")
 
 KINDS: tuple[RuleKind, ...] = (

@@ -18,9 +18,11 @@ from jaxprim._trees import describe
 AuthorFn = Callable[..., Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """One rule that an author gave, or a rule that jaxprim derived.
+
+    Rules are compared by identity, so the author's function may be any callable, also one that cannot be hashed.
 
     Attributes:
         kind: ``"jvp"``, ``"vjp"``, ``"impl"``, ... (`_rule_kinds.KINDS`).
@@ -256,6 +258,22 @@ def call_author(rules: RuleSet, form: Form, author: AuthorFn, /, *args: Any, **p
         if inside or _takes(author, args, params):
             raise
         raise _wrong_signature(rules, form, author, len(args), params) from None
+    except RecursionError as error:
+        raise endless(rules, form, author, error) from None
+
+
+def endless(rules: RuleSet, form: Form, author: AuthorFn, error: RecursionError) -> RuleWrong:
+    """The error for a rule that needs itself, as an impl that applies its own operation."""
+    return RuleWrong(
+        message(
+            f"{rules.name}: the {form.phrase} recurses without end.",
+            got=f"RecursionError: {str(error).partition(' <')[0]}",
+            expected="a function that does not need itself",
+            why=f"it applies {rules.name} where that runs the same {form.phrase} again, or calls itself",
+            rule=author,
+            write=f"return result  # computed without {rules.name}",
+        )
+    )
 
 
 def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> bool:
@@ -279,7 +297,7 @@ def _wrong_signature(rules: RuleSet, form: Form, author: AuthorFn, count: int, p
             f"{rules.name}: the {form.phrase} does not accept the arguments it is called with.",
             got=f"{name}{inspect.signature(author)}",
             expected=f"({wanted})",
-            why="every rule gets all operands and every static param" if params else None,
+            why=form.why or ("every rule gets all operands and every static param" if params else None),
             rule=author,
             write=header(author, wanted),
         )

@@ -13,6 +13,8 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._errors import BadCall, message
+from jaxprim._keys import typed
+from jaxprim._origin import whole
 from jaxprim._trees import describe
 
 _EMPTY = inspect.Parameter.empty
@@ -28,6 +30,7 @@ class CallSignature:
         params: keyword-only names with their defaults.
         variadic: the name of ``*operands``, if there is one.
         any_params: whether ``**params`` accepts further static params.
+        options: optional arguments of a library's function, which are static params if they are given.
         source: the function that it was read from.
     """
 
@@ -35,6 +38,7 @@ class CallSignature:
     params: Mapping[str, Any] = field(default_factory=dict)
     variadic: str | None = None
     any_params: bool = False
+    options: tuple[str, ...] = ()
     source: Callable[..., Any] | None = None
 
     @staticmethod
@@ -50,13 +54,14 @@ class CallSignature:
         kinds = inspect.Parameter
         positional = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         variadic = [p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL]
-        options = {p.name for p in parameters if p.default is not _EMPTY} if _is_of_numpy(fn) else set[str]()
-        params = [p for p in parameters if p.kind is kinds.KEYWORD_ONLY or (p.name in options and _is_param(p))]
+        operands = {p.name: p.default for p in parameters if p.kind in positional}
+        options = _options(fn, operands)
         return CallSignature(
-            operands={p.name: p.default for p in parameters if p.kind in positional and p.name not in options},
-            params={p.name: p.default for p in params},
+            operands={name: default for name, default in operands.items() if name not in options},
+            params={p.name: p.default for p in parameters if p.kind is kinds.KEYWORD_ONLY},
             variadic=variadic[0] if variadic else None,
             any_params=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
+            options=options,
             source=fn,
         )
 
@@ -86,12 +91,13 @@ class CallSignature:
         """Split a call's arguments into operands and params, defaults filled in."""
         names = tuple(self.operands)
         if len(args) > len(names) and self.variadic is None:
+            by_keyword = [*self.params, *self.options]
             raise BadCall(
                 message(
                     f"{primitive}: too many operands.",
                     got=f"{len(args)} positional arguments",
                     expected=f"{len(names)}: {', '.join(names)}" if names else "no operands",
-                    why=f"pass {', '.join(self.params)} by keyword" if self.params else None,
+                    why=f"pass {', '.join(by_keyword)} by keyword" if by_keyword else None,
                     rule=self.source,
                     write=self._example_call(primitive),
                 )
@@ -113,8 +119,9 @@ class CallSignature:
                         write=self._example_call(primitive),
                     )
                 )
-        if rest and not self.any_params:
-            self._refuse_unknown(primitive, next(iter(rest)))
+        unknown = [] if self.any_params else [name for name in rest if name not in self.options]
+        if unknown:
+            self._refuse_unknown(primitive, unknown[0])
         params.update(rest)
         return tuple(operands), params
 
@@ -146,13 +153,13 @@ class CallSignature:
                 )
 
     def _refuse_unknown(self, primitive: str, name: str) -> None:
-        known = [*self.operands, *self.params]
+        known = [*self.operands, *self.params, *self.options]
         close = difflib.get_close_matches(name, known, 1)
         raise BadCall(
             message(
                 f"{primitive}: unknown keyword '{name}'." + (f" Did you mean '{close[0]}'?" if close else ""),
                 got=f"{name}=...",
-                expected=f"{_listed('operands', self.operands)}; {_listed('static params', self.params)}",
+                expected=f"{_listed('operands', self.operands)}; {_listed('static params', [*self.params, *self.options])}",
                 rule=self.source,
                 write=self._example_call(primitive),
             )
@@ -239,6 +246,23 @@ def _listed(what: str, names: Collection[str]) -> str:
     return f"{what} {', '.join(names)}" if names else f"no {what}"
 
 
+def _options(fn: Callable[..., Any], operands: Mapping[str, Any]) -> tuple[str, ...]:
+    """The optional arguments of a library's function that are no operands: its author cannot move them behind a ``*``.
+
+    NumPy, SciPy    all of them
+    JAX             from the first one on whose default decides shapes or branches, such as ``axis=-1``; those behind it
+                    are no operands either, as they could not be passed by position
+    """
+    library = str(getattr(whole(fn), "__module__", None) or "").partition(".")[0]
+    if library in ("numpy", "scipy"):
+        return tuple(name for name, default in operands.items() if default is not _EMPTY)
+    if library != _jax.words.OWN_MODULES.rstrip("."):
+        return ()
+    names = list(operands)
+    first = next((i for i, name in enumerate(names) if isinstance(operands[name], bool | int | str)), len(names))
+    return tuple(names[first:])
+
+
 def _ufunc_inputs(fn: Any) -> int | None:
     """How many operands a ufunc of NumPy or JAX takes, or a `functools.partial` of one; None for other functions."""
     if isinstance(fn, functools.partial):
@@ -246,29 +270,3 @@ def _ufunc_inputs(fn: Any) -> int | None:
         return None if inner is None else inner - len(fn.args)
     nin = getattr(fn, "nin", None)
     return nin if isinstance(nin, int) else None
-
-
-def _is_of_numpy(fn: Any) -> bool:
-    """Whether it is a function of NumPy or SciPy. Its optional arguments, such as ``axis``, are options."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return (getattr(fn, "__module__", None) or "").partition(".")[0] in ("numpy", "scipy")
-
-
-def _is_param(parameter: inspect.Parameter) -> bool:
-    """Whether an optional argument can be a static param. One that can't be keeps its default."""
-    try:
-        hash(parameter.default)
-    except TypeError:
-        return False
-    return parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-
-
-def typed(value: Any) -> Any:
-    """A key for a static param. It distinguishes 1, 1.0 and True, and 0.0 from -0.0; all nans are equal."""
-    kind = type(value)
-    if isinstance(value, tuple):
-        return (kind, *map(typed, value))
-    if isinstance(value, float):
-        return kind, value.hex()
-    return kind, value

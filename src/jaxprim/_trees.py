@@ -1,10 +1,16 @@
-"""Helpers for pytrees of operands, results, tangents and cotangents."""
+"""Helpers for pytrees of operands, results, tangents and cotangents.
+
+An author's class may convert or check its leaves when it is built, as one that calls ``jnp.asarray`` does. So his
+pytrees are built of arrays, tracers, tangents and cotangents only. Names, descriptions and comparisons come from the
+tree definition, and a `Node` stands for an author's object where there are no arrays to put into it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -27,8 +33,90 @@ class TreeMismatch(Exception):
         self.got_where, self.expected = f"{got}, at {where}" if where else got, expected
 
 
-def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
-    """The leaves of a value with this tree structure. None stands for a zero leaf or subtree."""
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """Stands for an object of an author's pytree class.
+
+    Attributes:
+        kind: the class.
+        static: its static data, which JAX keeps in the tree definition.
+        children: its children, by position.
+    """
+
+    kind: type
+    static: Any
+    children: tuple[Any, ...]
+
+
+def stand_in(treedef: TreeDef, leaves: Sequence[Any]) -> Any:
+    """A tree with any leaves: tuples, lists and dicts as they are, a `Node` for any other class."""
+    return _stand_in(treedef, iter(leaves))
+
+
+def _stand_in(treedef: TreeDef, leaves: Iterator[Any]) -> Any:
+    if treedef == LEAF:
+        return next(leaves)
+    kind, static = _node(treedef)
+    children = tuple(_stand_in(child, leaves) for child in treedef.children())
+    if kind in (tuple, list):
+        return kind(children)
+    if kind in _DICTS:
+        items = zip(_keys(kind, static), children, strict=True)
+        return OrderedDict(items) if kind is OrderedDict else dict(items)
+    return None if kind is type(None) else Node(kind, static, children)
+
+
+# --------------------------------------------------------------------------------------------- one node of a definition
+def _node(treedef: TreeDef) -> tuple[type, Any]:
+    """The class of a node that is not a leaf, and its static data."""
+    kind, static = treedef.node_data()
+    return kind, static
+
+
+# The classes whose children JAX itself knows. Any other may be registered with any children, also a subclass of these.
+_DICTS = (dict, OrderedDict, defaultdict)
+
+
+def _is_sequence(kind: type) -> bool:
+    return kind in (tuple, list) or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+
+
+def _keys(kind: type, static: Any) -> Sequence[Any]:
+    """The keys of a dict, in the order of its children. A defaultdict has its factory beside them."""
+    return static[1] if kind is defaultdict else static
+
+
+def _fields(kind: type, count: int) -> list[str] | None:
+    """The names of the children of a dataclass or namedtuple; None if the class alone does not tell them."""
+    if issubclass(kind, tuple):
+        names: list[str] = list(getattr(kind, "_fields", ()))
+    elif dataclasses.is_dataclass(kind):
+        marks = [(field.name, field.metadata) for field in dataclasses.fields(kind)]
+        names = [name for name, mark in marks if not mark.get("static", False) and mark.get("pytree_node", True)]
+    else:
+        return None
+    return names if len(names) == count else None
+
+
+def _child_names(treedef: TreeDef) -> list[str]:
+    """How a message names each child: ``['w']``, ``[0]``, ``.x``."""
+    kind, static = _node(treedef)
+    count = len(treedef.children())
+    if kind in _DICTS:
+        return [f"[{key!r}]" for key in _keys(kind, static)]
+    if (names := _fields(kind, count)) is not None:
+        return [f".{name}" for name in names]
+    if _is_sequence(kind):
+        return [f"[{i}]" for i in range(count)]
+    return [jax.tree_util.keystr((jax.tree_util.FlattenedIndexKey(i),)) for i in range(count)]
+
+
+# ------------------------------------------------------------------------------------------------- a value like a tree
+def flatten_like(treedef: TreeDef, value: Any, where: str = "", *, spread: bool = False) -> list[Any]:
+    """The leaves of a value with this tree structure. None stands for a zero leaf or subtree.
+
+    With ``spread``, one array stands for each leaf of a subtree, as ``jax.custom_vjp`` takes cotangents.
+    """
     if value is None:
         return [None] * treedef.num_leaves
     if treedef == LEAF:
@@ -37,11 +125,13 @@ def flatten_like(treedef: TreeDef, value: Any, where: str = "") -> list[Any]:
     children = treedef.children()
     if not children:  # an empty subtree: None, () or {}
         return []
+    if spread and hasattr(value, "shape") and hasattr(value, "dtype"):
+        return [value] * treedef.num_leaves
     parts = _children_like(treedef, value, where)
     return [
         leaf
-        for (name, part), child in zip(parts, children, strict=True)
-        for leaf in flatten_like(child, part, where + name)
+        for name, part, child in zip(_child_names(treedef), parts, children, strict=True)
+        for leaf in flatten_like(child, part, where + name, spread=spread)
     ]
 
 
@@ -66,55 +156,98 @@ def _fits(treedef: TreeDef, value: Any) -> bool:
     return True
 
 
-def _children_like(treedef: TreeDef, value: Any, where: str) -> list[tuple[str, Any]]:
-    """A value's direct children with their names, in the order of the root node of ``treedef``."""
-    dummy = unflatten(treedef, [0] * treedef.num_leaves)
-    wanted = jax.tree_util.tree_flatten_with_path(dummy, is_leaf=lambda x: x is not dummy)[0]
-    got = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda x: x is not value)[0]
-    # None children vanish from the flattening of `value`; compare by key, and let a missing key be a zero subtree.
-    alike = type(dummy) is type(value) or (isinstance(dummy, tuple | list) and type(value) in (tuple, list))
-    if isinstance(dummy, tuple | list) and alike and len(dummy) == len(value):
-        return [(f"[{i}]", part) for i, part in enumerate(value)]
-    if isinstance(dummy, dict) and isinstance(value, dict) and dummy.keys() == value.keys():
-        keys = dummy if isinstance(dummy, OrderedDict) else sorted(dummy)  # as JAX orders them
-        return [(f"[{key!r}]", value[key]) for key in keys]
-    if alike and [path for path, _ in wanted] == [path for path, _ in got]:
-        return [(jax.tree_util.keystr(path), part) for path, part in got]
-    raise TreeMismatch(where, describe(value), describe(dummy))
+def _children_like(treedef: TreeDef, value: Any, where: str) -> Sequence[Any]:
+    """A value's direct children, in the order of the root node of ``treedef``."""
+    kind, static = _node(treedef)
+    count = len(treedef.children())
+    its_kind = value.kind if isinstance(value, Node) else type(value)
+    if _is_sequence(kind):
+        parts = value.children if isinstance(value, Node) else value
+        if its_kind in (kind, tuple, list) and len(parts) == count:
+            return parts
+    elif kind in _DICTS:
+        keys = _keys(kind, static)
+        if isinstance(value, dict) and value.keys() == set(keys):
+            return [value[key] for key in keys]
+    elif its_kind is kind:
+        got, its_static = _one_level(value)
+        if len(got) == count and (_fields(kind, count) is not None or its_static == static):
+            return got
+        raise TreeMismatch(where, f"{describe(value)} with other children or static data", described(treedef))
+    raise TreeMismatch(where, describe(value), described(treedef))
+
+
+def _one_level(value: Any) -> tuple[Sequence[Any], Any]:
+    """The children of an author's object, and its static data."""
+    if isinstance(value, Node):
+        return value.children, value.static
+    children, treedef = jax.tree.flatten(value, is_leaf=lambda x: x is not value)
+    return children, _node(treedef)[1]
 
 
 def _refuse_container(value: Any, where: str) -> None:
-    if isinstance(value, tuple | list | dict):
+    if isinstance(value, tuple | list | dict | Node):
         raise TreeMismatch(where, describe(value), "one array")
 
 
+# -------------------------------------------------------------------------------------------------------- for messages
 def describe(value: Any) -> str:
     """A short description of a value's structure, for messages."""
+    if isinstance(value, Node):
+        return _described(value.kind, value.static, len(value.children))
     if isinstance(value, tuple | list):
         return f"{an(type(value).__name__)} of {len(value)}"
     if isinstance(value, dict):
-        return f"a dict with keys {sorted(map(str, value))}"
+        return _described(dict, list(value), len(value))
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"one array, {short_value(value)}"
     return "None" if value is None else an(type(value).__name__)
 
 
-class _Code:
-    """Stands for a leaf in the written form of a tree."""
+def described(treedef: TreeDef) -> str:
+    """The same description, of a tree definition."""
+    return "one array" if treedef == LEAF else _described(*_node(treedef), len(treedef.children()))
 
-    def __init__(self, code: str) -> None:
-        self.code = code
 
-    def __repr__(self) -> str:
-        return self.code
+def _described(kind: type, static: Any, count: int) -> str:
+    if kind in _DICTS:
+        return f"a dict with keys {sorted(map(str, _keys(kind, static)))}"
+    if _is_sequence(kind):
+        return f"{an(kind.__name__)} of {count}"
+    return "None" if kind is type(None) else an(kind.__name__)
 
 
 def written(treedef: TreeDef, leaves: Sequence[str]) -> str:
     """A tree as a Python expression, with the given expressions as leaves: ``(x_bar, {'w': w_bar})``."""
-    try:
-        return repr(unflatten(treedef, [_Code(leaf) for leaf in leaves]))
-    except Exception:  # noqa: BLE001 a user's node may refuse leaves that are not arrays
-        return f"({', '.join(leaves)})"
+    return _written(treedef, iter(leaves))
+
+
+def _written(treedef: TreeDef, leaves: Iterator[str]) -> str:
+    if treedef == LEAF:
+        return next(leaves)
+    kind, static = _node(treedef)
+    children = [_written(child, leaves) for child in treedef.children()]
+    if kind is tuple:
+        return f"({children[0]},)" if len(children) == 1 else f"({', '.join(children)})"
+    if kind is list:
+        return f"[{', '.join(children)}]"
+    if kind in _DICTS:
+        items = ", ".join(f"{key!r}: {child}" for key, child in zip(_keys(kind, static), children, strict=True))
+        return f"OrderedDict({{{items}}})" if kind is OrderedDict else f"{{{items}}}"
+    if kind is type(None):
+        return "None"
+    names = _fields(kind, len(children))
+    arguments = children if names is None else [f"{name}={child}" for name, child in zip(names, children, strict=True)]
+    return f"{kind.__qualname__}({', '.join([*arguments, *_static_fields(kind, names or [], static)])})"
+
+
+def _static_fields(kind: type, names: Sequence[str], static: Any) -> list[str]:
+    """The static fields of a dataclass, as its constructor takes them, if the tree definition holds just these."""
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    others = [field.name for field in fields if field.init and field.name not in names]
+    if not isinstance(static, tuple) or len(static) != len(others):
+        return []
+    return [f"{name}={value!r}" for name, value in zip(others, static, strict=True)]
 
 
 def returned(treedef: TreeDef, leaves: Sequence[str]) -> str:
@@ -134,13 +267,16 @@ def leaf_names(treedef: TreeDef, roots: Sequence[str] | None = None) -> list[str
 
     ``roots`` names the children of a tuple, as the operands of a call.
     """
-    dummy = unflatten(treedef, list(range(treedef.num_leaves)))
-    paths: list[Any] = [path for path, _ in jax.tree_util.tree_flatten_with_path(dummy)[0]]
-    if roots is None:
-        return [jax.tree_util.keystr(path) for path in paths]
-    return [str(roots[path[0].idx]) + jax.tree_util.keystr(path[1:]) for path in paths]
+    if treedef == LEAF:
+        return [""]
+    names = _child_names(treedef) if roots is None else roots
+    children = treedef.children()
+    return [
+        f"{name}{rest}" for name, child in zip(names, children, strict=bool(children)) for rest in leaf_names(child)
+    ]
 
 
+# --------------------------------------------------------------------------------------------------------- whole trees
 def tuple_tree(trees: Sequence[TreeDef]) -> TreeDef:
     """The tree of a tuple of trees."""
     return jax.tree_util.treedef_tuple(trees)
@@ -150,3 +286,26 @@ def split(trees: Sequence[TreeDef], leaves: Sequence[Any]) -> list[list[Any]]:
     """Split ``leaves`` into the leaves of each of several consecutive trees."""
     given = iter(leaves)
     return [[next(given) for _ in range(tree.num_leaves)] for tree in trees]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """A boolean for each leaf of the operands. It is put into their tree only for a rule that asks for it.
+
+    Attributes:
+        tree: the tree of the operands, a tuple.
+        leaves: the booleans.
+    """
+
+    tree: TreeDef
+    leaves: Sequence[bool]
+
+    @property
+    def each(self) -> list[bool]:
+        """For each operand, whether the flag of some leaf is set."""
+        return [any(part) for part in split(self.tree.children(), self.leaves)]
+
+    @property
+    def whole(self) -> Any:
+        """The booleans in the operands' tree, as rules take them."""
+        return unflatten(self.tree, self.leaves)

@@ -5,6 +5,12 @@ shape and dtype that array arithmetic gives, and stays symbolic while the result
 
     0 + x = x        0 * x = x * 0 = 0 / x = 0        sum(0) = 0[i] = 0
 
+Integers, booleans and keys have no tangents: JAX's type of their zero is float0, with which no array can be computed. In
+arithmetic such a zero is a weakly typed float, like the Python number 0.0, so it takes the dtype of whatever it meets.
+So the rule of ``scale(x, factor)`` serves ``scale(x, 2)`` too:
+
+    x_dot * 2 + x * 0 = x_dot * 2
+
 So a rule written as plain array code is correct, skips work on zeros, and never computes ``inf * 0 = nan``.
 """
 
@@ -68,8 +74,10 @@ class Zero(_jax.JaxZero):
     array sum. ``Zero * x`` is a `Zero`, and so are slices, reshapes, sums and casts of a `Zero`. A jnp or lax function
     converts it to an array of zeros.
 
+    The zero of an integer, boolean or key has the dtype of a Python float in array code, and promotes like one.
+
     Attributes:
-        aval: the type of the tangent (a ``jax.core.ShapedArray``).
+        aval: the type of the tangent (a ``jax.core.ShapedArray``), which is float0 for an integer, boolean or key.
 
     Example:
         >>> import jax.numpy as jnp
@@ -88,7 +96,12 @@ class Zero(_jax.JaxZero):
     @staticmethod
     def zero_if_zero(t: Any) -> Zero:
         """A `Zero` of the type of ``t``, even if ``t`` is not zero: a start value for adding up tangents."""
-        return Zero(t.aval if isinstance(t, _jax.JaxZero) else _jax.tangent_aval(_jax.typeof(t)))
+        return Zero(t.aval if is_symbolic(t) else _jax.tangent_aval(_jax.typeof(t)))
+
+    @staticmethod
+    def from_primal_value(value: Any) -> Zero:
+        """The zero tangent of a value, as JAX's class had it until 0.8."""
+        return Zero(_jax.tangent_aval(_jax.typeof(value)))
 
     @staticmethod
     def of(shape: tuple[int, ...], dtype: Any, weak_type: bool = False) -> Zero:
@@ -96,13 +109,13 @@ class Zero(_jax.JaxZero):
         return Zero(_jax.ShapedArray(shape, np.dtype(dtype), weak_type))
 
     shape = property(lambda self: self.aval.shape)
-    dtype = property(lambda self: self.aval.dtype)
+    dtype = property(lambda self: _array_aval(self.aval).dtype)
     ndim = property(lambda self: len(self.aval.shape))
     size = property(lambda self: self.aval.size)
-    weak_type = property(lambda self: self.aval.weak_type)
+    weak_type = property(lambda self: _array_aval(self.aval).weak_type)
 
     def __jax_array__(self) -> jax.Array:
-        return _jax.zeros(self.aval)
+        return _zeros(self)
 
     def __getattribute__(self, name: str) -> Any:
         # JAX's array operators (`x * zero`) convert any operand that has __jax_array__, and otherwise defer to its
@@ -114,7 +127,7 @@ class Zero(_jax.JaxZero):
 
     def instantiate(self) -> jax.Array:
         """Return the array of zeros."""
-        return _jax.zeros(self.aval)
+        return _zeros(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.zeros(self.shape, dtype or self.dtype)
@@ -272,7 +285,18 @@ def _is_array(x: Any) -> bool:
 
 
 def _struct(x: Any) -> Any:
-    return _jax.struct_of(x.aval) if isinstance(x, _jax.JaxZero) else x
+    return _jax.struct_of(_array_aval(x.aval)) if is_symbolic(x) else x
+
+
+def _array_aval(aval: Any) -> Any:
+    """The type of a zero in array code: a weakly typed float where JAX has float0."""
+    if aval.dtype != _jax.float0:
+        return aval
+    return aval.update(dtype=jax.dtypes.canonicalize_dtype(float), weak_type=True)
+
+
+def _zeros(zero: Zero) -> jax.Array:
+    return _jax.zeros(_array_aval(zero.aval))
 
 
 def _result_aval(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -282,7 +306,7 @@ def _result_aval(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
     """``zero + sign(other)`` in the shape and dtype of the array sum, without adding."""
-    if isinstance(other, _jax.JaxZero):
+    if is_symbolic(other):
         return Zero(_result_aval(operator.add, zero, other))
     if _is_array(other) and other.shape == zero.shape and other.dtype == zero.dtype:
         return sign(other)
@@ -291,9 +315,14 @@ def _sum(zero: Zero, other: Any, sign: Callable[[Any], Any]) -> Any:
     return jnp.broadcast_to(jnp.asarray(sign(other), aval.dtype), aval.shape)
 
 
+def is_symbolic(value: Any) -> bool:
+    """Whether a value is a symbolic zero: jaxprim's `Zero`, or one of JAX's two."""
+    return isinstance(value, _jax.JaxZero | _jax.SymbolicZero)
+
+
 def is_zero(value: Any) -> bool:
-    """Whether a value that a rule returned means zero: None, jaxprim's `Zero` or JAX's."""
-    return value is None or isinstance(value, _jax.JaxZero)
+    """Whether a value that a rule returned means zero: None, or a symbolic zero."""
+    return value is None or is_symbolic(value)
 
 
-_jax.register_value_type(Zero, lambda zero: zero.aval, lambda zero: _jax.zeros(zero.aval))
+_jax.register_value_type(Zero, lambda zero: _array_aval(zero.aval), _zeros)

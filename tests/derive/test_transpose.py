@@ -79,3 +79,48 @@ def test_the_impl_is_transposed_where_no_rule_says_how():
     op = Primitive("op")
     op.def_impl(lambda x: jnp.asarray(M) @ x)
     np.testing.assert_allclose(jax.linear_transpose(op, jnp.ones(3))(jnp.ones(2))[0], M.sum(0))
+
+
+# ----------------------------------------------------------------------------------------------------- types of operands
+def head(opaque):
+    """The sum of the first n numbers of two arrays of their own lengths, times a factor."""
+    impl = lambda x, factor, *, n: factor * (x["a"][:n] + x["b"][:n])
+    op = Primitive("head")
+    if opaque:
+        op.def_host(impl)
+        op.def_abstract_eval(lambda x, factor, *, n: jax.ShapeDtypeStruct((n,), x["a"].dtype))
+    else:
+        op.def_impl(impl)
+
+    @op.def_transpose(linear="x")
+    def _(y_bar, factor, *, n, avals):
+        (x,) = avals
+        return jax.tree.map(lambda a: jnp.pad(factor * y_bar, (0, a.shape[0] - n)).astype(a.dtype), x)
+
+    return op
+
+
+@pytest.mark.parametrize("opaque", [False, True], ids=["impl", "host"])
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_rule_may_ask_for_the_types_of_its_operands(opaque, call):
+    op, plain = head(opaque), lambda x, factor, *, n: factor * (x["a"][:n] + x["b"][:n])
+    x, two = {"a": jnp.arange(3.0), "b": jnp.arange(4.0)}, np.float32(2)
+    total = lambda f: lambda x: jnp.sum(f(x, two, n=2) ** 2)
+    back = lambda f: lambda x: jax.linear_transpose(lambda x: f(x, two, n=2), x)(jnp.ones(2))
+    many = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), x)
+    for way, value in [
+        (lambda f: jax.grad(total(f)), x),
+        (back, x),
+        (lambda f: jax.vmap(jax.grad(total(f))), many),
+        (lambda f: jax.grad(lambda x: jnp.sum(jax.vmap(total(f))(x))), many),
+        (lambda f: jax.jacfwd(jax.grad(total(f))), x),
+        (lambda f: jax.jacrev(jax.grad(total(f))), x),
+    ]:
+        jax.tree.map(np.testing.assert_allclose, call(way(op))(value), way(plain)(value))
+
+
+def test_a_static_param_may_be_called_avals():
+    op = Primitive("op")
+    op.def_impl(lambda x, *, avals: avals * x)
+    op.def_transpose(lambda y_bar, *, avals: avals * y_bar, linear="x")
+    assert float(jax.grad(lambda x: op(x, avals=3.0))(1.0)) == 3.0

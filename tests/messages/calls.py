@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim import BadCall, Primitive
+from jaxprim import BadCall, Primitive, RuleWrong, primitive
 from messages.case import case
 
 
@@ -303,3 +303,62 @@ def mutable_ref_as_operand():
         return scale(x[...], 2.0)
 
     yield right, [2, 4, 6]
+
+
+@case(
+    RuleWrong,
+    """
+    double: the impl recurses without end.
+      got:      RecursionError: Recursively calling ()
+      expected: a function that does not need itself
+      why:      it applies double where that runs the same impl again, or calls itself
+      rule:     impl at FILE:LINE
+      write:    return result  # computed without double
+    """,
+)
+def impl_that_applies_its_own_operation():
+    double = Primitive("double")
+
+    @double.def_impl
+    def impl(x):
+        return double(x) + x
+
+    yield double
+
+    @double.def_impl
+    def corrected(x):
+        result = x + x
+        return result
+
+    yield double, [2, 4, 6]
+
+
+@case(
+    BadCall,
+    """
+    times: operand 'self' is not an array.
+      got:      a Scaled
+      expected: an array or a number, in any pytree
+      rule:     times at FILE:LINE
+      write:    @jax.tree_util.register_dataclass  # on Scaled: the arrays in it become operands
+    """,
+)
+def method_of_a_class_that_is_no_pytree():
+    @primitive
+    def times(self, x):
+        return self.w * x
+
+    @dataclasses.dataclass
+    class Scaled:
+        w: float
+        scaled = times
+
+    yield lambda x: Scaled(2.0).scaled(x)
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Corrected:
+        w: float
+        scaled = times
+
+    yield lambda x: Corrected(2.0).scaled(x), [2, 4, 6]

@@ -651,15 +651,15 @@ def cotangents_of_another_tree():
 @case(
     RuleWrong,
     """
-    power: the VJP rule returned a cotangent for n, which has none.
-      got:      float32[3]
-      expected: None
-      why:      integers, booleans and PRNG keys have no tangents
+    power: the VJP rule returned cotangents with a different structure than the operands.
+      got:      one array, float32[3]
+      expected: a tuple of 2
+      why:      None stands for a zero
       rule:     vjp at FILE:LINE
-      write:    return x_bar, None
+      write:    return x_bar, n_bar
     """,
 )
-def cotangent_of_an_integer_operand():
+def no_cotangent_for_an_integer_operand():
     power = Primitive("power")
 
     @power.def_impl
@@ -669,7 +669,7 @@ def cotangent_of_an_integer_operand():
     @power.def_vjp
     def vjp(primals):
         x, n = primals
-        return power(x, n), lambda y_bar: (2 * x * y_bar, y_bar)
+        return power(x, n), lambda y_bar: 2 * x * y_bar
 
     yield gradient(lambda x: power(x, jnp.int32(2)))
 
@@ -678,8 +678,8 @@ def cotangent_of_an_integer_operand():
         x, n = primals
 
         def pullback(y_bar):
-            x_bar = 2 * x * y_bar
-            return x_bar, None
+            x_bar, n_bar = 2 * x * y_bar, y_bar
+            return x_bar, n_bar
 
         return power(x, n), pullback
 
@@ -854,3 +854,34 @@ def transpose_of_wrong_number():
         return x_bar, y_bar
 
     yield lambda x: jax.linear_transpose(add, x, x)(x), ([1, 2, 3], [1, 2, 3])
+
+
+@case(
+    RuleWrong,
+    """
+    scale: the backward function of the VJP rule does not accept the arguments it is called with.
+      got:      bwd(power, residuals, y_bar)
+      expected: (residuals, cotangents)
+      why:      it gets what fwd returned as residuals, and no static params: return those that it needs from fwd
+      rule:     bwd at FILE:LINE
+      write:    def bwd(residuals, cotangents):
+    """,
+)
+def bwd_that_takes_static_params():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, *, power):
+        return power * x
+
+    def bwd(power, residuals, y_bar):
+        return (power * y_bar,)
+
+    scale.def_vjp(lambda x, *, power: (scale(x, power=power), None), bwd)
+    yield gradient(lambda x: scale(x, power=3))
+
+    def bwd(residuals, cotangents):
+        return (residuals * cotangents,)
+
+    scale.def_vjp(lambda x, *, power: (scale(x, power=power), power), bwd)
+    yield gradient(lambda x: scale(x, power=3)), [3, 3, 3]

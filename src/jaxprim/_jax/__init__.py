@@ -6,6 +6,7 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `state`: the current state of JAX: tracing or not, settings, the key of compiled functions;
 - `avals`: types, meshes, varying axes, zeros;
 - `programs`: traced functions: evaluate, batch, differentiate them, remove dead code;
+- `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
 - `host_call`: Python functions that run inside a compiled program;
 - `words`: primitive names, parts of messages, file names.
@@ -26,6 +27,7 @@ from jaxprim._jax.avals import (
     JaxZero,
     ShapedArray,
     ShardingTypeError,
+    SymbolicZero,
     add_tangents,
     cast_varying,
     conform,
@@ -39,6 +41,8 @@ from jaxprim._jax.avals import (
     is_key,
     is_undefined,
     mesh_in_reach,
+    ordinary_point,
+    places,
     register_value_type,
     strip,
     struct_of,
@@ -55,17 +59,20 @@ from jaxprim._jax.programs import (
     Program,
     Var,
     apply_equation,
-    axis_effects,
+    axes_in,
     batch,
     batched_aval,
     bind_axes,
     close,
     closed_over_tracers,
     dce,
+    effects_of,
     element_aval,
     evaluate,
     evaluate_needed,
     evaluate_open,
+    flow_of,
+    has_side_effects,
     in_avals,
     inner_programs,
     jet_of,
@@ -73,6 +80,7 @@ from jaxprim._jax.programs import (
     jvp_program,
     move_dim,
     named_axes,
+    only_axes,
     out_avals,
     passed_through,
     prune,
@@ -81,8 +89,12 @@ from jaxprim._jax.programs import (
     trace,
     trace_open,
     transpose,
+    transpose_by_vjp,
+    transpose_unknown,
     uses,
+    without_axes,
 )
+from jaxprim._jax.shown import late_program
 from jaxprim._jax.state import (
     Tracer,
     asks_for_value,
@@ -97,9 +109,11 @@ from jaxprim._jax.state import (
     without_jax,
 )
 from jaxprim._jax.tables import (
+    default_platform,
     ffi_attribute,
     has_transpose,
     is_elementwise,
+    is_linear,
     linearization,
     linearize_by_jvp,
     lower_fun,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import ad_util, core, dtypes
 from jax._src.interpreters import ad, pxla
 
@@ -16,6 +17,7 @@ Aval = Any  # jax.core.ShapedArray, or another of JAX's abstract values
 
 ShapedArray = core.ShapedArray
 JaxZero = ad_util.Zero
+SymbolicZero = ad_util.SymbolicZero  # what ``jax.custom_jvp`` and ``custom_vjp`` hand to rules
 ShardingTypeError = core.ShardingTypeError
 float0 = dtypes.float0
 typeof = core.typeof
@@ -144,6 +146,22 @@ def unshard_front(value: Any) -> Any:
     if not sharding.mesh._any_axis_explicit or sharding.spec[0] is None:
         return value
     return jax.sharding.reshard(value, sharding.update(spec=jax.sharding.PartitionSpec(None, *sharding.spec[1:])))
+
+
+def places(value: Any, dim: int = 0) -> Any:
+    """The place of each element of a value along a dimension, with the sharding of the value."""
+    sharding = typeof(value).sharding if has_mesh(typeof(value)) else None
+    return jax.lax.broadcasted_iota(np.int32, value.shape, dim, out_sharding=sharding)
+
+
+def ordinary_point(aval: Aval) -> Any:
+    """An array of different numbers between 1/4 and 3/4, none of which is special as 0 and 1 are."""
+    value = zeros(aval)
+    steps = [
+        jax.lax.convert_element_type(places(value, d), np.float32) * (0.618034 / (d + 1)) for d in range(value.ndim)
+    ]
+    numbers = jax.lax.rem(sum(steps, np.float32(0.381966)), np.float32(1)) * np.float32(0.5) + np.float32(0.25)
+    return value + jax.lax.convert_element_type(numbers, value.dtype)
 
 
 # ---------------------------------------------------------------------------------------------- values of other types

@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax._src import config, core, debugging
+from jax._src import checkify, config, core, debugging
 from jax._src import linear_util as lu
-from jax._src.interpreters import ad, batching
+from jax._src.effects import JaxprInputEffect
+from jax._src.interpreters import ad, batching, pxla
 from jax._src.interpreters import partial_eval as pe
 from jax.experimental import jet
 
 from jaxprim._jax import words
-from jaxprim._jax.avals import Aval, strip, varies_over, varying
+from jaxprim._jax.avals import Aval, ordinary_point, strip, varies_over, varying
 from jaxprim._jax.state import Tracer
 
 Program = Any  # a closed jaxpr: jax.core.ClosedJaxpr, which JAX 0.11 merged into Jaxpr
@@ -49,8 +51,22 @@ def close(jaxpr: Any, consts: Sequence[Any]) -> Program:
 
 
 def trace(fun: Callable[..., Sequence[Any]], avals: Sequence[Aval], name: str) -> Program:
-    """Trace a flat function of arrays of these types to a program."""
-    return close(*trace_open(fun, avals, name))
+    """Trace a flat function of arrays of these types to a program. Refs that it makes for itself become values."""
+    program = close(*trace_open(fun, avals, name))
+    makes_refs = any(isinstance(effect, core.InternalMutableArrayEffect) for effect in program.effects)
+    if not makes_refs or _without_refs is None or _takes_refs(program):
+        return program
+    return _without_refs(program)
+
+
+# JAX does the same to what it compiles. Without refs, a program has a derivative, a transpose and a batch like any other.
+# A JAX that lacks it compiles such programs, too, and that is all.
+_without_refs: Callable[[Program], Program] | None = getattr(pxla, "_discharge_internal_refs", None)
+
+
+def _takes_refs(program: Program) -> bool:
+    """Whether refs from outside come in. Their writes must stay."""
+    return not all(isinstance(var.aval, core.ShapedArray) for var in [*program.jaxpr.constvars, *program.jaxpr.invars])
 
 
 def closed_over_tracers(program: Program) -> list[Any]:
@@ -77,18 +93,37 @@ def out_avals(program: Program) -> tuple[Aval, ...]:
 
 def named_axes(program: Program) -> frozenset[Any]:
     """The named axes that a program's collectives use."""
-    return frozenset(effect.name for effect in program.effects if isinstance(effect, core.NamedAxisEffect))
+    return axes_in(program.effects)
+
+
+def axes_in(effects: Iterable[Any]) -> frozenset[Any]:
+    """The named axes among effects."""
+    return frozenset(effect.name for effect in effects if isinstance(effect, core.NamedAxisEffect))
+
+
+def effects_of(program: Program) -> frozenset[Any]:
+    """The effects that an equation with this program has: all but those of refs, which belong to inputs or end inside."""
+    own = (JaxprInputEffect, core.InternalMutableArrayEffect)
+    return frozenset(effect for effect in program.effects if not isinstance(effect, own))
+
+
+def without_axes(effects: Iterable[Any], names: Collection[Any]) -> frozenset[Any]:
+    """The effects without those of the named axes that a vmap binds."""
+    bound = lambda effect: isinstance(effect, core.NamedAxisEffect) and effect.name in names
+    return frozenset(effect for effect in effects if not bound(effect))
+
+
+def only_axes(effects: Iterable[Any]) -> frozenset[Any]:
+    """The effects that say which named axes collectives use."""
+    return frozenset(effect for effect in effects if isinstance(effect, core.NamedAxisEffect))
 
 
 def refused_effects(program: Program) -> list[str]:
     """The effects of a program that a pure operation can't have."""
-    allowed = (core.NamedAxisEffect, debugging.DebugEffect)
-    refused = [effect for effect in program.effects if not isinstance(effect, allowed)]
+    allowed = (core.NamedAxisEffect, debugging.DebugEffect, checkify.ErrorEffect)
+    refused = [effect for effect in effects_of(program) if not isinstance(effect, allowed)]
+    refused += [effect for effect in program.effects if isinstance(effect, JaxprInputEffect)]
     return sorted({words.REF_EFFECTS.get(type(effect).__name__, str(effect)) for effect in refused})
-
-
-def axis_effects(names: frozenset[Any]) -> set[Any]:
-    return {core.NamedAxisEffect(name) for name in names}
 
 
 def bind_axes(sizes: Sequence[tuple[Any, int]]) -> AbstractContextManager[None]:
@@ -110,6 +145,51 @@ def inner_programs(eqn: Any) -> list[Any]:
     values = eqn.params.values()
     flat = [v for value in values for v in (value if isinstance(value, tuple | list) else (value,))]
     return [v for v in flat if hasattr(v, "eqns")]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How an equation runs the programs inside it.
+
+    Attributes:
+        programs: the body of a loop, the branches of a conditional, the function that is called.
+        operands: the places of the operands that each program takes, in its order.
+        carried: the pairs (result, input) of a loop: that result of the program is that input of its next turn.
+    """
+
+    programs: tuple[Program, ...]
+    operands: range
+    carried: tuple[tuple[int, int], ...] = ()
+
+
+def flow_of(eqn: Any) -> Flow | None:
+    """The flow of a call, conditional or loop; None for any other equation."""
+    name, params, count = eqn.primitive.name, eqn.params, len(eqn.invars)
+    if name in words.CALLS:
+        return Flow(tuple(inner_programs(eqn)), range(count))
+    if name == words.COND:
+        return Flow(tuple(params["branches"]), range(1, count))
+    if name == words.WHILE:
+        first, results = params["body_nconsts"], len(eqn.outvars)
+        carried = tuple((i, first + i) for i in range(results))
+        return Flow((params["body_jaxpr"],), range(params["cond_nconsts"], count), carried)
+    if name == words.SCAN:
+        first, results = _scan_sizes(params)
+        return Flow((params["jaxpr"],), range(count), tuple((i, first + i) for i in range(results)))
+    return None
+
+
+def _scan_sizes(params: Any) -> tuple[int, int]:
+    """How many constants and carried values a scan has."""
+    if "ft_in" in params:  # JAX 0.11 made it a tree. The other branch can go with 0.10.
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return params["num_consts"], params["num_carry"]
+
+
+def has_side_effects(eqn: Any) -> bool:
+    """Whether an equation does more than compute its results, as a debug print does."""
+    return any(not isinstance(effect, core.NamedAxisEffect) for effect in eqn.effects)
 
 
 # Since JAX 0.9.2, `get_bind_params` returns functions in an equation's params (as in `custom_jvp`) among the params.
@@ -134,7 +214,11 @@ def passed_through(program: Program) -> tuple[bool, ...]:
 
 # ----------------------------------------------------------------------------------------------- dead code
 def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool, ...]]:
-    """The program of only the wanted outputs, and which inputs it still has: those it does not read are dropped."""
+    """The program of only the wanted outputs, and which inputs it still has: those it does not read are dropped.
+
+    The other outputs are known, so what a debug print shows was shown when they were computed.
+    """
+    program = _without_prints(program)
     jaxpr = program.jaxpr
     if not _IS_MERGED:  # here consts are not inputs
         jaxpr, used = pe.dce_jaxpr(jaxpr, list(outputs))
@@ -144,6 +228,22 @@ def dce(program: Program, outputs: Sequence[bool]) -> tuple[Program, tuple[bool,
         pe.convert_constvars_jaxpr(program), list(outputs), [True] * count + [False] * len(program.invars)
     )
     return flat.with_consts(program.consts), tuple(used[count:])
+
+
+_PRINTS = (debugging.DebugEffect, debugging.OrderedDebugEffect)
+
+
+def _without_prints(program: Program) -> Program:
+    kept = [eqn for eqn in program.eqns if eqn.outvars or not _is_print(eqn)]
+    if len(kept) == len(program.eqns):
+        return program
+    left = {effect for eqn in kept for effect in eqn.effects}
+    effects = frozenset(effect for effect in program.effects if effect in left or not isinstance(effect, _PRINTS))
+    return close(program.jaxpr.replace(eqns=kept, effects=effects), program.consts)
+
+
+def _is_print(eqn: Any) -> bool:
+    return bool(eqn.effects) and all(isinstance(effect, _PRINTS) for effect in eqn.effects)
 
 
 def evaluate_needed(program: Program, first: Sequence[bool], args: Sequence[Any]) -> list[Any]:
@@ -229,6 +329,37 @@ def transpose(program: Program, linear: Sequence[bool], args: Sequence[Any], cot
     ]
     out = ad.backward_pass(program.jaxpr, False, program.consts, primals, list(cotangents))
     return [ct for ct, is_linear in zip(out, linear, strict=True) if is_linear]
+
+
+def transpose_unknown(
+    program: Program, linear: Sequence[bool], args: Sequence[Any], cotangents: Sequence[Any]
+) -> list[Any]:
+    """`transpose`, after what depends on the given values alone is evaluated, also inside loops, calls and conditionals.
+
+    This is JAX's partial evaluation. It splits a scan that carries (y, A(y) t) into one of y and one that is linear in t.
+    """
+
+    def run(*unknown: Any) -> list[Any]:
+        given, sought = iter(args), iter(unknown)
+        return evaluate(program, *[next(sought) if is_linear else next(given) for is_linear in linear])
+
+    avals = [strip(aval) for aval, is_linear in zip(program.in_avals, linear, strict=True) if is_linear]
+    wrapped = lu.wrap_init(run, debug_info=_debug_info("linear"))
+    unknown = [pe.PartialVal.unknown(aval) for aval in avals]
+    jaxpr, _, consts = pe.trace_to_jaxpr_nounits(wrapped, unknown, instantiate=True)
+    jaxpr, _ = pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)
+    return list(ad.backward_pass(jaxpr, False, consts, [ad.UndefinedPrimal(a) for a in avals], list(cotangents)))
+
+
+def transpose_by_vjp(program: Program, count: int, args: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    """Cotangents of the inputs from ``count`` on, by JAX's derivative of the program in these inputs.
+
+    The program is linear in them, so its derivative is the same everywhere. It is taken at an ordinary point, because a
+    rule may treat zero alone: ``where(y_bar == 0, 0, x * y_bar)`` has the derivative 0 there.
+    """
+    point = [ordinary_point(strip(aval)) for aval in program.in_avals[count:]]
+    _, pull = jax.vjp(lambda *linear: evaluate(program, *args, *linear), *point)
+    return list(pull(list(cotangents)))
 
 
 def jvp_flat(fun: Callable[..., list[Any]], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:

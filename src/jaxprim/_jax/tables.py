@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import core, dispatch
+from jax._src import core, dispatch, xla_bridge
 from jax._src.interpreters import ad, batching, mlir
 from jax._src.lib.mlir import ir
 from jax.experimental import jet
@@ -21,6 +21,7 @@ from jax.interpreters import mlir as public_mlir  # noqa: F401  # pyright: ignor
 
 from jaxprim._jax.avals import JaxZero
 from jaxprim._jax.programs import Program, evaluate
+from jaxprim._jax.shown import hide, show
 
 
 def new_primitive(name: str) -> Any:
@@ -42,9 +43,21 @@ def _tables() -> dict[str, dict[Any, Any]]:
     }
 
 
-def register(primitive: Any, *, abstract_eval: Callable[..., Any], lowering: Any, **rules: Callable[..., Any]) -> None:
-    """Write a primitive's rules (``jvp``, ``transpose``, ``linearize``, ``batching``, ``jet``) into JAX's tables."""
+def register(
+    primitive: Any,
+    *,
+    abstract_eval: Callable[..., Any],
+    lowering: Any,
+    shown: Any = None,
+    **rules: Callable[..., Any],
+) -> None:
+    """Write a primitive's rules (``jvp``, ``transpose``, ``linearize``, ``batching``, ``jet``) into JAX's tables.
+
+    ``shown`` gives its equations the programs that JAX sees (`shown.show`).
+    """
     primitive.def_effectful_abstract_eval(abstract_eval)
+    if shown is not None:
+        show(primitive, shown)
     register_lowering(primitive, lowering)
     tables = _tables()
     for name, rule in rules.items():
@@ -56,11 +69,17 @@ def unregister(primitive: Any) -> None:
     lowerings = mlir._platform_specific_lowerings.values()
     for table in (*_tables().values(), mlir._lowerings, *lowerings):
         table.pop(primitive, None)
+    hide(primitive)
 
 
 def has_transpose(primitive: Any) -> bool:
     """Whether JAX has a transpose rule for a primitive; it may be one that raises."""
-    return primitive in ad.primitive_transposes
+    return primitive in ad.primitive_transposes or primitive in ad.fancy_transposes
+
+
+def is_linear(primitive: Any) -> bool:
+    """Whether JAX differentiates a primitive as linear in all its operands together: its own tangent is the primitive."""
+    return getattr(ad.primitive_jvps.get(primitive), "func", None) is ad.linear_jvp
 
 
 _ELEMENTWISE = (batching.broadcast_batcher, batching.vectorized_batcher)
@@ -156,6 +175,12 @@ def _as_code(const: Any) -> Any:
         return const
     aval: Any = const.aval
     return np.zeros(aval.shape, aval.dtype)
+
+
+def default_platform() -> str:
+    """The platform of this machine's default backend, by the name that kernels are registered under."""
+    backend = xla_bridge.get_backend()
+    return getattr(backend, "_raw_platform", backend.platform)
 
 
 def platform_of(ctx: Any) -> str:

@@ -6,20 +6,39 @@ JAX guarantees none of them. The comment at each one says what it is for, and wh
 from __future__ import annotations
 
 # ------------------------------------------------------------------------------------------------ names of primitives
-# Sums, which may drop zero operands: x + 0 = x. A name missing here costs an addition of zeros.
+# Sums, which may drop a zero operand: x + 0 = x. A name missing here costs an addition of zeros.
 SUMS = frozenset({"add", "add_any"})
 
-# Operations that are zero if any operand is zero, f(0, y) = f(x, 0) = 0, so they need not run. (`complex` and a `psum`
-# of several operands are not.) A name missing here costs useless work, and may compute `inf * 0 = nan`.
-# fmt: off
-ZERO_PRESERVING = frozenset((
-    "mul", "neg", "dot_general", "reduce_sum", "broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "rev",
-    "convert_element_type", "conv_general_dilated", "copy", "copy_p", "real", "imag", "conj", "cumsum", "expand_dims",
-    "pvary", "pcast", "reduce_precision",
-))
-# fmt: on
-# Operations that are zero only if the first operand is zero: 0 / y = 0, but x / 0 is not, and an index 0 is not a zero.
-ZERO_IF_FIRST = frozenset({"div", "dynamic_slice", "gather"})
+# Operations that are linear in each operand on its own, so they are zero if any operand is: f(0, y) = f(x, 0) = 0. A name
+# missing here costs useless work, and may compute `inf * 0 = nan`; a name too many is a wrong number.
+MULTILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
+
+# Operations that are linear in some of their operands together, and which these are, so they are zero if all of these are:
+# x + 0 is not, nor is x / 0. The others may be anything but zero: an index, a predicate, a divisor (0 / 0 is nan). JAX says
+# itself which further operations are linear in all operands. A name missing here costs useless work; a name too many, or
+# a place too few, is a wrong number.
+LINEAR_IN = {
+    "add": slice(None),
+    "sub": slice(None),
+    "broadcast_in_dim": slice(0, 1),
+    "convert_element_type": slice(0, 1),
+    "div": slice(0, 1),
+    "dynamic_slice": slice(0, 1),
+    "dynamic_update_slice": slice(0, 2),
+    "gather": slice(0, 1),
+    "pcast": slice(0, 1),
+    "scatter": slice(0, 3, 2),
+    "scatter-add": slice(0, 3, 2),
+    "scatter-sub": slice(0, 3, 2),
+    "select_n": slice(1, None),
+    "slice": slice(0, 1),
+    "triangular_solve": slice(1, 2),
+}
+
+# Equations that run a program on their operands, and two that choose or repeat one. A name missing here costs useless work.
+CALLS = frozenset({"jit", "closed_call", "core_call", "remat2"})
+COND = "cond"
+SCAN = "scan"
 
 # Operations with a transpose rule that raises. One missing here fails only when the transpose runs.
 TRANSPOSE_RAISES = frozenset({"pure_callback", "io_callback", "ffi_call"})
@@ -33,8 +52,8 @@ OPAQUE = frozenset(
 # In the text of a lowered program, a call of code that is no JAX: a kernel, a host function, a routine of LAPACK.
 FOREIGN_CALL = "custom_call"
 
-# A loop of unknown length, so the code shows no bound on the number of terms in its sums. Used by the question
-# `accuracy`.
+# A loop of unknown length, so the code shows no bound on the number of terms in its sums. Used by the question `accuracy`,
+# and for zeros, which may pass through it.
 WHILE = "while"
 
 # -------------------------------------------------------------------------------------------------------------- effects

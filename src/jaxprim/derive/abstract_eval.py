@@ -5,7 +5,7 @@ Functions under ``@derives("abstract_eval", ...)``: (call, avals) -> `Results`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxprim import _jax, _trees
@@ -36,11 +36,11 @@ def _results(call: Call, avals: Sequence[Any]) -> Results:
 
 def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) -> None:
     """Refuse operands that are not arrays. A type is None if JAX knows none for the value."""
-    for name, aval, value in zip(call.names(), avals, values, strict=True):
-        if aval is None and (native := native_form(value, name)) is not None:
+    for index, (aval, value) in enumerate(zip(avals, values, strict=True)):
+        if aval is None and (native := native_form(value, call.names()[index])) is not None:
             raise BadCall(
                 message(
-                    f"{call.rules.name}: operand '{name}' has another byte order than this machine.",
+                    f"{call.rules.name}: operand '{call.names()[index]}' has another byte order than this machine.",
                     got=f"{value.dtype.str}{list(value.shape)}",
                     expected=f"{value.dtype.newbyteorder('=').name}, in this machine's byte order",
                     rule=call.rules.implementation_author,
@@ -48,6 +48,7 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
                 )
             )
         if aval is None or not _jax.is_array_type(aval):
+            name = call.names()[index]
             raise BadCall(
                 message(
                     f"{call.rules.name}: operand '{name}' is not an array.",
@@ -55,11 +56,16 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
                     expected="an array or a number, in any pytree",
                     why="mutable refs and hijax types are not supported yet" if aval is not None else None,
                     rule=call.rules.implementation_author,
-                    write=call.rules.signature.with_param(name.split("[")[0].split(".")[0])
-                    if aval is None
-                    else f"{name}[...]  # the value it holds",
+                    write=_line_for(call, name, value) if aval is None else f"{name}[...]  # the value it holds",
                 )
             )
+
+
+def _line_for(call: Call, name: str, value: Any) -> str:
+    """The line to write for an operand that is not an array: a static param, or a pytree class for a method's ``self``."""
+    if name == "self":
+        return f"@jax.tree_util.register_dataclass  # on {type(value).__name__}: the arrays in it become operands"
+    return call.rules.signature.with_param(name.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0])
 
 
 def _find_results(call: Call, avals: Sequence[Any]) -> Results:
@@ -98,28 +104,53 @@ def traced_source(call: Call) -> Rule | None:
 
 def _declared(call: Call, rule: Rule, avals: Sequence[Any]) -> Results:
     call.rules.record("abstract_eval")
-    operands = call.operands([_jax.strip(aval) for aval in avals])
-    with _jax.at_once():
+    types = [_jax.strip(aval) for aval in avals]
+
+    def declare(leaves: Sequence[Any]) -> Results:
+        operands = call.operands(leaves)
         declared = call_author(call.rules, form_of("abstract_eval"), rule.author, *operands, **call.params)
-    found = read_avals(call.rules.name, rule.author, declared)
+        return read_avals(call.rules.name, rule.author, declared)
+
+    with _jax.at_once():
+        found = declare(types) if _can_hold_types(call, types) else _on_tracers(declare, types)
     return Results(in_operands_mesh(found.avals, avals), found.tree)
+
+
+def _can_hold_types(call: Call, types: Sequence[Any]) -> bool:
+    """Whether the operands' classes can be built of types; one that calls ``jnp.asarray`` cannot."""
+    try:
+        call.operands(types)
+    except Exception:  # noqa: BLE001 an author's class may raise anything
+        return False
+    return True
+
+
+def _on_tracers(declare: Callable[[Sequence[Any]], Results], types: Sequence[Any]) -> Results:
+    """Run an abstract eval on tracers, which have a shape and a dtype too, and are arrays to every class."""
+    found: list[Results] = []
+
+    def run(*leaves: Any) -> list[Any]:
+        found.append(declare(leaves))
+        return []
+
+    _jax.trace(run, types, "abstract_eval")
+    return found[0]
 
 
 def _compare(
     call: Call, declared_by: Rule, source: Rule, declared: Results, real: Results, avals: Sequence[Any]
 ) -> None:
-    names = declared.names()
     if declared.tree != real.tree:
         raise RuleWrong(
             message(
                 f"{call.rules.name}: abstract eval and the implementation disagree on the structure of the results.",
-                got=f"{_trees.describe(declared.value)} from abstract eval",
-                expected=f"{_trees.describe(real.value)} from the implementation, {named(source.author)}",
+                got=f"{_describe(declared)} from abstract eval",
+                expected=f"{_describe(real)} from the implementation, {named(source.author)}",
                 rule=declared_by.author,
                 write=_aval_line(call, real, avals),
             )
         )
-    for name, said, is_ in zip(names, declared.avals, real.avals, strict=True):
+    for name, said, is_ in zip(declared.names(), declared.avals, real.avals, strict=True):
         if not same_type(said, is_):
             raise RuleWrong(
                 message(
@@ -130,6 +161,10 @@ def _compare(
                     write=_aval_line(call, real, avals),
                 )
             )
+
+
+def _describe(results: Results) -> str:
+    return _trees.describe(results.value)
 
 
 def _aval_line(call: Call, results: Results, avals: Sequence[Any]) -> str:

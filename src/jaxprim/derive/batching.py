@@ -71,7 +71,7 @@ def _can_vmap(rules: RuleSet) -> bool:
 
 # -------------------------------------------------------------------------------------------------- JAX's batch rule
 def batching_rule(
-    axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call
+    axis: Any, args: Sequence[Any], dims: Sequence[int | None], *, call: Call, **_: Any
 ) -> tuple[list[Any], list[Any]]:
     """JAX's batch rule of the main primitive. JAX also calls it when nothing is batched."""
     primitive = call.rules.primitive

@@ -11,11 +11,12 @@ import weakref
 
 from jaxprim import _jax, _linear
 from jaxprim._rules import RuleSet
-from jaxprim.derive import batching, jet, jvp, lowering, transpose, vjp
+from jaxprim.derive import batching, jet, jvp, lowering, programs, transpose, vjp
 
 # The rules of the main primitive. Each looks up its derivation in `table.TABLE`.
 MAIN = {
     "abstract_eval": lowering.abstract_eval_rule,
+    "shown": programs.shown_program,
     "lowering": lowering.lower_anywhere,
     "jvp": jvp.jvp_rule,
     "linearize": vjp.linearization_rule,
@@ -26,6 +27,7 @@ MAIN = {
 # The rules of its pushforward and its pullback.
 LINEAR = {
     "abstract_eval": _linear.abstract_eval_rule,
+    "shown": _linear.shown_program,
     "lowering": lowering.lower_linear,
     "jvp": _linear.jvp_rule,
     "transpose": _linear.transpose_rule,

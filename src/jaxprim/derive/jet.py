@@ -20,7 +20,7 @@ from jaxprim.derive.table import choose
 Values = Sequence[Any]
 
 
-def jet_rule(primals: Values, series: Sequence[Values], *, call: Call) -> tuple[list[Any], list[list[Any]]]:
+def jet_rule(primals: Values, series: Sequence[Values], *, call: Call, **_: Any) -> tuple[list[Any], list[list[Any]]]:
     """JAX's jet rule: the results, and for each its series of Taylor coefficients y_k = y^(k) / k!, from k = 1 on."""
     if choose(call.rules, "jvp").source == "impl":
         program = impl_program(call, [_jax.typeof(x) for x in primals])

@@ -1,8 +1,10 @@
 """Forward mode: JAX's JVP rule of the main primitive.
 
 given            the author's rule. If reverse mode has a rule of its own, one linear equation
-                 (``NAME_pushforward``) is emitted, and its transpose is that VJP rule. Otherwise the
-                 operations of the JVP rule are emitted, and JAX transposes them
+                 (``NAME_pushforward``) is emitted, and its transpose is that VJP rule. If an operation of the
+                 JVP rule may have no transpose as it stands, the equation's transpose is that of one element's
+                 program, after its known part is evaluated. Otherwise the operations are emitted, and JAX
+                 transposes them
 from transpose   linear operands: the primitive applied to the tangent
 from vjp         the transpose of the pullback
 from impl        JAX differentiates the impl
@@ -20,19 +22,21 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate, nonzero
 from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
-from jaxprim._linear import LinearMap, ResidualsForTranspose, apply
+from jaxprim._linear import LinearMap, ResidualsForTranspose, apply, same_residuals
 from jaxprim._masks import Mask, expand, select
 from jaxprim.derive.programs import impl_program, impl_runs
+from jaxprim.derive.rule_values import bind_value
 from jaxprim.derive.site import Site, site_of, tangent_avals
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_jvp import run_jvp_rule, traced_jvp
 from jaxprim.derive.traced_vjp import TracedVjp, only_residuals, traced_vjp, vjp_rule_of
+from jaxprim.derive.transposed_pair import transposed_tangent
 
 Values = Sequence[Any]
 Pushed = tuple[list[Any], list[Any]]  # results, tangents
 
 
-def jvp_rule(primals: Values, tangents: Values, *, call: Call) -> Pushed:
+def jvp_rule(primals: Values, tangents: Values, *, call: Call, **_: Any) -> Pushed:
     """JAX's JVP rule: result leaves and tangent leaves. Zero tangents are JAX's zeros."""
     choice = choose(call.rules, "jvp")
     if choice.row is None:
@@ -51,22 +55,28 @@ def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
         return outs, [_jax.zero_tangent(out) if dot is None else dot for out, dot in zip(outs, dots, strict=True)]
     site = site_of(call, primals, nonzero(tangents))
     found = traced_jvp(call, site)
-    outs = call.rules.primitive.bind(*primals, call=call)
-
-    def make() -> LinearMap:
-        axes = _jax.named_axes(found.program)
-        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, axes)
-
-    linear_map = call.rules.cache.get(("pushforward", site), make)
+    outs = bind_value(call, site, found.values, primals)
+    linear_map = _tangent_map(site)
     inputs = select(tangents, site.perturbed)
     residuals = [*primals, *(outs if found.uses_results else ())]
     levels = _levels(call, site.perturbed, found.nonzero, with_results=found.uses_results)
-    if has_own_vjp(call.rules):
+    if found.may_lack_transpose or has_own_vjp(call.rules):
         dots = apply(linear_map, residuals, inputs, levels)
     else:
         call.rules.record("jvp")
         dots = _jax.evaluate(linear_map.under(levels), *residuals, *inputs)
     return outs, _with_zeros(outs, dots, found.nonzero)
+
+
+def _tangent_map(site: Site) -> LinearMap:
+    """The traced JVP rule as a linear map of the tangents."""
+    found = traced_jvp(site.call, site)
+
+    def make() -> LinearMap:
+        effects = _jax.effects_of(found.program)
+        return _pushforward(site, found.nonzero, found.uses_results, lambda: found.program, effects)
+
+    return site.call.rules.cache.get(("pushforward", site), make)
 
 
 def _levels(call: Call, perturbed: Mask, nonzero: Mask, *, with_results: bool) -> Levels:
@@ -80,7 +90,7 @@ def _levels(call: Call, perturbed: Mask, nonzero: Mask, *, with_results: bool) -
 
 
 def _pushforward(
-    site: Site, nonzero: Mask, uses_results: bool, build: Callable[[], Any], named_axes: frozenset[Any]
+    site: Site, nonzero: Mask, uses_results: bool, build: Callable[[], Any], effects: frozenset[Any]
 ) -> LinearMap:
     """The map (n operands, m results if used, tangents) -> tangents, whose transpose is the VJP rule."""
     return LinearMap(
@@ -91,7 +101,7 @@ def _pushforward(
         out_avals=tangent_avals(select(site.results.avals, nonzero)),
         build=build,
         transposed=lambda: _transposed(site, nonzero, uses_results),
-        named_axes=named_axes,
+        effects=effects,
     )
 
 
@@ -103,6 +113,8 @@ def _transposed(site: Site, nonzero: Mask, uses_results: bool) -> tuple[Residual
         (x, y), x_dot -> J(x) x_dot        r = forward(x, y)        r, y_bar -> J(x)^T y_bar
     """
     call, count = site.call, len(site.avals)
+    if not has_own_vjp(call.rules):
+        return same_residuals, transposed_tangent(site, _tangent_map(site))
     found = traced_vjp(call, site)
 
     def residuals_of(residuals: Values, levels: Levels) -> tuple[list[Any], Levels]:
@@ -121,12 +133,13 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     """The transpose of the pullback at the residuals r of the forward half: y_dot = (J^T)^T x_dot = J x_dot."""
     site = site_of(call, primals, nonzero(tangents))
     found = traced_vjp(call, site)
-    outs = call.rules.primitive.bind(*primals, call=call)
-    uses_results = found.residuals_from_results is not None
+    outs = bind_value(call, site, found.values, primals)
+    uses_results = found.values is None and found.residuals_from_results is not None
 
     def make() -> LinearMap:
-        build = lambda: _program_by_vjp(site, found)
-        return _pushforward(site, site.has_tangent, uses_results, build, found.pullback.named_axes)
+        build = lambda: _program_by_vjp(site, found, uses_results)
+        effects = _jax.effects_of(found.residuals) | found.pushforward.effects
+        return _pushforward(site, site.has_tangent, uses_results, build, effects)
 
     linear_map = call.rules.cache.get(("derived pushforward", site), make)
     levels = _levels(call, site.perturbed, site.has_tangent, with_results=uses_results)
@@ -135,9 +148,9 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     return outs, _with_zeros(outs, dots, site.has_tangent)
 
 
-def _program_by_vjp(site: Site, found: TracedVjp) -> Any:
+def _program_by_vjp(site: Site, found: TracedVjp, uses_results: bool) -> Any:
     """(operands, results if used, tangents) -> tangents: forward half of the VJP rule, then its transposed pullback."""
-    own = site.results.avals if found.residuals_from_results is not None else ()
+    own = site.results.avals if uses_results else ()
     operands, count = len(site.avals), len(site.avals) + len(own)
 
     def run(*args: Any) -> list[Any]:
@@ -163,12 +176,20 @@ def by_transpose(call: Call, primals: Values, tangents: Values) -> Pushed:
     outs = call.rules.primitive.bind(*primals, call=call)
     dots = [_jax.zero_tangent(out) for out in outs]
     if any(in_linear):
-        pushed = expand(instantiate(select(tangents, linear)), linear, primals.__getitem__)
+        directions = [_direction(x, t) for x, t in zip(primals, tangents, strict=True)]
+        pushed = expand(select(directions, linear), linear, primals.__getitem__)
         dots = call.rules.primitive.bind(*pushed, call=call)
     if any(in_others):
         others = _impl_dots(call, primals, tangents, in_others, outs)
         dots = [_jax.add_tangents(a, b) for a, b in zip(dots, others, strict=True)]
     return outs, dots
+
+
+def _direction(primal: Any, tangent: Any) -> Any:
+    """A tangent as an operand. That of an integer, which has none, is an integer zero: add(x, 2) has x_dot = add(x_dot, 0)."""
+    if _jax.has_tangent(_jax.typeof(primal)):
+        return instantiate([tangent])[0]
+    return _jax.zeros(_jax.typeof(primal))
 
 
 @derives("jvp", "impl")

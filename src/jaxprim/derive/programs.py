@@ -6,7 +6,7 @@ under a vmap    vmap of that program, or a program made by the primitive's batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from jaxprim._rules import Rule
 from jaxprim.derive import batched_programs
 from jaxprim.derive.abstract_eval import results, traced_source
 from jaxprim.derive.implementation import which_runs
-from jaxprim.derive.table import choose
+from jaxprim.derive.table import ANY, choose
 from jaxprim.derive.traced import Traced, traced
 
 
@@ -43,18 +43,66 @@ def impl_program(call: Call, avals: Sequence[Any]) -> Any:
     return program(call if impl_runs(call) else call.by("impl"), avals)
 
 
-def named_axes(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
-    """The named axes that the collectives of an implementation use, without the axes that its own vmaps bind.
+def effects(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
+    """The effects of an implementation: the named axes that its collectives use, debug prints, checks.
 
-    axes(vmap f over a) = axes(f) - {a}, so the program under vmap need not be made.
+    A vmap binds its own axis: axes(vmap f over a) = axes(f) - {a}. So the program under vmap need not be made.
     """
-    if not call.rules.has("impl"):
+    if traced_source(call) is None:
         return frozenset()
     if call.how != "vmap" or call.parent is None:
-        return _jax.named_axes(program(call, avals))
+        return _jax.effects_of(program(call, avals))
     level = call.levels[-1]
     with axes_of(call.levels):
-        return named_axes(call.parent, level.element(avals)) - {level.axis.name}
+        return _jax.without_axes(effects(call.parent, level.element(avals)), [level.axis.name])
+
+
+def named_axes(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
+    """The named axes that the collectives of an implementation use, without the axes that its own vmaps bind."""
+    return _jax.axes_in(effects(call, avals))
+
+
+# --------------------------------------------------------------------------------------------------- what JAX sees
+def shown_program(avals: Sequence[Any], *, call: Call, **_: Any) -> dict[str, Any]:
+    """The params of an equation on operands of these types, with the programs that JAX sees.
+
+    ``jaxpr`` is the program where no platform has an implementation of its own, and ``kernel`` that of the kernel on this
+    machine's platform, if there is one. A raw lowering has no program.
+    """
+    return call.rules.cache.get(("shown", call, tuple(avals)), lambda: _shown_program(call, avals))
+
+
+def _shown_program(call: Call, avals: Sequence[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"call": call, "jaxpr": None}
+    if choose(call.rules, "lowering", ANY, given=False).row is not None or call.using is not None:
+        found["jaxpr"] = _shown(call, avals)
+    platform = _jax.default_platform()
+    if call.using is None and platform in call.rules.kernels():
+        found["kernel"] = _late(call, avals, lambda: program(call, avals, platform))
+    return found
+
+
+def _shown(call: Call, avals: Sequence[Any]) -> Any:
+    """The program of a call, made now if it is traced from an impl: the settings of JAX that hold here belong to it.
+
+    A vmap of a program is made late, if JAX looks into it. So are those that are not traced from an impl.
+    """
+    if call.rules.has("impl") and impl_runs(call):
+        if call.how != "vmap" or call.parent is None:
+            return program(call, avals)
+        level = call.levels[-1]
+        with axes_of(call.levels):
+            parent = _shown(call.parent, level.element(avals))
+        return _late(call, avals, lambda: batch_program(parent, level))
+    return _late(call, avals, lambda: program(call, avals))
+
+
+def _late(call: Call, avals: Sequence[Any], make: Callable[[], Any]) -> Any:
+    def under_levels() -> Any:
+        with axes_of(call.levels):
+            return make()
+
+    return _jax.late_program(under_levels, call.rules.primitive, avals, call=call)
 
 
 def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:

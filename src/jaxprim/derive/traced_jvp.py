@@ -9,15 +9,17 @@ from typing import Any
 import jax
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import instantiate
+from jaxprim._avals import instantiate, nonzero
 from jaxprim._calls import Call
 from jaxprim._levels import axes_of
 from jaxprim._masks import Mask, expand, select
-from jaxprim._programs import replace_application
+from jaxprim._programs import may_lack_transpose, replace_application
 from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros, wanted_tangents, wrong
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
+from jaxprim._zeros import is_zero
 from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.rule_values import values_of
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
 from jaxprim.derive.traced import refuse_tracers
@@ -32,11 +34,15 @@ class TracedJvp:
         nonzero: which of the m results have a tangent that is not symbolically zero.
         uses_results: whether the rule computes the primitive's own results. They are then inputs of the program
             instead.
+        may_lack_transpose: whether an equation that depends on the tangents may have no transpose as it stands.
+        values: the results as the rule writes them (`values_of`).
     """
 
     program: Any
     nonzero: Mask
     uses_results: bool
+    may_lack_transpose: bool
+    values: Any | None
 
 
 def jvp_rule_of(call: Call) -> Rule:
@@ -51,7 +57,7 @@ def impl_rule(call: Call) -> Rule:
     def fn(primals: Any, tangents: Any, perturbed: Any, params: Any) -> Any:
         leaves, tree = jax.tree.flatten(primals)
         flat = _trees.flatten_like(tree, tangents)
-        dots = [_jax.zero_tangent(x) if t is None else t for x, t in zip(leaves, flat, strict=True)]
+        dots = [_jax.zero_tangent(x) if is_zero(t) else t for x, t in zip(leaves, flat, strict=True)]
         return jax.jvp(lambda *xs: impl.author(*xs, **params), primals, tree.unflatten(instantiate(dots)))
 
     return Rule("jvp", impl.author, fn)
@@ -70,7 +76,7 @@ def run_jvp_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> 
     """
     rule, form = jvp_rule_of(call), form_of("jvp")
     found = results(call, [_jax.typeof(leaf) for leaf in leaves])
-    flags = _trees.unflatten(call.tree, [not isinstance(t, _jax.JaxZero) for t in tangents])
+    flags = _trees.Flags(call.tree, nonzero(tangents))
     operands = call.operands(as_arrays(leaves))
     run = lambda given: rule.fn(operands, _trees.unflatten(call.tree, given), flags, call.params)
     value = run_with_zeros(run, tangents)
@@ -103,14 +109,20 @@ def _trace(site: Site) -> TracedJvp:
 
     def run(*args: Any) -> list[Any]:
         given = expand(args[count:], site.perturbed, lambda i: _jax.JaxZero(tangents[i]))
-        _, dots = run_jvp_rule(call, args[:count], given)
+        outs, dots = run_jvp_rule(call, args[:count], given)
         nonzero.append(tuple(dot is not None for dot in dots))
-        return [dot for dot in dots if dot is not None]
+        return [*outs, *(dot for dot in dots if dot is not None)]
 
     inputs = [*site.avals, *select(tangents, site.perturbed)]
-    program = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
-    refuse_tracers(call, jvp_rule_of(call), program)
+    whole = _jax.trace(run, inputs, f"{call.rules.name}_jvp")
+    refuse_tracers(call, jvp_rule_of(call), whole)
+    # A rule that was made from the impl is for the tangents alone: a kernel may compute the value.
+    values = values_of(site, whole) if choose(call.rules, "jvp").status == "given" else None
+    program = _jax.select_outputs(whole, [False] * len(site.results.avals) + [True] * sum(nonzero[0]))
     # The value y = f(x) is bound beside the pushforward. A rule that applies the primitive itself, as in
     # y_dot = J(x, f(x)) x_dot, would run the kernel a second time. So y becomes an input: y_dot = J(x, y) x_dot.
-    shared = replace_application(program, call.rules.primitive, {"call": call}, count)
-    return TracedJvp(program if shared is None else shared, nonzero[0], shared is not None)
+    shared = replace_application(program, call.rules.primitive, {"call": call}, count) if values is None else None
+    program = program if shared is None else shared
+    known = len(_jax.in_avals(program)) - sum(site.perturbed)
+    is_linear = [i >= known for i in range(len(_jax.in_avals(program)))]
+    return TracedJvp(program, nonzero[0], shared is not None, may_lack_transpose(program, is_linear), values)

@@ -22,9 +22,10 @@ from jaxprim._levels import Level, Levels, axes_of, batch_program
 from jaxprim._linear import LinearMap, select_dims
 from jaxprim._masks import expand, select
 from jaxprim._programs import replace_application
-from jaxprim._returned import as_arrays, fit, read_linear, read_outputs, run_with_zeros
+from jaxprim._returned import as_arrays, fit, read_cotangents, read_outputs, run_with_zeros
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule
+from jaxprim.derive.rule_values import values_of
 from jaxprim.derive.site import Site
 from jaxprim.derive.table import choose
 from jaxprim.derive.traced import refuse_tracers
@@ -49,8 +50,8 @@ class Pullback:
         """Cotangents of the n operands (None for a zero) from those of the m results (JAX zeros allowed)."""
         site, wanted = self.site, self.site.wanted_cotangents
         value = run_with_zeros(lambda cts: self.fn(_trees.unflatten(site.results.tree, cts)), cotangents)
-        _, value = _trees.bare(site.call.tree, value)
-        found = read_linear(site.call.rules.name, form_of("vjp").phrase, self.rule.author, value, wanted)
+        rule, phrase = self.rule, form_of("vjp").phrase
+        found = read_cotangents(site.call.rules.name, phrase, rule.author, value, site.call.tree, wanted)
         return [
             None if ct is None or not perturbed else fit(ct, aval)
             for ct, perturbed, aval in zip(found, site.perturbed, wanted.avals, strict=True)
@@ -60,7 +61,7 @@ class Pullback:
 def run_vjp_rule(site: Site, leaves: Sequence[Any]) -> tuple[list[Any], Pullback]:
     """Run the forward half of the rule on n values or tracers; returns m results and the pullback."""
     call, rule = site.call, vjp_rule_of(site.call)
-    flags = _trees.unflatten(call.tree, site.perturbed)
+    flags = _trees.Flags(call.tree, site.perturbed)
     out, pullback = rule.fn(call.operands(as_arrays(leaves)), flags, call.params)
     outs = read_outputs(call.rules.name, form_of("vjp"), rule.author, out, site.results)
     outs = [fit(out, aval) for out, aval in zip(outs, site.results.avals, strict=True)]
@@ -112,8 +113,13 @@ class TracedVjp:
         return _jax.select_outputs(self.forward, [index >= count for index in range(total)])
 
     @cached_property
+    def values(self) -> Any | None:
+        """The results as the rule writes them (`values_of`)."""
+        return values_of(self.site, self.forward)
+
+    @cached_property
     def residuals_from_results(self) -> Any:
-        """The program (n operands, m results) -> r residuals; None if no residual is made from the results."""
+        """The program (n operands, m results) -> r residuals; None if no residual is made from the operation's results."""
         call = self.site.call
         return replace_application(self.residuals, call.rules.primitive, {"call": call}, len(self.site.avals))
 

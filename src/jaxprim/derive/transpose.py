@@ -23,9 +23,10 @@ from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._levels import Level, axes_of, batched_avals
 from jaxprim._linear import LinearMap, fit_cotangent, same_residuals
 from jaxprim._masks import Mask, expand, select
-from jaxprim._returned import fit, read_linear, run_with_zeros, wanted_cotangents
+from jaxprim._programs import transpose
+from jaxprim._returned import fit, read_cotangents, run_with_zeros, wanted_cotangents
 from jaxprim._rule_kinds import form_of
-from jaxprim._rules import call_author
+from jaxprim._rules import endless
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.programs import impl_program
 from jaxprim.derive.table import choose, derives
@@ -56,14 +57,19 @@ class Transposition:
         return [arg for arg, undefined in zip(self.args, self.undefined, strict=True) if not undefined]
 
 
-def transpose_rule(cotangents: Values, *args: Any, call: Call) -> list[Any]:
+def transpose_rule(cotangents: Values, *args: Any, call: Call, **_: Any) -> list[Any]:
     """JAX's transpose rule: cotangents of the undefined operands, None for the others."""
     undefined = tuple(_jax.is_undefined(arg) for arg in args)
     avals = [arg.aval if u else _jax.typeof(arg) for arg, u in zip(args, undefined, strict=True)]
     if not any(nonzero(cotangents)):
         return expand(_zeros(select(avals, undefined)), undefined, lambda _: None)
     with axes_of(call.levels):
-        return _transpose(Transposition(call, cotangents, args, avals, undefined))
+        try:
+            return _transpose(Transposition(call, cotangents, args, avals, undefined))
+        except RecursionError as error:
+            if "transpose" not in call.rules.given:
+                raise
+            raise endless(call.rules, form_of("transpose"), call.rules.given["transpose"].author, error) from None
 
 
 def _transpose(asked: Transposition) -> list[Any]:
@@ -89,7 +95,7 @@ def _zeros(avals: Values) -> list[Any]:
 def by_impl(asked: Transposition) -> list[Any]:
     program = impl_program(asked.call, [_jax.strip(aval) for aval in asked.avals])
     cts = [fit_cotangent(ct, aval) for ct, aval in zip(asked.cotangents, _jax.out_avals(program), strict=True)]
-    outs = _jax.transpose(program, asked.undefined, asked.known, cts)
+    outs = transpose(program, asked.undefined, asked.known, cts)
     return expand(outs, asked.undefined, lambda _: None)
 
 
@@ -160,14 +166,16 @@ def _run_rule(call: Call, avals: Values, others: Values, cotangents: Values) -> 
     given = [_trees.unflatten(tree, part) for name, tree, part in by_name if name not in call.rules.linear]
     tree = _trees.tuple_tree([tree for name, tree, _ in by_name if name in call.rules.linear])
 
+    types = lambda: _trees.unflatten(tree, [_jax.strip(aval) for aval in select(avals, linear)])
+
     def run(cts: Sequence[Any]) -> Any:
         y_bar = _trees.unflatten(results(call, avals).tree, cts)
-        return call_author(call.rules, form, rule.author, y_bar, *given, **call.params)
+        return rule.fn(y_bar, given, types, call.params)
 
     value = run_with_zeros(run, cotangents)
-    tree, value = _trees.bare(tree, value)
-    wanted = wanted_cotangents(tree, lambda: select(call.names(), linear), select(avals, linear), "linear operands")
-    found = read_linear(call.rules.name, form.phrase, rule.author, value, wanted)
+    own = tree.children()[0] if len(tree.children()) == 1 else tree
+    wanted = wanted_cotangents(own, lambda: select(call.names(), linear), select(avals, linear), "linear operands")
+    found = read_cotangents(call.rules.name, form.phrase, rule.author, value, tree, wanted)
     return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, wanted.avals, strict=True)]
 
 

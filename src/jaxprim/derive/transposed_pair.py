@@ -8,13 +8,16 @@ At fixed operands, let J be the Jacobian of the results in the perturbed operand
 Either is the transpose of the other, so that forward and reverse mode may nest in any order. A VJP rule gives the
 pullback. Its transpose, the pushforward, is
 
-- the transpose of the pullback's own program, if every equation in it has a transpose;
-- otherwise (an opaque pullback) the JVP rule, which needs the operands as further residuals.
+- the transpose of the pullback's own program, if JAX can transpose it: what depends on the residuals alone is
+  evaluated first;
+- otherwise (an opaque pullback) the JVP rule, which needs the operands as further residuals;
+- without a JVP rule, JAX's derivative of the pullback at some cotangent. A pullback is linear, so its derivative is the
+  same everywhere: a sort, a comparison or another operation in it does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +25,9 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate
 from jaxprim._calls import Call
 from jaxprim._errors import RuleMissing, message
-from jaxprim._levels import axes_of
 from jaxprim._linear import LinearMap, same_residuals
 from jaxprim._masks import expand, select
-from jaxprim._programs import may_lack_transpose
+from jaxprim._programs import may_lack_transpose, transpose
 from jaxprim.derive.site import Site
 from jaxprim.derive.traced_jvp import traced_jvp
 
@@ -53,18 +55,18 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         pull: its program, (r residuals, cotangents) -> cotangents.
         residuals: the types of the r residuals.
     """
-    rules = site.call.rules
-    transposed = _try_transpose(pull, len(residuals)) if rules.has("jvp") else None
+    rules, count = site.call.rules, len(residuals)
+    transposed = _try(transpose_program, pull, count) if rules.has("jvp") else None
     is_opaque = rules.has("jvp") and transposed is None
     kept = [*residuals, *site.avals] if is_opaque else list(residuals)
 
     def build_pull() -> Any:
-        return _past_operands(pull, kept, len(residuals), site.cotangent_avals) if is_opaque else pull
+        return _past_operands(pull, kept, count, site.cotangent_avals) if is_opaque else pull
 
     def build_push() -> Any:
         if is_opaque:
             return _push_by_jvp_rule(site, kept)
-        return transposed if transposed is not None else _must_transpose(site.call, pull, len(residuals))
+        return transposed if transposed is not None else _must_transpose(site.call, pull, count)
 
     # Each map refers to the other, so the transposes are functions that run later.
     pullback = LinearMap(
@@ -75,8 +77,8 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         out_avals=select(site.operand_cotangent_avals, site.perturbed),
         build=build_pull,
         transposed=lambda: (same_residuals, pushforward),
-        is_linear=rules.surrogate is None,
-        named_axes=_jax.named_axes(pull),
+        is_linear=lambda: rules.surrogate is None and (rules.has("jvp") or not _differentiable_only(pull, count)),
+        effects=_jax.effects_of(pull),
     )
     pushforward = LinearMap(
         rules,
@@ -86,9 +88,21 @@ def transposed_pair(site: Site, pull: Any, residuals: Sequence[Any]) -> Transpos
         out_avals=site.result_tangent_avals,
         build=build_push,
         transposed=lambda: (same_residuals, pullback),
-        named_axes=_jax.named_axes(pull),
+        effects=_jax.only_axes(_jax.effects_of(pull)),  # JAX transposes a debug print to nothing
     )
     return TransposedPair(pullback, pushforward, is_opaque)
+
+
+def _differentiable_only(pull: Any, count: int) -> bool:
+    """Whether JAX can differentiate a pullback, but not transpose it.
+
+    It may look at its cotangents then. Its derivative is that of the program at the cotangents at hand, as with
+    `jax.custom_vjp`, and not the pullback of their tangents. An opaque pullback has no such derivative.
+    """
+    linear = [i >= count for i in range(len(_jax.in_avals(pull)))]
+    if not may_lack_transpose(pull, linear) or _try(transpose_program, pull, count) is not None:
+        return False
+    return _try(_transpose_by_vjp, pull, count) is not None
 
 
 def _past_operands(pull: Any, kept: Sequence[Any], count: int, cotangents: Sequence[Any]) -> Any:
@@ -115,19 +129,23 @@ def _push_by_jvp_rule(site: Site, residuals: Sequence[Any]) -> Any:
 # --------------------------------------------------------------------------------------------- transposing a program
 def transpose_program(program: Any, residuals: int) -> Any:
     """Transpose a program (r, t) -> A(r) t in t: (r, y_bar) -> A(r)^T y_bar."""
-    avals = _jax.in_avals(program)
-    linear = [False] * residuals + [True] * (len(avals) - residuals)
-
-    def run(*args: Any) -> list[Any]:
-        return instantiate(_jax.transpose(program, linear, args[:residuals], args[residuals:]))
-
-    inputs = [*avals[:residuals], *map(_jax.cotangent_aval, _jax.out_avals(program))]
-    return _jax.trace(run, inputs, "transposed")
+    linear = [i >= residuals for i in range(len(_jax.in_avals(program)))]
+    return _transposed(program, residuals, lambda rs, cts: instantiate(transpose(program, linear, rs, cts)))
 
 
-def _try_transpose(pull: Any, residuals: int) -> Any | None:
+def _transpose_by_vjp(program: Any, residuals: int) -> Any:
+    """`transpose_program` by JAX's derivative of the program in t."""
+    return _transposed(program, residuals, lambda rs, cts: _jax.transpose_by_vjp(program, residuals, rs, cts))
+
+
+def _transposed(program: Any, residuals: int, run: Callable[[Sequence[Any], Sequence[Any]], list[Any]]) -> Any:
+    inputs = [*_jax.in_avals(program)[:residuals], *map(_jax.cotangent_aval, _jax.out_avals(program))]
+    return _jax.trace(lambda *args: run(args[:residuals], args[residuals:]), inputs, "transposed")
+
+
+def _try(way: Callable[[Any, int], Any], program: Any, residuals: int) -> Any | None:
     try:
-        return transpose_program(pull, residuals)
+        return way(program, residuals)
     except Exception:  # noqa: BLE001 JAX says "no transpose" with many types of exception
         return None
 
@@ -136,7 +154,11 @@ def _must_transpose(call: Call, pull: Any, residuals: int) -> Any:
     try:
         return transpose_program(pull, residuals)
     except Exception as error:
-        raise no_transpose(call, error) from error
+        # A declared surrogate is not linear, so its derivative at one point says nothing about it elsewhere.
+        found = _try(_transpose_by_vjp, pull, residuals) if call.rules.surrogate is None else None
+        if found is None:
+            raise no_transpose(call, error) from error
+        return found
 
 
 def no_transpose(call: Call, error: Exception) -> RuleMissing:
@@ -154,15 +176,25 @@ def no_transpose(call: Call, error: Exception) -> RuleMissing:
     )
 
 
-def refuse_opaque_tangent(call: Call, site: Site) -> None:
-    """Refuse reverse mode if it would have to transpose a JVP rule that has no transpose."""
-    found = traced_jvp(call, site)
-    count = len(site.avals) + (len(site.results.avals) if found.uses_results else 0)
-    if not may_lack_transpose(found.program, count):
-        return
+# ------------------------------------------------------------------------------------------- transposing a JVP rule
+def transposed_tangent(site: Site, tangent: LinearMap) -> LinearMap:
+    """The pullback that is the transpose of a JVP rule's program, with the same residuals."""
+    program = _transpose_tangent(site.call, tangent)
+    return LinearMap(
+        tangent.owner,
+        "pullback",
+        residuals=tangent.residuals,
+        in_avals=[_jax.cotangent_aval(aval) for aval in tangent.out_avals],
+        out_avals=select(site.operand_cotangent_avals, site.perturbed),
+        build=lambda: program,
+        transposed=lambda: (same_residuals, tangent),
+        effects=tangent.effects,
+    )
+
+
+def _transpose_tangent(call: Call, tangent: LinearMap) -> Any:
     try:
-        with axes_of(call.levels):
-            transpose_program(found.program, count)
+        return transpose_program(tangent.program, tangent.residuals)
     except Exception as error:
         raise RuleMissing(
             message(

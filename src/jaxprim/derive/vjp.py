@@ -25,18 +25,16 @@ from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, apply
 from jaxprim._masks import Mask, expand, select
-from jaxprim._rule_kinds import form_of
-from jaxprim._rules import Rule, RuleSet, call_author
+from jaxprim._rules import Rule, RuleSet
 from jaxprim.derive.eager_pullback import EagerPullback
 from jaxprim.derive.site import Site, site_of
 from jaxprim.derive.table import choose, derives, has_own_vjp, missing, not_linear
 from jaxprim.derive.traced_vjp import run_forward, run_vjp_rule, traced_vjp, vjp_rule_of
-from jaxprim.derive.transposed_pair import refuse_opaque_tangent
 
 Values = Sequence[Any]
 
 
-def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call) -> tuple[Any, ...]:
+def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call, **_: Any) -> tuple[Any, ...]:
     """JAX's linearization rule. ``is_vjp`` says whether the linear function will be transposed."""
     if not is_vjp:
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
@@ -44,9 +42,6 @@ def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, c
     if choice.row is None:
         raise missing(call.rules, "vjp")
     if not has_own_vjp(call.rules):
-        if choice.source == "jvp":
-            site = site_of(call, primals, perturbed)
-            call.rules.cache.get(("transposable", site), lambda: refuse_opaque_tangent(call, site) or True)
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
     call.rules.record("vjp forward", vjp_rule_of(call))
     site = site_of(call, primals, perturbed)
@@ -126,19 +121,24 @@ def by_transpose(call: Call) -> Rule:
     def fn(primals: Any, perturbed: Any, params: Any) -> Any:
         names = rules.signature.names(len(primals))
         linear = [name in rules.linear for name in names]
-        needed = [any(jax.tree.leaves(p)) and not is_linear for p, is_linear in zip(perturbed, linear, strict=True)]
+        needed = [p and not is_linear for p, is_linear in zip(perturbed.each, linear, strict=True)]
         if any(needed) and not rules.has("impl"):
             raise not_linear(rules, "vjp", select(names, needed))
 
         def pullback(y_bar: Any) -> tuple[Any, ...]:
             others = [x for x, is_linear in zip(primals, linear, strict=True) if not is_linear]
-            cts = call_author(rules, form_of("transpose"), rule.author, y_bar, *others, **params)
+            cts = rule.fn(y_bar, others, lambda: _types_of(select(primals, linear)), params)
             whole = expand(cts if sum(linear) > 1 else [cts], linear, lambda _: None)
             return tuple(expand(_by_impl(rules, primals, needed, params, y_bar), needed, whole.__getitem__))
 
         return rules.apply(primals, params), pullback
 
     return Rule("vjp", rule.author, fn)
+
+
+def _types_of(operands: Sequence[Any]) -> Any:
+    """The types of operands, in a tuple of their trees."""
+    return jax.tree.map(lambda leaf: _jax.strip(_jax.typeof(leaf)), tuple(operands))
 
 
 def _by_impl(rules: RuleSet, primals: Any, needed: Sequence[bool], params: Any, y_bar: Any) -> tuple[Any, ...]:

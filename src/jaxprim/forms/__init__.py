@@ -2,12 +2,21 @@
 
 - JVP: ``fn(primals, tangents, perturbed, params) -> (primals_out, tangents_out)``
 - VJP: ``fn(primals, perturbed, params) -> (primals_out, pullback)`` with ``pullback(cotangents) -> cotangents``
+- transpose: ``fn(cotangents, other_operands, types, params) -> cotangents``; ``types()`` are those of linear operands
 """
 
 from __future__ import annotations
 
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
-from jaxprim.forms.whole import jvp_rule, vjp_pair_rule, vjp_rule
+from jaxprim.forms.whole import jvp_rule, transpose_rule, vjp_pair_rule, vjp_rule
 
-__all__ = ["jvp_per_operand", "jvp_rule", "partials_rules", "vjp_pair_rule", "vjp_per_operand", "vjp_rule"]
+__all__ = [
+    "jvp_per_operand",
+    "jvp_rule",
+    "partials_rules",
+    "transpose_rule",
+    "vjp_pair_rule",
+    "vjp_per_operand",
+    "vjp_rule",
+]

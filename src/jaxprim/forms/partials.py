@@ -18,13 +18,14 @@ from jaxprim._avals import short
 from jaxprim._errors import RuleWrong, message
 from jaxprim._rule_kinds import PARTIALS
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
+from jaxprim._trees import Flags
 from jaxprim._zeros import Zero, is_zero
 
 
 def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
     """The JVP and the VJP rule of ``fn(y, *primals, **params) -> (dy/dx1, ...)``."""
 
-    def jvp(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def jvp(primals: Any, tangents: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         y = rules.apply(primals, params)
         slopes = _partials(rules, author, y, primals, params)
         y_dot: Any = Zero.zero_if_zero(y)
@@ -33,14 +34,14 @@ def partials_rules(rules: RuleSet, author: AuthorFn) -> tuple[Rule, Rule]:
                 y_dot = y_dot + _to(_times(partial, t), y)
         return y, y_dot
 
-    def vjp(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def vjp(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         y = rules.apply(primals, params)
         slopes = _partials(rules, author, y, primals, params)
 
         def pullback(y_bar: Any) -> tuple[Any, ...]:
             return tuple(
                 None if partial is None or not p or is_zero(y_bar) else reduce_to(_times(partial, y_bar), x)
-                for partial, x, p in zip(slopes, primals, perturbed, strict=True)
+                for partial, x, p in zip(slopes, primals, perturbed.each, strict=True)
             )
 
         return y, pullback

@@ -13,8 +13,8 @@ from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._returned import Results, fit, read_linear, wanted_cotangents, wanted_tangents
 from jaxprim._rule_kinds import JVP_PER_OPERAND, VJP_PER_OPERAND
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
-from jaxprim._trees import leaf_names, tuple_tree
-from jaxprim._zeros import Zero, is_zero
+from jaxprim._trees import Flags, leaf_names, stand_in, tuple_tree
+from jaxprim._zeros import Zero
 
 PerOperand = Mapping[str, AuthorFn | None]
 
@@ -55,15 +55,15 @@ def _first(per_operand: PerOperand) -> AuthorFn:
 def jvp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
     """``f(x_dot, y, *primals, **params) -> y_dot`` for each operand."""
 
-    def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, tangents: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         names = rules.signature.names(len(primals))
         _refuse_unknown_operand(rules, "jvp", names, per_operand)
         y = rules.apply(primals, params)
         leaves, tree = jax.tree.flatten(y)
         wanted = wanted_tangents(Results(tuple(map(_jax.typeof, leaves)), tree))
         total: list[Any] = [Zero(aval) for aval in wanted.avals]
-        for name, t in zip(names, tangents, strict=True):
-            if all(is_zero(leaf) for leaf in jax.tree.leaves(t, is_leaf=is_zero)):
+        for name, t, is_perturbed in zip(names, tangents, perturbed.each, strict=True):
+            if not is_perturbed:
                 continue
             if name not in per_operand:
                 raise _not_differentiable(rules, "jvp", name, per_operand)
@@ -72,7 +72,7 @@ def jvp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
                 part = call_author(rules, form, rule, t, y, *primals, **params)
                 dots = read_linear(rules.name, form.phrase, rule, part, wanted)
                 total = [a if b is None else a + fit(b, w) for a, b, w in zip(total, dots, wanted.avals, strict=True)]
-        return y, tree.unflatten(total)
+        return y, stand_in(tree, total)
 
     return Rule("jvp", _first(per_operand), fn, form=JVP_PER_OPERAND, operands=tuple(per_operand))
 
@@ -80,11 +80,11 @@ def jvp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
 def vjp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
     """``f(y_bar, y, *primals, **params) -> x_bar`` for each operand."""
 
-    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         names = rules.signature.names(len(primals))
         _refuse_unknown_operand(rules, "vjp", names, per_operand)
         y = rules.apply(primals, params)
-        wanted = [any(jax.tree.leaves(p)) for p in perturbed]
+        wanted = perturbed.each
         for name, want in zip(names, wanted, strict=True):
             if want and name not in per_operand:
                 raise _not_differentiable(rules, "vjp", name, per_operand)
@@ -99,7 +99,7 @@ def vjp_per_operand(rules: RuleSet, per_operand: PerOperand) -> Rule:
             read = read_linear(
                 rules.name, form.phrase, rule, part, wanted_cotangents(tree, labels, [*map(_jax.typeof, leaves)])
             )
-            return tree.unflatten(read)
+            return stand_in(tree, read)
 
         def pullback(y_bar: Any) -> tuple[Any, ...]:
             each = zip(names, primals, wanted, strict=True)

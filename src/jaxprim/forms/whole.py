@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -12,29 +12,39 @@ import jax
 from jaxprim._errors import RuleWrong, message
 from jaxprim._jax import words
 from jaxprim._returned import Results
-from jaxprim._rule_kinds import VJP_PAIR, form_of
+from jaxprim._rule_kinds import VJP_BACKWARD, VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
-from jaxprim._trees import describe, written
+from jaxprim._trees import Flags, describe, written
 
 
-def takes_perturbed(fn: AuthorFn) -> bool:
-    """Whether a rule names the extra argument ``perturbed``."""
+def names_argument(fn: AuthorFn, name: str) -> bool:
+    """Whether a rule names an extra argument, such as ``perturbed``."""
     try:
-        parameter = inspect.signature(fn).parameters.get("perturbed")
+        return name in inspect.signature(fn).parameters
     except (TypeError, ValueError):
         return False
-    return parameter is not None
 
 
-def _extra(takes: bool, perturbed: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"perturbed": perturbed} if takes and "perturbed" not in params else {}
+def _extra(takes: bool, perturbed: Flags, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"perturbed": perturbed.whole} if takes and "perturbed" not in params else {}
+
+
+def transpose_rule(rules: RuleSet, author: AuthorFn) -> Rule:
+    """``rule(y_bar, *other_operands, **params)``, which may name an argument ``avals``."""
+    form, takes = form_of("transpose"), names_argument(author, "avals")
+
+    def fn(y_bar: Any, others: Sequence[Any], types: Callable[[], Any], params: Mapping[str, Any]) -> Any:
+        extra = {"avals": types()} if takes and "avals" not in params else {}
+        return call_author(rules, form, author, y_bar, *others, **extra, **params)
+
+    return Rule("transpose", author, fn)
 
 
 def jvp_rule(rules: RuleSet, author: Any) -> Rule:
     """``rule(primals, tangents, **params) -> (primals_out, tangents_out)``."""
-    form, takes = form_of("jvp"), takes_perturbed(author)
+    form, takes = form_of("jvp"), names_argument(author, "perturbed")
 
-    def fn(primals: Any, tangents: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, tangents: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         return call_author(rules, form, author, primals, tangents, **_extra(takes, perturbed, params), **params)
 
     return Rule("jvp", author, fn)
@@ -42,9 +52,9 @@ def jvp_rule(rules: RuleSet, author: Any) -> Rule:
 
 def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
     """``rule(primals, **params) -> (primals_out, pullback)`` or ``(primals_out, residuals, pullback)``."""
-    form, takes = form_of("vjp"), takes_perturbed(author)
+    form, takes = form_of("vjp"), names_argument(author, "perturbed")
 
-    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         result = call_author(rules, form, author, primals, **_extra(takes, perturbed, params), **params)
         return read_vjp_result(rules, author, primals, params, result)
 
@@ -53,9 +63,9 @@ def vjp_rule(rules: RuleSet, author: AuthorFn, surrogate: str | None) -> Rule:
 
 def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str | None) -> Rule:
     """The two functions of ``jax.custom_vjp``."""
-    takes = takes_perturbed(fwd)
+    takes = names_argument(fwd, "perturbed")
 
-    def fn(primals: Any, perturbed: Any, params: Mapping[str, Any]) -> Any:
+    def fn(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         extra = _extra(takes, perturbed, params)
         result = call_author(rules, VJP_PAIR, fwd, *primals, **extra, **params)
         if not isinstance(result, tuple) or len(result) != 2:
@@ -69,7 +79,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
                 )
             )
         out, residuals = result
-        return out, lambda cts: bwd(residuals, cts)
+        return out, lambda cts: call_author(rules, VJP_BACKWARD, bwd, residuals, cts)
 
     return Rule("vjp", fwd, fn, form=VJP_PAIR, surrogate=surrogate)
 

@@ -18,9 +18,11 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim._errors import HostError, message
+from jaxprim._masks import expand, select
 from jaxprim._origin import credit
 from jaxprim._primitive import Primitive
-from jaxprim._rules import rules_of
+from jaxprim._rules import Rule, rules_of
+from jaxprim._trees import Flags, stand_in
 from jaxprim._zeros import is_zero
 from jaxprim.kernels import stencil
 
@@ -36,28 +38,29 @@ def define_rules(primitive: Primitive, fn: Callable[..., Any]) -> None:
     differences = _Differences(primitive, fn)
 
     # The names of these two functions stand in messages about the rules.
-    def finite_differences(primals: Any, tangents: Any, perturbed: Any, **params: Any) -> Any:
+    def finite_differences(primals: Any, tangents: Any, perturbed: Flags, params: dict[str, Any]) -> Any:
         places = _places(perturbed)
-        dots = [jnp.asarray(jax.tree.leaves(tangents, is_leaf=_is_zero)[i]) for i in places]
+        dots = [jnp.asarray(jax.tree.leaves(tangents, is_leaf=is_zero)[i]) for i in places]
         out = primitive(*primals, **params)
         return out, _fill(out, differences.push(primals, dots, static=_static(params), perturbed=places))
 
-    def finite_differences_back(primals: Any, perturbed: Any, **params: Any) -> Any:
+    def finite_differences_back(primals: Any, perturbed: Flags, params: dict[str, Any]) -> Any:
         places = _places(perturbed)
 
-        def pullback(residuals: Any, cotangents: Any) -> Any:
-            cts = [jnp.asarray(ct) for ct in jax.tree.leaves(cotangents, is_leaf=_is_zero) if ct is not None]
-            found = differences.pull(residuals, cts, static=_static(params), perturbed=places)
-            leaves, tree = jax.tree.flatten(residuals)
+        def pullback(cotangents: Any) -> Any:
+            cts = [jnp.asarray(ct) for ct in select(jax.tree.leaves(cotangents, is_leaf=is_zero), has_cotangent)]
+            found = differences.pull(primals, cts, static=_static(params), perturbed=places)
+            leaves, tree = jax.tree.flatten(primals)
             by_place = dict(zip(places, found, strict=True))
-            return tree.unflatten([by_place.get(i) for i in range(len(leaves))])
+            return stand_in(tree, [by_place.get(i) for i in range(len(leaves))])
 
-        return primitive(*primals, **params), primals, pullback
+        out = primitive(*primals, **params)
+        has_cotangent = [_jax.has_tangent(_jax.typeof(leaf)) for leaf in jax.tree.leaves(out)]
+        return out, pullback
 
-    for rule in (credit(finite_differences, primitive), credit(finite_differences_back, primitive)):
+    for kind, rule in (("jvp", finite_differences), ("vjp", finite_differences_back)):
         rule.notes = NOTES  # pyright: ignore[reportFunctionMemberAccess]
-    primitive.def_jvp(finite_differences)
-    primitive.def_vjp(finite_differences_back)
+        rules_of(primitive).give(Rule(kind, credit(rule, primitive), rule))
 
 
 class _Differences:
@@ -129,13 +132,9 @@ def type_of(value: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value))
 
 
-def _is_zero(value: Any) -> bool:
-    return value is None or is_zero(value)
-
-
-def _places(perturbed: Any) -> tuple[int, ...]:
+def _places(perturbed: Flags) -> tuple[int, ...]:
     """Which operand leaves have tangents, by their position."""
-    return tuple(i for i, flag in enumerate(jax.tree.leaves(perturbed)) if flag)
+    return tuple(i for i, flag in enumerate(perturbed.leaves) if flag)
 
 
 def _static(params: dict[str, Any]) -> Static:
@@ -144,5 +143,5 @@ def _static(params: dict[str, Any]) -> Static:
 
 def _fill(out: Any, dots: Sequence[Any]) -> Any:
     """Tangents in the tree of the results; None for results that have none, such as integers."""
-    given = iter(dots)
-    return jax.tree.map(lambda leaf: next(given) if _jax.has_tangent(_jax.typeof(leaf)) else None, out)
+    leaves, tree = jax.tree.flatten(out)
+    return stand_in(tree, expand(dots, [_jax.has_tangent(_jax.typeof(leaf)) for leaf in leaves], lambda _: None))

@@ -130,7 +130,10 @@ def _stores(module: Any, compiled: Any, results: Mapping[int, Array], depth: int
     parts: dict[str, Array] = {}  # the variables that are a result or a part of one
     for statement in _statements(known.blocks.values()):
         if isinstance(statement, ir.SetItem | ir.StaticSetItem) and statement.target.name in parts:
-            wrong = _lossy(types, "stores", parts[statement.target.name], _plain(types, typemap[statement.value.name]))
+            value = typemap.get(statement.value.name)  # None for a variable that a parallel loop brought in
+            wrong = (
+                None if value is None else _lossy(types, "stores", parts[statement.target.name], _plain(types, value))
+            )
             yield from [] if wrong is None else [wrong]
         if not isinstance(statement, ir.Assign):
             continue
@@ -142,7 +145,7 @@ def _stores(module: Any, compiled: Any, results: Mapping[int, Array], depth: int
             parts[statement.target.name] = parts[source.name]
         elif isinstance(value, ir.Expr) and value.op == "call":
             passed = {i: parts[arg.name] for i, arg in enumerate(value.args) if arg.name in parts}
-            yield from _stores_of_call(module, typemap[value.func.name], known.calltypes.get(value), passed, depth)
+            yield from _stores_of_call(module, typemap.get(value.func.name), known.calltypes.get(value), passed, depth)
 
 
 def _statements(blocks: Iterable[Any]) -> Iterator[Any]:
