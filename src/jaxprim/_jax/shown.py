@@ -49,8 +49,8 @@ class LateProgram(_Base):
         return getattr(self, name)
 
 
-# JAX keeps weak references to the jaxprs in its caches.
-util.weakref_cache_key_types.add(LateProgram)
+# JAX's caches keep weak references to the types listed here. A JAX without the list keeps strong ones, in a bounded cache.
+getattr(util, "weakref_cache_key_types", set[type]()).add(LateProgram)
 
 
 def late_program(make: Callable[[], Program], primitive: Any, avals: Sequence[Aval], **params: Any) -> Program:
