@@ -10,7 +10,7 @@ import scipy.sparse.linalg
 import jaxprim
 from jaxprim import BadCall, Example, Primitive
 
-N, TOLERANCE = 12, 1e-5
+N, TOLERANCE = 60, 1e-5
 MATRIX = 2.2 * np.eye(N) - np.eye(N, k=1) - np.eye(N, k=-1)
 B = jnp.asarray(np.linspace(1.0, 2.0, N) * np.cos(np.arange(N)))
 QUESTIONS = ["jvp-differences", "vjp-differences", "dot-product", "jvp-linear", "vjp-linear"]

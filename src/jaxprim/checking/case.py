@@ -366,9 +366,16 @@ class Case:
         return max(found, default=0.0)
 
     # --------------------------------------------------------------------------------------------------- tolerances
-    def rounding(self, precision: Precision, size: Array | float, errors: Array | float = 0.0) -> Tolerance:
-        """The tolerance of numbers computed from terms of this size, with the working eps."""
-        return self._declared(size, tolerances.rounding(size, self.working_eps(precision), precision.tiny, errors))
+    def rounding(
+        self,
+        precision: Precision,
+        size: Array | float,
+        errors: Array | float = 0.0,
+        numbers: Array | float | None = None,
+    ) -> Tolerance:
+        """The tolerance of numbers computed from terms of this size. A declared accuracy is relative to the numbers."""
+        found = tolerances.rounding(size, self.working_eps(precision), precision.tiny, errors)
+        return self._declared(size if numbers is None else numbers, found)
 
     def _declared(self, size: Array | float, tolerance: Tolerance) -> Tolerance:
         if not self.accuracy:
@@ -377,7 +384,7 @@ class Case:
 
     def roughly(self, precision: Precision, size: Array, errors: Array) -> Tolerance:
         """For two formulas that compute numbers of this size from the same inputs: the largest may have cancelled."""
-        return self.rounding(precision, np.abs(size) + peak(size), errors)
+        return self.rounding(precision, np.abs(size) + peak(size), errors, size)
 
     def closely(self, precision: Precision, size: Array, errors: Array) -> Tolerance:
         """For one formula that computes numbers of this size in another order."""
@@ -385,8 +392,8 @@ class Case:
 
     def strictly(self, size: Array, errors: Array) -> Tolerance:
         """Like `roughly`, with the eps of the example's dtypes: an inaccurate implementation gets no larger tolerance."""
-        whole = np.abs(size) + peak(size)
-        return self._declared(whole, tolerances.rounding(whole, self.native.eps, self.native.tiny, errors))
+        found = tolerances.rounding(np.abs(size) + peak(size), self.native.eps, self.native.tiny, errors)
+        return self._declared(size, found)
 
     def grossly(self, size: Array, errors: Array, leaf: Any) -> Tolerance:
         """The tolerance that tells an inaccurate implementation from one that computes another function."""

@@ -31,8 +31,7 @@ CANCELLING_TERMS = 2.0
 
 # ------------------------------------------------------------------------------------------------------ declared accuracy
 # An operation that is accurate to a, relative to its largest element, is compared with another number that is as
-# inaccurate: together 2 a. A factor 2 is left for a rule that uses the operation twice. Sizes that allow for terms that
-# have cancelled are up to twice the largest element, so at most 8 a are allowed, and a rule that is wrong by 10 a fails.
+# inaccurate: together 2 a. A factor 2 is left for a rule that uses the operation twice. A rule that is wrong by 10 a fails.
 ACCURACY = 4.0
 
 # ----------------------------------------------------------------------------------------------------------- precisions

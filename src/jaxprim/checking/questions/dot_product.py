@@ -81,7 +81,7 @@ def _dot(pairs: Iterable[tuple[Array, Array]]) -> float:
 
 def _rounding(case: Case, precision: Precision, numbers: Array, scale: float, noise: Array) -> Array:
     """The allowed error of each number, if terms of this scale may have cancelled in it."""
-    return case.rounding(precision, np.abs(numbers) + scale, noise).size
+    return case.rounding(precision, np.abs(numbers) + scale, noise, numbers).size
 
 
 def _cotangent_scale(case: Case, precision: Precision, leaf: int, cotangents: Sequence[Array]) -> float:

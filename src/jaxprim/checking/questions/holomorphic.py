@@ -47,7 +47,7 @@ def _along(case: Case, direction: Direction, row: Sequence[Any], outputs: Sequen
         scale = case.tangent_scale(precision, direction.tangents)
         for k in outputs:
             d, name = row[k], precision.output_names[k]
-            own = case.rounding(precision, np.abs(d.value) + scale, noise[k])
+            own = case.rounding(precision, np.abs(d.value) + scale, noise[k], d.value)
             tolerance = tolerances.differences(np.abs(d.value) + scale, d.error, case.truth.eps) + own
             against = f"differences along {direction.label} ({precision.label})"
             yield case.evidence("jvp", against, f"tangent of {name}", pushed.tangent[k], d.value, tolerance, d.judged)

@@ -76,7 +76,7 @@ def _jvp_against(
         got = pushed.tangent[k]
         result = precision.results[precision.outputs[k]]
         expected = case.round_to(_between(got, d), result)
-        own = case.rounding(precision, np.abs(expected) + scale, noise[k])
+        own = case.rounding(precision, np.abs(expected) + scale, noise[k], expected)
         tolerance = tolerances.differences(size[k], d.error, case.truth.eps) + own
         against = f"differences along {direction.label} ({precision.label})"
         yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged)

@@ -182,7 +182,7 @@ def _against_differences(
         raise NotAsked(CANNOT_TELL)
     scale = rules.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, rules))
     for name, value, d in zip(names, got, found, strict=True):
-        own = case.rounding(precision, np.abs(d.value) + scale)
+        own = case.rounding(precision, np.abs(d.value) + scale, numbers=d.value)
         tolerance = (
             tolerances.differences(np.abs(d.value) + tolerances.SHARE_OF_SCALE * scale, d.error, precision.eps) + own
         )

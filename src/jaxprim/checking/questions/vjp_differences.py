@@ -124,7 +124,7 @@ class _Pullback:
         largest = max([float(np.max(np.abs(ct), initial=0.0)) for ct in self.cotangents])
         scale = self.case.value_scale(self.precision) * largest / typical(wide(self.case.point.leaves[leaf]))
         size = np.abs(self.cotangent[leaf]) + scale
-        return self.case.rounding(self.precision, size, self.noise[leaf]).size
+        return self.case.rounding(self.precision, size, self.noise[leaf], self.cotangent[leaf]).size
 
 
 def _compare(
