@@ -184,7 +184,7 @@ def _fix(array: np.ndarray, aval: Any) -> str:
     if array.dtype == object:
         return "return result"
     if array.shape == shape and _lacks_x64(array, aval):
-        return f"{ENABLE_X64}  # or return result.astype('{dtype}')"
+        return f"return result.astype('{dtype}')  # or {ENABLE_X64}"
     if array.shape == shape:
         return f"return result.astype('{dtype}')  # or correct the abstract eval"
     if array.size == aval.size:

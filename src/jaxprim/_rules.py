@@ -258,16 +258,16 @@ def call_author(rules: RuleSet, form: Form, author: AuthorFn, /, *args: Any, **p
         if inside or _takes(author, args, params):
             raise
         raise _wrong_signature(rules, form, author, len(args), params) from None
-    except RecursionError as error:
-        raise endless(rules, form, author, error) from None
+    except RecursionError:
+        raise endless(rules, form, author) from None
 
 
-def endless(rules: RuleSet, form: Form, author: AuthorFn, error: RecursionError) -> RuleWrong:
+def endless(rules: RuleSet, form: Form, author: AuthorFn) -> RuleWrong:
     """The error for a rule that needs itself, as an impl that applies its own operation."""
     return RuleWrong(
         message(
             f"{rules.name}: the {form.phrase} recurses without end.",
-            got=f"RecursionError: {str(error).partition(' <')[0]}",
+            got="RecursionError",
             expected="a function that does not need itself",
             why=f"it applies {rules.name} where that runs the same {form.phrase} again, or calls itself",
             rule=author,

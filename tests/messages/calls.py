@@ -309,7 +309,7 @@ def mutable_ref_as_operand():
     RuleWrong,
     """
     double: the impl recurses without end.
-      got:      RecursionError: Recursively calling ()
+      got:      RecursionError
       expected: a function that does not need itself
       why:      it applies double where that runs the same impl again, or calls itself
       rule:     impl at FILE:LINE

@@ -226,7 +226,7 @@ def host_writes_its_input():
       expected: float32[3]
       why:      JAX disables 64-bit types by default
       rule:     host at FILE:LINE
-      write:    jax.config.update("jax_enable_x64", True)  # or return result.astype('float32')
+      write:    return result.astype('float32')  # or jax.config.update("jax_enable_x64", True)
     """,
     on_host=True,
 )

@@ -1,7 +1,7 @@
 """JAX's tables of rules, and the arguments and return values of rules in each release."""
 
 # Private names are what this folder is for.
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
 

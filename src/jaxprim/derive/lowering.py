@@ -36,8 +36,8 @@ def lower(ctx: Any, *args: Any, call: Call, jaxpr: Any = None, platform: str | N
     try:
         found = jaxpr if is_shown else program(call, ctx.avals_in, platform)
         return _jax.lower_program(ctx, found, *args)
-    except RecursionError as error:  # a kernel that applies its own operation
-        raise endless(call.rules, form_of(rule.kind), rule.author, error) from None
+    except RecursionError:  # a kernel that applies its own operation
+        raise endless(call.rules, form_of(rule.kind), rule.author) from None
 
 
 def lower_linear(ctx: Any, *args: Any, linear_map: LinearMap, levels: Levels, jaxpr: Any = None) -> Any:

@@ -66,10 +66,10 @@ def transpose_rule(cotangents: Values, *args: Any, call: Call, **_: Any) -> list
     with axes_of(call.levels):
         try:
             return _transpose(Transposition(call, cotangents, args, avals, undefined))
-        except RecursionError as error:
+        except RecursionError:
             if "transpose" not in call.rules.given:
                 raise
-            raise endless(call.rules, form_of("transpose"), call.rules.given["transpose"].author, error) from None
+            raise endless(call.rules, form_of("transpose"), call.rules.given["transpose"].author) from None
 
 
 def _transpose(asked: Transposition) -> list[Any]:
