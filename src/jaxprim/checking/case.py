@@ -261,7 +261,7 @@ class Case:
 
     def differentiate(self, tangents: Tangents) -> list[Derivative]:
         """Like `differences`, along any tangents: one array per leaf, in its shape."""
-        return derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps)
+        return derivative(lambda step: self.truth.value_along(tangents, step), self.truth.eps, self.accuracy)
 
     def value(self, precision: Precision) -> tuple[list[Array], list[Array]]:
         """The results of the implementation, and the size of the rounding errors in each."""

@@ -80,11 +80,12 @@ class Derivative:
     Attributes:
         value: the estimate for each element.
         error: the estimated error of ``value``.
-        slack: half the gap between the one-sided slopes where the function has a kink at the point, else 0. Each
-            number between the slopes is then a right answer.
+        slack: half the gap between the one-sided slopes where the function has a kink at the point, else 0; and what
+            the declared accuracy of the function makes of the steps. Each number within it is a right answer.
         judged: where ``value`` can be used: the function is finite, and the differences converged.
         settled: where the wide steps agree on a slope. If the small steps agree on a different one, the element is not
             judged. (An iterative solver does this: for a small step it accepts its first guess.)
+        kinks: at how many elements the point lies on a kink.
     """
 
     value: Array
@@ -92,11 +93,7 @@ class Derivative:
     slack: Array
     judged: Array
     settled: Array
-
-    @property
-    def kinks(self) -> int:
-        """At how many elements the point lies on a kink."""
-        return int(np.count_nonzero(self.slack))
+    kinks: int
 
 
 @dataclass(frozen=True)
@@ -124,9 +121,18 @@ def steps(eps: float) -> list[float]:
     return [*[first / RATIO**k for k in range(count)], *([CHECKING_STEP] if is_double(eps) else [])]
 
 
-def derivative(along: Along, eps: float) -> list[Derivative]:
-    """The derivative at h = 0 of each result leaf of ``along``, whose operands have the rounding ``eps``."""
+def derivative(along: Along, eps: float, accuracy: float = 0.0) -> list[Derivative]:
+    """The derivative at h = 0 of each result leaf of ``along``, whose operands have the rounding ``eps``.
+
+    A function of declared accuracy a is off by a times its largest element, smoothly or not, so that its slope over a
+    step h is off by up to a / h. Wide steps are then better, and the smallest step is no evidence.
+    """
     measured = noises(along, eps)
+    if accuracy:
+        wide = [LARGEST_STEP / RATIO**k for k in range(COLUMNS)]
+        return _over(
+            along, wide, [n.size for n in measured], [np.full(n.size.shape, np.inf) for n in measured], accuracy
+        )
     # Where a function does not resolve close points, its difference over the smallest step is not evidence.
     doubts = [np.where(noise.coarse, np.inf, noise.size) for noise in measured]
     sizes = [noise.size for noise in measured]
@@ -137,10 +143,18 @@ def derivative(along: Along, eps: float) -> list[Derivative]:
     return found
 
 
-def _over(along: Along, ladder: Sequence[float], noise: Sequence[Array], doubt: Sequence[Array]) -> list[Derivative]:
+def _over(
+    along: Along, ladder: Sequence[float], noise: Sequence[Array], doubt: Sequence[Array], accuracy: float = 0.0
+) -> list[Derivative]:
     ends = [(step, along(step), along(-step)) for step in ladder]
     return [
-        _leaf_derivative([_Row(step, plus[i], minus[i]) for step, plus, minus in ends], centre, noise[i], doubt[i])
+        _leaf_derivative(
+            [_Row(step, plus[i], minus[i]) for step, plus, minus in ends],
+            centre,
+            noise[i],
+            doubt[i],
+            accuracy * peak(centre),
+        )
         for i, centre in enumerate(along(0.0))
     ]
 
@@ -154,28 +168,33 @@ def _first_judged(one: Derivative, two: Derivative) -> Derivative:
         np.where(pick, one.slack, two.slack),
         np.where(pick, one.judged, two.judged),
         pick,
+        one.kinks if np.all(pick) else two.kinks,
     )
 
 
-def _leaf_derivative(ladder: list[_Row], centre: Array, noise: Array, doubt: Array) -> Derivative:
+def _leaf_derivative(ladder: list[_Row], centre: Array, noise: Array, doubt: Array, inaccuracy: float) -> Derivative:
     with np.errstate(all="ignore"):
-        value, error, settled = _extrapolate(ladder, noise, doubt)
-        value, error, slack = _kinks(ladder, centre, noise, value, error)
+        value, error, settled, blur = _extrapolate(ladder, noise, doubt, inaccuracy)
+        value, error, slack = _kinks(ladder, centre, noise + inaccuracy, value, error)
+        kinks, slack = int(np.count_nonzero(slack)), slack + blur
         # Value and slope may both be zero at the point, as for x^2 at 0. Then the nearby values give the scale.
         scale = peak(centre) or max(peak(side) for row in ladder for side in (row.plus, row.minus))
         judged = np.isfinite(centre) & np.isfinite(value) & (error <= USABLE * np.maximum(np.abs(value), scale))
     value, error, slack = (np.where(judged, found, 0) for found in (value, error, slack))
-    return Derivative(value, error, slack, judged, settled)
+    return Derivative(value, error, slack, judged, settled, kinks)
 
 
-def _extrapolate(ladder: list[_Row], noise: Array, doubt: Array) -> tuple[Array, Array, Array]:
-    """Ridders' table, row by row: the best entry of each element, its error, and whether steps settled on a slope.
+def _extrapolate(
+    ladder: list[_Row], noise: Array, doubt: Array, inaccuracy: float
+) -> tuple[Array, Array, Array, Array]:
+    """Ridders' table, row by row: the best entry of each element, its error, whether steps settled on a slope, and the
+    part of a declared inaccuracy, which is known and not estimated.
 
     Only the last row is kept. An entry must not contradict the slope over the smallest step; `settled` ignores this.
     """
     check, doubt = ladder[-1].slope, NOISE_OF_CHECK * doubt / ladder[-1].step
     best, best_error = np.full(noise.shape, np.nan, ladder[0].plus.dtype), np.full(noise.shape, np.inf)
-    settled = np.zeros(noise.shape, bool)
+    settled, blur = np.zeros(noise.shape, bool), np.zeros(noise.shape)
     previous: list[Array] = []
     for k, row in enumerate(ladder):
         entries = [row.slope]
@@ -185,11 +204,12 @@ def _extrapolate(ladder: list[_Row], noise: Array, doubt: Array) -> tuple[Array,
             error = np.maximum(np.abs(entry - last), np.abs(entry - before)) + NOISE_OF_ENTRY * noise / row.step
             settled |= error < SETTLED * np.abs(entry)
             error = np.maximum(error, np.abs(entry - check) - doubt)
-            better = error < best_error
+            better = error + inaccuracy / row.step < best_error + blur
             best, best_error = np.where(better, entry, best), np.where(better, error, best_error)
+            blur = np.where(better, inaccuracy / row.step, blur)
             entries.append(entry)
         previous = entries
-    return best, best_error, settled
+    return best, best_error, settled, blur
 
 
 def _kinks(ladder: list[_Row], centre: Array, noise: Array, value: Array, error: Array) -> tuple[Array, Array, Array]:

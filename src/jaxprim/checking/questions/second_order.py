@@ -177,7 +177,7 @@ def _against_differences(
         with precision.in_effect():
             return [wide(leaf) for leaf in compiled(*rules.operands(along, step))]
 
-    found = derivative(at, precision.eps)
+    found = derivative(at, precision.eps, case.accuracy)
     if not any(np.any(d.judged) for d in found) and any(d.judged.size for d in found):
         raise NotAsked(CANNOT_TELL)
     scale = rules.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, rules))
