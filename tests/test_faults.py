@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from faults import FAULTS, Fault
 
+from jaxprim import Example
 from jaxprim.checking import shrink
 from jaxprim.checking.questions import QUESTIONS, find_question
 from jaxprim.checking.run import ask, cases
@@ -16,7 +17,7 @@ from jaxprim.checking.subject import Subject
 def test_fault_is_caught_by_its_question(fault: Fault, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shrink, "PATIENCE", 0.0)
     primitive, operands, *params = fault.build()
-    example = (operands, *params) if params else (operands, {})
+    example = Example(operands, *params)
     (finding,) = ask(cases(Subject.of(primitive, fault.reference), [example]), [find_question(fault.question)])
     assert finding.status == "fail", finding.text()
     assert finding.evidence[0].message or finding.evidence[0].leaf

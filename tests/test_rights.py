@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rights import RIGHTS, Right
 
+from jaxprim import Example
 from jaxprim.checking.questions import QUESTIONS, Question, find_question
 from jaxprim.checking.run import ask, cases
 from jaxprim.checking.subject import Subject
@@ -33,7 +34,7 @@ def questions_for(place: int) -> Iterator[Question]:
 @pytest.mark.parametrize("right", RIGHTS, ids=repr)
 @pytest.mark.usefixtures("jax_defaults")
 def test_no_question_fails(right: Right):
-    subject, inputs = Subject.of(right.fn), [(right.operands, {})]
+    subject, inputs = Subject.of(right.fn), [Example(right.operands)]
     with jax.enable_x64(any(isinstance(x, np.ndarray) and x.dtype == np.float64 for x in right.operands)):
         findings = list(ask(cases(subject, inputs), questions_for(RIGHTS.index(right))))
     assert all(finding.ok for finding in findings), "\n".join(f.text() for f in findings if not f.ok)
@@ -52,7 +53,7 @@ def test_no_question_fails(right: Right):
 def test_what_does_not_apply_is_skipped_and_says_why(name: str, skipped: set[str]):
     right = next(right for right in RIGHTS if right.name == name)
     asked = [question for question in QUESTIONS if question.name in skipped]
-    subject, inputs = Subject.of(right.fn), [(right.operands, {})]
+    subject, inputs = Subject.of(right.fn), [Example(right.operands)]
     findings = {finding.question: finding for finding in ask(cases(subject, inputs), asked)}
     for question in skipped:
         assert findings[question].status == "skipped", findings[question].text()
@@ -63,7 +64,7 @@ def test_what_does_not_apply_is_skipped_and_says_why(name: str, skipped: set[str
 def test_a_surrogate_is_a_departure_with_its_reason():
     right = next(right for right in RIGHTS if right.name == "straight-through")
     asked = [find_question("vjp-differences"), find_question("vjp-linear")]
-    found = {f.question: f for f in ask(cases(Subject.of(right.fn), [(right.operands, {})]), asked)}
+    found = {f.question: f for f in ask(cases(Subject.of(right.fn), [Example(right.operands)]), asked)}
     assert found["vjp-differences"].status == found["vjp-linear"].status == "surrogate"
     assert "the gradient passes as if nothing was rounded" in found["vjp-differences"].reason
 
@@ -81,5 +82,5 @@ def test_a_surrogate_is_a_departure_with_its_reason():
 )
 def test_a_note_says_what_the_numbers_rest_on(name: str, note: str):
     right = next(right for right in RIGHTS if right.name == name)
-    (found,) = ask(cases(Subject.of(right.fn), [(right.operands, {})]), [find_question("jvp-differences")])
+    (found,) = ask(cases(Subject.of(right.fn), [Example(right.operands)]), [find_question("jvp-differences")])
     assert any(note in text for text in found.notes), found.notes

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxprim
+from jaxprim import Example
 from jaxprim.checking.questions import find_question
 from jaxprim.checking.reports import measure
 from jaxprim.checking.reports.svg import Heat, Lines
@@ -17,7 +18,7 @@ X = jnp.array([0.5, -1.25, 2.0])
 
 
 def drawn(fn, *operands):
-    subject, examples = Subject.of(fn), [(operands, {})]
+    subject, examples = Subject.of(fn), [Example(operands)]
     asked = cases(subject, examples, 0)
     found = tuple(ask(asked, [find_question("abstract-eval")]))
     return {picture.title: picture for picture in measure.pictures(asked[0], found)}
