@@ -51,10 +51,7 @@ class Case:
         subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any], seed: int, number: str = "",
         accuracy: float | None = None,
     ) -> Case:  # fmt: skip
-        """The case of one example; operands given as types are filled with random numbers.
-
-        Without an accuracy, it is what the author's ``def_accuracy`` says.
-        """
+        """The case of one example; types are filled with random numbers. Without an accuracy, ``def_accuracy`` says it."""
         operands, params = subject.split(operands, params)
         closed, operands = subject.close_over_static(operands)
         point = Point.of(closed, draw.draw_types(operands, seed), params)
