@@ -23,7 +23,7 @@ from jaxprim._origin import shorten
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target
-from jaxprim.kernels.handler import LOCK, Function
+from jaxprim.kernels.handler import Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
 from jaxprim.kernels.options import threads_of
 from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
@@ -158,11 +158,10 @@ class _Elementwise(Kernel):
 
 # ------------------------------------------------------------------------------------------------------ the C function
 class _Loader:
-    """Makes the C function around a Numba function for a set of types, and keeps it alive."""
+    """Makes the C function around a Numba function for a set of types."""
 
     def __init__(self, module: Any, fn: Any, call: Function, style: str) -> None:
         self.module, self.fn, self.call, self.style = module, fn, call, style
-        self.made: list[Any] = []
 
     def __call__(self, signature: KernelSignature) -> Target:
         by_pointer = _by_pointer(signature)
@@ -173,11 +172,11 @@ class _Loader:
         }
         exec(_source(signature, self.style), scope)
         try:
-            self.made.append(self.module.cfunc(_type(self.module, by_pointer))(scope["call"]))
+            made = self.module.cfunc(_type(self.module, by_pointer))(scope["call"])
         except self.module.core.errors.NumbaError as error:
             raise _not_compiled(self.call.name, signature, error) from None
-        lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
-        return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
+        lock = ctypes.addressof(_LOCK) if self.call.exclusive else 0
+        return pointer_target(by_pointer, self.call, made, lock)
 
     def _loop(self, signature: KernelSignature) -> Any:
         """The function of whole arrays: the author's, or a loop over the author's elementwise function."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,14 +32,26 @@ def one_of(option: str, value: str, words: Sequence[str]) -> str:
 
 def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
     """A sequence of words. A single string is refused, because as a sequence it would be its letters."""
-    if isinstance(values, str):
-        raise _refused(option, values, "a sequence of words", f"{option}=({values!r},)")
-    return tuple(map(str, values))
+    if not isinstance(values, list | tuple):
+        raise _refused(option, values, "a sequence of words", f"{option}=({str(values)!r},)")
+    found = tuple(value for value in values if isinstance(value, str | os.PathLike))
+    words = tuple(map(os.fspath, found))
+    if len(words) != len(values) or not all(isinstance(word, str) and "\0" not in word for word in words):
+        raise _refused(option, values, "words: strings or paths, without a byte 0", f"{option}=('-O2',)")
+    return words
 
 
-def meanings_of(status: bool | Mapping[int, str]) -> tuple[tuple[int, str], ...]:
+def meanings_of(status: Any) -> tuple[tuple[int, str], ...]:
     """The meanings of the integers that a function returns, sorted by integer."""
-    return () if isinstance(status, bool) else tuple(sorted(status.items()))
+    if isinstance(status, bool):
+        return ()
+    are_meanings = isinstance(status, Mapping) and all(
+        isinstance(code, int) and -(2**63) <= code < 2**63 and isinstance(words, str) for code, words in status.items()
+    )
+    if not are_meanings:
+        expected = "what each integer means, or True if the function returns an integer that is 0 on success"
+        raise _refused("status", status, expected, "status={1: 'the matrix is singular'}")
+    return tuple(sorted((int(code), words) for code, words in status.items()))
 
 
 def _refused(option: str, value: Any, expected: str, write: str) -> KernelError:
