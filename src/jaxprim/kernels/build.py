@@ -114,7 +114,7 @@ def key(source: Source) -> str:
         [(name, os.environ.get(name)) for name in source.language.environment],
         [(str(file), read(file)) for file in source.files],
         _machine() if any("=native" in flag for flag in flags) else "",
-        os.getcwd() if _depends_on_folder(flags, source) else "",
+        str(Path.cwd()) if _depends_on_folder(flags, source) else "",
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
@@ -136,8 +136,8 @@ def _depends_on_folder(flags: list[str], source: Source) -> bool:
     listed = [part for path in paths if path for part in path.split(os.pathsep)]
     pieces = [piece for flag in flags for piece in re.split(r"[=,]", flag)]
     given = [_TAKES_PATH.sub("", piece, count=1) for piece in pieces]
-    return any(not os.path.isabs(part) for part in listed) or any(
-        path and not os.path.isabs(path) and os.path.exists(path) for path in given
+    return any(not Path(part).is_absolute() for part in listed) or any(
+        path and not Path(path).is_absolute() and os.access(path, os.F_OK) for path in given
     )
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
+from jaxprim.kernels import parameters
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target
@@ -67,6 +67,11 @@ def numba(
     name = name or str(getattr(plain, "__name__", "kernel"))
     count = len(inspect.signature(plain).parameters)
     found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
+    style = "loop" if found.elementwise else _style(name, found, count)
+    if signature is not None:
+        parameters.refuse_another_order(
+            name, _given(found)[:count], [list(inspect.signature(plain).parameters)], signature
+        )
     compiled = fn if hasattr(fn, "py_func") else module.njit(fn)
     is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
     meanings = (
@@ -81,10 +86,8 @@ def numba(
         threads=1 if is_parallel else threads_of(threads),
         exclusive=is_parallel,
     )
-    if found.elementwise:
-        return _Elementwise(name, found, _Loader(module, compiled, call, "loop"))
-    loader = _Loader(module, compiled, call, _style(name, found, count))
-    return Kernel(name, found, loader)
+    loader = _Loader(module, compiled, call, style)
+    return _Elementwise(name, found, loader) if style == "loop" else Kernel(name, found, loader)
 
 
 def _numba() -> Any:
@@ -113,6 +116,11 @@ def _no_function(got: Any) -> KernelError:
             write="kernels.numba(lambda x: np.sin(x))",
         )
     )
+
+
+def _given(signature: KernelSignature) -> list[str]:
+    """The names of what a function that writes its results is given, in order."""
+    return [row.name for row in (*signature.operands, *signature.attributes, *signature.results)]
 
 
 def _style(name: str, signature: KernelSignature, count: int) -> str:

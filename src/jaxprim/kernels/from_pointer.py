@@ -24,7 +24,6 @@ from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
 
 
-
 def c_function(
     pointer: Any,
     signature: str,
@@ -62,7 +61,8 @@ def c_function(
         [2.0, 3.0]
     """
     found = parse(signature)
-    name = name or found.function or _name(pointer)
+    pointers.refuse_data(pointer)
+    name = str(name or found.function or _name(pointer))
     prototype = pointers.prototype_of(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
@@ -77,7 +77,6 @@ def c_function(
         threads=threads_of(threads),
     )
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
-    address_of(pointer)
 
     def load(resolved: KernelSignature) -> Target:
         _check(resolved, call, prototype)
@@ -112,10 +111,11 @@ def pointer_target(signature: KernelSignature, call: Function, pointer: Any, loc
     """
     address = address_of(pointer)
     library, handler = _trampoline(signature, call.size, call.arguments, call.status)
+    content, says_all = identity.identity(pointer, address)
     with _binding:
-        key = _key(identity.identity(pointer, address), call)
+        key = _key(content, call)
         earlier, _ = _bound.get((handler, key), (address, None))
-        if earlier != address and not identity.is_code(pointer):  # two copies of one library, each with its own state
+        if earlier != address and not says_all:
             key = _key(identity.of_process(address), call)
         if (handler, key) not in _bound:
             _bind(library, key, address, lock, call)
@@ -145,9 +145,7 @@ def _bind(library: ctypes.CDLL, key: int, address: int, lock: int, call: Functio
 
 
 @cache
-def _trampoline(
-    signature: KernelSignature, size: str, arguments: str | None, status: bool
-) -> tuple[ctypes.CDLL, str]:
+def _trampoline(signature: KernelSignature, size: str, arguments: str | None, status: bool) -> tuple[ctypes.CDLL, str]:
     """The library with the handler for all functions of one type, and its key."""
     call = Function("c_function", by_address=True, arguments=arguments, size=size, status=status)
     text = '#include "jaxprim_kernel.h"\n'

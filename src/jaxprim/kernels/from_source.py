@@ -5,7 +5,8 @@ from __future__ import annotations
 import linecache
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import jax
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import build
+from jaxprim.kernels import build, parameters
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.handler import SYMBOL, Function, literal, prototype, write_handler
+from jaxprim.kernels.handler import SYMBOL, Function, literal, parameter_names, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP, CUDA, Language
 from jaxprim.kernels.options import ORDERS, SIZES, meanings_of, one_of, threads_of, words_of
@@ -144,7 +145,10 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
         meanings=options.meanings,
         threads=options.threads,
     )
-    write_handler(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # refuses a wrong signature at once
+    example = found.resolve(dict.fromkeys(found.variables, "f32"))
+    write_handler(example, call)  # refuses a wrong signature at once
+    defined = chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files))
+    parameters.refuse_another_order(name, parameter_names(example, call), defined, f"{signature} {options.arguments}")
 
     def load(resolved: KernelSignature) -> Target:
         headers = ["jaxprim_kernel.h", *options.language.headers]
@@ -235,12 +239,20 @@ def _line_of(source: str) -> str:
     return build.LINE if at < 0 else f"#line {whole.count(chr(10), 0, at) + 1} {literal(file)}"
 
 
+def _all_text(main: str, files: tuple[Path, ...]) -> Iterator[str]:
+    """The text of the source, or of its files."""
+    included = re.fullmatch(r'#include "(.+)"', main)
+    if included is None:
+        yield main
+    for path in ([Path(included[1])] if included else []) + list(files):
+        yield path.read_text(encoding="utf-8", errors="replace")
+
+
 _DEFINED = re.compile(r'extern\s+"C"\s+(?!\{)[^;{}()]*?(\w+)\s*\([^;{}]*\)\s*(?:noexcept\s*)?\{')
 
 
 def _only_function(main: str) -> str:
-    included = re.fullmatch(r'#include "(.+)"', main)
-    source = Path(included[1]).read_text() if included and Path(included[1]).exists() else main
+    source = next(_all_text(main, ()))
     source = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
     names = list(dict.fromkeys(_DEFINED.findall(source)))
     if len(names) == 1:

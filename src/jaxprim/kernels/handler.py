@@ -121,6 +121,18 @@ def prototype(signature: KernelSignature, function: Function) -> str:
     return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
 
 
+def parameter_names(signature: KernelSignature, function: Function) -> list[str]:
+    """The names of what the author's function is given, in order; empty for what has none, such as a constant."""
+    found = [_what(argument) for argument in _passed(signature, function, Layout(function.size, is_declared=True))]
+    return ["" if name.startswith("argument") else name for name in found]
+
+
+def _what(argument: Argument) -> str:
+    """What an argument is: a name if possible. A number by pointer stands in a variable that is declared before."""
+    is_pointer = argument.value.startswith("&")
+    return _plain_name(argument.before.partition("= ")[2].strip(" ;") if is_pointer else argument.value, 0)
+
+
 def _passed(signature: KernelSignature, function: Function, layout: Layout) -> list[Argument]:
     """The arguments of the author's function, with the stream on which it must launch."""
     device = function.language.device

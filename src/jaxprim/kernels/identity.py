@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jaxprim.kernels.manifest import digest
@@ -33,19 +34,18 @@ class _Found(ctypes.Structure):
     )
 
 
-def identity(pointer: Any, address: int) -> str:
-    """The name of a function with this address."""
-    return _of_numba(pointer) or _in_library(address) or of_process(address)
+def identity(pointer: Any, address: int) -> tuple[str, bool]:
+    """The name of a function with this address, and whether the name says all that the function does.
+
+    A function of a library may depend on the library's variables, of which two copies of the library have two.
+    """
+    code = _of_numba(pointer)
+    return (code, True) if code is not None else (_in_library(address) or of_process(address), False)
 
 
 def of_process(address: int) -> str:
     """The name of a function that is known in this process alone."""
     return f"{_PROCESS} {address}"
-
-
-def is_code(pointer: Any) -> bool:
-    """Whether a function's name says all that it does. One of a library may depend on the library's variables."""
-    return _of_numba(pointer) is not None
 
 
 def _in_library(address: int) -> str | None:
@@ -55,7 +55,7 @@ def _in_library(address: int) -> str | None:
     if lookup is None or not lookup(ctypes.c_void_p(address), ctypes.byref(found)) or not found.path:
         return None
     path = os.fsdecode(found.path)
-    content = _content(path) if os.path.isabs(path) else ""
+    content = _content(path) if Path(path).is_absolute() else ""
     return f"{content} {address - (found.base or 0)}" if content else None
 
 

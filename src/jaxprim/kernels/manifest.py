@@ -97,9 +97,7 @@ def listing(folder: str) -> set[str]:
 
 # -------------------------------------------------------------------------------------------------------------- headers
 # A name that a source includes, or asks for with __has_include.
-_SPELLED = re.compile(
-    rb'(?:#\s*(include_next|include|import|embed)|__has_include(_next)?\s*\()\s*[<"]([^>"\n]+)([>"])'
-)
+_SPELLED = re.compile(rb'(?:#\s*(include_next|include|import|embed)|__has_include(_next)?\s*\()\s*[<"]([^>"\n]+)([>"])')
 _RULE_WORD = re.compile(r"(?:\\[ #]|\$\$|[^\s])+")
 _SEARCH = re.compile(r'^#include ("|<).*search starts here:$')
 _NOT_THERE = re.compile(r'^ignoring nonexistent directory "(.+)"$', re.MULTILINE)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from jaxprim import _origin
@@ -34,10 +34,9 @@ def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
     """A sequence of words. A single string is refused, because as a sequence it would be its letters."""
     if not isinstance(values, list | tuple):
         raise _refused(option, values, "a sequence of words", f"{option}=({str(values)!r},)")
-    found = tuple(value for value in values if isinstance(value, str | os.PathLike))
-    words = tuple(map(os.fspath, found))
-    if len(words) != len(values) or not all(isinstance(word, str) and "\0" not in word for word in words):
-        raise _refused(option, values, "words: strings or paths, without a byte 0", f"{option}=('-O2',)")
+    words = tuple(str(value) for value in values if isinstance(value, str | PurePath))
+    if len(words) != len(values) or any("\0" in word for word in words):
+        raise _refused(option, values, "strings or paths, without a byte 0", f"{option}=('a word',)")
     return words
 
 

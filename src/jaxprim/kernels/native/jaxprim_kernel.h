@@ -47,9 +47,14 @@ struct Refused : std::runtime_error {
   XLA_FFI_Error_Code code;
 };
 
-// A size as an argument. It converts to the integer type that the author's function takes, if the value fits.
+// A size as an argument. It converts to the integer type that the author's function takes, if the value fits. It does not
+// become a floating-point number by itself: a parameter of that type is meant for something else.
 struct Size {
   int64_t value;
+  template <class T, class = std::enable_if_t<std::is_floating_point_v<T>>, class = void>
+  explicit operator T() const {
+    return static_cast<T>(value);
+  }
   template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
   operator T() const {
     const T narrow = static_cast<T>(value);
