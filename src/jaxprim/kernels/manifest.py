@@ -121,12 +121,16 @@ def add_headers(manifest: Manifest, rules: str, verbose: str, work: str) -> None
     for folder in map(_join, _NOT_THERE.findall(verbose)):
         manifest.add_absent(folder)
     seen: dict[str, set[str]] = {}
-    names = {(row, ()) for row in _under(others, folders)}
+    names: set[tuple[str, bool, tuple[str, ...]]] = set()
     for path in read:
         here = () if path in own else (os.path.dirname(path),)
-        names |= {((name, is_next), (*here, *quoted) if quote else ()) for name, quote, is_next in _spelled(path)}
-    for (name, is_next), first in names:
-        _add_candidates(manifest, [os.path.join(folder, name) for folder in (*first, *folders)], is_next, seen)
+        names |= {(name, is_next, (*here, *quoted) if quote else ()) for name, quote, is_next in _spelled(path)}
+    found: set[str] = set()
+    for name, is_next, first in names:
+        paths = [os.path.join(folder, name) for folder in (*first, *folders)]
+        found |= _add_candidates(manifest, paths, is_next, seen)
+    for name in _under(set(others) - found, folders):  # a macro has its name
+        _add_candidates(manifest, [os.path.join(folder, name) for folder in folders], False, seen)
 
 
 def _join(path: str) -> str:
@@ -165,30 +169,33 @@ def _spelled(path: str) -> set[tuple[str, bool, bool]]:
     return {(os.fsdecode(name), end == b'"', b"next" in kind or bool(after)) for kind, after, name, end in found}
 
 
-def _under(read: Iterable[str], folders: list[str]) -> Iterator[tuple[str, bool]]:
+def _under(read: Iterable[str], folders: list[str]) -> Iterator[str]:
     """The name of each file that was read, as seen from the search folder that it is in."""
     for path in read:
         fits = [folder for folder in folders if path.startswith(folder.rstrip(os.sep) + os.sep)]
         if fits:
-            yield path[len(max(fits, key=len).rstrip(os.sep)) + 1 :], False
+            yield path[len(max(fits, key=len).rstrip(os.sep)) + 1 :]
 
 
-def _add_candidates(manifest: Manifest, paths: list[str], is_next: bool, seen: dict[str, set[str]]) -> None:
-    """Add the first of these paths that is there, and those before it. `#include_next` skips one, so all are added."""
-    missing: list[str] = []
+def _add_candidates(manifest: Manifest, paths: list[str], is_next: bool, seen: dict[str, set[str]]) -> set[str]:
+    """Add the first of these paths that is there, and those before it. `#include_next` skips one, so all are added.
+
+    Returns:
+        the paths that are there.
+    """
+    found: set[str] = set()
     for path in paths:
         folder, name = os.path.split(path)
         if folder not in seen:
             seen[folder] = listing(folder)
         if name not in seen[folder]:
-            missing.append(path)
+            manifest.add_absent(path)
             continue
-        for earlier in missing:
-            manifest.add_absent(earlier)
-        missing.clear()
         manifest.add_file(path)
+        found.add(path)
         if os.path.isfile(path) and not is_next:
-            return
+            break
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------- linker
