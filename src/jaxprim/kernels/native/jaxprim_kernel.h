@@ -31,11 +31,7 @@
 
 #include <cxxabi.h>
 
-// Members that have the name of their type, as C allows: with -pedantic an error of g++, also in a header of the system.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wpedantic"
 #include "xla/ffi/api/c_api.h"
-#pragma GCC diagnostic pop
 
 // What Python looks up is visible, also with -fvisibility=hidden.
 #define JAXPRIM_EXPORT extern "C" __attribute__((visibility("default")))
