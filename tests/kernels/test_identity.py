@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from tools import cxx, needs
 
@@ -70,6 +71,23 @@ def test_the_code_of_a_numba_function_is_its_name():
     numba = pytest.importorskip("numba")
     make = lambda k: numba.cfunc("float64(float64)")(lambda x: k * x)
     assert name(make(2.0)) == name(make(2.0)) != name(make(3.0))
+
+
+@needs("numba")
+def test_the_code_of_what_a_numba_function_calls_is_in_its_name():
+    numba = pytest.importorskip("numba")
+
+    def calling(inner):
+        return numba.cfunc("float64(float64)")(lambda x: inner(np.full(9, x))[0])
+
+    for options in ({"parallel": True}, {}):
+        two, three = (numba.njit(**options)(lambda x, k=k: np.sin(x) * k + np.sort(x)) for k in (2.0, 3.0))
+        assert name(calling(two)) != name(calling(three))
+
+
+@needs("numba")
+def test_a_numba_function_that_holds_an_address_has_a_name_of_this_process_alone():
+    numba = pytest.importorskip("numba")
     function = C(lambda x: 2 * x)
     at_an_address = numba.cfunc("float64(float64)")(lambda x: function(x))
     assert name(at_an_address) != name(numba.cfunc("float64(float64)")(lambda x: function(x)))

@@ -66,7 +66,7 @@ def _content(path: str) -> str:
 
 
 # Numba's names for functions and constants, which count what the process has compiled or hold addresses.
-_NAME = re.compile(r'@"?((?:[\w.$]*_ZN|\.const\.)[^"\s(),]*)"?')
+_NAME = re.compile(r'[@!]"?((?:[\w.$]*_ZN|\.const\.)[^"\s(),:]*)"?')
 
 
 def _of_numba(pointer: Any) -> str | None:
