@@ -178,3 +178,19 @@ def test_the_words_of_a_status_come_out_as_they_went_in(words):
 def test_a_status_that_is_no_mapping_is_refused(status):
     with pytest.raises(KernelError, match="invalid value for `status`"):
         kernels.cpp(TWICE, "twice(x: f32[n]) -> f32[n]", status=status)
+
+
+@cxx
+@pytest.mark.parametrize(
+    "name", ["status", "self", "int", "double", "operands", "call", "frame", "entry", "scratch", "é"]
+)
+def test_attributes_and_sizes_of_any_name(name):
+    source = "void f(const float* x, float b, int64_t m, float* y) { *y = b * m; }"
+    assert float(kernels.cpp(source, f"f(x: f32[m]; {name}: f32) -> f32[]")(np.ones(3, np.float32), **{name: 2})) == 6
+    assert float(kernels.cpp(source, f"f(x: f32[{name}]; b: f32) -> f32[]")(np.ones(3, np.float32), b=2)) == 6
+
+
+@pytest.mark.parametrize("name", ["lambda", "None", "class", "jaxprim_function"])
+def test_a_name_that_an_attribute_cannot_have_is_refused(name):
+    with pytest.raises(KernelError, match="a name that is no keyword of Python"):
+        kernels.cpp("", f"f(x: f32[n]; {name}: f32) -> f32[n]")

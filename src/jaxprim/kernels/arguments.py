@@ -219,7 +219,7 @@ class _Emitter:
     def size(self, item: Value) -> Argument | None:
         """A size, or arithmetic on sizes."""
         node = sizes.parse(item.text)
-        if item.text == "status" or node is None or not set(sizes.names(node)) <= self.sizes:
+        if node is None or not set(sizes.names(node)) <= self.sizes:
             return None
         value = f"jaxprim::Size{{{sizes.to_c(node)}}}"
         if self.layout.is_declared and item.dtype is None and not item.by_pointer:

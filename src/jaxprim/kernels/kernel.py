@@ -81,7 +81,7 @@ class Kernel(ByName):
         if any(earlier.used for earlier in _origin.replaced(self, name, self._origin)):
             _jax.bump_redefinitions()
 
-    def __call__(self, *operands: Any, **attributes: Any) -> Any:
+    def __call__(self, /, *operands: Any, **attributes: Any) -> Any:
         """Run it: eagerly, or as part of a trace.
 
         Raises:

@@ -14,6 +14,7 @@ A signature with only numbers, such as ``"(f64, f64) -> f64"``, is elementwise: 
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -211,6 +212,8 @@ def _check_names(source: str, found: KernelSignature) -> None:
     for name in names:
         if names.count(name) > 1 or name in plain_sizes:
             raise _unreadable(source, name, "names that are all different")
+        if keyword.iskeyword(name) or name.startswith("jaxprim_"):
+            raise _unreadable(source, name, "a name that is no keyword of Python, and does not begin with jaxprim_")
 
 
 def _check_operand_dims(source: str, found: KernelSignature) -> None:
