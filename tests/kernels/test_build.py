@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -240,3 +241,40 @@ def test_sources_keep_numbers_exact(cache):
     with jax.enable_x64(True):
         f = kernels.cpp(source, "(; a: f64) -> f64[]")
         assert (float(f(a=0.0)), float(f(a=-0.0))) == (np.inf, -np.inf)
+
+
+@cxx
+def test_a_damaged_library_is_compiled_again(cache, compiled):
+    build.library(Source("one", ONE))
+    (library,) = cache.glob("one-*/*.so")
+    library.unlink()
+    library.write_bytes(b"")
+    assert build.library(Source("one", ONE))[0].one() == 1
+    (manifest,) = cache.glob("one-*/manifest.json")
+    for damage in ("", "[]", "{}", '{"library": 3, "digest": "", "files": [], "absent": {}}'):
+        manifest.write_text(damage)
+        assert build.library(Source("one", ONE))[0].one() == 1
+    assert len(compiled) == 6
+
+
+@cxx
+def test_the_cache_has_a_bound(cache, monkeypatch):
+    monkeypatch.setattr(build, "MAX_BYTES", 0)
+    for number in range(3):
+        build.library(Source(f"made{number}", f"{ONE} // {number}"))
+    assert len(list(cache.glob("made*"))) == 3  # all were used a short time ago
+    for folder in cache.glob("made[01]*"):
+        os.utime(folder, (1, 1))
+    left_over = cache / ".made9-left-over"
+    left_over.mkdir()
+    os.utime(left_over, (1, 1))
+    build.library(Source("made3", f"{ONE} // 3"))
+    assert sorted(path.name[:5] for path in cache.glob("made*")) == ["made2", "made3"]
+    assert not left_over.exists()
+
+
+@cxx
+def test_a_kernel_that_moves_is_not_compiled_again(cache, compiled):
+    for line in ('#line 7 "a.py"', '#line 9 "b.py"'):
+        build.library(Source("one", f"{build.LINE}\n{ONE}", place=line))
+    assert compiled == ["one"]
