@@ -387,17 +387,27 @@ void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Ele
 }
 
 template <class T>
-struct IsComplex : std::false_type {};
+struct Complex : std::false_type {
+  using Real = T;
+};
 template <class T>
-struct IsComplex<std::complex<T>> : std::true_type {};
+struct Complex<std::complex<T>> : std::true_type {
+  using Real = T;
+};
 
-// Store the number that the author's function returned as the type of the signature, of its own or of a later kind.
-template <class T, class R>
-void store(T* to, const R& returned) {
-  static_assert(!std::is_floating_point_v<R> || !std::is_integral_v<T>,
+// Store the number that the author's function returned as the type of the signature, if that holds every such number.
+// (Integers wrap, as in NumPy.)
+template <class T, class Returned>
+void store(T* to, const Returned& returned) {
+  using From = typename Complex<Returned>::Real;
+  using To = typename Complex<T>::Real;
+  constexpr bool is_real = std::is_floating_point_v<From>;
+  static_assert(!is_real || !std::is_integral_v<To>,
                 "the function returns a floating-point number, and the signature says an integer");
-  static_assert(!IsComplex<R>::value || IsComplex<T>::value,
+  static_assert(!Complex<Returned>::value || Complex<T>::value,
                 "the function returns a complex number, and the signature says a real one");
+  static_assert(!is_real || !std::is_floating_point_v<To> || sizeof(From) <= sizeof(To),
+                "the function returns a wider number than the signature says, such as a double for an f32");
   *to = static_cast<T>(returned);
 }
 
