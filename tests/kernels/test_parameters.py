@@ -41,6 +41,7 @@ SWAPPED = "void f(const float* x, int64_t d, int64_t n, float* out) {}"
         ("void f(const float* x, int64_t n, int64_t k, float* out) {}", "f(x: f32[n]; k: i64) -> f32[n]", None),
         ("template <class T> void f(const T* y, const T* x, T* z) {}", "f(x: T[3], y: T[3]) -> (z: T[3])", None),
         ("float f(float b, float a) { return a / b; }", "f(a: f32, b: f32) -> f32", None),
+        ("float f(float \u03b2, float v_a) { return v_a; }", "f(v_a: f32, \u03b2: f32) -> f32", None),
     ],
 )
 def test_another_order_is_refused(text, signature, arguments):

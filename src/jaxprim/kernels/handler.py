@@ -7,8 +7,9 @@ the batch axes, with the functions of `native/jaxprim_kernel.h`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxprim.kernels.arguments import Argument, Layout, c_arguments
 from jaxprim.kernels.languages import CPP, Language
@@ -117,20 +118,26 @@ def attribute_names(signature: KernelSignature, function: Function) -> list[str]
 def prototype(signature: KernelSignature, function: Function) -> str:
     """The declaration that the author's function must have, for messages."""
     passed = _passed(signature, function, Layout(function.size))
-    named = [f"{argument.type} {_plain_name(argument.value, index)}" for index, argument in enumerate(passed)]
+    names = [name or f"argument{index}" for index, name in enumerate(_names(signature, passed))]
+    named = [f"{argument.type} {name}" for argument, name in zip(passed, names, strict=True)]
     return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
 
 
 def parameter_names(signature: KernelSignature, function: Function) -> list[str]:
     """The names of what the author's function is given, in order; empty for what has none, such as a constant."""
-    found = [_what(argument) for argument in _passed(signature, function, Layout(function.size, is_declared=True))]
-    return ["" if name.startswith("argument") else name for name in found]
+    passed = _passed(signature, function, Layout(function.size, is_declared=True))
+    # A number by pointer stands in a variable that is declared before the call.
+    by_pointer = [argument.before.partition("= ")[2].strip(" ;") for argument in passed]
+    values = [replace(a, value=b) if a.value.startswith("&") else a for a, b in zip(passed, by_pointer, strict=True)]
+    return _names(signature, values)
 
 
-def _what(argument: Argument) -> str:
-    """What an argument is: a name if possible. A number by pointer stands in a variable that is declared before."""
-    is_pointer = argument.value.startswith("&")
-    return _plain_name(argument.before.partition("= ")[2].strip(" ;") if is_pointer else argument.value, 0)
+def _names(signature: KernelSignature, passed: Sequence[Argument]) -> list[str]:
+    """The signature's name of each argument that is a variable of the handler, maybe converted; empty for others."""
+    rows = (*signature.operands, *signature.attributes, *signature.results)
+    names = {local(name): name for name in [*(row.name for row in rows), *signature.sizes]} | {"stream": "stream"}
+    variables = [re.split(r"[{(]", argument.value)[-1].strip("})") for argument in passed]
+    return [names.get(variable, "") for variable in variables]
 
 
 def _passed(signature: KernelSignature, function: Function, layout: Layout) -> list[Argument]:
@@ -138,11 +145,6 @@ def _passed(signature: KernelSignature, function: Function, layout: Layout) -> l
     device = function.language.device
     stream = [] if device is None else [Argument(device.stream, "stream")]
     return [*c_arguments(signature, function.arguments, layout), *stream]
-
-
-def _plain_name(value: str, index: int) -> str:
-    name = value.rsplit("{", maxsplit=1)[-1].rsplit("(", maxsplit=1)[-1].strip("})").removeprefix("v_")
-    return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
 
 
 def return_type(signature: KernelSignature, function: Function) -> str:
