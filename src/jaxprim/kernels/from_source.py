@@ -28,6 +28,7 @@ from jaxprim.kernels.options import (
     one_of,
     refuse_ignored,
     refuse_lost_status,
+    text_of,
     threads_of,
     words_of,
 )
@@ -133,7 +134,7 @@ class Options:
         include: Sequence[str | Path],
         libraries: Sequence[str],
     ) -> None:
-        self.language, self.handler, self.arguments = language, handler, arguments
+        self.language, self.handler, self.arguments = language, text_of("handler", handler), arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
         self.meanings = meanings_of(status if status is not None else {})
         self.threads = threads_of(threads)
@@ -152,7 +153,7 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     main, files, place = _texts(source)
     if options.handler is not None:
         return _with_handler(main, files, place, found, options)
-    name = function or found.function or _only_function(main)
+    name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
     call = Function(
         name,

@@ -22,7 +22,7 @@ def threads_of(threads: int | None) -> int:
         return ALL_THREADS
     if type(threads) is not int or threads < 1:  # a bool is an int too
         raise _refused("threads", threads, "an integer of 1 or more, or None for all of XLA's threads", "threads=None")
-    return threads
+    return min(threads, 2**31 - 1)  # more than any pool has, and still an integer of C
 
 
 def one_of(option: str, value: str, words: Sequence[str]) -> str:
@@ -40,6 +40,13 @@ def words_of(option: str, values: Any) -> tuple[str, ...]:
     if not all(isinstance(word, str | PurePath) and "\0" not in str(word) for word in words):
         raise _refused(option, values, "strings or paths, without a byte 0", f"{option}=('a word',)")
     return tuple(map(str, words))
+
+
+def text_of(option: str, value: Any) -> str | None:
+    """A text, or None."""
+    if value is not None and not isinstance(value, str):
+        raise _refused(option, value, "a string", f"{option}={str(value)!r}")
+    return value
 
 
 def meanings_of(status: Any) -> tuple[tuple[int, str], ...]:
