@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import warnings
 from functools import partial
@@ -18,6 +19,7 @@ from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.signature import parse
 
 DRAWS = 1500
+ADDRESS = ctypes.cast(ctypes.CDLL(None).labs, ctypes.c_void_p).value  # of any function
 
 NAMES = [
     "x",
@@ -169,7 +171,7 @@ def test_signatures_and_calls(seed, monkeypatch):
 MAKERS = [
     lambda text: kernels.cpp("void f() {}", text, function="f"),
     lambda text: kernels.cpp("", text, handler="F"),
-    lambda text: kernels.c_function(12345, text, sizes="i32", order="F"),
+    lambda text: kernels.c_function(ADDRESS, text, sizes="i32", order="F"),
     lambda text: from_numpy(lambda *operands, **params: operands, like=text, name="host"),
 ]
 
@@ -207,7 +209,7 @@ def test_options(option, value):
     refused(lambda: kernels.cpp("void f(const double* x, int64_t n, double* y) {}", signature, **{option: value}))
     refused(lambda: kernels.cpp("", signature, handler="F", **{option: value}))
     if option in ("arguments", "sizes", "status", "threads", "order"):
-        refused(lambda: kernels.c_function(12345, signature, **{option: value}))
+        refused(lambda: kernels.c_function(ADDRESS, signature, **{option: value}))
 
 
 @pytest.mark.parametrize("like", [pytest.param(like, id=str(i)) for i, like in enumerate(LIKES)])
@@ -222,7 +224,7 @@ def test_types_of_host_results(like):
 def test_what_is_no_signature(text):
     assert refused(lambda: parse(text))
     assert refused(lambda: kernels.cpp("", text))
-    assert refused(lambda: kernels.c_function(12345, text))
+    assert refused(lambda: kernels.c_function(ADDRESS, text))
 
 
 @pytest.mark.parametrize("value", [pytest.param(value, id=str(i)) for i, value in enumerate(VALUES)])

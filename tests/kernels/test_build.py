@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tools import cxx
+from tools import cxx, needs
 
 from jaxprim import KernelError, kernels
 from jaxprim.kernels import build
@@ -47,11 +48,11 @@ def test_a_source_is_compiled_once(cache, compiled):
     assert build.library(Source("one", ONE))[0].one() == 1
     assert compiled == ["one"]
     names = sorted(path.name for path in next(cache.glob("one-*/")).iterdir())
-    assert [re.sub(r"-[0-9a-f]{8}", "-MARK", name) for name in names] == [
-        "headers.json",
-        "kernel-MARK.so",
+    assert [re.sub(r"-[0-9a-f]{12}", "-CONTENT", name) for name in names] == [
+        "exports",
+        "kernel-CONTENT.so",
         "kernel.cpp",
-        "kernel.so",
+        "manifest.json",
     ]
 
 
@@ -134,9 +135,23 @@ def test_the_compiler_is_cxx_else_what_is_found(monkeypatch, tmp_path):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert build.compiler(CPP) == str(tmp_path / "g++")
-    monkeypatch.setenv("CXX", "clang++")
-    assert build.compiler(CPP) == str(tmp_path / "clang++")
+    assert build.compiler(CPP) == (str(tmp_path / "g++"),)
+    for named, words in {
+        "clang++": ("clang++",),
+        "g++ -m64 '-DNAME=a b'": ("g++", "-m64", "-DNAME=a b"),
+        " g++ ": ("g++",),
+    }.items():
+        monkeypatch.setenv("CXX", named)
+        assert build.compiler(CPP) == (str(tmp_path / words[0]), *words[1:])
+
+
+def test_the_path_of_a_compiler_may_have_a_space(monkeypatch, tmp_path):
+    path = tmp_path / "my tools" / "g++"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    assert build.compiler(CPP) == (str(path),)
 
 
 @pytest.mark.parametrize("language", [CPP, CUDA], ids=lambda row: row.name)
@@ -160,33 +175,63 @@ def test_a_missing_extra_is_named(monkeypatch):
         build._extra("filelock")
 
 
-@cxx
-def test_a_program_of_another_process_is_refused(cache, tmp_path):
-    """A function's address means nothing in another process, where a saved program may be loaded."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        """
+PORTABLE = """
 import sys, ctypes, ctypes.util, jax, jax.numpy as jnp
 from jax import export
 from jaxprim import kernels
-cbrt = kernels.c_function(ctypes.CDLL(ctypes.util.find_library("m")).cbrtf, "(f32) -> f32", name="cbrt")
-if sys.argv[1] == "save":
-    name = cbrt.target(cbrt.signature).name
-    check = export.DisabledSafetyCheck.custom_call(name)
-    open(sys.argv[2], "wb").write(export.export(jax.jit(cbrt), disabled_checks=[check])(jnp.ones(3)).serialize())
+
+libm = ctypes.CDLL(ctypes.util.find_library("m"))
+C = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_float)
+what, saved, made = sys.argv[1:]
+
+def kernel(name):
+    if name == "callback":
+        return kernels.c_function(C(lambda v: 2 * v), "(f32) -> f32", name="root")
+    if name == "numba":
+        return kernels.numba(lambda x: x / 2 + 1, "(f32[]) -> f32[]", name="root")
+    if name == "another numba":
+        return kernels.numba(lambda x: x / 2 + 3, "(f32[]) -> f32[]", name="root")
+    return kernels.c_function(getattr(libm, name), "(f32) -> f32", name="root")
+
+root = kernel(made).build()
+if what == "save":
+    exported = export.export(jax.jit(root), disabled_checks=root.export_checks())(jnp.float32(8))
+    open(saved, "wb").write(exported.serialize())
+    print(float(root(8.0)))
 else:
-    cbrt(1.0)
     try:
-        print(export.deserialize(bytearray(open(sys.argv[2], "rb").read())).call(jnp.ones(3)))
+        print(float(export.deserialize(bytearray(open(saved, "rb").read())).call(jnp.float32(8))))
     except Exception as error:
         print(error)
 """
-    )
+
+
+def _in_a_process(program: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@cxx
+@pytest.mark.parametrize(
+    ("saved", "loaded", "said"),
+    [
+        ("cbrtf", "cbrtf", "2.0"),
+        ("cbrtf", "sqrtf", "root: this process does not have the function that the program calls"),
+        ("callback", "callback", "root: this process does not have the function that the program calls"),
+        pytest.param("numba", "numba", "5.0", marks=needs("numba")),
+        pytest.param(
+            "numba", "another numba", "root: this process does not have the function that the program calls",
+            marks=needs("numba"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_program_of_another_process_calls_the_same_function_or_none(cache, tmp_path, saved, loaded, said):
+    """A program holds the name of a function's content. An address means nothing in another process."""
     pytest.importorskip("flatbuffers")
-    saved = str(tmp_path / "saved")
-    subprocess.run([sys.executable, str(program), "save", saved], check=True)
-    done = subprocess.run([sys.executable, str(program), "load", saved], capture_output=True, text=True, check=True)
-    assert "cbrt: this program was compiled in another process" in done.stdout
+    file = str(tmp_path / "saved")
+    _in_a_process(PORTABLE, "save", file, saved)
+    assert said in _in_a_process(PORTABLE, "load", file, loaded)
 
 
 @cxx
@@ -196,3 +241,40 @@ def test_sources_keep_numbers_exact(cache):
     with jax.enable_x64(True):
         f = kernels.cpp(source, "(; a: f64) -> f64[]")
         assert (float(f(a=0.0)), float(f(a=-0.0))) == (np.inf, -np.inf)
+
+
+@cxx
+def test_a_damaged_library_is_compiled_again(cache, compiled):
+    build.library(Source("one", ONE))
+    (library,) = cache.glob("one-*/*.so")
+    library.unlink()
+    library.write_bytes(b"")
+    assert build.library(Source("one", ONE))[0].one() == 1
+    (manifest,) = cache.glob("one-*/manifest.json")
+    for damage in ("", "[]", "{}", '{"library": 3, "digest": "", "files": [], "absent": {}}'):
+        manifest.write_text(damage)
+        assert build.library(Source("one", ONE))[0].one() == 1
+    assert len(compiled) == 6
+
+
+@cxx
+def test_the_cache_has_a_bound(cache, monkeypatch):
+    monkeypatch.setattr(build, "MAX_BYTES", 0)
+    for number in range(3):
+        build.library(Source(f"made{number}", f"{ONE} // {number}"))
+    assert len(list(cache.glob("made*"))) == 3  # all were used a short time ago
+    for folder in cache.glob("made[01]*"):
+        os.utime(folder, (1, 1))
+    left_over = cache / ".made9-left-over"
+    left_over.mkdir()
+    os.utime(left_over, (1, 1))
+    build.library(Source("made3", f"{ONE} // 3"))
+    assert sorted(path.name[:5] for path in cache.glob("made*")) == ["made2", "made3"]
+    assert not left_over.exists()
+
+
+@cxx
+def test_a_kernel_that_moves_is_not_compiled_again(cache, compiled):
+    for line in ('#line 7 "a.py"', '#line 9 "b.py"'):
+        build.library(Source("one", f"{build.LINE}\n{ONE}", place=line))
+    assert compiled == ["one"]

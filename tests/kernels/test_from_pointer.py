@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import datetime
+import gc
+import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -190,10 +194,38 @@ def test_a_type_variable_is_no_way_around_the_prototype():
         bessel(np.ones(2, np.float32))
 
 
-@pytest.mark.parametrize("pointer", [None, 0, "cosine", np.cos, True])
+@pytest.mark.parametrize("pointer", [None, 0, "cosine", np.cos, True, -1, 2**70, 2**63, np.int64(-5), object(), 1.5])
 def test_what_is_no_c_function_is_refused(pointer):
     with pytest.raises(KernelError, match="something that is not a C function"):
         kernels.c_function(pointer, "(f64) -> f64")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="NOT TESTED: this system does not say where code is")
+def test_the_address_of_data_is_refused():
+    numbers = np.ones(3)
+    for pointer in (numbers.ctypes.data, ctypes.c_void_p(numbers.ctypes.data), 8, 2**47 - 8, id(None)):
+        with pytest.raises(KernelError, match="an address at which there is no code"):
+            kernels.c_function(pointer, "(f64) -> f64")
+
+
+@needs("cffi")
+def test_data_of_cffi_is_refused():
+    ffi = pytest.importorskip("cffi").FFI()
+    for pointer in (
+        ffi.new("double[3]"),
+        ffi.new("double*"),
+        ffi.cast("double(*)(double)", 64),
+        ffi.NULL,
+        ffi.dlopen(None),
+    ):
+        with pytest.raises(KernelError, match=r"not a C function|no code"):
+            kernels.c_function(pointer, "(f64) -> f64")
+
+
+def test_a_capsule_without_a_prototype_is_refused():
+    for capsule in (jax.ffi.pycapsule(libm.cos), datetime.datetime_CAPI):
+        with pytest.raises(KernelError, match="a capsule that does not hold a C function's prototype"):
+            kernels.c_function(capsule, "(f64) -> f64")
 
 
 def test_a_prototype_is_read_word_by_word():
@@ -226,6 +258,63 @@ def test_the_signature_must_be_that_of_cffi():
     for function, signature in ((library.cosf, "(f32, f32) -> f32"), (library.hypot, "(f64, f64) -> f32")):
         with pytest.raises(BadCall, match=r"(arguments do|return type does) not match the signature"):
             kernels.c_function(function, signature)
+
+
+C = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)
+
+
+def _compiled_and_dropped():
+    """Programs in every form in which JAX gives them out, and nothing else that holds their function."""
+    p = Primitive("twice")
+    p.def_impl(kernels.c_function(C(lambda v: 2 * v), "(f64) -> f64", name="twice"))
+    p.def_partials(lambda y, x: (2.0,))
+    x = jnp.arange(3.0)
+    plain = jax.jit(p).lower(x).compile()
+    mapped = jax.jit(jax.vmap(jax.value_and_grad(p))).lower(x).compile()
+    _, linear = jax.linearize(p, x)
+    return plain, lambda x: mapped(x)[0], lambda x: p(x), jax.jit(lambda x: linear(x))
+
+
+def test_a_function_lives_as_long_as_the_programs_that_call_it():
+    programs = _compiled_and_dropped()
+    x = jnp.arange(3.0)
+    jax.clear_caches()
+    gc.collect()
+    others = [C(lambda v: -1000.0) for _ in range(50)]
+    said: list[list[float]] = []
+    threads = [
+        threading.Thread(target=lambda run=run: said.append(run(x).tolist())) for run in programs for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [[0, 2, 4]] * len(threads)
+    assert len(others) == 50
+
+
+def test_callbacks_are_told_apart():
+    """Their code is the same; only what it finds beside it differs."""
+    made = [kernels.c_function(C(lambda v, k=k: k * v), "(f64) -> f64", name="times") for k in range(4)]
+    assert [float(kernel(3.0)) for kernel in made] == [0, 3, 6, 9]
+
+
+def test_functions_of_one_type_share_one_library(monkeypatch):
+    kernels.c_function(libm.sinh, "(x: f64) -> f64", name="first").build()
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "_compile", None)
+        another = kernels.c_function(libm.tanh, "second(x: f64) -> f64", threads=None)
+        np.testing.assert_allclose(another(np.linspace(0, 1, 1000)), np.tanh(np.linspace(0, 1, 1000)))
+
+
+def test_each_function_has_its_own_words(library):
+    make = lambda words: kernels.c_function(
+        library.scale, "(x: f64[n]; a: f64) -> f64[n]", arguments="&a, x, &n:i32, out", status={2: words}, name=words
+    )
+    for words in ("négatif", "\N{MATHEMATICAL ITALIC SMALL X} < 0", 'a "quote"'):
+        with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+            make(words)(np.ones(3), a=-1).block_until_ready()
+        assert f"UNKNOWN: {words}: {words}" in str(caught.value)
 
 
 def test_in_a_primitive_with_exact_derivatives():

@@ -621,8 +621,8 @@ def test_a_cache_that_cannot_be_written(compiler, monkeypatch, tmp_path):
     assert (
         said(lambda: rms_norm.build())
         == f"""compiled kernels can't be stored.
-  got:      {Path("file/cache")}, which is not writable
-  expected: a writable folder
+  got:      {Path("file/cache")}: Not a directory
+  expected: a folder with space left, in which this user may write files and lock them
   write:    JAXPRIM_CACHE=/path/to/a/folder  # in the environment"""
     )
 
@@ -756,3 +756,63 @@ def test_a_numba_function_that_raises_or_returns_another_shape():
     shape = "UNKNOWN: checked: the Numba function returned an array whose shape does not match its signature: (x: T[n]) -> T[n]"
     assert raised(lambda: f(-W)) == raises
     assert raised(lambda: f(W)) == shape
+
+
+# ------------------------------------------------------------------------------------- parameters, pointers, compilers
+def test_parameters_in_another_order():
+    source = "void f(const float* x, int64_t d, int64_t n, float* out) {}"
+    assert (
+        said(lambda: kernels.cpp(source, "f(x: f32[n, d]) -> f32[n, d]"))
+        == """f: its parameters have another order than what it is given.
+  got:      the parameters x, d, n, out
+  expected: x, n, d, out, the order in which jaxprim passes them
+  why:      arguments go by position, so each would get another's value
+  defined:  test_kernel_messages.py:N
+  write:    arguments="x, d, n, out\""""
+    )
+
+
+def test_a_capsule_without_a_prototype():
+    capsule = jax.ffi.pycapsule(ctypes.CDLL(ctypes.util.find_library("m")).cos)
+    assert (
+        said(lambda: kernels.c_function(capsule, "(f64) -> f64"))
+        == """c_function got a capsule that does not hold a C function's prototype.
+  got:      a capsule without a name
+  expected: one of Cython's, module.__pyx_capi__['name'], or the function's address
+  why:      a handler for XLA's FFI is in such a capsule too, and is called in another way
+  defined:  test_kernel_messages.py:N
+  write:    jax.ffi.register_ffi_target('my_handler', capsule, platform='cpu')  # if it is such a handler"""
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="NOT TESTED: this system does not say where code is")
+def test_an_address_of_data():
+    assert (
+        said(lambda: kernels.c_function(8, "(f64) -> f64"))
+        == """c_function got an address at which there is no code.
+  got:      0x8, from a builtins.int
+  expected: the address of a function
+  defined:  test_kernel_messages.py:N"""
+    )
+
+
+def test_a_status_that_is_no_mapping():
+    assert (
+        said(lambda: kernels.cpp(LOOP, str(rms_norm.signature), status=[1]))
+        == """invalid value for `status`.
+  got:      status=[1]
+  expected: what each integer means, or True if the function returns an integer that is 0 on success
+  defined:  test_kernel_messages.py:N
+  write:    status={1: 'the matrix is singular'}"""
+    )
+
+
+def test_a_compiler_that_writes_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "true")
+    monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path))
+    assert (
+        said(lambda: kernels.cpp(LOOP, str(rms_norm.signature)).build())
+        == """rms_norm: the compiler wrote no library.
+  got:      true reported success
+  expected: one that takes the options of g++, and no option in flags= that stops it early"""
+    )

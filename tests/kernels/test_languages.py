@@ -69,7 +69,7 @@ def test_a_row_is_enough_to_compile_another_language(tmp_path, monkeypatch):
     target = made.build().target(made.signature)
     assert target.name.startswith("jaxprim.halve.")
     (source,) = (tmp_path / "cache").glob("halve-*/kernel.hip.cpp")
-    text = source.read_text()
+    text = source.read_text() + source.with_name("handler.h").read_text()
     for piece in ("#include <hip_runtime.h>", HIP.device.copy, HIP.device.check, "static_cast<hipStream_t>"):
         assert piece in text
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
+from jaxprim.kernels import parameters
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target
-from jaxprim.kernels.handler import LOCK, Function
+from jaxprim.kernels.handler import Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
 from jaxprim.kernels.numba_contract import Misfit, may_write, returned, stored
 from jaxprim.kernels.options import threads_of
@@ -68,6 +68,11 @@ def numba(
     name = name or str(getattr(plain, "__name__", "kernel"))
     count = len(inspect.signature(plain).parameters)
     found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
+    style = "loop" if found.elementwise and found.operands else _style(name, found, count)
+    if signature is not None:
+        parameters.refuse_another_order(
+            name, _given(found)[:count], [list(inspect.signature(plain).parameters)], signature
+        )
     compiled = fn if hasattr(fn, "py_func") else module.njit(fn)
     is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
     if is_parallel and threads != 1:
@@ -84,10 +89,8 @@ def numba(
         threads=threads_of(threads),
         exclusive=is_parallel,
     )
-    if found.elementwise and found.operands:
-        return _Elementwise(name, found, _Loader(module, compiled, call, "loop"))
-    loader = _Loader(module, compiled, call, _style(name, found, count))
-    return Kernel(name, found, loader)
+    loader = _Loader(module, compiled, call, style)
+    return _Elementwise(name, found, loader) if style == "loop" else Kernel(name, found, loader)
 
 
 def _numba() -> Any:
@@ -129,6 +132,11 @@ def _two_kinds_of_threads(name: str, threads: int | None) -> KernelError:
             write="numba.set_num_threads(...)  # the number of Numba's threads",
         )
     )
+
+
+def _given(signature: KernelSignature) -> list[str]:
+    """The names of what a function that writes its results is given, in order."""
+    return [row.name for row in (*signature.operands, *signature.attributes, *signature.results)]
 
 
 def _style(name: str, signature: KernelSignature, count: int) -> str:
@@ -182,11 +190,10 @@ def _types(signature: KernelSignature, resolved: KernelSignature) -> dict[str, s
 
 # ------------------------------------------------------------------------------------------------------ the C function
 class _Loader:
-    """Makes the C function around a Numba function for a set of types, and keeps it alive."""
+    """Makes the C function around a Numba function for a set of types."""
 
     def __init__(self, module: Any, fn: Any, call: Function, style: str) -> None:
         self.module, self.fn, self.call, self.style = module, fn, call, style
-        self.made: list[Any] = []
 
     def __call__(self, signature: KernelSignature) -> Target:
         by_pointer = _by_pointer(signature)
@@ -209,9 +216,8 @@ class _Loader:
             raise _not_compiled(self.call.name, signature, error) from None
         if self.style == "writes" and (lossy := stored(self.module, self.fn, signature)) is not None:
             raise lossy.error(self.call.name, signature, self.plain)
-        self.made.append(made)
-        lock = {LOCK: np.int64(ctypes.addressof(_LOCK))} if self.call.exclusive else {}
-        return pointer_target(by_pointer, self.call, self.made[-1].address, **lock)
+        lock = ctypes.addressof(_LOCK) if self.call.exclusive else 0
+        return pointer_target(by_pointer, self.call, made, lock)
 
     @property
     def plain(self) -> Callable[..., Any]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import secrets
+import hashlib
+import threading
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from jaxprim.kernels import build, pointers
+from jaxprim.kernels import build, identity, pointers
 from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.from_source import register
-from jaxprim.kernels.handler import ADDRESS, PROCESS, SYMBOL, Function, return_type, write_handler
+from jaxprim.kernels.from_source import plain, register
+from jaxprim.kernels.handler import BIND, KEY, NAME, SYMBOL, Function, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP
 from jaxprim.kernels.options import ORDERS, SIZES, has_status, meanings_of, one_of, refuse_lost_status, threads_of
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
-
-# One random number per process, see `handler.PROCESS`. A forked child shares its parent's addresses, and so its number.
-_TOKEN = secrets.randbits(62)
 
 
 def c_function(
@@ -40,7 +38,8 @@ def c_function(
 
     Args:
         pointer: a ctypes function, a cffi function pointer, a ``scipy.LowLevelCallable``, a capsule of Cython
-            (``module.__pyx_capi__["name"]``), or an address. It is kept alive.
+            (``module.__pyx_capi__["name"]``), or an address. It is kept alive as long as the process, if it was
+            compiled into a program.
         signature: ``"(f64, f64) -> f64"`` for an elementwise function, ``"(x: f64[n]) -> f64[n]"`` for one that takes
             pointers; see `jaxprim.kernels.signature`.
         arguments: the order of the function's arguments; see `jaxprim.kernels.arguments`.
@@ -61,7 +60,8 @@ def c_function(
         [2.0, 3.0]
     """
     found = parse(signature)
-    name = name or found.function or _name(pointer)
+    pointers.refuse_data(pointer)
+    name = str(name or found.function or _name(pointer))
     prototype = pointers.prototype_of(pointer)
     if arguments is None and prototype is not None and pointers.SKIP_DISPATCH in prototype:
         arguments = ", ".join([*default_order(found), "0"])
@@ -78,7 +78,6 @@ def c_function(
     _check(found.resolve(dict.fromkeys(found.variables, "f64")), call, prototype)
     refuse_left_out(found, arguments)
     refuse_lost_status(found, status=returns_status)
-    address_of(pointer)
 
     def load(resolved: KernelSignature) -> Target:
         _check(resolved, call, prototype)
@@ -96,19 +95,63 @@ def _check(signature: KernelSignature, call: Function, prototype: str | None) ->
         pointers.check_returned(call.name, prototype, return_type(signature, call))
 
 
-def pointer_target(signature: KernelSignature, call: Function, pointer: Any, **attributes: Any) -> Target:
-    """The registered handler that calls a function of this signature at an address."""
-    target = _trampoline(signature, call)
-    # The program holds the kernel, and the kernel keeps the pointer alive.
-    return Target(target.name, {ADDRESS: np.int64(address_of(pointer)), PROCESS: np.int64(_TOKEN), **attributes})
+# The functions that programs may call, with their addresses, by the keys that the programs hold. A program that was
+# compiled ahead of time holds nothing that keeps them alive, so nothing is ever removed.
+_bound: dict[tuple[str, int], tuple[int, Any]] = {}
+_binding = threading.Lock()
+
+
+def pointer_target(signature: KernelSignature, call: Function, pointer: Any, lock: int = 0) -> Target:
+    """The registered handler that calls a function of this signature.
+
+    Args:
+        signature: the signature, without type variables.
+        call: how the function is called.
+        pointer: the function. It is kept alive as long as the process.
+        lock: the address of a lock that the function needs; 0 for none.
+    """
+    address = address_of(pointer)
+    library, handler = _trampoline(signature, call.size, call.arguments, call.status)
+    content, says_all = identity.identity(pointer, address)
+    with _binding:
+        key = _key(content, call)
+        earlier, _ = _bound.get((handler, key), (address, None))
+        if earlier != address and not says_all:
+            key = _key(identity.of_process(address), call)
+        if (handler, key) not in _bound:
+            _bind(library, key, address, lock, call)
+            _bound[handler, key] = (address, pointer)
+    target = register(library, SYMBOL, f"jaxprim.{plain(call.name)}.{handler}", CPP)
+    return Target(target.name, {KEY: np.int64(key), NAME: call.name})
+
+
+def _key(name: str, call: Function) -> int:
+    """The key of a function and of what its call needs, as a 64-bit integer."""
+    whole = repr((name, call.name, call.meanings, call.threads, call.exclusive))
+    return int.from_bytes(hashlib.sha256(whole.encode(errors="replace")).digest()[:8], "little", signed=True)
+
+
+def _bind(library: ctypes.CDLL, key: int, address: int, lock: int, call: Function) -> None:
+    count = len(call.meanings)
+    codes = (ctypes.c_int64 * count)(*(code for code, _ in call.meanings))
+    words = (ctypes.c_char_p * count)(*(text.encode(errors="replace") for _, text in call.meanings))
+    name = call.name.encode(errors="replace")
+    bind = getattr(library, BIND)
+    bind.restype = None
+    bind.argtypes = (
+        ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p,
+        ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+    )  # fmt: skip
+    bind(key, address, lock or None, call.threads, name, count, codes, words)
 
 
 @cache
-def _trampoline(signature: KernelSignature, call: Function) -> Target:
-    source = Source(call.name, '#include "jaxprim_kernel.h"\n' + write_handler(signature, call))
-    library, key = build.library(source)
-    getattr(library, PROCESS)(ctypes.c_int64(_TOKEN))
-    return register(library, SYMBOL, f"jaxprim.{call.name}.{key}", CPP)
+def _trampoline(signature: KernelSignature, size: str, arguments: str | None, status: bool) -> tuple[ctypes.CDLL, str]:
+    """The library with the handler for all functions of one type, and its key."""
+    call = Function("c_function", by_address=True, arguments=arguments, size=size, status=status)
+    text = '#include "jaxprim_kernel.h"\n'
+    made = Source(call.name, text, handler=write_handler(signature, call), exports=(SYMBOL, BIND))
+    return build.library(made)
 
 
 def _name(pointer: Any) -> str:

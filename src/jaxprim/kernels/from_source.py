@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ import jax
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import build
+from jaxprim.kernels import build, parameters
 from jaxprim.kernels.arguments import refuse_left_out
 from jaxprim.kernels.build import Source
-from jaxprim.kernels.handler import SYMBOL, Function, prototype, write_handler
+from jaxprim.kernels.handler import SYMBOL, Function, literal, parameter_names, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP, CUDA, Language
 from jaxprim.kernels.options import (
@@ -26,6 +28,7 @@ from jaxprim.kernels.options import (
     one_of,
     refuse_ignored,
     refuse_lost_status,
+    text_of,
     threads_of,
     words_of,
 )
@@ -131,20 +134,26 @@ class Options:
         include: Sequence[str | Path],
         libraries: Sequence[str],
     ) -> None:
-        self.language, self.handler, self.arguments = language, handler, arguments
+        self.language, self.handler, self.arguments = language, text_of("handler", handler), arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
-        self.meanings = meanings_of(status or {})
+        self.meanings = meanings_of(status if status is not None else {})
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
+    def for_build(self) -> dict[str, Any]:
+        """The arguments of a `Source` that are the same for every signature."""
+        libraries = tuple(str(Path(name).absolute()) if "/" in name else name for name in self.libraries)
+        names = ("language", "flags", "include")
+        return {**{name: getattr(self, name) for name in names}, "libraries": libraries}
+
 
 def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
     found = parse(signature)
-    main, files = _texts(source)
+    main, files, place = _texts(source)
     if options.handler is not None:
-        return _with_handler(main, files, found, options)
-    name = function or found.function or _only_function(main)
+        return _with_handler(main, files, place, found, options)
+    name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
     call = Function(
         name,
@@ -154,85 +163,115 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
         meanings=options.meanings,
         threads=options.threads,
     )
-    write_handler(found.resolve(dict.fromkeys(found.variables, "f32")), call)  # refuses a wrong signature at once
+    example = found.resolve(dict.fromkeys(found.variables, "f32"))
+    write_handler(example, call)  # refuses a wrong signature at once
     refuse_left_out(found, options.arguments)
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
+    defined = chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files))
+    parameters.refuse_another_order(name, parameter_names(example, call), defined, f"{signature} {options.arguments}")
 
     def load(resolved: KernelSignature) -> Target:
-        header = ['#include "jaxprim_kernel.h"', *(f"#include <{name}>" for name in options.language.headers)]
-        whole = "\n".join([*header, main, '#line 1 "jaxprim\'s handler"', write_handler(resolved, call)])
-        return _register(whole, files, name, prototype(resolved, call), SYMBOL, options)
+        headers = ["jaxprim_kernel.h", *options.language.headers]
+        made = Source(
+            name,
+            "\n".join([*(f"#include <{header}>" for header in headers), main]),
+            files=files,
+            prototype=prototype(resolved, call),
+            handler=write_handler(resolved, call),
+            exports=(SYMBOL,),
+            place=place,
+            **options.for_build(),
+        )
+        return _register(made, SYMBOL)
 
     return Kernel(name, found, load, platform=options.language.platform, order=options.order)
 
 
-def _with_handler(main: str, files: tuple[Path, ...], signature: KernelSignature, options: Options) -> Kernel:
+def _with_handler(
+    main: str, files: tuple[Path, ...], place: str, signature: KernelSignature, options: Options
+) -> Kernel:
     symbol = options.handler or ""
-    load = lambda _: _register(main, files, symbol, "", symbol, options)
     name = signature.function or symbol
+    # The author's macro does not say that its symbol is visible, which -fvisibility=hidden makes necessary.
+    shown = f'#include "jaxprim_kernel.h"\nJAXPRIM_EXPORT XLA_FFI_Error* {symbol}(XLA_FFI_CallFrame*);\n{main}'
+    made = Source(name, shown, files=files, exports=(symbol,), place=place, **options.for_build())
     return Kernel(
         name,
         signature,
-        load,
+        lambda _: _register(made, symbol),
         platform=options.language.platform,
         order=options.order,
         own_handler=True,
     )
 
 
-def _register(whole: str, files: tuple[Path, ...], name: str, declared: str, symbol: str, options: Options) -> Target:
-    source = Source(name, whole, options.language, files, options.flags, options.include, options.libraries, declared)
+def _register(source: Source, symbol: str) -> Target:
     library, key = build.library(source)
-    return register(library, symbol, f"jaxprim.{name}.{key}", options.language)
+    return register(library, symbol, f"jaxprim.{plain(source.name)}.{key}", source.language)
+
+
+def plain(name: str) -> str:
+    """A name for XLA, which takes no space, quote or letter of another alphabet."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name)[:60]
 
 
 _registered: set[str] = set()
+_registering = threading.Lock()
 
 
 def register(library: Any, symbol: str, target: str, language: Language) -> Target:
     """Register a handler with XLA, once for each name."""
-    if target not in _registered:
-        try:
-            address = getattr(library, symbol)
-        except AttributeError:
-            raise KernelError(
-                message(
-                    f"the library has no symbol '{symbol}'.",
-                    expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
-                )
-            ) from None
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(address), platform=language.xla_platform)
-        _registered.add(target)
+    with _registering:
+        if target not in _registered:
+            try:
+                address = getattr(library, symbol)
+            except AttributeError:
+                raise KernelError(
+                    message(
+                        f"the library has no symbol '{symbol}'.",
+                        expected=f"a handler: XLA_FFI_DEFINE_HANDLER_SYMBOL({symbol}, ...)",
+                    )
+                ) from None
+            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(address), platform=language.xla_platform)
+            _registered.add(target)
     return Target(target)
 
 
 # ---------------------------------------------------------------------------------------------------------- sources
-def _texts(source: Sources) -> tuple[str, tuple[Path, ...]]:
-    """The text to compile, with its line in the author's file, and the other files."""
+def _texts(source: Sources) -> tuple[str, tuple[Path, ...], str]:
+    """The text to compile, the other files, and the text's file and line as `#line` wants them."""
     if isinstance(source, str) and not re.fullmatch(r"[^\n{};]+\.\w+", source):
-        return _with_line(source), ()
+        source = source.removeprefix("\ufeff")
+        return f"{build.LINE}\n{source}", (), _line_of(source)
     first, *more = [source] if isinstance(source, str | Path) else list(source)
     paths = [Path(file).absolute() for file in (first, *more)]
     for path in paths:
         build.read(path)  # refuses a missing file at once
-    return f'#include "{paths[0]}"', tuple(paths[1:])
+    return f'#include "{paths[0]}"', tuple(paths[1:]), build.LINE
 
 
-def _with_line(source: str) -> str:
-    """A source that stands in a Python file, marked so that the compiler's messages name that file and its lines."""
+def _line_of(source: str) -> str:
+    """The line of a source that stands in a Python file, so that the compiler's messages name that file and its lines."""
     file = _origin.file()
     whole = "".join(linecache.getlines(file))
     at = whole.find(source) if source.strip() else -1
-    file, line = ("<kernel>", 1) if at < 0 else (file, whole.count("\n", 0, at) + 1)
-    return f'#line {line} "{file}"\n{source}'
+    return build.LINE if at < 0 else f"#line {whole.count(chr(10), 0, at) + 1} {literal(file)}"
+
+
+def _all_text(main: str, files: tuple[Path, ...]) -> Iterator[str]:
+    """The text of the source, or of its files."""
+    included = re.fullmatch(r'#include "(.+)"', main)
+    if included is None:
+        yield main
+    for path in ([Path(included[1])] if included else []) + list(files):
+        yield path.read_text(encoding="utf-8", errors="replace")
 
 
 _DEFINED = re.compile(r'extern\s+"C"\s+(?!\{)[^;{}()]*?(\w+)\s*\([^;{}]*\)\s*(?:noexcept\s*)?\{')
 
 
 def _only_function(main: str) -> str:
-    included = re.fullmatch(r'#include "(.+)"', main)
-    source = Path(included[1]).read_text() if included and Path(included[1]).exists() else main
+    source = next(_all_text(main, ()))
     source = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
     names = list(dict.fromkeys(_DEFINED.findall(source)))
     if len(names) == 1:

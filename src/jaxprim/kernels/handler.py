@@ -7,9 +7,9 @@ the batch axes, with the functions of `native/jaxprim_kernel.h`.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxprim.kernels.arguments import Argument, Layout, c_arguments
 from jaxprim.kernels.languages import CPP, Language
@@ -17,10 +17,10 @@ from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.sizes import local, to_c
 
 SYMBOL = "jaxprim_handler"
-# Attributes of a function that is known by its address. The second is random in each process: a program that was
-# compiled in another process, and loaded from a cache or a file, must not jump to an address that means nothing here.
-ADDRESS, PROCESS = "jaxprim_function", "jaxprim_process"
-LOCK = "jaxprim_lock"
+# Attributes of a call of a function that is known by its address: its key in the table of this process, and its name. The
+# program holds no address, so it may be found in JAX's compilation cache, or loaded from a file, by another process.
+KEY, NAME = "jaxprim_function", "jaxprim_name"
+BIND = "jaxprim_bind"  # the C function that puts a row into the table
 
 
 @dataclass(frozen=True)
@@ -52,31 +52,92 @@ class Function:
 
 
 def write_handler(signature: KernelSignature, function: Function) -> str:
-    """The source of the handler."""
+    """The source of the handler. For a function that is known by its address, it depends on the function's type alone."""
     passed = _passed(signature, function, Layout(function.size, is_declared=not function.by_address))
-    lines = [
-        *_declaration(signature, function, passed),
-        *_meanings(function),
-        f'extern "C" XLA_FFI_Error* {SYMBOL}(XLA_FFI_CallFrame* frame) {{',
-        f'  return jaxprim::handle("{function.name}", meaning, frame, [](const jaxprim::Call& call) {{',
-        *(f"    {line}" for line in _body(signature, function, passed)),
-        "  });",
+    names = attribute_names(signature, function)
+    return "\n".join(
+        [
+            *(_by_address(signature, function, passed, names) if function.by_address else _by_name(function)),
+            *(f"    {line}" for line in _body(signature, function, passed, names)),
+            "  });",
+            "}",
+            "",
+        ]
+    )
+
+
+def _by_name(function: Function) -> list[str]:
+    """How the handler of a function in the same source begins."""
+    cases = [f"    case INT64_C({code}): return {literal(words)};" for code, words in function.meanings]
+    return [
+        "static const char* meaning(const jaxprim::Entry*, int64_t code) {",
+        "  switch (code) {",
+        *cases,
+        "    default: return nullptr;",
+        "  }",
         "}",
+        f"JAXPRIM_EXPORT XLA_FFI_Error* {SYMBOL}(XLA_FFI_CallFrame* frame) {{",
+        f"  return jaxprim::handle({literal(function.name)}, meaning, frame, [](const jaxprim::Call& call) {{",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _by_address(
+    signature: KernelSignature, function: Function, passed: Sequence[Argument], names: Sequence[str]
+) -> list[str]:
+    """How the handler of a function that is known by its address begins: its type, and the table of such functions."""
+    types = ", ".join(argument.type for argument in passed)
+    key, name = names.index(KEY), names.index(NAME)
+    return [
+        f"using Function = {return_type(signature, function)} (*)({types});",
+        "static jaxprim::Table table;",
+        f"JAXPRIM_EXPORT void {BIND}(int64_t key, void* function, int32_t* lock, int64_t threads, const char* name,",
+        "                  int64_t count, const int64_t* codes, const char* const* words) {",
+        "  jaxprim::Entry entry{function, lock, threads, name, {}};",
+        "  for (int64_t i = 0; i < count; ++i) entry.meanings[codes[i]] = words[i];",
+        "  table.add(key, std::move(entry));",
+        "}",
+        f"JAXPRIM_EXPORT XLA_FFI_Error* {SYMBOL}(XLA_FFI_CallFrame* frame) {{",
+        f"  return jaxprim::handle_entry(table, {key}, {name}, frame,",
+        "                               [](const jaxprim::Call& call, const jaxprim::Entry& entry) {",
+    ]
+
+
+def literal(text: str) -> str:
+    """A text as a C string. Each byte that is not plain is written in octal, which every standard of C and C++ reads."""
+    plain = frozenset(range(32, 127)) - frozenset(b'"\\?')  # two `?` may begin a trigraph
+    encoded = text.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="replace")
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in encoded) + '"'
 
 
 def attribute_names(signature: KernelSignature, function: Function) -> list[str]:
     """The attributes that a handler reads, in XLA's order."""
-    extra = [ADDRESS, PROCESS] * function.by_address + [LOCK] * function.exclusive
+    extra = [KEY, NAME] * function.by_address
     return sorted([*(attribute.name for attribute in signature.attributes), *extra])
 
 
 def prototype(signature: KernelSignature, function: Function) -> str:
     """The declaration that the author's function must have, for messages."""
     passed = _passed(signature, function, Layout(function.size))
-    named = [f"{argument.type} {_plain_name(argument.value, index)}" for index, argument in enumerate(passed)]
+    names = [name or f"argument{index}" for index, name in enumerate(_names(signature, passed))]
+    named = [f"{argument.type} {name}" for argument, name in zip(passed, names, strict=True)]
     return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
+
+
+def parameter_names(signature: KernelSignature, function: Function) -> list[str]:
+    """The names of what the author's function is given, in order; empty for what has none, such as a constant."""
+    passed = _passed(signature, function, Layout(function.size, is_declared=True))
+    # A number by pointer stands in a variable that is declared before the call.
+    by_pointer = [argument.before.partition("= ")[2].strip(" ;") for argument in passed]
+    values = [replace(a, value=b) if a.value.startswith("&") else a for a, b in zip(passed, by_pointer, strict=True)]
+    return _names(signature, values)
+
+
+def _names(signature: KernelSignature, passed: Sequence[Argument]) -> list[str]:
+    """The signature's name of each argument that is a variable of the handler, maybe converted; empty for others."""
+    rows = (*signature.operands, *signature.attributes, *signature.results)
+    names = {local(name): name for name in [*(row.name for row in rows), *signature.sizes]} | {"stream": "stream"}
+    variables = [re.split(r"[{(]", argument.value)[-1].strip("})") for argument in passed]
+    return [names.get(variable, "") for variable in variables]
 
 
 def _passed(signature: KernelSignature, function: Function, layout: Layout) -> list[Argument]:
@@ -86,11 +147,6 @@ def _passed(signature: KernelSignature, function: Function, layout: Layout) -> l
     return [*c_arguments(signature, function.arguments, layout), *stream]
 
 
-def _plain_name(value: str, index: int) -> str:
-    name = value.rsplit("{", maxsplit=1)[-1].rsplit("(", maxsplit=1)[-1].strip("})").removeprefix("v_")
-    return name if name.isidentifier() and not name.startswith("argument") else f"argument{index}"
-
-
 def return_type(signature: KernelSignature, function: Function) -> str:
     """The C type that the author's function returns."""
     if signature.results[0].by_value:
@@ -98,33 +154,11 @@ def return_type(signature: KernelSignature, function: Function) -> str:
     return "int" if function.status else "void"
 
 
-def _declaration(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
-    """The type of a function that is known by its address, and where this process says which one it is."""
-    if not function.by_address:
-        return []
-    types = ", ".join(argument.type for argument in passed)
-    return [
-        f"using Function = {return_type(signature, function)} (*)({types});",
-        "static int64_t jaxprim_token;",
-        f'extern "C" void {PROCESS}(int64_t token) {{ jaxprim_token = token; }}',
-    ]
-
-
-def _meanings(function: Function) -> list[str]:
-    cases = [f"    case {code}: return {json.dumps(words)};" for code, words in function.meanings]
-    return [
-        "static const char* meaning(int64_t code) {",
-        "  switch (code) {",
-        *cases,
-        "    default: return nullptr;",
-        "  }",
-        "}",
-    ]
-
-
-def _body(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def _body(
+    signature: KernelSignature, function: Function, passed: Sequence[Argument], names: Sequence[str]
+) -> list[str]:
     arrays = [*signature.operands, *signature.results]
-    names = attribute_names(signature, function)
+    threads = "entry.threads" if function.by_address else function.threads
     return [
         f"call.expect({len(signature.operands)}, {len(signature.results)}, {len(names)});",
         f"const jaxprim::Buffer buffers[{len(arrays)}] = {{",
@@ -132,11 +166,10 @@ def _body(signature: KernelSignature, function: Function, passed: Sequence[Argum
         "};",
         *_attributes(signature, names),
         *_sizes(signature),
-        *_address(function, names),
+        *_address(function),
         *_stream(function),
         *_copier(function, passed),
-        *([f"const jaxprim::Exclusive lock({_read_i64(names, LOCK)});"] if function.exclusive else []),
-        f"jaxprim::for_each(call, buffers, {function.threads}, [&](const int64_t* at) {{",
+        f"jaxprim::for_each(call, buffers, {threads}, [&](const int64_t* at) {{",
         *(f"  {line}" for line in _element(signature, function, passed)),
         "});",
     ]
@@ -171,18 +204,13 @@ def _attributes(signature: KernelSignature, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _address(function: Function, names: Sequence[str]) -> list[str]:
+def _address(function: Function) -> list[str]:
     if not function.by_address:
         return []
     return [
-        f"if ({_read_i64(names, PROCESS)} != jaxprim_token)",
-        '  call.refuse("this program was compiled in another process, where the function had another address");',
-        f"const auto function = reinterpret_cast<Function>({_read_i64(names, ADDRESS)});",
+        "const auto function = reinterpret_cast<Function>(entry.function);",
+        "const jaxprim::Exclusive lock(entry.lock);",
     ]
-
-
-def _read_i64(names: Sequence[str], name: str) -> str:
-    return f'call.attribute<int64_t>({names.index(name)}, "{name}", XLA_FFI_DataType_S64)'
 
 
 def _stream(function: Function) -> list[str]:
@@ -229,10 +257,16 @@ def _value_type(array: Array, function: Function) -> str:
     return str(array.type.c_value) if function.by_address else array.type.c
 
 
+_RETURNS = "the function must return nothing, or a status: an integer or an enum that is 0 on success"
+
+
 def _call(signature: KernelSignature, function: Function, call: str) -> str:
     if signature.results[0].by_value:
         store = f"*{local(signature.results[0].name)} = {call};"
         return store if function.by_address else f"jaxprim::store({local(signature.results[0].name)}, {call});"
     if not function.by_address:
-        return f"jaxprim::invoke(call, [&] {{ return {call}; }});"
+        return (
+            f"static_assert(jaxprim::is_status<decltype({call})>, {literal(_RETURNS)}); "
+            f"jaxprim::invoke(call, [&] {{ return {call}; }});"
+        )
     return f"call.status({call});" if function.status else f"{call};"

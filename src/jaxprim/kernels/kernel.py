@@ -101,8 +101,8 @@ class Kernel(ByName):
         """The ``disabled_checks`` that ``jax.export.export`` needs for a program with this kernel.
 
         The exported program holds the kernel's name, not its code. The process that runs it must have made the same
-        kernel, and built it with `build`. The kernels of `c_function` and `numba` are known only by their address,
-        which differs in each process, so another process refuses such a program.
+        kernel, and built it with `build`. For `c_function` and `numba` it must also be of the same function: of the
+        same library, or of the same code. Otherwise the program refuses to run.
         """
         return (jax.export.DisabledSafetyCheck.custom_call(self.target(self._resolved(types)).name),)
 

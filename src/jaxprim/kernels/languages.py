@@ -43,6 +43,9 @@ class Language:
         compilers: the compilers to look for on the PATH otherwise, best first.
         flags: the compiler's options for a shared library.
         headers: what the handler includes, beside jaxprim's own header.
+        last_flags: options that come after the author's, because the handler needs them.
+        verbose: the option with which the compiler says where it looks for headers.
+        environment: the environment variables that change what the compiler reads.
         install: how to install a compiler, by operating system as `platform.system` names it; "" is any other.
         device: what kernels on a device of their own need; None for the CPU.
     """
@@ -55,6 +58,12 @@ class Language:
     compilers: tuple[str, ...]
     flags: tuple[str, ...]
     headers: tuple[str, ...] = ()
+    last_flags: tuple[str, ...] = ()
+    verbose: str = "-v"
+    environment: tuple[str, ...] = (
+        "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "LD_RUN_PATH", "GCC_EXEC_PREFIX",
+        "COMPILER_PATH", "SDKROOT", "MACOSX_DEPLOYMENT_TARGET",
+    )  # fmt: skip
     install: Mapping[str, str] = field(default_factory=dict[str, str])
     device: Device | None = None
 
@@ -66,7 +75,10 @@ CPP = Language(
     suffix=".cpp",
     variable="CXX",
     compilers=("g++", "clang++"),
-    flags=("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility-inlines-hidden"),
+    flags=("-std=c++17", "-O3", "-fPIC", "-shared"),
+    # The handler throws. XLA's header has members with the names of their types, which g++ refuses with -pedantic, also
+    # in a system's header, and no pragma can change.
+    last_flags=("-fexceptions", "-Wno-pedantic"),
     install={
         "": "apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler",
         "Darwin": "xcode-select --install",
@@ -83,6 +95,8 @@ CUDA = Language(
     compilers=("nvcc",),
     flags=("-std=c++17", "-O3", "-shared", "--compiler-options=-fPIC"),
     headers=("cuda_runtime.h",),
+    verbose="--compiler-options=-v",
+    environment=(*CPP.environment, "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CUDA_HOME", "CUDA_PATH"),
     install={
         "": "install the CUDA toolkit: conda install -c nvidia cuda-nvcc, or developer.nvidia.com/cuda-downloads",
     },

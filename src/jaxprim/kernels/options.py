@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from jaxprim import _origin
@@ -21,7 +22,7 @@ def threads_of(threads: int | None) -> int:
         return ALL_THREADS
     if type(threads) is not int or threads < 1:  # a bool is an int too
         raise _refused("threads", threads, "an integer of 1 or more, or None for all of XLA's threads", "threads=None")
-    return threads
+    return min(threads, 2**31 - 1)  # more than any pool has, and still an integer of C
 
 
 def one_of(option: str, value: str, words: Sequence[str]) -> str:
@@ -31,16 +32,19 @@ def one_of(option: str, value: str, words: Sequence[str]) -> str:
     return value
 
 
-def words_of(option: str, values: Sequence[Any]) -> tuple[str, ...]:
+def words_of(option: str, values: Any) -> tuple[str, ...]:
     """A sequence of words. A single string is refused, because as a sequence it would be its letters."""
-    if isinstance(values, str) or not isinstance(values, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _refused(option, values, "a sequence of words", f"{option}=({values!r},)")
-    return tuple(map(str, values))
+    words = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping) else None
+    if words is None:
+        raise _refused(option, values, "a sequence of words", f"{option}=({str(values)!r},)")
+    if not all(isinstance(word, str | PurePath) and "\0" not in str(word) for word in words):
+        raise _refused(option, values, "strings or paths, without a byte 0", f"{option}=('a word',)")
+    return tuple(map(str, words))
 
 
-def text_of(option: str, value: str | None) -> str | None:
+def text_of(option: str, value: Any) -> str | None:
     """A text, or None."""
-    if value is not None and not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if value is not None and not isinstance(value, str):
         raise _refused(option, value, "a string", f"{option}={str(value)!r}")
     return value
 
@@ -49,10 +53,17 @@ def meanings_of(status: Any) -> tuple[tuple[int, str], ...]:
     """The meanings of the integers that a function returns, sorted by integer."""
     if isinstance(status, bool):
         return ()
-    given: dict[Any, Any] = dict(status) if isinstance(status, Mapping) else {None: None}
-    if all(type(code) is int and isinstance(text, str) for code, text in given.items()):
-        return tuple(sorted(given.items()))
-    raise _refused("status", status, "a dictionary of integers and what they mean", "status={1: 'it failed'}")
+    are_meanings = isinstance(status, Mapping) and all(
+        _is_integer(code) and -(2**63) <= code < 2**63 and isinstance(words, str) for code, words in status.items()
+    )
+    if not are_meanings:
+        expected = "what each integer means, or True if the function returns an integer that is 0 on success"
+        raise _refused("status", status, expected, "status={1: 'the matrix is singular'}")
+    return tuple(sorted((int(code), words) for code, words in status.items()))
+
+
+def _is_integer(code: Any) -> bool:
+    return isinstance(code, int) and not isinstance(code, bool)
 
 
 def has_status(arguments: str | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,52 @@ def address_of(pointer: Any) -> int:
         address = read(pointer)
         if address:
             return address
-    raise KernelError(
+    raise _no_function(pointer)
+
+
+def refuse_data(pointer: Any) -> None:
+    """Refuse what is not a C function: the address of data, of nothing, or of a function that is called in another way."""
+    address = address_of(pointer)
+    if _is_capsule(pointer) and prototype_of(pointer) is None:
+        name = _capsule_name(pointer)
+        raise KernelError(
+            message(
+                "c_function got a capsule that does not hold a C function's prototype.",
+                got="a capsule without a name"
+                if name is None
+                else f"a capsule named {name.decode(errors='replace')!r}",
+                expected="one of Cython's, module.__pyx_capi__['name'], or the function's address",
+                why="a handler for XLA's FFI is in such a capsule too, and is called in another way",
+                defined=_origin.place(),
+                write="jax.ffi.register_ffi_target('my_handler', capsule, platform='cpu')  # if it is such a handler",
+            )
+        )
+    if not _is_code(address):
+        raise KernelError(
+            message(
+                "c_function got an address at which there is no code.",
+                got=f"{address:#x}, from a {type(pointer).__module__}.{type(pointer).__qualname__}",
+                expected="the address of a function",
+                defined=_origin.place(),
+            )
+        )
+
+
+def _is_code(address: int) -> bool:
+    """Whether there is code at an address. True where the system does not tell."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return True
+    for line in maps.read_text(errors="replace").splitlines():
+        place, rights, _ = line.split(maxsplit=2)
+        start, end = (int(part, 16) for part in place.split("-"))
+        if start <= address < end:
+            return "x" in rights
+    return False
+
+
+def _no_function(pointer: Any) -> KernelError:
+    return KernelError(
         message(
             "c_function got something that is not a C function.",
             got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}",
@@ -31,12 +77,16 @@ def address_of(pointer: Any) -> int:
 
 
 def _integer(pointer: Any) -> int | None:
-    return int(pointer) if isinstance(pointer, int | np.integer) and not isinstance(pointer, bool) else None
+    is_integer = isinstance(pointer, int | np.integer) and not isinstance(pointer, bool)
+    return int(pointer) if is_integer and 0 < pointer < 2**63 else None
 
 
 def _ctypes(pointer: Any) -> int | None:
     is_ctypes = isinstance(pointer, ctypes.c_void_p) or hasattr(pointer, "argtypes")
-    return ctypes.cast(pointer, ctypes.c_void_p).value if is_ctypes else None
+    try:
+        return ctypes.cast(pointer, ctypes.c_void_p).value if is_ctypes else None
+    except (TypeError, ctypes.ArgumentError):  # another thing with such an attribute
+        return None
 
 
 def _is_capsule(pointer: Any) -> bool:
@@ -73,11 +123,23 @@ def _numba(pointer: Any) -> int | None:
 
 
 def _cffi(pointer: Any) -> int | None:
-    if type(pointer).__module__ != "_cffi_backend":
-        return None
+    return int(_cffi_types().cast("intptr_t", pointer)) if _is_cffi(pointer) else None
+
+
+def _cffi_types() -> Any:
     import cffi
 
-    return int(cffi.FFI().cast("intptr_t", pointer))
+    return cffi.FFI()
+
+
+def _is_cffi(pointer: Any) -> bool:
+    """Whether it is a pointer of cffi; its libraries and types are no pointers."""
+    if type(pointer).__module__ != "_cffi_backend":
+        return False
+    try:
+        return _cffi_types().typeof(pointer).kind in ("function", "pointer")
+    except TypeError:
+        return False
 
 
 # --------------------------------------------------------------------------------------------------------- prototypes
@@ -108,9 +170,9 @@ def prototype_of(pointer: Any) -> str | None:
     if _is_low_level_callable(pointer):
         return prototype_of(tuple.__getitem__(pointer, 0))
     if _is_capsule(pointer):
-        name = (_capsule_name(pointer) or b"").decode()
+        name = (_capsule_name(pointer) or b"").decode(errors="replace")
         return name if "(" in name else None
-    if type(pointer).__module__ == "_cffi_backend":
+    if _is_cffi(pointer):
         return _cffi_prototype(pointer)
     # Without argtypes, ctypes claims an int result that the user never declared.
     if getattr(pointer, "argtypes", None) is not None:
@@ -119,9 +181,7 @@ def prototype_of(pointer: Any) -> str | None:
 
 
 def _cffi_prototype(pointer: Any) -> str | None:
-    import cffi
-
-    kind = cffi.FFI().typeof(pointer)
+    kind = _cffi_types().typeof(pointer)
     if kind.kind != "function":
         return None
     return f"{kind.result.cname} ({', '.join(argument.cname for argument in kind.args)})"

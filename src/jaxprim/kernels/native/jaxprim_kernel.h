@@ -3,24 +3,38 @@
 // It uses only XLA's C API, not the templates of ffi.h, so that a kernel compiles in a fraction of a second.
 #pragma once
 
+#if __cplusplus < 201703L
+#error "jaxprim needs C++17 or later: leave -std= out of flags=, or give it -std=c++17"
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <complex>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <typeinfo>
+#include <unordered_map>
 #include <utility>
 
+#include <cxxabi.h>
+
 #include "xla/ffi/api/c_api.h"
+
+// What Python looks up is visible, also with -fvisibility=hidden.
+#define JAXPRIM_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace jaxprim {
 
@@ -33,9 +47,14 @@ struct Refused : std::runtime_error {
   XLA_FFI_Error_Code code;
 };
 
-// A size as an argument. It converts to the integer type that the author's function takes, if the value fits.
+// A size as an argument. It converts to the integer type that the author's function takes, if the value fits. It does not
+// become a floating-point number by itself: a parameter of that type is meant for something else.
 struct Size {
   int64_t value;
+  template <class T, class = std::enable_if_t<std::is_floating_point_v<T>>, class = void>
+  explicit operator T() const {
+    return static_cast<T>(value);
+  }
   template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
   operator T() const {
     const T narrow = static_cast<T>(value);
@@ -72,12 +91,47 @@ struct Buffer {
   }
 };
 
+// A function that is known by its address, with what a call of it needs.
+struct Entry {
+  void* function;
+  int32_t* lock;  // only one function with this lock runs at a time; nullptr for none
+  int64_t threads;
+  std::string name;
+  std::map<int64_t, std::string> meanings;
+};
+
+// The functions of this process, by the keys that stand in compiled programs. A program may run as long as the process
+// does, so nothing is ever removed.
+class Table {
+ public:
+  void add(int64_t key, Entry entry) {
+    std::unique_lock<std::shared_mutex> lock(mutex_);
+    entries_.emplace(key, std::make_unique<Entry>(std::move(entry)));
+  }
+
+  const Entry* find(int64_t key) const {
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    const auto found = entries_.find(key);
+    return found == entries_.end() ? nullptr : found->second.get();
+  }
+
+ private:
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<int64_t, std::unique_ptr<const Entry>> entries_;
+};
+
 // The meaning of a status other than 0; nullptr if the author gave none.
-using Meaning = const char* (*)(int64_t code);
+using Meaning = const char* (*)(const Entry* entry, int64_t code);
+
+inline const char* meaning_of_entry(const Entry* entry, int64_t code) {
+  const auto found = entry->meanings.find(code);
+  return found == entry->meanings.end() ? nullptr : found->second.c_str();
+}
 
 class Call {
  public:
-  Call(Meaning meaning, XLA_FFI_CallFrame* frame) : meaning_(meaning), frame_(frame) {}
+  Call(Meaning meaning, XLA_FFI_CallFrame* frame, const Entry* entry = nullptr)
+      : meaning_(meaning), frame_(frame), entry_(entry) {}
 
   void expect(int64_t operands, int64_t results, int64_t attributes) const {
     if (frame_->args.size != operands || frame_->rets.size != results || frame_->attrs.size != attributes)
@@ -99,6 +153,7 @@ class Call {
   // XLA sorts attributes by name; `i` is the position in that order.
   template <class T>
   T attribute(int64_t i, const char* name, XLA_FFI_DataType dtype) const {
+    if (i >= frame_->attrs.size) refuse(std::string("attribute '") + name + "' is missing");
     const XLA_FFI_ByteSpan* span = frame_->attrs.names[i];
     const bool is_named = std::strlen(name) == span->len && std::memcmp(name, span->ptr, span->len) == 0;
     if (!is_named || frame_->attrs.types[i] != XLA_FFI_AttrType_SCALAR)
@@ -108,12 +163,21 @@ class Call {
     return *static_cast<const T*>(scalar->value);
   }
 
+  std::string text(int64_t i, const char* name) const {
+    if (i >= frame_->attrs.size || frame_->attrs.types[i] != XLA_FFI_AttrType_STRING)
+      refuse(std::string("attribute '") + name + "' is missing");
+    const auto* span = static_cast<const XLA_FFI_ByteSpan*>(frame_->attrs.attrs[i]);
+    return std::string(span->ptr, span->len);
+  }
+
   [[noreturn]] void refuse(const std::string& what) const { throw Refused(what); }
 
-  // A status that is not 0 is an error.
-  void status(int64_t code) const {
+  // A status that is not 0 is an error. An enum is the integer that it stands for.
+  template <class Status>
+  void status(Status returned) const {
+    const auto code = static_cast<int64_t>(returned);
     if (code == 0) return;
-    const char* meaning = meaning_(code);
+    const char* meaning = meaning_(entry_, code);
     throw Refused(meaning != nullptr ? meaning : "the kernel returned status " + std::to_string(code),
                   XLA_FFI_Error_Code_UNKNOWN);
   }
@@ -164,16 +228,19 @@ class Call {
 
   Meaning meaning_;
   XLA_FFI_CallFrame* frame_;
+  const Entry* entry_;
 };
 
-// Holds a lock that all handlers of this process share; `address` is the lock's word. Waiting threads sleep.
+// Holds a lock that all handlers of this process share; `word` is nullptr for none. Waiting threads sleep.
 class Exclusive {
  public:
-  explicit Exclusive(int64_t address) : word_(reinterpret_cast<int32_t*>(address)) {
-    while (__atomic_exchange_n(word_, 1, __ATOMIC_ACQUIRE) != 0)
+  explicit Exclusive(int32_t* word) : word_(word) {
+    while (word_ != nullptr && __atomic_exchange_n(word_, 1, __ATOMIC_ACQUIRE) != 0)
       std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
-  ~Exclusive() { __atomic_store_n(word_, 0, __ATOMIC_RELEASE); }
+  ~Exclusive() {
+    if (word_ != nullptr) __atomic_store_n(word_, 0, __ATOMIC_RELEASE);
+  }
   Exclusive(const Exclusive&) = delete;
   Exclusive& operator=(const Exclusive&) = delete;
 
@@ -320,33 +387,69 @@ void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Ele
 }
 
 template <class T>
-struct IsComplex : std::false_type {};
+struct Complex : std::false_type {
+  using Real = T;
+};
 template <class T>
-struct IsComplex<std::complex<T>> : std::true_type {};
+struct Complex<std::complex<T>> : std::true_type {
+  using Real = T;
+};
 
-// Store the number that the author's function returned as the type of the signature, of its own or of a later kind.
-template <class T, class R>
-void store(T* to, const R& returned) {
-  static_assert(!std::is_floating_point_v<R> || !std::is_integral_v<T>,
+// Store the number that the author's function returned as the type of the signature, if that holds every such number.
+// (Integers wrap, as in NumPy.)
+template <class T, class Returned>
+void store(T* to, const Returned& returned) {
+  using From = typename Complex<Returned>::Real;
+  using To = typename Complex<T>::Real;
+  constexpr bool is_real = std::is_floating_point_v<From>;
+  static_assert(!is_real || !std::is_integral_v<To>,
                 "the function returns a floating-point number, and the signature says an integer");
-  static_assert(!IsComplex<R>::value || IsComplex<T>::value,
+  static_assert(!Complex<Returned>::value || Complex<T>::value,
                 "the function returns a complex number, and the signature says a real one");
+  static_assert(!is_real || !std::is_floating_point_v<To> || sizeof(From) <= sizeof(To),
+                "the function returns a wider number than the signature says, such as a double for an f32");
   *to = static_cast<T>(returned);
 }
 
-// Call the author's function. If it returns an integer, that is a status.
+// Whether what a function returns can be a status, or is nothing.
+template <class Returned>
+constexpr bool is_status = std::is_void_v<Returned> || std::is_integral_v<std::decay_t<Returned>> ||
+                           std::is_enum_v<std::decay_t<Returned>>;
+
+// Call the author's function. If it returns an integer or an enum, that is a status.
 template <class Function>
 void invoke(const Call& call, Function function) {
-  if constexpr (std::is_integral_v<decltype(function())>)
-    call.status(function());
-  else
+  if constexpr (std::is_void_v<decltype(function())>)
     function();
+  else if constexpr (is_status<decltype(function())>)
+    call.status(function());
 }
 
 // ------------------------------------------------------------------------------------------------------- the handler
+// Python reads messages as UTF-8. What is not becomes U+FFFD, and so does a byte 0, at which a C string would end.
+inline std::string valid_utf8(const std::string& text) {
+  std::string found;
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = [&](size_t k) { return k < text.size() ? static_cast<unsigned char>(text[k]) : 0u; };
+    const unsigned first = byte(i);
+    const size_t length = first < 0x80 ? 1 : first >> 5 == 6 ? 2 : first >> 4 == 14 ? 3 : first >> 3 == 30 ? 4 : 0;
+    uint32_t point = length == 1 ? first : first & (0xffu >> (length + 1));
+    bool is_valid = length != 0 && first != 0;
+    for (size_t k = 1; is_valid && k < length; ++k) {
+      is_valid = byte(i + k) >> 6 == 2;
+      point = point << 6 | (byte(i + k) & 0x3f);
+    }
+    constexpr uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    is_valid = is_valid && point >= smallest[length] && point <= 0x10ffff && point >> 11 != 0x1b;  // no surrogates
+    found += is_valid ? text.substr(i, length) : "\xef\xbf\xbd";
+    i += is_valid ? length : 1;
+  }
+  return found;
+}
+
 inline XLA_FFI_Error* make_error(const XLA_FFI_Api* api, const char* name, const std::string& what,
                                  XLA_FFI_Error_Code code = XLA_FFI_Error_Code_UNKNOWN) {
-  const std::string message = std::string(name) + ": " + what;
+  const std::string message = valid_utf8(std::string(name) + ": " + what);
   XLA_FFI_Error_Create_Args args{};
   args.struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE;
   args.message = message.c_str();
@@ -367,19 +470,70 @@ inline bool answer_metadata(XLA_FFI_CallFrame* frame) {
   return true;
 }
 
-template <class Body>
-XLA_FFI_Error* handle(const char* name, Meaning meaning, XLA_FFI_CallFrame* frame, Body body) {
-  if (answer_metadata(frame)) return nullptr;
+// What the exception that is being handled says. Anything may be thrown.
+inline std::string thrown() {
   try {
-    body(Call(meaning, frame));
+    throw;
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (const std::string& text) {
+    return text;
+  } catch (const char* text) {
+    return text == nullptr ? "the kernel threw a null pointer" : text;
+  } catch (long long code) {
+    return "the kernel threw " + std::to_string(code);
+  } catch (long code) {
+    return "the kernel threw " + std::to_string(code);
+  } catch (int code) {
+    return "the kernel threw " + std::to_string(code);
+  } catch (...) {
+    const std::type_info* type = abi::__cxa_current_exception_type();
+    if (type == nullptr) return "the kernel threw";
+    int status = 0;
+    char* name = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
+    const std::string found = std::string("the kernel threw a ") + (status == 0 ? name : type->name());
+    std::free(name);
+    return found;
+  }
+}
+
+template <class Body>
+XLA_FFI_Error* guarded(const char* name, XLA_FFI_CallFrame* frame, Body body) {
+  try {
+    body();
     return nullptr;
   } catch (const Refused& error) {
     return make_error(frame->api, name, error.what(), error.code);
-  } catch (const std::exception& error) {
-    return make_error(frame->api, name, error.what());
   } catch (...) {
-    return make_error(frame->api, name, "the kernel threw");
+    return make_error(frame->api, name, thrown());
   }
+}
+
+// Run the handler of a function that stands in the same source.
+template <class Body>
+XLA_FFI_Error* handle(const char* name, Meaning meaning, XLA_FFI_CallFrame* frame, Body body) {
+  if (answer_metadata(frame)) return nullptr;
+  return guarded(name, frame, [&] { body(Call(meaning, frame)); });
+}
+
+// Run the handler of a function that is known by its address, which the table has under the key in the program.
+template <class Body>
+XLA_FFI_Error* handle_entry(const Table& table, int64_t key, int64_t name, XLA_FFI_CallFrame* frame, Body body) {
+  if (answer_metadata(frame)) return nullptr;
+  std::string said = "c_function";
+  const Entry* entry = nullptr;
+  XLA_FFI_Error* error = guarded(said.c_str(), frame, [&] {
+    const Call call(meaning_of_entry, frame);
+    entry = table.find(call.attribute<int64_t>(key, "jaxprim_function", XLA_FFI_DataType_S64));
+    if (entry == nullptr) said = call.text(name, "jaxprim_name");
+  });
+  if (error != nullptr) return error;
+  return guarded(entry == nullptr ? said.c_str() : entry->name.c_str(), frame, [&] {
+    if (entry == nullptr)
+      throw Refused("this process does not have the function that the program calls: make the same kernel of the same "
+                    "function, and call its build()");
+    body(Call(meaning_of_entry, frame, entry), *entry);
+  });
 }
 
 }  // namespace jaxprim

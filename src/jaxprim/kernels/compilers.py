@@ -1,0 +1,110 @@
+"""Find a language's compiler, run it, and say what its failure means."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from jaxprim._errors import KernelError, message
+from jaxprim._origin import shorten
+from jaxprim.kernels.languages import Language
+
+
+def compiler(language: Language) -> tuple[str, ...]:
+    """The compiler and its first options: what the language's environment variable says, or else the first one found.
+
+    As make and CMake do, the variable is split into words: ``ccache g++``, or ``g++ -m64``.
+    """
+    named = os.environ.get(language.variable, "").strip()
+    wanted = [(named,), _words(named)] if named else [(name,) for name in language.compilers]
+    for first, *options in wanted:
+        found = shutil.which(first)
+        if found is not None:
+            return (found, *options)
+    raise _no_compiler(language, [named] if named else language.compilers)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text)) or (text,)
+    except ValueError:  # a quote that is not closed
+        return (text,)
+
+
+def _no_compiler(language: Language, wanted: Sequence[str]) -> KernelError:
+    return KernelError(
+        message(
+            f"no {language.name} compiler was found.",
+            got=f"none of {', '.join(wanted)} on the PATH",
+            expected=f"{' or '.join(language.compilers)}, or its path in {language.variable}",
+            write=language.install.get(platform.system(), language.install.get("")),
+        )
+    )
+
+
+@lru_cache(maxsize=16)
+def version(words: tuple[str, ...]) -> str:
+    """The version that a compiler reports."""
+    done = run([*words, "--version"])
+    return done.stdout or done.stderr
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler, with messages in English so that users can search for them.
+
+    Bytes that are no UTF-8, as in names of files, come as the surrogates with which Python names such files.
+    """
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False, env=environment
+        )
+    except (OSError, ValueError) as error:  # ValueError: a byte 0 in an option
+        raise KernelError(
+            message(
+                "the compiler can't be run.",
+                got=f"{shorten(command[0])}: {error}",
+                expected="a program that runs on this machine, and options that it can be given",
+            )
+        ) from None
+
+
+def readable(text: str) -> str:
+    """A compiler's text, without the surrogates that cannot be printed."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def failure(name: str, tool: str, output: str, work: Path, prototype: str) -> KernelError:
+    """The error for a source that does not compile. `work` is the folder of the files that jaxprim wrote."""
+    text = readable(output).replace(f"{work}{os.sep}", "jaxprim's ").rstrip()
+    lines = text.splitlines()
+    if "No space left on device" in text:
+        return no_space(str(work.parent), "No space left on device")
+    shown = "\n".join(f"    {line}" for line in lines[:40])
+    more = f"\n    ... {len(lines) - 40} more lines" if len(lines) > 40 else ""
+    is_handler = any("jaxprim's handler" in line and "error:" in line for line in lines)
+    return KernelError(
+        message(
+            f"{name}: it does not compile.",
+            got=f"{Path(tool).name} says:\n{shown}{more}",
+            expected=f"a function declared as {prototype}" if is_handler and prototype else None,
+        )
+    )
+
+
+def no_space(folder: str, why: str) -> KernelError:
+    """The error for a cache that cannot be written."""
+    return KernelError(
+        message(
+            "compiled kernels can't be stored.",
+            got=f"{shorten(folder)}: {why}",
+            expected="a folder with space left, in which this user may write files and lock them",
+            write="JAXPRIM_CACHE=/path/to/a/folder  # in the environment",
+        )
+    )

@@ -1,0 +1,119 @@
+"""Compare the names of a function's parameters with the names of what it is given.
+
+Arguments go by position. If a function takes ``(int64_t n, int64_t d)`` and gets ``d, n``, no compiler can tell, and it
+overwrites memory. The names can: where both sides use the same names, they must be at the same places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from jaxprim import _origin
+from jaxprim._errors import KernelError, message
+
+_NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|\[\[.*?\]\]', re.DOTALL)
+_AFTER = re.compile(r"\s*(?:(?:const|noexcept|override|final)\b\s*(?:\([^()]*\))?\s*|->[^{};]*)*\{")
+_WORD = re.compile(r"(?:\w+::)*\w+")
+# Words of a type, which are no names even if they come last.
+_TYPE_WORDS = frozenset(
+    [
+        "const",
+        "volatile",
+        "restrict",
+        "__restrict",
+        "__restrict__",
+        "unsigned",
+        "signed",
+        "short",
+        "long",
+        "int",
+        "char",
+        "bool",
+        "float",
+        "double",
+        "void",
+        "auto",
+        "struct",
+        "enum",
+        "class",
+        "typename",
+        "register",
+    ]
+)
+
+
+def refuse_another_order(name: str, passed: Sequence[str], definitions: Iterable[Sequence[str]], said: str) -> None:
+    """Refuse a function whose parameters have the names of what is passed, at other places.
+
+    Args:
+        name: the function's name.
+        passed: the names of what is passed, in order; empty where there is none.
+        definitions: the names of the parameters, for each definition of the function; empty where there is none.
+        said: the signature as its author wrote it. Names that jaxprim made up mean nothing.
+    """
+    own = [word if word and re.search(rf"\b{word}\b", said) else "" for word in passed]
+    fitting = [names for names in definitions if len(names) == len(own)]
+    if not fitting or not all(_differs(names, own) for names in fitting):
+        return
+    raise KernelError(
+        message(
+            f"{name}: its parameters have another order than what it is given.",
+            got=f"the parameters {', '.join(word or '_' for word in fitting[0])}",
+            expected=f"{', '.join(word or '_' for word in passed)}, the order in which jaxprim passes them",
+            why="arguments go by position, so each would get another's value",
+            defined=_origin.place(),
+            write=f'arguments="{", ".join(fitting[0])}"'
+            if "&" not in said and sorted(fitting[0]) == sorted(passed)
+            else None,
+        )
+    )
+
+
+def _differs(names: Sequence[str], passed: Sequence[str]) -> bool:
+    """Whether a name stands on both sides, at different places."""
+    return any(word and word != other and word in passed for word, other in zip(names, passed, strict=True))
+
+
+def definitions(text: str, function: str) -> Iterator[list[str]]:
+    """The names of the parameters in each definition of a function in a source; empty for one without a name."""
+    code = _NOT_CODE.sub(" ", text)
+    for found in re.finditer(rf"\b{re.escape(function.rpartition('::')[2])}\s*\(", code):
+        inside = _inside(code, found.end())
+        if inside is not None and _AFTER.match(code, found.end() + len(inside) + 1):
+            yield [_name(piece) for piece in _pieces(inside)]
+
+
+def _inside(code: str, start: int) -> str | None:
+    """The text up to the bracket that closes; None if nothing closes."""
+    depth = 1
+    for index in range(start, len(code)):
+        depth += (code[index] == "(") - (code[index] == ")")
+        if depth == 0:
+            return code[start:index]
+    return None
+
+
+def _pieces(inside: str) -> list[str]:
+    """The pieces between commas, except commas in brackets."""
+    depth, pieces = 0, [""]
+    for char in inside:
+        depth += (char in "([{<") - (char in ")]}>")
+        if char == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += char
+    return [piece for piece in pieces if piece.strip() not in ("", "void")]
+
+
+def _name(piece: str) -> str:
+    """The name of a parameter, which comes last, after its type."""
+    piece = re.sub(r"\[[^\]]*\]", "", piece.partition("=")[0]).strip()
+    words = _WORD.findall(piece)
+    last = words[-1] if words else ""
+    if not piece.endswith(last) or "::" in last or last in _TYPE_WORDS:
+        return ""  # it ends in a star or an ampersand, or is a pointer to a function
+    is_type = not [
+        word for word in words[:-1] if word not in ("const", "volatile", "struct", "enum", "class", "typename")
+    ]
+    return "" if is_type else last
