@@ -26,7 +26,7 @@ jax.config.update("jax_enable_checks", True)
 jax.config.update("jax_disable_most_optimizations", True)
 
 # What does not depend on JAX, or is made of parts that other tests hold on every JAX. It runs on the newest alone, so that
-# CI takes less than 25 minutes.
+# a run of CI does not wait for it three times.
 ON_NEWEST_JAX_ALONE = [
     "benchmarks",
     "checking/reports/test_expected.py",
