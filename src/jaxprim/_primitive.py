@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     # has them only from 3.13 on.
     from typing_extensions import ParamSpec, TypeVar
 
-    from jaxprim.checking import Report
-    from jaxprim.checking.questions import Speed
+    from jaxprim.checking import Report, Speed
 
     P = ParamSpec("P", default=...)
     R = TypeVar("R", default=Any)
@@ -599,13 +598,16 @@ class Primitive(ByName, Generic[P, R]):
         Args:
             fn: ``fn(*operands, **params)`` returns the relative error, such as ``1e-6``; 0 if it only rounds.
 
+        Raises:
+            BadCall: ``fn`` is not a function.
+
         Example:
             >>> solve = Primitive("solve")
             >>> @solve.def_accuracy
             ... def _(b, *, tol):
             ...     return tol
         """
-        self._accuracy = fn
+        self._accuracy = self._function("def_accuracy", fn)
         return fn
 
     def def_domain(self, fn: F) -> F:
@@ -615,13 +617,16 @@ class Primitive(ByName, Generic[P, R]):
             fn: ``fn(*operands, **params)`` returns whether the operands are in the domain, as a bool, or brings them
                 into it: then it returns all operands, in a tuple.
 
+        Raises:
+            BadCall: ``fn`` is not a function.
+
         Example:
             >>> interpolate = Primitive("interpolate")
             >>> @interpolate.def_domain
             ... def _(x, grid, values):
-            ...     return x, jnp.sort(grid), values
+            ...     return x, grid.sort(), values
         """
-        self._domain = fn
+        self._domain = self._function("def_domain", fn)
         return fn
 
     def derive(self, **choices: str) -> None:
@@ -737,6 +742,19 @@ class Primitive(ByName, Generic[P, R]):
             self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
             pictures=pictures, **params,
         )  # fmt: skip
+
+    def _function(self, method: str, fn: F) -> F:
+        if not callable(fn):
+            raise BadCall(
+                message(
+                    f"{self.name}: {method} takes a function.",
+                    got=repr(fn),
+                    expected="a function of the operands and static params",
+                    defined=self._rules.made,
+                    write=f"{self.name}.{method}(lambda *operands, **params: {fn!r})",
+                )
+            )
+        return fn
 
     def _refuse_both(self, method: str, rule: Any, per_operand: Mapping[str, Any]) -> None:
         if rule is not None and per_operand:

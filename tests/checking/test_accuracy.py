@@ -74,3 +74,16 @@ def test_an_accuracy_that_is_none_is_refused(accuracy):
         "  expected: a number from 0 to below 1\n"
         "  write:    jaxprim.check(solve, ..., accuracy=1e-6)"
     )
+
+
+@pytest.mark.parametrize("method", ["def_accuracy", "def_domain"])
+def test_what_is_no_function_is_refused(method):
+    solve = Primitive("solve")
+    with pytest.raises(BadCall) as error:
+        getattr(solve, method)(1e-6)
+    assert str(error.value).splitlines()[:3] == [
+        f"solve: {method} takes a function.",
+        "  got:      1e-06",
+        "  expected: a function of the operands and static params",
+    ]
+    assert str(error.value).endswith(f"  write:    solve.{method}(lambda *operands, **params: 1e-06)")

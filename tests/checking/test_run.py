@@ -82,7 +82,7 @@ fail: primal of doubled at x=float32[]
     expected:  6
     off by:    3 (6.3e+06 ulp), allowed 5.3e-05: 32 roundings of 1.2e-07
     seed:      0
-  and 1 more comparison that is off
+  and 3 more comparisons that are off
   hint: factor 1/2: every number is 1/2 times the expected one
   again: jaxprim.check(doubled, ..., only="primal", seed=0)"""
 

@@ -30,7 +30,7 @@ def test_a_function_is_named_and_so_are_its_operands():
     subject = Subject.of(scale)
     assert subject.name == "scale"
     assert subject.operand_names((X, 1.0, 2.0), {}) == ("x", "factor", "more[0]")
-    assert Subject.of(functools.partial(scale, factor=3.0)).name == "partial"
+    assert Subject.of(functools.partial(scale, factor=3.0)).name == "scale"
     assert Subject.of(np.sin).operand_names((X,), {}) in (("x",), ("operand0",), ("args[0]",))
 
 
