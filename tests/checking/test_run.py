@@ -84,6 +84,7 @@ fail: primal of doubled at x=float32[]
     seed:      0
   and 3 more comparisons that are off
   hint: factor 1/2: every number is 1/2 times the expected one
+  note: the vjp rule is derived from the jvp rule
   again: jaxprim.check(doubled, ..., only="primal", seed=0)"""
 
 
