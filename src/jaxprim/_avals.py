@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxprim import _jax
-from jaxprim._errors import an
+from jaxprim._errors import BadCall, an, message
 
 Aval = Any
 
@@ -41,10 +41,27 @@ def needs_x64(dtype: np.dtype[Any]) -> bool:
     return not _is_extended(dtype) and jax.dtypes.canonicalize_dtype(dtype) != dtype
 
 
-def native_form(value: Any, name: str) -> str | None:
-    """The line that gives an array this machine's byte order; None if it has it. JAX takes no other."""
-    is_swapped = isinstance(value, np.ndarray | np.generic) and not value.dtype.isnative
-    return f"{name}.astype('{value.dtype.newbyteorder('=').name}')" if is_swapped else None
+def refuse_byte_order(owner: str, name: str, value: Any, **place: Any) -> None:
+    """Refuse an operand whose bytes have another order than this machine's, which JAX does not take.
+
+    Args:
+        owner: the primitive or kernel.
+        name: the operand.
+        value: the operand's value.
+        place: the facts that say where the owner was made: ``rule=`` or ``defined=``.
+    """
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.isnative:
+        return
+    native = value.dtype.newbyteorder("=").name
+    raise BadCall(
+        message(
+            f"{owner}: operand '{name}' has another byte order than this machine.",
+            got=f"{value.dtype.str}{list(value.shape)}",
+            expected=f"{native}, in this machine's byte order",
+            write=f"{name}.astype('{native}')",
+            **place,
+        )
+    ) from None
 
 
 def is_aval(value: Any) -> bool:

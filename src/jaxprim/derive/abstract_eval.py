@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import in_operands_mesh, native_form, same_type, short
+from jaxprim._avals import in_operands_mesh, refuse_byte_order, same_type, short
 from jaxprim._calls import Call
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, message
 from jaxprim._levels import axes_of
@@ -37,18 +37,9 @@ def _results(call: Call, avals: Sequence[Any]) -> Results:
 def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) -> None:
     """Refuse operands that are not arrays. A type is None if JAX knows none for the value."""
     for index, (aval, value) in enumerate(zip(avals, values, strict=True)):
-        if aval is None and (native := native_form(value, call.names()[index])) is not None:
-            raise BadCall(
-                message(
-                    f"{call.rules.name}: operand '{call.names()[index]}' has another byte order than this machine.",
-                    got=f"{value.dtype.str}{list(value.shape)}",
-                    expected=f"{value.dtype.newbyteorder('=').name}, in this machine's byte order",
-                    rule=call.rules.implementation_author,
-                    write=native,
-                )
-            )
         if aval is None or not _jax.is_array_type(aval):
             name = call.names()[index]
+            refuse_byte_order(call.rules.name, name, value, rule=call.rules.implementation_author)
             raise BadCall(
                 message(
                     f"{call.rules.name}: operand '{name}' is not an array.",

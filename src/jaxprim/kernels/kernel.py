@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _origin
-from jaxprim._avals import equalize_varying, in_operands_mesh, native_form
+from jaxprim._avals import equalize_varying, in_operands_mesh, refuse_byte_order
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
@@ -188,17 +188,7 @@ def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
     try:
         return _jax.typeof(operand)
     except (TypeError, ValueError):
-        native = native_form(operand, name)
-        if native is not None:
-            raise BadCall(
-                message(
-                    f"{kernel.name}: operand '{name}' has another byte order than this machine.",
-                    got=f"{operand.dtype.str}{list(operand.shape)}",
-                    expected=f"{operand.dtype.newbyteorder('=').name}, in this machine's byte order",
-                    defined=kernel.origin,
-                    write=native,
-                )
-            ) from None
+        refuse_byte_order(kernel.name, name, operand, defined=kernel.origin)
         raise BadCall(
             message(
                 f"{kernel.name}: operand '{name}' is not an array.",
