@@ -234,6 +234,7 @@ def _figures(release: str) -> tuple[int, ...]:
 
 
 def version_of(package: str) -> str:
+    """The version of an installed package, or words that say that it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

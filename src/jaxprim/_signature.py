@@ -253,10 +253,10 @@ def _options(fn: Callable[..., Any], operands: Mapping[str, Any]) -> tuple[str, 
     JAX             from the first one on whose default decides shapes or branches, such as ``axis=-1``; those behind it
                     are no operands either, as they could not be passed by position
     """
-    library = str(getattr(whole(fn), "__module__", None) or "").partition(".")[0]
-    if library in ("numpy", "scipy"):
+    module = f"{getattr(whole(fn), '__module__', None)}."
+    if module.startswith(("numpy.", "scipy.")):
         return tuple(name for name, default in operands.items() if default is not _EMPTY)
-    if library != _jax.words.OWN_MODULES.rstrip("."):
+    if not module.startswith(_jax.words.OWN_MODULES):
         return ()
     names = list(operands)
     first = next((i for i, name in enumerate(names) if isinstance(operands[name], bool | int | str)), len(names))

@@ -155,8 +155,9 @@ class Report:
     # ------------------------------------------------------------------------------------------------------- as text
     def text(self) -> str:
         """One line per question, then each fault, then all faults in a line each."""
+        summary = self.summary()
         parts = [self.headline(), *self._table(), *["\n" + text for text in self.breadcrumbs().values()]]
-        return "\n".join([*parts, *([""] if self.summary() else []), *self.summary()])
+        return "\n".join([*parts, *([""] if summary else []), *summary])
 
     def summary(self) -> list[str]:
         """One line for each bad fault, if several findings are bad: the rule, its place, what is wrong, a likely cause."""
