@@ -31,7 +31,7 @@ LAYERS = (
     {"forms"},
     {"derive.*"},
     {"derive"},
-    {"_record", "ad", "mlir"},
+    {"_record", "ad", "mlir", "_checkable"},
     {"_primitive"},
     {"kernels.*", "kernels"},
     {"checking.*", "checking"},
@@ -41,7 +41,7 @@ LAYERS = (
 )
 # Upward imports that are meant: (who, whom): why.
 UPWARD = {
-    ("_primitive", "checking"): "p.check() is the checker's front door; the import runs when it is called",
+    ("_checkable", "checking"): "p.check() is the checker's front door; the import runs when it is called",
     (
         "checking.reports.report",
         "checking.reports.page",

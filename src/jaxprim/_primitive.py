@@ -12,13 +12,14 @@ import numpy as np
 from jaxprim import _host, _jax, _origin, _trees, _use, derive, forms
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
+from jaxprim._checkable import Checkable
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, message
 from jaxprim._origin import name_of, named, public, whole
 from jaxprim._pickling import ByName
 from jaxprim._rules import Rule, RuleSet, rules_of
 from jaxprim._signature import Bound, CallSignature
-from jaxprim._types import Example, Explanation
+from jaxprim._types import Explanation
 from jaxprim.derive import batching
 from jaxprim.derive.abstract_eval import refuse_other_types, results
 from jaxprim.derive.implementation import runs_on_host
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     # With these defaults, `Primitive` means `Primitive[..., Any]`. Only the type checker needs them, and Python itself
     # has them only from 3.13 on.
     from typing_extensions import ParamSpec, TypeVar
-
-    from jaxprim.checking import Report, Speed
 
     P = ParamSpec("P", default=...)
     R = TypeVar("R", default=Any)
@@ -43,7 +42,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 @public
-class Primitive(ByName, Generic[P, R]):
+class Primitive(ByName, Checkable, Generic[P, R]):
     """A custom JAX operation: one object that holds one rule for each transformation.
 
     Each rule is given by its author, derived from the rules that are given, or missing with a reason; `explain` says
@@ -96,9 +95,6 @@ class Primitive(ByName, Generic[P, R]):
             compiled=self._compiled,
             explain=self._explain_call,
         )
-        self._examples: Callable[[], Iterable[Any]] | None = None
-        self._accuracy: Callable[..., Any] | None = None
-        self._domain: Callable[..., Any] | None = None
         if any(earlier.used for earlier in _origin.replaced(self._rules, name, self._origin)):
             _jax.bump_redefinitions()
 
@@ -567,68 +563,6 @@ class Primitive(ByName, Generic[P, R]):
         self._rules.changed()
 
     # ------------------------------------------------------------------------------------------- looking and checking
-    def def_examples(self, fn: F) -> F:
-        """Give example inputs, which `check` and the command line use.
-
-        Args:
-            fn: ``fn()`` returns or yields tuples of operands, or `jaxprim.Example` objects, which carry static params.
-
-        Example:
-            >>> import jax.numpy as jnp
-            >>> square = Primitive("square")
-            >>> _ = square.def_impl(lambda x: x * x)
-            >>> @square.def_examples
-            ... def _():
-            ...     return [(3.0,), (jnp.ones(2),)]
-            >>> len(square.examples())
-            2
-        """
-        self._examples = lambda: map(self._refuse_pair, fn())
-        return fn
-
-    def examples(self) -> tuple[Example, ...]:
-        """Return the example inputs that the author gave."""
-        return tuple(map(_example, self._examples())) if self._examples is not None else ()
-
-    def def_accuracy(self, fn: F) -> F:
-        """Say how accurately the operation computes its function, so that `check` allows for it.
-
-        An iterative solver stops at its tolerance, and a quadrature at its own. All tolerances of `check` follow.
-
-        Args:
-            fn: ``fn(*operands, **params)`` returns the relative error, such as ``1e-6``; 0 if it only rounds.
-
-        Raises:
-            BadCall: ``fn`` is not a function.
-
-        Example:
-            >>> solve = Primitive("solve")
-            >>> @solve.def_accuracy
-            ... def _(b, *, tol):
-            ...     return tol
-        """
-        self._accuracy = self._function("def_accuracy", fn)
-        return fn
-
-    def def_domain(self, fn: F) -> F:
-        """Say which operands the operation accepts, so that `check` keeps to them where it invents operands.
-
-        Args:
-            fn: ``fn(*operands, **params)`` returns whether the operands are in the domain, as a bool, or brings them
-                into it: then it returns all operands, in a tuple.
-
-        Raises:
-            BadCall: ``fn`` is not a function.
-
-        Example:
-            >>> interpolate = Primitive("interpolate")
-            >>> @interpolate.def_domain
-            ... def _(x, grid, values):
-            ...     return x, grid.sort(), values
-        """
-        self._domain = self._function("def_domain", fn)
-        return fn
-
     def derive(self, **choices: str) -> None:
         """Choose how rules that are not given are derived, instead of the table's default.
 
@@ -670,92 +604,6 @@ class Primitive(ByName, Generic[P, R]):
         """
         return derive.explain(self._rules)
 
-    def check(
-        self,
-        /,
-        *operands: Any,
-        reference: Callable[..., Any] | None = None,
-        seed: int | None = None,
-        only: str | Iterable[str] | None = None,
-        skip: str | Iterable[str] | None = None,
-        speed: Speed | None = None,
-        accuracy: float | None = None,
-        pictures: bool = False,
-        **params: Any,
-    ) -> Report:
-        """Check the primitive at these operands, or at its examples, and raise if a finding is bad.
-
-        Args:
-            *operands: the operands, as in `jaxprim.check`.
-            reference: the same function in JAX or NumPy, which must agree with the implementation.
-            seed: the random seed, 0 by default.
-            only: the names of the questions to ask; ``jaxprim questions`` lists them.
-            skip: the names of questions to leave out.
-            speed: ``"fast"``, ``"normal"`` (the default) or ``"thorough"``.
-            accuracy: the relative error to which the operation computes its function, instead of `def_accuracy`'s.
-            pictures: also measure the pictures of ``report.html()``.
-            **params: static params, and operands by name.
-
-        Returns:
-            The report, if no finding is bad.
-
-        Raises:
-            CheckFailed: a finding is bad; the message shows which one.
-
-        Example:
-            >>> square = primitive(lambda x: x * x)
-            >>> square.check(3.0).ok
-            True
-        """
-        from jaxprim import checking
-
-        return checking.check(
-            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
-            pictures=pictures, **params,
-        )  # fmt: skip
-
-    def report(
-        self,
-        /,
-        *operands: Any,
-        reference: Callable[..., Any] | None = None,
-        seed: int | None = None,
-        only: str | Iterable[str] | None = None,
-        skip: str | Iterable[str] | None = None,
-        speed: Speed | None = None,
-        accuracy: float | None = None,
-        pictures: bool = False,
-        **params: Any,
-    ) -> Report:
-        """Check the primitive and return all findings, good or bad: `check` without the exception.
-
-        It takes the arguments of `check`.
-
-        Example:
-            >>> square = primitive(lambda x: x * x)
-            >>> [finding.question for finding in square.report(3.0, only="jit").findings]
-            ['jit']
-        """
-        from jaxprim import checking
-
-        return checking.report(
-            self, *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
-            pictures=pictures, **params,
-        )  # fmt: skip
-
-    def _function(self, method: str, fn: F) -> F:
-        if not callable(fn):
-            raise BadCall(
-                message(
-                    f"{self.name}: {method} takes a function.",
-                    got=repr(fn),
-                    expected="a function of the operands and static params",
-                    defined=self._rules.made,
-                    write=f"{self.name}.{method}(lambda *operands, **params: {fn!r})",
-                )
-            )
-        return fn
-
     def _refuse_both(self, method: str, rule: Any, per_operand: Mapping[str, Any]) -> None:
         if rule is not None and per_operand:
             raise BadCall(
@@ -778,25 +626,6 @@ class Primitive(ByName, Generic[P, R]):
                     write=f"@{self.name}.{method}(platform='cuda')",
                 )
             )
-
-    def _refuse_pair(self, example: Any) -> Any:
-        """Return an example unchanged, but refuse ``(operands, params)``, since a pair means two operands."""
-        if not _looks_like_a_pair(example):
-            return example
-        signature = self._rules.signature
-        params = set(example[1])
-        may_be_operands = signature.takes(2) and not (params and params <= set(signature.params))
-        if may_be_operands:
-            return example
-        raise BadCall(
-            message(
-                f"{self.name}: an example with static params must be a jaxprim.Example.",
-                got=f"a tuple of {len(example[0])} and a dict of {', '.join(example[1]) or 'nothing'}",
-                expected="a tuple of operands, or an Example",
-                defined=self._rules.made,
-                write="Example((x, ...), {" + ", ".join(f"'{name}': ..." for name in example[1]) + "})",
-            )
-        )
 
     # --------------------------------------------------------------------------------------------- Python protocols
     def __repr__(self) -> str:
@@ -949,19 +778,3 @@ def _needs_jax(leaf: Any) -> bool:
 def _committed_to(leaves: Sequence[Any]) -> set[Any]:
     """The devices of operands that were put on one deliberately. Results go there, as JAX's own do."""
     return {device for leaf in leaves if isinstance(leaf, jax.Array) and leaf.committed for device in leaf.devices()}
-
-
-def _example(value: Any) -> Example:
-    if isinstance(value, Example):
-        return value
-    return Example(tuple(value) if isinstance(value, tuple | list) else (value,))
-
-
-def _looks_like_a_pair(example: Any) -> bool:
-    return (
-        type(example) is tuple
-        and len(cast("tuple[Any, ...]", example)) == 2
-        and isinstance(example[0], tuple)
-        and isinstance(example[1], dict)
-        and all(isinstance(key, str) for key in cast("dict[Any, Any]", example[1]))
-    )
