@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from excluded import EXCLUDED
 from jax_versions import IS_OLDER_JAX, ROWS_ALONE
-from rows.case import Case, batch, loss
+from rows.case import Case, batch, loss, tangents
 from rows.table import BATCHES, DEVICES, LIBRARIES, MODES, ROWS, SETTINGS, Row
 from zoo import INSIDE, TRANSPOSE, WITH_LITERALS, ZOO, Entry, numbers
 
@@ -133,6 +133,19 @@ def test_linear_transpose_of_the_op(wrap: Any) -> None:
     x, n = batch(entry.args()) if wrap is jax.vmap else entry.args()
     apply = lambda f: wrap(lambda x: jax.linear_transpose(lambda x: f(x, n[()] if n.ndim == 0 else n[0]), x)(x))(x)
     close(apply(entry.f), apply(entry.reference))
+
+
+@pytest.mark.parametrize("entry", list(FIRST_OF_KIND.values()), ids=repr)
+def test_the_first_use_of_an_op_leaks_no_tracer(entry: Entry, no_leaks: None) -> None:
+    """The matrix has the row `checking_leaks`, but there another row may have traced the rules already."""
+    case = Case(entry.build(), entry.args(), entry.diff)
+
+    @jax.jit
+    def backward(xs: Any) -> Any:
+        out, pullback = jax.vjp(case.g, *xs)
+        return out, pullback(tangents(out))
+
+    close(backward(case.xs)[0], entry.reference(*entry.args()))
 
 
 def test_out_axes_none_of_a_result_that_no_batched_operand_reaches() -> None:

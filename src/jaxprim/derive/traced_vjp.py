@@ -150,18 +150,19 @@ def traced_vjp(call: Call, site: Site) -> TracedVjp:
 def _trace(site: Site) -> TracedVjp:
     call, name = site.call, site.call.rules.name
     found: list[tuple[Any, list[Any], list[bool]]] = []  # the pullback's jaxpr, its constants, which are residuals
+    # A residual stands there as None: a tracer that outlives its trace is a leak to `jax.checking_leaks`.
 
     def run(*leaves: Any) -> list[Any]:
         outs, pullback = run_vjp_rule(site, leaves)
         jaxpr, consts = trace_pullback(pullback)
         is_residual = [isinstance(const, _jax.Tracer) for const in consts]
-        found.append((jaxpr, consts, is_residual))
+        fixed = [None if r else const for const, r in zip(consts, is_residual, strict=True)]
+        found.append((jaxpr, fixed, is_residual))
         return [*outs, *select(consts, is_residual)]
 
     program = _jax.trace(run, site.avals, f"{name}_forward")
     refuse_tracers(call, vjp_rule_of(call), program)
-    jaxpr, consts, is_residual = found[0]
-    fixed = [None if r else const for const, r in zip(consts, is_residual, strict=True)]
+    jaxpr, fixed, is_residual = found[0]
     residuals = _jax.out_avals(program)[len(site.results.avals) :]
     count = len(residuals)
 
