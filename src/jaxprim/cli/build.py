@@ -36,7 +36,10 @@ Exit codes:
     help="The dtypes for a type variable. Default: all.",
 )
 @click.option("--platform", help="The platform that the compiler must build for, such as linux-aarch64.")
-def command(targets: tuple[str, ...], out: Path | None, types: tuple[str, ...], platform: str | None) -> None:
+@click.option("--print-tag", is_flag=True, help="Print the platform for the name of a wheel, in the last line.")
+def command(
+    targets: tuple[str, ...], out: Path | None, types: tuple[str, ...], platform: str | None, print_tag: bool
+) -> None:
     """Compile the kernels of files and modules into libraries, with a manifest.
 
     A kernel finds its library there, and then needs no compiler. Nothing is loaded, and no device is used.
@@ -54,7 +57,10 @@ def command(targets: tuple[str, ...], out: Path | None, types: tuple[str, ...], 
         for target, module, kernels in jobs:
             folder = out or _beside(module)
             click.echo(f"{target}: {len(kernels)} kernel{'s' * (len(kernels) != 1)}, into {folder}")
-            build_ahead.build(kernels, folder, types=wanted, machine=machine, note=_note)
+            made = build_ahead.build(kernels, folder, types=wanted, machine=machine, note=_note)
+            machine = machine or build_ahead.machine_of(made)
+        if print_tag:
+            click.echo((machine or toolchain.this_machine()).tag)
     except KernelError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)

@@ -92,6 +92,11 @@ def build(
     return made
 
 
+def machine_of(made: Sequence[Made]) -> Machine | None:
+    """The machine that libraries were built for."""
+    return next((toolchain.machine_of(row.row.platform) for row in made if row.row is not None), None)
+
+
 # ------------------------------------------------------------------------------------------------------------- variants
 def _variants(kernels: Sequence[Kernel], types: Types) -> Iterator[Variant]:
     for kernel in kernels:

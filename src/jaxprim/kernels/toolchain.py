@@ -61,8 +61,8 @@ def machine_of(name: str) -> Machine:
     Raises:
         KernelError: it is none.
     """
-    system, _, processor = name.strip().lower().replace("_", "-", 1).partition("-")
-    if system not in _SYSTEMS or not re.fullmatch(r"\w+", processor):
+    found = re.fullmatch(r"([a-z]+)[-_](\w+)", name.strip().lower())
+    if found is None or found[1] not in _SYSTEMS:
         raise KernelError(
             message(
                 "unknown platform.",
@@ -71,7 +71,7 @@ def machine_of(name: str) -> Machine:
                 write="--platform linux-aarch64",
             )
         )
-    return Machine(_SYSTEMS[system], _PROCESSORS.get(processor, processor))
+    return Machine(_SYSTEMS[found[1]], _PROCESSORS.get(found[2], found[2]))
 
 
 def this_machine() -> Machine:
