@@ -48,13 +48,13 @@ def ffi(
         name: its name in messages.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax.numpy as jnp, numpy as np
+        >>> from jaxlib import lapack
         >>> from jaxprim import kernels
-        >>> import jax.scipy.linalg  # registers the handlers of LAPACK that jaxlib brings
         >>> cholesky = kernels.ffi(
-        ...     "lapack_spotrf_ffi",
+        ...     lapack.prepare_lapack_call("potrf_ffi", np.dtype("float32")),
         ...     "(a: f32[..., n, n]) -> (f32[..., n, n], info: i32[...])",
-        ...     attributes={"uplo": "L"},
+        ...     attributes={"uplo": np.uint8(ord("L"))},
         ...     order="F",
         ... )
         >>> factor, info = cholesky(jnp.array([[4.0, 0.0], [2.0, 2.0]]))
