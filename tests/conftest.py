@@ -40,6 +40,7 @@ ON_NEWEST_JAX_ALONE = [
     "fuzzing",
     "kernels/test_any_words.py",
     "kernels/test_build.py",
+    "kernels/test_build_ahead.py",
     "kernels/test_compilers.py",
     "kernels/test_languages.py",
     "kernels/test_manifest.py",

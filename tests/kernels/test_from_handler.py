@@ -17,19 +17,26 @@ from tools import cxx, needs
 from jaxprim import BadCall, KernelError, Primitive, kernels
 from jaxprim.kernels import build
 from jaxprim.kernels.metadata import api_of
-from jaxprim.kernels.source import Source, api_of_headers
+from jaxprim.kernels.source import HANDLER_API, Source, api_of_headers
 
+# Written with jaxprim's header, which compiles in a fraction of the time of XLA's own templates.
 HANDLER = """
-#include "xla/ffi/api/ffi.h"
-namespace ffi = xla::ffi;
-static ffi::Error Scale(ffi::Buffer<ffi::F32> x, float factor, std::string_view how, ffi::ResultBuffer<ffi::F32> y) {
-  if (how != "times") return ffi::Error::InvalidArgument("only times");
-  for (size_t i = 0; i < x.element_count(); ++i) y->typed_data()[i] = factor * x.typed_data()[i];
-  return ffi::Error::Success();
+#include "jaxprim_kernel.h"
+
+static const char* meaning(const jaxprim::Entry*, int64_t) { return nullptr; }
+
+JAXPRIM_EXPORT XLA_FFI_Error* ScaleHandler(XLA_FFI_CallFrame* frame) {
+  return jaxprim::handle("scale", meaning, frame, [](const jaxprim::Call& call) {
+    call.expect(1, 1, 2);
+    const jaxprim::Buffer x = call.operand(0, "x", XLA_FFI_DataType_F32, 0);
+    const jaxprim::Buffer y = call.result(0, "y", XLA_FFI_DataType_F32, 0);
+    const float factor = call.attribute<float>(0, "factor", XLA_FFI_DataType_F32);
+    if (call.text(1, "how") != "times") call.refuse("only times");
+    int64_t n = 1;
+    for (int64_t axis = 0; axis < x.rank; ++axis) n *= x.dims[axis];
+    for (int64_t i = 0; i < n; ++i) *y.at<float>(i) = factor * *x.at<float>(i);
+  });
 }
-extern "C" XLA_FFI_DEFINE_HANDLER_SYMBOL(ScaleHandler, Scale, ffi::Ffi::Bind()
-    .Arg<ffi::Buffer<ffi::F32>>().Attr<float>("factor").Attr<std::string_view>("how").Ret<ffi::Buffer<ffi::F32>>());
-extern "C" int plain(int x) { return x; }
 """
 SIGNATURE = "scale(x: f32[..., n]; factor: f32) -> f32[..., n]"
 
@@ -86,7 +93,7 @@ def test_it_differentiates_inside_a_primitive_and_its_errors_have_its_words():
 
 @cxx
 def test_a_handler_says_its_version_and_a_name_that_other_processes_know():
-    assert api_of(address()) == api_of_headers()
+    assert api_of(address()) == HANDLER_API <= api_of_headers()
     first = kernels.ffi(library().ScaleHandler, SIGNATURE)
     again = kernels.ffi(jax.ffi.pycapsule(library().ScaleHandler), SIGNATURE)
     assert first.target(first.signature).name == again.target(again.signature).name
