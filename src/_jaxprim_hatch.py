@@ -27,7 +27,7 @@ OPTIONS = {"dependencies", "enable-by-default", "require-runtime-dependencies", 
 OWN = {"modules", "types", "platform", "tag"}
 
 
-class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingTypeArgument, reportUntypedBaseClass]
+class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingTypeArgument]
     """`jaxprim build` before a wheel is put together.
 
     Its options:
@@ -82,6 +82,6 @@ class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingType
         return done.stdout
 
 
-@hookimpl
+@hookimpl  # pyright: ignore[reportUntypedFunctionDecorator]
 def hatch_register_build_hook() -> type[JaxprimBuildHook]:
     return JaxprimBuildHook
