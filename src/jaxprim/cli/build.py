@@ -18,7 +18,7 @@ EXIT_CODES = """
 Exit codes:
   0  every kernel was built
   1  a kernel does not compile
-  2  the command line is wrong, or there is no such file or module, or no kernel
+  2  the command line is wrong, or there is no such file, module or kernel
   4  a file or module could not be imported
 """
 
