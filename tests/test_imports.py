@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "jaxprim"
 
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
-    {"_origin"},
+    {"_origin", "_cache"},
     {"_errors", "_jax", "_jax.*", "_doctor", "_rule_kinds"},
     {"_programs"},
     {"_keys", "_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
@@ -52,6 +52,8 @@ REQUIRED = {"jax", "numpy"}
 EXTRA = {
     "testing.strategies": {"hypothesis"},
     "cli": {"click", "rich"},
+    "cli.build": {"click"},
+    "cli.cache": {"click"},
     "cli.check": {"click", "rich"},
     "cli.check_run": {"rich"},
     "cli.common": {"click", "rich"},

@@ -1,7 +1,8 @@
 """Which names of JAX jaxprim uses, and which of them the installed JAX lacks.
 
 The names are read from the source of ``_jax/``, the only place that uses JAX's internals, so no list can go out of
-date. This file imports nothing from jaxprim and no internals of JAX, so it still works when ``import jaxprim`` fails.
+date. This file imports no internals of JAX, and of jaxprim only what imports none either, so it still works when
+``import jaxprim`` fails.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +23,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from jaxprim import _cache
 
 SOURCES = Path(__file__).parent / "_jax"
 # The releases that were tested, oldest and newest; tests/test_doctor.py holds them to [tool.jaxprim.supported].
@@ -225,8 +231,42 @@ def facts() -> Iterator[tuple[str, str, bool]]:
     except RuntimeError as error:  # JAX is set to a platform that is not available
         yield "devices", str(error), False
     yield "64-bit types", "on" if jax.config.read("jax_enable_x64") else "off", True
-    for what, commands in (("C++ compilers", ("c++", "g++", "clang++")), ("CUDA compiler", ("nvcc",))):
-        yield what, ", ".join(filter(None, map(shutil.which, commands))) or "none found", True
+    for what, variable, commands in _COMPILERS:
+        found = [f"{path} ({_said(path)})" for path in map(shutil.which, commands) if path]
+        named = os.environ.get(variable)
+        yield what, ", ".join(found + [f"{variable}={named}"] * bool(named)) or "none found", True
+    for extra, packages in _PACKAGES:
+        yield f"extra {extra}", ", ".join(f"{name} {version_of(name)}" for name in packages), True
+    yield "kernel cache", _kernel_cache(), True
+
+
+_COMPILERS = (("C++ compilers", "CXX", ("c++", "g++", "clang++")), ("CUDA compiler", "NVCC", ("nvcc",)))
+# What the extras bring, by extra.
+_PACKAGES = (
+    ("cli", ("click", "jinja2", "rich")),
+    ("kernels", ("filelock", "platformdirs")),
+    ("numba", ("numba",)),
+    ("testing", ("hypothesis", "pytest")),
+)
+
+
+def _said(compiler: str) -> str:
+    """The version of a compiler: the number in the line that has it, which is all that a bug report needs."""
+    try:
+        done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return "does not run"
+    found = re.search(r"\bV(\d+\.[\d.]+)", done.stdout) or re.search(r"^.*\s(\d+\.[\d.]*\d)", done.stdout)
+    return found[1] if found else "no version"
+
+
+def _kernel_cache() -> str:
+    try:
+        folder = _cache.folder()
+    except ImportError:
+        return f"unknown: platformdirs is not installed, and {_cache.VARIABLE} is not set"
+    kept = _cache.entries(folder)
+    return f"{folder}: {len(kept)} kernels, {_cache.size_in_words(sum(entry.bytes for entry in kept))}"
 
 
 def _figures(release: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from tools import cxx, needs
 
 import jaxprim
 from jaxprim import JaxprimError, Primitive, from_numpy, kernels
-from jaxprim.kernels import build, pointers
+from jaxprim.kernels import build, build_ahead, from_handler, metadata, pointers, toolchain
 from jaxprim.kernels.languages import CPP, CUDA
 
 X, W = np.ones((4, 3), np.float32), np.ones(3, np.float32)
@@ -781,7 +781,93 @@ def test_a_capsule_without_a_prototype():
   expected: one of Cython's, module.__pyx_capi__['name'], or the function's address
   why:      a handler for XLA's FFI is in such a capsule too, and is called in another way
   defined:  test_kernel_messages.py:N
-  write:    jax.ffi.register_ffi_target('my_handler', capsule, platform='cpu')  # if it is such a handler"""
+  write:    kernels.ffi(capsule, ...)  # if it is such a handler"""
+    )
+
+
+def test_a_handler_that_is_none():
+    assert (
+        said(lambda: kernels.ffi(3.0, "(x: f64[n]) -> f64[n]"))
+        == """kernels.ffi got something that is no handler.
+  got:      a builtins.float
+  expected: a capsule, a ctypes function, an address, the name of a registered target, or a dict of such by stage
+  defined:  test_kernel_messages.py:N"""
+    )
+
+
+def test_handlers_of_unknown_stages():
+    assert (
+        said(lambda: kernels.ffi({"run": 1}, "(x: f64[n]) -> f64[n]"))
+        == """kernels.ffi got handlers of other stages.
+  got:      'run'
+  expected: 'execute', and maybe 'instantiate', 'prepare', 'initialize'
+  defined:  test_kernel_messages.py:N"""
+    )
+
+
+def test_a_target_that_is_not_registered():
+    assert (
+        said(lambda: kernels.ffi("lapack_spotrf", "chol(x: f32[n]) -> f32[n]").build())
+        == """chol: no handler is registered under its name.
+  got:      'lapack_spotrf' for cpu
+  expected: a name such as 'lapack_spotrf_ffi', 'lapack_zpotrf_ffi', 'lapack_dpotrf_ffi'
+  why:      the package that has the handler may register it when it is imported
+  write:    jax.ffi.register_ffi_target('lapack_spotrf', capsule, platform='cpu')"""
+    )
+
+
+def test_an_attribute_that_is_given_twice():
+    assert (
+        said(lambda: kernels.ffi("lapack_spotrf_ffi", "f(x: f32[n]; eps: f32) -> f32[n]", attributes={"eps": 1}))
+        == """the attribute 'eps' is given twice.
+  got:      attributes={'eps': ...}, and f(x: f32[n]; eps: f32) -> f32[n]
+  expected: in the signature what differs from call to call, and in attributes= the rest
+  defined:  test_kernel_messages.py:N"""
+    )
+
+
+def test_a_handler_of_a_later_xla(monkeypatch):
+    monkeypatch.setattr(metadata, "api_of", lambda _: (0, 99))
+    monkeypatch.setattr(from_handler, "api_of_headers", lambda: (0, 5))
+    assert (
+        said(lambda: kernels.ffi(ctypes.CDLL(ctypes.util.find_library("m")).cos, "(x: f64[n]) -> f64[n]"))
+        == """the handler was compiled with a later version of XLA's API than this JAX has.
+  got:      0.99
+  expected: at most 0.5
+  why:      XLA would refuse it, and JAX would then have no device at all
+  defined:  test_kernel_messages.py:N
+  write:    pip install --upgrade jax  # or compile the handler with the headers of this JAX"""
+    )
+
+
+def test_the_wrong_compiler_for_a_platform(monkeypatch):
+    monkeypatch.setenv("CXX", "true")
+    assert (
+        said(lambda: build_ahead.build([rms_norm], Path("nowhere"), machine=toolchain.Machine("linux", "riscv64")))
+        == f"""the compiler does not build for linux-riscv64.
+  got:      true, which builds for {toolchain.this_machine()}
+  expected: a compiler for linux-riscv64, in CXX
+  write:    CXX=riscv64-linux-gnu-g++"""
+    )
+
+
+def test_types_that_cannot_be_built():
+    made = kernels.cpp("", "f(x: T[n], y: U[n]) -> T[n]")
+    build_all = lambda **types: build_ahead.build([made], Path("nowhere"), types=types)
+    assert (
+        said(lambda: build_all(T=["f16"]))
+        == """f: its type variable T can't be f16.
+  got:      T=f16
+  expected: some of f32 f64 c64 c128 i8 i16 i32 i64 u8 u16 u32 u64 bool
+  defined:  test_kernel_messages.py:N"""
+    )
+    assert (
+        said(build_all)
+        == """f: its signature allows 169 sets of dtypes.
+  got:      f(x: T[n], y: U[n]) -> T[n]
+  expected: at most 64
+  defined:  test_kernel_messages.py:N
+  write:    --type T=f32,f64"""
     )
 
 

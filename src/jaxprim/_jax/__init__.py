@@ -111,6 +111,7 @@ from jaxprim._jax.state import (
 from jaxprim._jax.tables import (
     default_platform,
     ffi_attribute,
+    ffi_targets,
     has_transpose,
     is_elementwise,
     is_linear,

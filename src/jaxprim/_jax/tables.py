@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax._src import core, dispatch, xla_bridge
 from jax._src.interpreters import ad, batching, mlir
+from jax._src.lib import xla_client
 from jax._src.lib.mlir import ir
 from jax.experimental import jet
 from jax.interpreters import ad as public_ad  # noqa: F401  # pyright: ignore[reportUnusedImport] read by jaxprim.ad
@@ -175,6 +176,16 @@ def _as_code(const: Any) -> Any:
         return const
     aval: Any = const.aval
     return np.zeros(aval.shape, aval.dtype)
+
+
+def ffi_targets() -> list[str] | None:
+    """The names of the handlers for the CPU that are registered with XLA; None if it does not say.
+
+    What was registered before JAX had a backend waits in a list. (A plug-in for another platform tells nobody.)
+    """
+    listed = getattr(xla_client, "custom_call_targets", None)
+    waiting: Any = getattr(xla_client, "_custom_callback", {})
+    return None if listed is None else [*listed("Host"), *(row[0] for row in waiting.get("Host", ()))]
 
 
 def default_platform() -> str:

@@ -17,7 +17,7 @@ except ImportError as error:
         f"The jaxprim command line needs click and rich ({error}).\n  write:    pip install 'jaxprim[cli]'"
     ) from None
 
-from jaxprim.cli import check, doctor, explain, fuzz, new, questions
+from jaxprim.cli import build, cache, check, doctor, explain, fuzz, new, questions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=check.EXIT_CODES)
@@ -27,5 +27,5 @@ def main() -> None:
 
 
 # The files are not named by their functions, so that `jaxprim.cli.check` stays the module.
-for module in (explain, check, fuzz, questions, new, doctor):
+for module in (explain, check, fuzz, questions, new, build, cache, doctor):
     main.add_command(module.command)

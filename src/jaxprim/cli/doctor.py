@@ -8,17 +8,15 @@ import click
 from rich.text import Text
 
 from jaxprim import _doctor
-from jaxprim.cli import common, terminal
+from jaxprim.cli import common
 
 
 @click.command("doctor", short_help="Show what this JAX and this machine provide.")
 def command() -> None:
-    """Show the JAX version, what it lacks that jaxprim needs, the platforms, and the compilers."""
-    table = terminal.plain_table(heading=False)
-    for label, value, ok in _doctor.facts():
-        table.add_row(Text(label, "bold"), Text(value, "" if ok else "red"))
+    """Show versions, what this JAX lacks, devices, compilers and the kernel cache, to paste into an issue."""
     console = common.open_console()
-    console.print(table)
+    for label, value, ok in _doctor.facts():  # no table: in lines that are not broken it can be copied into an issue
+        console.print(Text.assemble((f"{label:<14}  ", "bold"), (value, "" if ok else "red")), soft_wrap=True)
     gone = _doctor.missing()
     for line in gone:
         console.print(Text(f"this JAX lacks {line}", "bold red"), soft_wrap=True)

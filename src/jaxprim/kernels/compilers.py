@@ -7,7 +7,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,12 +22,13 @@ def compiler(language: Language) -> tuple[str, ...]:
     As make and CMake do, the variable is split into words: ``ccache g++``, or ``g++ -m64``.
     """
     named = os.environ.get(language.variable, "").strip()
-    wanted = [(named,), _words(named)] if named else [(name,) for name in language.compilers]
+    more = language.microsoft_compilers if platform.system() == "Windows" else ()
+    wanted = [(named,), _words(named)] if named else [(name,) for name in (*language.compilers, *more)]
     for first, *options in wanted:
         found = shutil.which(first)
         if found is not None:
             return (found, *options)
-    raise _no_compiler(language, [named] if named else language.compilers)
+    raise no_compiler(language)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -37,13 +38,32 @@ def _words(text: str) -> tuple[str, ...]:
         return (text,)
 
 
-def _no_compiler(language: Language, wanted: Sequence[str]) -> KernelError:
+def no_compiler(language: Language, built_ahead: Mapping[str, str] | None = None) -> KernelError:
+    """The error where there is no compiler.
+
+    Args:
+        language: the language that nothing compiles.
+        built_ahead: why a library that was built ahead does not do, if there is one: a headline, and facts.
+    """
+    named = os.environ.get(language.variable, "").strip()
+    wanted = [named] if named else language.compilers
+    install = language.install.get(platform.system(), language.install.get(""))
+    if built_ahead is not None:
+        return KernelError(
+            message(
+                f"{built_ahead['headline']}, and no {language.name} compiler was found.",
+                got=built_ahead["got"],
+                expected=built_ahead["expected"],
+                why=f"with {' or '.join(wanted)} on the PATH it would be compiled here",
+                write="jaxprim build MODULE  # where there is a compiler",
+            )
+        )
     return KernelError(
         message(
             f"no {language.name} compiler was found.",
             got=f"none of {', '.join(wanted)} on the PATH",
             expected=f"{' or '.join(language.compilers)}, or its path in {language.variable}",
-            write=language.install.get(platform.system(), language.install.get("")),
+            write=install,
         )
     )
 

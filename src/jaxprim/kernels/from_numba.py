@@ -19,16 +19,17 @@ import jax.numpy as jnp
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
-from jaxprim.kernels import parameters
+from jaxprim.kernels import ahead, parameters
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
-from jaxprim.kernels.from_pointer import pointer_target
+from jaxprim.kernels.from_pointer import pointer_target, trampoline
 from jaxprim.kernels.handler import Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
 from jaxprim.kernels.numba_contract import Misfit, may_write, returned, stored
 from jaxprim.kernels.options import threads_of
 from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
 from jaxprim.kernels.sizes import local, to_python
+from jaxprim.kernels.source import Source
 
 # Numba's simplest threading layer aborts the process if two parallel functions run at once, so they take turns.
 _LOCK = ctypes.c_int32(0)
@@ -89,8 +90,10 @@ def numba(
         threads=threads_of(threads),
         exclusive=is_parallel,
     )
-    loader = _Loader(module, compiled, call, style)
-    return _Elementwise(name, found, loader) if style == "loop" else Kernel(name, found, loader)
+    loader = _Loader(module, compiled, call, style, ahead.folders())
+    if style == "loop":
+        return _Elementwise(name, found, loader)
+    return Kernel(name, found, loader, source=loader.source)
 
 
 def _numba() -> Any:
@@ -165,7 +168,13 @@ class _Elementwise(Kernel):
             signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
         )
         self._flat = Kernel(name, flat, loader)
-        super().__init__(name, signature, lambda resolved: self._flat.target(flat.resolve(_types(signature, resolved))))
+        resolve = lambda resolved: flat.resolve(_types(signature, resolved))
+        super().__init__(
+            name,
+            signature,
+            lambda resolved: self._flat.target(resolve(resolved)),
+            source=lambda resolved: loader.source(resolve(resolved)),
+        )
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
@@ -192,8 +201,12 @@ def _types(signature: KernelSignature, resolved: KernelSignature) -> dict[str, s
 class _Loader:
     """Makes the C function around a Numba function for a set of types."""
 
-    def __init__(self, module: Any, fn: Any, call: Function, style: str) -> None:
-        self.module, self.fn, self.call, self.style = module, fn, call, style
+    def __init__(self, module: Any, fn: Any, call: Function, style: str, beside: tuple[Path, ...]) -> None:
+        self.module, self.fn, self.call, self.style, self.beside = module, fn, call, style, beside
+
+    def source(self, signature: KernelSignature) -> Source:
+        """The handler, which calls the C function by its address."""
+        return trampoline(_by_pointer(signature), self.call, self.beside)
 
     def __call__(self, signature: KernelSignature) -> Target:
         by_pointer = _by_pointer(signature)
@@ -217,7 +230,7 @@ class _Loader:
         if self.style == "writes" and (lossy := stored(self.module, self.fn, signature)) is not None:
             raise lossy.error(self.call.name, signature, self.plain)
         lock = ctypes.addressof(_LOCK) if self.call.exclusive else 0
-        return pointer_target(by_pointer, self.call, made, lock)
+        return pointer_target(by_pointer, self.call, made, self.beside, lock)
 
     @property
     def plain(self) -> Callable[..., Any]:

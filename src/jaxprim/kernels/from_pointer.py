@@ -6,21 +6,21 @@ import ctypes
 import hashlib
 import threading
 from collections.abc import Mapping
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxprim.kernels import build, identity, pointers
+from jaxprim.kernels import ahead, build, identity, pointers
 from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
-from jaxprim.kernels.build import Source
 from jaxprim.kernels.from_source import plain, register
-from jaxprim.kernels.handler import BIND, KEY, NAME, SYMBOL, Function, return_type, write_handler
+from jaxprim.kernels.handler import BIND, KEY, NAME, SYMBOL, Function, contract, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP
 from jaxprim.kernels.options import ORDERS, SIZES, has_status, meanings_of, one_of, refuse_lost_status, threads_of
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
+from jaxprim.kernels.source import Source
 
 
 def c_function(
@@ -79,11 +79,14 @@ def c_function(
     refuse_left_out(found, arguments)
     refuse_lost_status(found, status=returns_status)
 
+    beside = ahead.folders()
+
     def load(resolved: KernelSignature) -> Target:
         _check(resolved, call, prototype)
-        return pointer_target(resolved, call, pointer)
+        return pointer_target(resolved, call, pointer, beside)
 
-    return Kernel(name, found, load, order=one_of("order", order, ORDERS))
+    made = lambda resolved: trampoline(resolved, call, beside)
+    return Kernel(name, found, load, source=made, order=one_of("order", order, ORDERS))
 
 
 def _check(signature: KernelSignature, call: Function, prototype: str | None) -> None:
@@ -101,17 +104,20 @@ _bound: dict[tuple[str, int], tuple[int, Any]] = {}
 _binding = threading.Lock()
 
 
-def pointer_target(signature: KernelSignature, call: Function, pointer: Any, lock: int = 0) -> Target:
+def pointer_target(
+    signature: KernelSignature, call: Function, pointer: Any, beside: tuple[Path, ...], lock: int = 0
+) -> Target:
     """The registered handler that calls a function of this signature.
 
     Args:
         signature: the signature, without type variables.
         call: how the function is called.
         pointer: the function. It is kept alive as long as the process.
+        beside: the folders in which the handler may be, built ahead.
         lock: the address of a lock that the function needs; 0 for none.
     """
     address = address_of(pointer)
-    library, handler = _trampoline(signature, call.size, call.arguments, call.status)
+    library, handler = _loaded(trampoline(signature, call, beside))
     content, says_all = identity.identity(pointer, address)
     with _binding:
         key = _key(content, call)
@@ -145,13 +151,28 @@ def _bind(library: ctypes.CDLL, key: int, address: int, lock: int, call: Functio
     bind(key, address, lock or None, call.threads, name, count, codes, words)
 
 
-@cache
-def _trampoline(signature: KernelSignature, size: str, arguments: str | None, status: bool) -> tuple[ctypes.CDLL, str]:
-    """The library with the handler for all functions of one type, and its key."""
-    call = Function("c_function", by_address=True, arguments=arguments, size=size, status=status)
-    text = '#include "jaxprim_kernel.h"\n'
-    made = Source(call.name, text, handler=write_handler(signature, call), exports=(SYMBOL, BIND))
-    return build.library(made)
+def trampoline(signature: KernelSignature, call: Function, beside: tuple[Path, ...]) -> Source:
+    """The source of the handler for all functions of one type."""
+    typed = Function("c_function", by_address=True, arguments=call.arguments, size=call.size, status=call.status)
+    return Source(
+        typed.name,
+        '#include "jaxprim_kernel.h"\n',
+        signature=str(signature),
+        handler=write_handler(signature, typed),
+        contract=contract(signature, typed),
+        exports=(SYMBOL, BIND),
+        beside=beside,
+    )
+
+
+# By their handlers: one library serves all functions of a type, wherever it was found.
+_trampolines: dict[str, tuple[ctypes.CDLL, str]] = {}
+
+
+def _loaded(source: Source) -> tuple[ctypes.CDLL, str]:
+    if source.handler not in _trampolines:
+        _trampolines[source.handler] = build.library(source)
+    return _trampolines[source.handler]
 
 
 def _name(pointer: Any) -> str:

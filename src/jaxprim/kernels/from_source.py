@@ -14,10 +14,9 @@ import jax
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import build, parameters
+from jaxprim.kernels import ahead, build, parameters
 from jaxprim.kernels.arguments import refuse_left_out
-from jaxprim.kernels.build import Source
-from jaxprim.kernels.handler import SYMBOL, Function, literal, parameter_names, prototype, write_handler
+from jaxprim.kernels.handler import SYMBOL, Function, contract, literal, parameter_names, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP, CUDA, Language
 from jaxprim.kernels.options import (
@@ -33,6 +32,7 @@ from jaxprim.kernels.options import (
     words_of,
 )
 from jaxprim.kernels.signature import KernelSignature, parse
+from jaxprim.kernels.source import LINE, Source, read
 
 Sources = str | Path | Sequence[str | Path]
 
@@ -141,18 +141,25 @@ class Options:
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
-    def for_build(self) -> dict[str, Any]:
+    def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:
         """The arguments of a `Source` that are the same for every signature."""
-        libraries = tuple(str(Path(name).absolute()) if "/" in name else name for name in self.libraries)
-        names = ("language", "flags", "include")
-        return {**{name: getattr(self, name) for name in names}, "libraries": libraries}
+        return {
+            "language": self.language,
+            "flags": self.flags,
+            "include": self.include,
+            "libraries": tuple(str(Path(name).absolute()) if "/" in name else name for name in self.libraries),
+            "main": _included(main),
+            "files": files,
+            "place": place,
+            "beside": ahead.folders(),
+        }
 
 
 def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
     found = parse(signature)
-    main, files, place = _texts(source)
+    main, place, files = _texts(source)
     if options.handler is not None:
-        return _with_handler(main, files, place, found, options)
+        return _with_handler(main, place, files, found, options)
     name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
     call = Function(
@@ -170,35 +177,42 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     defined = chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files))
     parameters.refuse_another_order(name, parameter_names(example, call), defined, f"{signature} {options.arguments}")
 
-    def load(resolved: KernelSignature) -> Target:
-        headers = ["jaxprim_kernel.h", *options.language.headers]
-        made = Source(
+    headers = "".join(f"#include <{header}>\n" for header in ["jaxprim_kernel.h", *options.language.headers])
+    rest = options.for_build(main, place, files)
+
+    def made(resolved: KernelSignature) -> Source:
+        return Source(
             name,
-            "\n".join([*(f"#include <{header}>" for header in headers), main]),
-            files=files,
+            headers + main,
+            signature=str(resolved),
             prototype=prototype(resolved, call),
             handler=write_handler(resolved, call),
+            contract=contract(resolved, call),
             exports=(SYMBOL,),
-            place=place,
-            **options.for_build(),
+            **rest,
         )
-        return _register(made, SYMBOL)
 
-    return Kernel(name, found, load, platform=options.language.platform, order=options.order)
+    def load(resolved: KernelSignature) -> Target:
+        return _register(made(resolved), SYMBOL)
+
+    return Kernel(name, found, load, source=made, platform=options.language.platform, order=options.order)
 
 
 def _with_handler(
-    main: str, files: tuple[Path, ...], place: str, signature: KernelSignature, options: Options
+    main: str, place: str, files: tuple[Path, ...], signature: KernelSignature, options: Options
 ) -> Kernel:
     symbol = options.handler or ""
     name = signature.function or symbol
     # The author's macro does not say that its symbol is visible, which -fvisibility=hidden makes necessary.
     shown = f'#include "jaxprim_kernel.h"\nJAXPRIM_EXPORT XLA_FFI_Error* {symbol}(XLA_FFI_CallFrame*);\n{main}'
-    made = Source(name, shown, files=files, exports=(symbol,), place=place, **options.for_build())
+    rest = options.for_build(main, place, files)
+    # One library for all types: the handler reads them itself.
+    made = Source(name, shown, signature=str(signature), contract=(symbol,), exports=(symbol,), **rest)
     return Kernel(
         name,
         signature,
         lambda _: _register(made, symbol),
+        source=lambda _: made,
         platform=options.language.platform,
         order=options.order,
         own_handler=True,
@@ -238,16 +252,16 @@ def register(library: Any, symbol: str, target: str, language: Language) -> Targ
 
 
 # ---------------------------------------------------------------------------------------------------------- sources
-def _texts(source: Sources) -> tuple[str, tuple[Path, ...], str]:
-    """The text to compile, the other files, and the text's file and line as `#line` wants them."""
+def _texts(source: Sources) -> tuple[str, str, tuple[Path, ...]]:
+    """The text to compile, its file and line as `#line` wants them, and the other files."""
     if isinstance(source, str) and not re.fullmatch(r"[^\n{};]+\.\w+", source):
         source = source.removeprefix("\ufeff")
-        return f"{build.LINE}\n{source}", (), _line_of(source)
+        return f"{LINE}\n{source}", _line_of(source), ()
     first, *more = [source] if isinstance(source, str | Path) else list(source)
     paths = [Path(file).absolute() for file in (first, *more)]
     for path in paths:
-        build.read(path)  # refuses a missing file at once
-    return f'#include "{paths[0]}"', tuple(paths[1:]), build.LINE
+        read(path)  # refuses a missing file at once
+    return f'#include "{paths[0]}"', LINE, tuple(paths[1:])
 
 
 def _line_of(source: str) -> str:
@@ -255,16 +269,22 @@ def _line_of(source: str) -> str:
     file = _origin.file()
     whole = "".join(linecache.getlines(file))
     at = whole.find(source) if source.strip() else -1
-    return build.LINE if at < 0 else f"#line {whole.count(chr(10), 0, at) + 1} {literal(file)}"
+    return LINE if at < 0 else f"#line {whole.count(chr(10), 0, at) + 1} {literal(file)}"
 
 
 def _all_text(main: str, files: tuple[Path, ...]) -> Iterator[str]:
     """The text of the source, or of its files."""
-    included = re.fullmatch(r'#include "(.+)"', main)
+    included = _included(main)
     if included is None:
         yield main
-    for path in ([Path(included[1])] if included else []) + list(files):
+    for path in ([included] if included else []) + list(files):
         yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def _included(main: str) -> Path | None:
+    """The file that the text to compile includes, if the source is one."""
+    found = re.fullmatch(r'#include "(.+)"', main)
+    return None if found is None else Path(found[1])
 
 
 _DEFINED = re.compile(r'extern\s+"C"\s+(?!\{)[^;{}()]*?(\w+)\s*\([^;{}]*\)\s*(?:noexcept\s*)?\{')

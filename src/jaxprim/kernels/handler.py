@@ -102,6 +102,13 @@ def _by_address(
     ]
 
 
+def contract(signature: KernelSignature, function: Function) -> tuple[str, ...]:
+    """All that a handler is written from. It names the handler where its text may be that of another jaxprim."""
+    said = (function.arguments, function.size, function.status)
+    own = () if function.by_address else (function.name, function.meanings, function.threads)
+    return (str(signature), repr((*said, *own)))
+
+
 def literal(text: str) -> str:
     """A text as a C string. Each byte that is not plain is written in octal, which every standard of C and C++ reads."""
     plain = frozenset(range(32, 127)) - frozenset(b'"\\?')  # two `?` may begin a trigraph

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.signature import Array, KernelSignature
+from jaxprim.kernels.source import Source
 
 Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: as bytes, 0.0 and -0.0 differ
 
@@ -36,6 +38,20 @@ class Target:
 
     name: str
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+_recorders: list[list[Kernel]] = []
+
+
+@contextmanager
+def recording() -> Generator[list[Kernel]]:
+    """The kernels that are made meanwhile, in that order."""
+    made: list[Kernel] = []
+    _recorders.append(made)
+    try:
+        yield made
+    finally:
+        _recorders[:] = [other for other in _recorders if other is not made]
 
 
 class Kernel(ByName):
@@ -49,6 +65,7 @@ class Kernel(ByName):
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
         is_opaque: always true. JAX can neither differentiate nor transpose it, so no rule is derived from its code.
+        source: the source of its library for a signature without type variables; None if it needs no library.
         used: whether it was traced into some program.
     """
 
@@ -60,6 +77,7 @@ class Kernel(ByName):
         signature: KernelSignature,
         load: Callable[[KernelSignature], Target],
         *,
+        source: Callable[[KernelSignature], Source] | None = None,
         platform: str = "cpu",
         order: str = "C",
         own_handler: bool = False,
@@ -67,7 +85,7 @@ class Kernel(ByName):
         self._origin = _origin.here()
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
         self.order, self.own_handler = order, own_handler
-        self._load = load
+        self._load, self.source = load, source
         self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
             {}, bind=self._hashable, apply=self._stage, compiled=self._compiled, explain=self._explain_call
@@ -79,6 +97,8 @@ class Kernel(ByName):
         self.used = False
         if any(earlier.used for earlier in _origin.replaced(self, name, self._origin)):
             _jax.bump_redefinitions()
+        for made in _recorders:
+            made.append(self)
 
     def __call__(self, /, *operands: Any, **attributes: Any) -> Any:
         """Run it: eagerly, or as part of a trace.
@@ -91,6 +111,11 @@ class Kernel(ByName):
                 jitted, JAX raises it as `ValueError` if that function ran well before.
         """
         return self._calls.call(operands, attributes)
+
+    @property
+    def file(self) -> str:
+        """The file in which it was made."""
+        return self._origin.file
 
     def build(self, **types: str) -> Kernel:
         """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""

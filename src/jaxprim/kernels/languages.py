@@ -42,6 +42,8 @@ class Language:
         variable: the environment variable that names a compiler.
         compilers: the compilers to look for on the PATH otherwise, best first.
         flags: the compiler's options for a shared library.
+        microsoft_compilers: compilers to look for after those, on Windows.
+        microsoft_flags: the same options for Microsoft's compiler.
         headers: what the handler includes, beside jaxprim's own header.
         last_flags: options that come after the author's, because the handler needs them.
         verbose: the option with which the compiler says where it looks for headers.
@@ -57,6 +59,8 @@ class Language:
     variable: str
     compilers: tuple[str, ...]
     flags: tuple[str, ...]
+    microsoft_compilers: tuple[str, ...] = ()
+    microsoft_flags: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     last_flags: tuple[str, ...] = ()
     verbose: str = "-v"
@@ -76,13 +80,16 @@ CPP = Language(
     variable="CXX",
     compilers=("g++", "clang++"),
     flags=("-std=c++17", "-O3", "-fPIC", "-shared"),
+    microsoft_compilers=("cl", "clang-cl"),
+    # The handler's header asks for the standard by __cplusplus, which /Zc makes true.
+    microsoft_flags=("/nologo", "/std:c++17", "/Zc:__cplusplus", "/O2", "/EHsc", "/MD", "/LD"),
     # The handler throws. XLA's header has members with the names of their types, which g++ refuses with -pedantic, also
     # in a system's header, and no pragma can change.
     last_flags=("-fexceptions", "-Wno-pedantic"),
     install={
         "": "apt install g++, dnf install gcc-c++, or conda install -c conda-forge cxx-compiler",
         "Darwin": "xcode-select --install",
-        "Windows": "use jaxprim in WSL: kernels are compiled with g++ or clang++",
+        "Windows": "the Build Tools for Visual Studio, in whose prompt cl is on the PATH (not tested); or use jaxprim in WSL",
     },
 )
 

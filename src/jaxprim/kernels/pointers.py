@@ -23,10 +23,26 @@ def address_of(pointer: Any) -> int:
     raise _no_function(pointer)
 
 
+def handler_address(pointer: Any) -> int:
+    """The address of a handler for XLA's FFI."""
+    address = next((found for read in (_integer, _ctypes, _capsule) if (found := read(pointer))), None)
+    if address is None or not _is_code(address):
+        raise KernelError(
+            message(
+                "kernels.ffi got something that is no handler.",
+                got=f"a {type(pointer).__module__}.{type(pointer).__qualname__}"
+                + ("" if address is None else f", whose address {address:#x} is that of data"),
+                expected="a capsule, a ctypes function, an address, the name of a registered target, or a dict of such by stage",
+                defined=_origin.place(),
+            )
+        )
+    return address
+
+
 def refuse_data(pointer: Any) -> None:
     """Refuse what is not a C function: the address of data, of nothing, or of a function that is called in another way."""
     address = address_of(pointer)
-    if _is_capsule(pointer) and prototype_of(pointer) is None:
+    if is_capsule(pointer) and prototype_of(pointer) is None:
         name = _capsule_name(pointer)
         raise KernelError(
             message(
@@ -37,7 +53,7 @@ def refuse_data(pointer: Any) -> None:
                 expected="one of Cython's, module.__pyx_capi__['name'], or the function's address",
                 why="a handler for XLA's FFI is in such a capsule too, and is called in another way",
                 defined=_origin.place(),
-                write="jax.ffi.register_ffi_target('my_handler', capsule, platform='cpu')  # if it is such a handler",
+                write="kernels.ffi(capsule, ...)  # if it is such a handler",
             )
         )
     if not _is_code(address):
@@ -89,12 +105,12 @@ def _ctypes(pointer: Any) -> int | None:
         return None
 
 
-def _is_capsule(pointer: Any) -> bool:
+def is_capsule(pointer: Any) -> bool:
     return type(pointer).__name__ == "PyCapsule"
 
 
 def _capsule(pointer: Any) -> int | None:
-    if not _is_capsule(pointer):
+    if not is_capsule(pointer):
         return None
     # ctypes.PYFUNCTYPE makes a new function object, so the types set here do not change the shared ctypes.pythonapi.
     read = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
@@ -169,7 +185,7 @@ def prototype_of(pointer: Any) -> str | None:
     """The prototype that a pointer carries, such as ``double (double, double)``; None if it carries none."""
     if _is_low_level_callable(pointer):
         return prototype_of(tuple.__getitem__(pointer, 0))
-    if _is_capsule(pointer):
+    if is_capsule(pointer):
         name = (_capsule_name(pointer) or b"").decode(errors="replace")
         return name if "(" in name else None
     if _is_cffi(pointer):

@@ -29,16 +29,31 @@
 #include <unordered_map>
 #include <utility>
 
+#ifdef _MSC_VER
+#include <intrin.h>
+#else
 #include <cxxabi.h>
+#endif
 
 #include "xla/ffi/api/c_api.h"
 
 // What Python looks up is visible, also with -fvisibility=hidden.
+#ifdef _WIN32
+#define JAXPRIM_EXPORT extern "C" __declspec(dllexport)
+#else
 #define JAXPRIM_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
 
 namespace jaxprim {
 
 constexpr int kMaxAxes = 32;
+
+// The version of XLA's API that handlers report. XLA refuses those that were compiled with a later one than its own. All
+// that this file uses is in 0.2 already, where it has the same layout, so a library runs in every XLA from there on.
+// (jaxprim.kernels.source says the same.)
+constexpr int kApiMajor = 0, kApiMinor = 2;
+static_assert(XLA_FFI_API_MAJOR == kApiMajor && XLA_FFI_API_MINOR >= kApiMinor,
+              "this release of jaxprim does not know the version of XLA's API that the installed jaxlib has");
 
 // An error that is raised in Python, with the kernel's name in front of the message.
 struct Refused : std::runtime_error {
@@ -235,16 +250,23 @@ class Call {
 class Exclusive {
  public:
   explicit Exclusive(int32_t* word) : word_(word) {
-    while (word_ != nullptr && __atomic_exchange_n(word_, 1, __ATOMIC_ACQUIRE) != 0)
-      std::this_thread::sleep_for(std::chrono::microseconds(20));
+    while (word_ != nullptr && exchange(1) != 0) std::this_thread::sleep_for(std::chrono::microseconds(20));
   }
   ~Exclusive() {
-    if (word_ != nullptr) __atomic_store_n(word_, 0, __ATOMIC_RELEASE);
+    if (word_ != nullptr) exchange(0);
   }
   Exclusive(const Exclusive&) = delete;
   Exclusive& operator=(const Exclusive&) = delete;
 
  private:
+  int32_t exchange(int32_t value) const {
+#ifdef _MSC_VER
+    return _InterlockedExchange(reinterpret_cast<volatile long*>(word_), value);
+#else
+    return __atomic_exchange_n(word_, value, __ATOMIC_ACQ_REL);
+#endif
+  }
+
   int32_t* word_;
 };
 
@@ -463,8 +485,8 @@ inline bool answer_metadata(XLA_FFI_CallFrame* frame) {
   auto* metadata = reinterpret_cast<XLA_FFI_Metadata_Extension*>(frame->extension_start)->metadata;
   metadata->api_version.struct_size = XLA_FFI_Api_Version_STRUCT_SIZE;
   metadata->api_version.extension_start = nullptr;
-  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+  metadata->api_version.major_version = kApiMajor;
+  metadata->api_version.minor_version = kApiMinor;
   metadata->traits = 0;
   metadata->state_type_id = XLA_FFI_UNKNOWN_TYPE_ID;
   return true;
@@ -487,6 +509,9 @@ inline std::string thrown() {
   } catch (int code) {
     return "the kernel threw " + std::to_string(code);
   } catch (...) {
+#ifdef _MSC_VER
+    return "the kernel threw something that is no exception of the standard library";
+#else
     const std::type_info* type = abi::__cxa_current_exception_type();
     if (type == nullptr) return "the kernel threw";
     int status = 0;
@@ -494,6 +519,7 @@ inline std::string thrown() {
     const std::string found = std::string("the kernel threw a ") + (status == 0 ? name : type->name());
     std::free(name);
     return found;
+#endif
   }
 }
 
