@@ -10,7 +10,7 @@ from jaxprim._rules import RuleSet
 from jaxprim._types import Example
 
 if TYPE_CHECKING:
-    from jaxprim.checking import Report, Speed
+    from jaxprim.checking.run import Report, Speed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,9 +131,9 @@ class Checkable:
             >>> square.check(3.0).ok
             True
         """
-        from jaxprim import checking
+        from jaxprim.checking import run
 
-        return checking.check(
+        return run.check(
             cast("Callable[..., Any]", self), *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
             pictures=pictures, **params,
         )  # fmt: skip
@@ -161,9 +161,9 @@ class Checkable:
             >>> [finding.question for finding in square.report(3.0, only="jit").findings]
             ['jit']
         """
-        from jaxprim import checking
+        from jaxprim.checking import run
 
-        return checking.report(
+        return run.report(
             cast("Callable[..., Any]", self), *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
             pictures=pictures, **params,
         )  # fmt: skip

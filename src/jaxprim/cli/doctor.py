@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.text import Text
 
 from jaxprim import _doctor
-from jaxprim.cli import common, terminal
+from jaxprim.cli import common
 
 
 @click.command("doctor", short_help="Show what this JAX and this machine provide.")
 def command() -> None:
     """Show the JAX version, what it lacks that jaxprim needs, the platforms, and the compilers."""
-    table = terminal.plain_table(heading=False)
+    from rich.text import Text
+
+    table = common.plain_table(heading=False)
     for label, value, ok in _doctor.facts():
         table.add_row(Text(label, "bold"), Text(value, "" if ok else "red"))
     console = common.open_console()
