@@ -103,7 +103,10 @@ HIDDEN = "import importlib.metadata as m; real = m.version; m.version = lambda p
 @pytest.mark.parametrize("release", ["another", "tested"])
 def test_import_says_what_is_gone(name: str, release: str) -> None:
     """At the import where the release is another; where it was tested, and yet lacks something, at the first name."""
-    begin = {"another": f"{HIDDEN}{without(name)}import jaxprim", "tested": without(name) + "from jaxprim import Primitive"}
+    begin = {
+        "another": f"{HIDDEN}{without(name)}import jaxprim",
+        "tested": without(name) + "from jaxprim import Primitive",
+    }
     done = python(begin[release])
     last = done.stderr[done.stderr.rindex("ImportError: jaxprim ") :]
     assert f"does not run on JAX {'99.0' if release == 'another' else jax.__version__}" in last

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from jaxprim import _jax
 from jaxprim._errors import BadCall, message
 from jaxprim._rules import RuleSet
 from jaxprim._types import Example
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@_jax.boundaries
 class Checkable:
     """Base class of `Primitive`: its examples, its accuracy and its domain.
 

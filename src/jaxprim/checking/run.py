@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxprim import _doctor
+from jaxprim import _doctor, _jax
 from jaxprim._defaults import SEED
 from jaxprim._errors import JaxprimError
 from jaxprim._origin import public, shorten
@@ -40,6 +40,7 @@ LINES = 12
 
 
 @public
+@_jax.boundary
 def report(
     target: Callable[..., Any],
     /,
@@ -115,6 +116,7 @@ def begun(subject: Subject, seed: int) -> Report:
 
 
 @public
+@_jax.boundary
 def check(
     target: Callable[..., Any],
     /,

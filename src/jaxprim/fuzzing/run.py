@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxprim import _jax
 from jaxprim._defaults import DEPTH
 from jaxprim._errors import BadCall, CheckFailed, message
 from jaxprim._origin import public
@@ -143,6 +144,7 @@ def report(
 
 
 @public
+@_jax.boundary
 def fuzz(
     target: Callable[..., Any],
     /,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprim import _jax
 from jaxprim.kernels import build, identity, pointers
 from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
 from jaxprim.kernels.build import Source
@@ -23,6 +24,7 @@ from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
 
 
+@_jax.boundary
 def c_function(
     pointer: Any,
     signature: str,

@@ -38,6 +38,7 @@ class Target:
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@_jax.boundaries
 class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
@@ -90,7 +91,11 @@ class Kernel(ByName):
             jax.errors.JaxRuntimeError: the kernel threw, or returned a status. Inside a function of your own that is
                 jitted, JAX raises it as `ValueError` if that function ran well before.
         """
-        return self._calls.call(operands, attributes)
+        try:
+            return self._calls.call(operands, attributes)
+        except Exception as error:
+            _jax.hide_frames(error)
+            raise
 
     def build(self, **types: str) -> Kernel:
         """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""
