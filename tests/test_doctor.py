@@ -95,11 +95,21 @@ def test_each_name_is_missed_when_it_is_gone() -> None:
     ] == []
 
 
+# Code that hides which JAX it is.
+HIDDEN = "import importlib.metadata as m; real = m.version; m.version = lambda p: '99.0' if p == 'jax' else real(p)\n"
+
+
 @pytest.mark.parametrize("name", BREAKS.values(), ids=list(BREAKS))
-def test_import_says_what_is_gone(name: str) -> None:
-    done = python(without(name) + "import jaxprim")
+@pytest.mark.parametrize("release", ["another", "tested"])
+def test_import_says_what_is_gone(name: str, release: str) -> None:
+    """At the import where the release is another; where it was tested, and yet lacks something, at the first name."""
+    begin = {
+        "another": f"{HIDDEN}{without(name)}import jaxprim",
+        "tested": without(name) + "from jaxprim import Primitive",
+    }
+    done = python(begin[release])
     last = done.stderr[done.stderr.rindex("ImportError: jaxprim ") :]
-    assert f"does not run on JAX {jax.__version__}" in last
+    assert f"does not run on JAX {'99.0' if release == 'another' else jax.__version__}" in last
     assert f"\n  missing:  {name} (used at _jax/" in last
     assert "\n  write:    pip install 'jax>=0.8.1,<=" in last
     assert "\n  or run:   jaxprim doctor" in last
@@ -114,7 +124,7 @@ def test_doctor_runs_where_the_import_fails(name: str, start: str) -> None:
         "module": "import runpy\nsys.argv = ['-m', 'doctor']; sys.orig_argv = ['python', '-m', 'jaxprim', 'doctor']\n"
         "runpy.run_module('jaxprim', run_name='__main__')",
     }
-    done = python(without(name) + begin[start])
+    done = python(HIDDEN + without(name) + begin[start])
     assert f"this JAX lacks {name} (used at _jax/" in done.stdout
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -129,20 +139,14 @@ def test_doctor_runs_without_click() -> None:
 
 def test_an_unknown_release_is_told_at_import() -> None:
     """A name that is needed only later is told at once, where JAX is another than was tested."""
-    hidden = (
-        "import importlib.metadata as m; real = m.version; m.version = lambda p: '99.0' if p == 'jax' else real(p)\n"
-    )
-    done = python(f"{hidden}{without(LATER)}import jaxprim; print('imported')")
+    done = python(f"{HIDDEN}{without(LATER)}import jaxprim; print('imported')")
     assert done.stdout == "imported\n"
     assert "RuntimeWarning: jaxprim 0.1.0 may fail on JAX 99.0" in done.stderr
     assert f"\n  missing:  {LATER} (used at _jax/programs.py:" in done.stderr
 
 
 def test_an_unknown_release_that_has_all_is_taken_silently() -> None:
-    hidden = (
-        "import importlib.metadata as m; real = m.version; m.version = lambda p: '99.0' if p == 'jax' else real(p)\n"
-    )
-    done = python(f"{hidden}import jaxprim; from jaxprim import _doctor; print(_doctor.is_tested())")
+    done = python(f"{HIDDEN}import jaxprim; from jaxprim import _doctor; print(_doctor.is_tested())")
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 

@@ -357,3 +357,26 @@ def test_an_eager_result_lies_where_its_operands_lie() -> None:
         assert op(y, y).devices() == {second}
     with pytest.raises(ValueError, match="incompatible devices"):
         op(x, jax.device_put(y, second))
+
+
+def wrong_type(x):
+    return x.astype(np.int8)
+
+
+def write_to_it(x):
+    x[0] = 1
+
+
+def raise_it(x):
+    raise ZeroDivisionError(x.shape)
+
+
+@pytest.mark.parametrize("fn", [raise_it, wrong_type, write_to_it])
+def test_the_error_of_a_program_does_not_begin_with_jaxs_stack(fn):
+    """JAX's text holds the stack of the frame that raised, outermost first."""
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jax.block_until_ready(jax.jit(host_op(fn))(X))
+    files = [line.split('"')[1] for line in str(caught.value).splitlines() if line.startswith('  File "')]
+    assert [file for file in files if "/jax/_src/" in file or file.endswith("pytest/__init__.py")] == []
+    if fn is raise_it:
+        assert files[1:] == [__file__]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from typing import NamedTuple
 
 import pytest
 
+import jaxprim
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "jaxprim"
 
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
-    {"_origin", "_cache"},
+    {"_origin", "_defaults", "_cache"},
     {"_errors", "_jax", "_jax.*", "_doctor", "_rule_kinds"},
     {"_programs"},
     {"_keys", "_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
@@ -41,7 +44,7 @@ LAYERS = (
 )
 # Upward imports that are meant: (who, whom): why.
 UPWARD = {
-    ("_checkable", "checking"): "p.check() is the checker's front door; the import runs when it is called",
+    ("_checkable", "checking.run"): "p.check() is the checker's front door; the import runs when it is called",
     (
         "checking.reports.report",
         "checking.reports.page",
@@ -51,17 +54,18 @@ UPWARD = {
 REQUIRED = {"jax", "numpy"}
 EXTRA = {
     "testing.strategies": {"hypothesis"},
-    "cli": {"click", "rich"},
+    "cli": {"click"},
     "cli.build": {"click"},
     "cli.cache": {"click"},
-    "cli.check": {"click", "rich"},
-    "cli.check_run": {"rich"},
-    "cli.common": {"click", "rich"},
-    "cli.doctor": {"click", "rich"},
+    "cli.check": {"click"},
+    "cli.check_run": {"click", "rich"},
+    "cli.common": {"click"},
+    "cli.doctor": {"click"},
     "cli.explain": {"click"},
-    "cli.fuzz": {"click", "rich"},
-    "cli.new": {"click", "rich"},
-    "cli.questions": {"click", "rich"},
+    "cli.fuzz": {"click"},
+    "cli.fuzz_run": {"rich"},
+    "cli.new": {"click"},
+    "cli.questions": {"click"},
     "cli.terminal": {"rich"},
 }
 PRIVATE_JAX = ("jax._src", "jax.extend", "jax.interpreters")
@@ -193,10 +197,26 @@ def test_every_exception_is_used_and_lazy(upward):
     assert not any(row.at_top for row in rows)
 
 
-def test_import_loads_neither_the_command_line_nor_the_checker():
-    program = "import sys, jaxprim; print(*sorted(set(sys.modules) & {'rich', 'click', 'jaxprim.cli', 'scipy.sparse'}))"
+def test_import_loads_nothing_and_a_primitive_loads_neither_the_command_line_nor_the_checker():
+    program = """if True:
+    import sys, jaxprim
+    print(*set(sys.modules) & {'jax', 'numpy'})
+    jaxprim.Primitive
+    print(*set(sys.modules) & {'rich', 'click', 'jaxprim.cli', 'jaxprim.checking', 'jaxprim.kernels', 'scipy.sparse'})
+    """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.stdout.strip(), done.stderr) == ("", "")
+    assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def test_each_name_of_the_package_comes_from_where_a_type_checker_finds_it():
+    tree = ast.parse(MODULES[""].read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    found = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted(found) == sorted(jaxprim.__all__)
+    for name, module in found.items():
+        owner = importlib.import_module(module)
+        assert getattr(jaxprim, name) is getattr(owner, name), name
+        assert jaxprim._HOMES.get(name, "") == module.removeprefix("jaxprim").removeprefix(".")
 
 
 # The tests above, tested with faults.

@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from jaxprim import _doctor
 
-try:
-    from jaxprim import ad, mlir
+if TYPE_CHECKING:
+    from jaxprim import ad, fuzzing, kernels, mlir, testing
     from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
     from jaxprim._primitive import Primitive, primitive
     from jaxprim._record import record_rules
     from jaxprim._types import Example, Explanation, RuleInfo
     from jaxprim._use import use
     from jaxprim._zeros import Zero
-except (ImportError, AttributeError, TypeError) as error:  # a JAX that is too new, or too old
-    _doctor.explain_failed_import(error)
-    raise
-_doctor.warn_on_another_release()
-
-if TYPE_CHECKING:
-    from jaxprim import fuzzing, kernels, testing
-    from jaxprim.checking import Finding, Report, check, report
-    from jaxprim.fuzzing import fuzz
+    from jaxprim.checking.reports.report import Finding, Report
+    from jaxprim.checking.run import check, report
+    from jaxprim.fuzzing.run import fuzz
     from jaxprim.kernels.from_numpy import from_numpy
 
 __version__ = "0.1.0"
@@ -61,21 +55,52 @@ __all__ = [
     "use",
 ]
 
+# The module of each name that is not a module itself; tests/test_imports.py compares them with the imports above.
+_HOMES = {
+    "BadCall": "_errors",
+    "CheckFailed": "_errors",
+    "Example": "_types",
+    "Explanation": "_types",
+    "Finding": "checking.reports.report",
+    "HostError": "_errors",
+    "JaxprimError": "_errors",
+    "KernelError": "_errors",
+    "Primitive": "_primitive",
+    "Report": "checking.reports.report",
+    "RuleInfo": "_types",
+    "RuleMissing": "_errors",
+    "RuleWrong": "_errors",
+    "Zero": "_zeros",
+    "check": "checking.run",
+    "from_numpy": "kernels.from_numpy",
+    "fuzz": "fuzzing.run",
+    "primitive": "_primitive",
+    "record_rules": "_record",
+    "report": "checking.run",
+    "use": "_use",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # The checker and the kernels are imported on first use, to keep `import jaxprim` fast.
-    if name in ("check", "report", "Report", "Finding"):
-        from jaxprim import checking
+    # A name is imported when it is first used. Importing all at once would import JAX, and the command line, which is
+    # part of this package, must show its help and complete words in a shell without that.
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")
+    try:
+        found = importlib.import_module(f"jaxprim.{_HOMES.get(name, name)}")
+        value = getattr(found, name) if name in _HOMES else found
+    except (ImportError, AttributeError, TypeError) as error:  # a JAX that is too new, or too old
+        _doctor.explain_failed_import(error)
+        raise ImportError(f"jaxprim.{name} could not be imported: {error}") from error
+    globals()[name] = value
+    return value
 
-        return getattr(checking, name)
-    if name == "fuzz":
-        from jaxprim.fuzzing import fuzz
 
-        return fuzz
-    if name == "from_numpy":
-        from jaxprim.kernels.from_numpy import from_numpy
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
-        return from_numpy
-    if name in ("fuzzing", "kernels", "testing"):
-        return importlib.import_module(f"jaxprim.{name}")
-    raise AttributeError(f"module 'jaxprim' has no attribute {name!r}")
+
+if not _doctor.is_tested():
+    # Nobody knows whether it works with this JAX: fail now, and not where the first name is used.
+    __getattr__("Primitive")
+    _doctor.warn_on_another_release()

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from jaxprim import _jax
 from jaxprim._errors import BadCall, message
 from jaxprim._rules import RuleSet
 from jaxprim._types import Example
 
 if TYPE_CHECKING:
-    from jaxprim.checking import Report, Speed
+    from jaxprim.checking.run import Report, Speed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@_jax.boundaries
 class Checkable:
     """Base class of `Primitive`: its examples, its accuracy and its domain.
 
@@ -131,9 +133,9 @@ class Checkable:
             >>> square.check(3.0).ok
             True
         """
-        from jaxprim import checking
+        from jaxprim.checking import run
 
-        return checking.check(
+        return run.check(
             cast("Callable[..., Any]", self), *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
             pictures=pictures, **params,
         )  # fmt: skip
@@ -161,9 +163,9 @@ class Checkable:
             >>> [finding.question for finding in square.report(3.0, only="jit").findings]
             ['jit']
         """
-        from jaxprim import checking
+        from jaxprim.checking import run
 
-        return checking.report(
+        return run.report(
             cast("Callable[..., Any]", self), *operands, reference=reference, seed=seed, only=only, skip=skip, speed=speed, accuracy=accuracy,
             pictures=pictures, **params,
         )  # fmt: skip

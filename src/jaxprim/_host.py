@@ -9,7 +9,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxprim._calls import Call
 from jaxprim._errors import HostError, message
 from jaxprim._returned import Results
 from jaxprim._rule_kinds import form_of
-from jaxprim._rules import Rule, call_author
+from jaxprim._rules import Rule, explain_call
 from jaxprim._trees import TreeMismatch
 
 
@@ -33,16 +33,23 @@ def callback(call: Call, rule: Rule, results: Results) -> Callable[..., list[np.
     def run(*leaves: Any) -> list[np.ndarray]:
         call.rules.record("host")
         operands = call.operands([read_only(leaf) for leaf in leaves])
-        return read_results(call.rules.name, rule.author, _run(call, rule.author, operands), results)
+        return _apart(_answer, call, rule.author, operands, results)
 
     return run
+
+
+def _answer(call: Call, fn: Callable[..., Any], operands: Sequence[Any], results: Results) -> list[np.ndarray]:
+    return read_results(call.rules.name, fn, _run(call, fn, operands), results)
 
 
 def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
     name = call.rules.name
     try:
         with _jax.without_jax(lambda operation: _used_jax(name, fn, operation)):
-            return call_author(call.rules, form_of("host"), fn, *operands, **call.params)
+            return _apart(fn, *operands, **call.params)
+    except (TypeError, RecursionError) as error:
+        explain_call(error, call.rules, form_of("host"), fn, operands, call.params, frames=3)
+        raise
     except ValueError as error:
         if "read-only" not in str(error):
             raise
@@ -56,6 +63,28 @@ def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
                 f"{next(iter(call.rules.signature.operands), 'x')}.copy()  # before writing to it",
             )
         ) from error
+
+
+def _apart(fn: Callable[..., Any], /, *args: Any, **params: Any) -> Any:
+    """Call a function so that an error of it does not bring JAX's stack along.
+
+    When a compiled program fails, its error holds the stack of the frame that raised, outermost frame first: some fifteen
+    frames of JAX before the author's own. The frame of a suspended generator has nothing above it.
+    """
+    suspended = _result_or_error(fn, args, params)  # the traceback keeps it, as it keeps this frame
+    result, error = next(suspended)
+    if error is not None:
+        raise error
+    return result
+
+
+def _result_or_error(
+    fn: Callable[..., Any], args: Sequence[Any], params: Mapping[str, Any]
+) -> Iterator[tuple[Any, Exception | None]]:
+    try:
+        yield fn(*args, **params), None
+    except Exception as error:  # noqa: BLE001 - raised again by the caller
+        yield None, error
 
 
 def read_only(leaf: Any) -> np.ndarray:

@@ -42,6 +42,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 @public
+@_jax.boundaries
 class Primitive(ByName, Checkable, Generic[P, R]):
     """A custom JAX operation: one object that holds one rule for each transformation.
 
@@ -122,7 +123,11 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             >>> float(power(3.0)), float(power(3.0, exponent=3))
             (9.0, 27.0)
         """
-        return self._calls.call(operands, params)
+        try:
+            return self._calls.call(operands, params)
+        except Exception as error:
+            _jax.hide_frames(error)
+            raise
 
     def bind(self, /, *operands: P.args, **params: P.kwargs) -> R:
         """Apply the primitive, exactly as calling it does.
@@ -684,6 +689,7 @@ def primitive(
     *, name: str | None = None, batching: str | None = None
 ) -> Callable[[Callable[P, R]], Primitive[P, R]]: ...
 @public
+@_jax.boundary
 def primitive(
     fn: Callable[..., Any] | None = None, /, *, name: str | None = None, batching: str | None = None
 ) -> Primitive | Callable[[Callable[..., Any]], Primitive]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -253,13 +254,25 @@ def call_author(rules: RuleSet, form: Form, author: AuthorFn, /, *args: Any, **p
     """Call an author's function; if it does not accept the arguments, raise an error that says which it must take."""
     try:
         return author(*args, **params)
-    except TypeError as error:
-        inside = error.__traceback__ is not None and error.__traceback__.tb_next is not None
-        if inside or _takes(author, args, params):
-            raise
-        raise _wrong_signature(rules, form, author, len(args), params) from None
-    except RecursionError:
+    except (TypeError, RecursionError) as error:
+        explain_call(error, rules, form, author, args, params)
+        raise
+
+
+def explain_call(
+    error: Exception, rules: RuleSet, form: Form, author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any],
+    *, frames: int = 1,
+) -> None:  # fmt: skip
+    """Raise our own error if a call of an author's function failed because it does not take these arguments, or recurses.
+
+    Args:
+        frames: the number of frames between the ``except`` and the author's function.
+    """
+    if isinstance(error, RecursionError):
         raise endless(rules, form, author) from None
+    depth = sum(1 for _ in traceback.walk_tb(error.__traceback__))
+    if isinstance(error, TypeError) and depth == frames and not _takes(author, args, params):
+        raise _wrong_signature(rules, form, author, len(args), params) from None
 
 
 def endless(rules: RuleSet, form: Form, author: AuthorFn) -> RuleWrong:

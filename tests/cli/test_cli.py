@@ -33,6 +33,47 @@ def test_a_command_does_not_hide_its_file():
     assert {name: getattr(cli, name).command for name in main.commands} == main.commands
 
 
+def python(program: str, **environment: str) -> list[str]:
+    """What a program prints in a process of its own, as words."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+# Ends with what was imported that takes long. A shell waits for it at each press of TAB.
+QUICK = """
+import atexit, sys
+from jaxprim.cli import main
+atexit.register(lambda: print("imported:", *{"jax", "numpy", "rich.console"} & set(sys.modules)))
+"""
+
+
+def test_help_imports_no_jax():
+    for command in main.commands:
+        words = python(f"{QUICK}main([{command!r}, '--help'], prog_name='jaxprim')")
+        assert (words[:3], words[-1]) == (["Usage:", "jaxprim", command], "imported:")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("jaxprim che", ["plain,check"]),
+        ("jaxprim check --only vmap-n", ["plain,vmap-nested"]),
+        ("jaxprim check src/op", ["file,src/op"]),  # the shell completes it
+        ("jaxprim explain src/op", ["file,src/op"]),
+        ("jaxprim new --kind nu", ["plain,numba", "plain,numpy"]),
+    ],
+)
+def test_a_shell_completes_a_word_without_jax(line: str, expected: list[str]):
+    words = python(
+        f"{QUICK}main(prog_name='jaxprim')",
+        _JAXPRIM_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(line.split()) - 1),
+    )  # fmt: skip
+    assert words == [*expected, "imported:"]
+
+
 def test_a_process_of_its_own(write):
     """`python -m jaxprim`, piped, and where the terminal is not UTF-8."""
     name = write("wrong.py", WRONG)

@@ -9,6 +9,7 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
 - `host_call`: Python functions that run inside a compiled program;
+- `tracebacks`: errors without the frames of JAX and jaxprim;
 - `words`: primitive names, parts of messages, file names.
 
 No code here compares version numbers. It detects differences between releases from JAX itself: whether a name exists,
@@ -127,3 +128,4 @@ from jaxprim._jax.tables import (
     register_lowering,
     unregister,
 )
+from jaxprim._jax.tracebacks import boundaries, boundary, hide_frames

@@ -122,5 +122,9 @@ TRACEBACK = "Traceback (most recent call last):"
 # zero's own. If JAX renames the file, `x * zero` converts the zero to an array.
 ARRAY_OPERATORS_FILE = "array_methods.py"
 
+# Values of JAX_TRACEBACK_FILTERING: frames are marked for IPython, or taken out. Any other leaves errors as they are.
+MARKED_FRAMES = "tracebackhide"
+NO_FRAMES = "quiet_remove_frames"
+
 # The package that defines the pullback class of `jax.vjp`. Such a pullback takes only the cotangents.
 OWN_MODULES = "jax."

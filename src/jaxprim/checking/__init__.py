@@ -1,7 +1,5 @@
-"""The checker asks named questions about one operation. Each answer comes with evidence: *checked*, not *proved*."""
+"""The checker asks named questions about one operation. Each answer comes with evidence: *checked*, not *proved*.
 
-from jaxprim.checking.questions import Speed
-from jaxprim.checking.reports.report import Evidence, Finding, Report
-from jaxprim.checking.run import check, report
-
-__all__ = ["Evidence", "Finding", "Report", "Speed", "check", "report"]
+`run` has its front door, `check` and `report`. This file imports nothing, because the command line shows the marks of a
+report in its help, which imports no JAX.
+"""

@@ -11,7 +11,6 @@ from jaxprim._types import Example
 from jaxprim.checking.questions import QUESTIONS, Question, Speed
 from jaxprim.checking.subject import Subject
 
-SEED = 0
 SPEEDS: tuple[Speed, ...] = get_args(Speed)
 
 

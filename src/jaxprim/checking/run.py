@@ -14,14 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxprim import _doctor
+from jaxprim import _doctor, _jax
+from jaxprim._defaults import SEED
 from jaxprim._errors import JaxprimError
 from jaxprim._origin import public, shorten
 from jaxprim._types import Example
 from jaxprim.checking import options, shrink
 from jaxprim.checking.answers import NotAsked, Note, first_line, why_refused, without_frames
 from jaxprim.checking.case import Case
-from jaxprim.checking.options import SEED
 from jaxprim.checking.progress import watched
 from jaxprim.checking.questions import Question, Speed
 from jaxprim.checking.reports import measure
@@ -40,6 +40,7 @@ LINES = 12
 
 
 @public
+@_jax.boundary
 def report(
     target: Callable[..., Any],
     /,
@@ -115,6 +116,7 @@ def begun(subject: Subject, seed: int) -> Report:
 
 
 @public
+@_jax.boundary
 def check(
     target: Callable[..., Any],
     /,

@@ -1,4 +1,8 @@
-"""The command line. Each command has a file of its own name; `new/` also holds the templates of `jaxprim new`."""
+"""The command line. Each command has a file of its own name; `new/` also holds the templates of `jaxprim new`.
+
+These files are what a shell imports to complete a word. So at their top level they import neither JAX nor rich; a
+command imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from jaxprim._errors import BadCall
 from jaxprim._primitive import Primitive
-from jaxprim.checking import Finding, Report, run
+from jaxprim.checking import options, run, targets
 from jaxprim.checking.case import Case
-from jaxprim.checking.questions import Question
+from jaxprim.checking.questions import QUESTIONS, Question, Speed
 from jaxprim.checking.reports import expected, measure
-from jaxprim.checking.reports.report import FORMAT
+from jaxprim.checking.reports.report import FORMAT, Finding, Report
 from jaxprim.checking.subject import NoExamples, Subject
-from jaxprim.cli import parallel, terminal
+from jaxprim.cli import common, parallel, terminal
 from jaxprim.cli.common import BAD, OK, STOPPED, UNCHECKED
 
 
@@ -113,3 +118,60 @@ class CheckRun:
         if self.failed or not all(report.ok for report in self.reports):
             return BAD
         return UNCHECKED if self.unchecked else OK
+
+
+def check_target(run: CheckRun, target: str, jobs: int) -> None:
+    """Check every primitive of the target; of a folder, those that its files define."""
+    with common.usage_errors():
+        files = targets.files(target)
+    if files is None:
+        _run(run, target, jobs, list(enumerate(common.find_primitives(target))))
+        return
+    for file in files:
+        with common.usage_errors():
+            found = list(enumerate(targets.primitives(targets.load(str(file)))))
+        own = [(position, primitive) for position, primitive in found if not targets.is_imported(primitive, file)]
+        if own:
+            _run(run, str(file), jobs, own)
+    if not run.reports and not run.unchecked:
+        raise click.UsageError(f"{target}: no primitive in its {len(files)} files that use jaxprim.")
+
+
+def _run(run: CheckRun, target: str, jobs: int, primitives: Sequence[tuple[int, Primitive]]) -> None:
+    """Check these primitives of a file, in other processes if more than one job is requested."""
+    run.target, run.records = target, _records(target)
+    with ExitStack() as stack:
+        if jobs > 1:
+            run.workers = stack.enter_context(parallel.workers(target, jobs))
+        for position, primitive in primitives:
+            try:
+                run.check(position, primitive)
+            except BrokenProcessPool:
+                raise click.ClickException(
+                    f"{primitive.name}: a process died while it was checked, perhaps in a kernel; --jobs 1 shows where."
+                ) from None
+
+
+def write_page(console: Console, reports: Sequence[Report], path: Path) -> None:
+    """Write the HTML page."""
+    from jaxprim.checking.reports import page
+
+    path.write_text(page.render(reports), encoding="utf-8")
+    console.print(Text(f"written: {path}", "dim"))
+
+
+def questions(only: Sequence[str], skip: Sequence[str], speed: Speed) -> tuple[Question, ...]:
+    """The questions that the command line asks for."""
+    try:
+        return options.questions(only, skip, speed)
+    except BadCall as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _records(target: str) -> expected.Records:
+    """The expected failures of the project that a file belongs to, or of the current folder."""
+    path = Path(targets.split(target)[0])
+    try:
+        return expected.read(path.parent if path.is_file() else Path(), [question.name for question in QUESTIONS])
+    except expected.BadRecord as error:
+        raise click.UsageError(str(error)) from error

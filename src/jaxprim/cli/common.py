@@ -7,14 +7,15 @@ import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from jaxprim._primitive import Primitive
-from jaxprim.checking import targets
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxprim._primitive import Primitive
 
 # Exit codes; 2 is click's own, for a command line that is wrong.
 OK, BAD, UNCHECKED, NOT_IMPORTED = 0, 1, 3, 4
@@ -50,8 +51,17 @@ class _Piped:
 
 def open_console(*, stderr: bool = False) -> Console:
     """A console that keeps writing to the terminal while the checked file's own output is captured."""
+    from rich.console import Console
+
     file = sys.stderr if stderr else sys.stdout
     return Console(file=file if file.isatty() else cast("TextIO", _Piped(file)), highlight=False)
+
+
+def plain_table(*, heading: bool = True) -> Table:
+    """A table without lines."""
+    from rich.table import Table
+
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=heading, header_style="dim")
 
 
 class _NotImported(click.ClickException):
@@ -61,6 +71,8 @@ class _NotImported(click.ClickException):
 @contextmanager
 def usage_errors() -> Generator[None]:
     """Turn errors in finding a target into click errors with their exit codes."""
+    from jaxprim.checking import targets
+
     try:
         yield
     except targets.NotFound as error:
@@ -71,6 +83,8 @@ def usage_errors() -> Generator[None]:
 
 def find_primitives(target: str) -> list[Primitive]:
     """The primitives that the command line names."""
+    from jaxprim.checking import targets
+
     with usage_errors():
         return targets.find(target)
 
@@ -85,6 +99,8 @@ def capture_output() -> Generator[io.StringIO]:
 
 def show_captured(console: Console, output: io.StringIO, *, show: bool) -> None:
     """Print the captured output, or the number of its lines and how to see them."""
+    from rich.text import Text
+
     lines = output.getvalue().splitlines()
     if lines and show:
         console.print(Text("output of the file and its rules:", "bold"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.text import Text
 
 from jaxprim import _doctor
 from jaxprim.cli import common
@@ -14,6 +13,8 @@ from jaxprim.cli import common
 @click.command("doctor", short_help="Show what this JAX and this machine provide.")
 def command() -> None:
     """Show versions, what this JAX lacks, devices, compilers and the kernel cache, to paste into an issue."""
+    from rich.text import Text
+
     console = common.open_console()
     for label, value, ok in _doctor.facts():  # no table: in lines that are not broken it can be copied into an issue
         console.print(Text.assemble((f"{label:<14}  ", "bold"), (value, "" if ok else "red")), soft_wrap=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jaxprim._rules import rules_of
-from jaxprim.cli import common, terminal
-from jaxprim.derive import explain as explain_rules
+from jaxprim.cli import common
 
 EXIT_CODES = """
 \b
@@ -22,6 +20,10 @@ Exit codes:
 @common.show_output_option
 def command(target: str, show_output: bool) -> None:
     """Show every rule of a primitive: given (where), derived (from what), or missing (why, and what to write)."""
+    from jaxprim._rules import rules_of
+    from jaxprim.cli import terminal
+    from jaxprim.derive import explain as explain_rules
+
     console = common.open_console()
     with common.capture_output() as output:
         primitives = common.find_primitives(target)

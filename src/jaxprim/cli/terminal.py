@@ -23,6 +23,7 @@ from jaxprim.checking.questions import find_question
 from jaxprim.checking.reports import expected
 from jaxprim.checking.reports.report import WHAT_IT_RESTS_ON, Finding, Report, Row, skipped
 from jaxprim.checking.reports.status import SIGNS, Status
+from jaxprim.cli.common import plain_table
 from jaxprim.fuzzing import FuzzReport
 
 # The styles of a mark, and of the words next to it.
@@ -48,11 +49,6 @@ LABEL_STYLES = {
     "wrong": "red",
 }
 _LABELLED_LINE = re.compile(r"^(?P<indent> *)(?P<label>[a-z][a-z ]*):(?P<rest> .*)$")
-
-
-def plain_table(*, heading: bool = True) -> Table:
-    """A table without lines."""
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=heading, header_style="dim")
 
 
 def rules(name: str, infos: Sequence[RuleInfo]) -> RenderableType:
@@ -243,8 +239,3 @@ def fuzz_lines(found: FuzzReport) -> Iterator[Text]:
     yield from map(_line, body)
     if found.compared or found.failure is not None:  # else the text has them
         yield from (Text(line, "dim") for line in found.reasons())
-
-
-def legend() -> str:
-    """The meanings of the marks in a table."""
-    return "\n".join(f"  {sign.mark}  {status:<9}  {sign.meaning}" for status, sign in SIGNS.items())

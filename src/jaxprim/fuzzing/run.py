@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from jaxprim import _jax
+from jaxprim._defaults import DEPTH
 from jaxprim._errors import BadCall, CheckFailed, message
 from jaxprim._origin import public
 from jaxprim._types import Example
@@ -20,7 +22,6 @@ from jaxprim.fuzzing.pair import Failure, Pair, Refused
 
 # JAX keeps every compiled program. Ten thousand nests would fill the memory.
 FORGET_AFTER = 200
-DEPTH = 3
 # At most this many reasons are shown for nests that could not be run.
 REASONS = 5
 
@@ -143,6 +144,7 @@ def report(
 
 
 @public
+@_jax.boundary
 def fuzz(
     target: Callable[..., Any],
     /,

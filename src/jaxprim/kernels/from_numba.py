@@ -16,7 +16,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxprim import _origin
+from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
 from jaxprim.kernels import ahead, parameters
@@ -36,6 +36,7 @@ _LOCK = ctypes.c_int32(0)
 _RAISED, _OTHER_SHAPE = 1, 2
 
 
+@_jax.boundary
 def numba(
     fn: Callable[..., Any], signature: str | None = None, *, threads: int | None = 1, name: str | None = None
 ) -> Kernel:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxprim import _jax
 from jaxprim._avals import short
 from jaxprim._errors import BadCall, message
 from jaxprim._origin import credit, public
@@ -21,6 +22,7 @@ from jaxprim.kernels.signature import parse
 
 
 @public
+@_jax.boundary
 def from_numpy(
     fn: Callable[..., Any], *, like: Any = None, derivative: str | None = None, name: str | None = None
 ) -> Primitive:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprim import _jax
 from jaxprim.kernels import ahead, build, identity, pointers
 from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
 from jaxprim.kernels.from_source import plain, register
@@ -23,6 +24,7 @@ from jaxprim.kernels.signature import KernelSignature, parse
 from jaxprim.kernels.source import Source
 
 
+@_jax.boundary
 def c_function(
     pointer: Any,
     signature: str,

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jaxprim import _origin
+from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import ahead, build, parameters
 from jaxprim.kernels.arguments import refuse_left_out
@@ -37,6 +37,7 @@ from jaxprim.kernels.source import LINE, Source, read
 Sources = str | Path | Sequence[str | Path]
 
 
+@_jax.boundary
 def cpp(
     source: Sources,
     signature: str,
@@ -93,6 +94,7 @@ def cpp(
     return _kernel(source, signature, function, options)
 
 
+@_jax.boundary
 def cuda(
     source: Sources,
     signature: str,

@@ -54,6 +54,7 @@ def recording() -> Generator[list[Kernel]]:
         _recorders[:] = [other for other in _recorders if other is not made]
 
 
+@_jax.boundaries
 class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
@@ -110,7 +111,11 @@ class Kernel(ByName):
             jax.errors.JaxRuntimeError: the kernel threw, or returned a status. Inside a function of your own that is
                 jitted, JAX raises it as `ValueError` if that function ran well before.
         """
-        return self._calls.call(operands, attributes)
+        try:
+            return self._calls.call(operands, attributes)
+        except Exception as error:
+            _jax.hide_frames(error)
+            raise
 
     @property
     def file(self) -> str:

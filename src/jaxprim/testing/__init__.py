@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxprim._defaults import SEED
 from jaxprim._errors import CheckFailed
 from jaxprim._types import Example
-from jaxprim.checking import Report, options, run
+from jaxprim.checking import options, run
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import QUESTIONS, Question, Speed
 from jaxprim.checking.reports import expected
+from jaxprim.checking.reports.report import Report
 from jaxprim.checking.subject import Subject
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def questions_to(
     examples: Iterable[Example | tuple[Any, ...]] = (),
     *,
     reference: Callable[..., Any] | None = None,
-    seed: int = options.SEED,
+    seed: int = SEED,
     only: str | Iterable[str] | None = None,
     skip: str | Iterable[str] | None = None,
     speed: Speed = "normal",
@@ -119,7 +121,7 @@ def parametrize(
     *targets: Callable[..., Any],
     examples: Iterable[Example | tuple[Any, ...]] = (),
     reference: Callable[..., Any] | None = None,
-    seed: int = options.SEED,
+    seed: int = SEED,
     only: str | Iterable[str] | None = None,
     skip: str | Iterable[str] | None = None,
     speed: Speed = "normal",

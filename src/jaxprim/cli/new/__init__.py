@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.text import Text
 
 from jaxprim._errors import BadCall
 from jaxprim.cli import common
@@ -24,6 +23,8 @@ Exit codes:
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="Where the kernel comes from.")
 def command(name: str, kind: str) -> None:
     """Write a small project into ./NAME: a kernel, its rules, examples, tests, a README. It passes its own check."""
+    from rich.text import Text
+
     try:
         files = create(name, kind, Path.cwd())
     except BadCall as error:
