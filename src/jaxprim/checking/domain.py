@@ -16,6 +16,8 @@ from jaxprim.checking.values import is_key, wide
 # Moves an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more than
 # any tolerance, and near enough to stay in the domain of most functions.
 TURN = 0.3j
+# What an author can do about a failure at operands that a question made up.
+IF_OUTSIDE = "if these are outside the domain, say so with def_domain"
 
 
 def off_the_real_axis(case: Case) -> list[Case]:

@@ -210,7 +210,7 @@ def find(question: Question, case: Case) -> Finding:
 def _smallest(question: Question, case: Case, bad: Sequence[Evidence]) -> Iterator[Note]:
     """A smaller input that fails too; only for the first failure at an example, because the search takes seconds."""
     departs = question.departs is not None and case.subject.departs(question.departs)
-    if not bad or departs or case.knows("smallest"):
+    if not bad or departs or question.invents or case.knows("smallest"):
         return
     words = case.once("smallest", lambda: shrink.smallest(question.ask, case, bad))
     if words:

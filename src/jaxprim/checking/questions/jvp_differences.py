@@ -43,16 +43,17 @@ def jvp_differences(case: Case) -> Answer:
     yield from case.note_other_operands("jvp")
     yield from case.precision_note("jvp")
     for place in off_the_real_axis(case):
-        yield from _jvp_at(place)
+        yield from jvp_at(place, place.directions("jvp"), place.precisions("jvp"))
 
 
-def _jvp_at(case: Case) -> Answer:
-    directions = fewest_operands_first(case.directions("jvp"))
+def jvp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precision]) -> Answer:
+    """Compare the JVP along these directions, in these precisions, with differences."""
+    directions = fewest_operands_first(along)
     found = [case.differences(direction) for direction in directions]
     require_judged([d.judged for row in found for d in row])
     for direction, row in zip(directions, found, strict=True):
         yield from note_unusual(row, direction)
-        for precision in case.precisions("jvp"):
+        for precision in precisions:
             yield from _jvp_against(case, precision, direction, row, largest_sizes(found))
 
 

@@ -14,17 +14,14 @@ from jaxprim import _jax
 from jaxprim.checking.against_plain_call import compare_with_plain_call
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect
 from jaxprim.checking.case import Case
-from jaxprim.checking.domain import invent, shown
+from jaxprim.checking.domain import IF_OUTSIDE, invent, shown
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.jvp_differences import jvp_differences
 from jaxprim.checking.questions.vjp_differences import vjp_differences
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 
-# What an author can do about a failure at operands that the question made up.
-IF_OUTSIDE = "if these are outside the domain, say so with def_domain"
 
-
-@question("Are both rules right where operands contain zeros?", group="first order", departs="vjp")
+@question("Are both rules right where operands contain zeros?", group="first order", departs="vjp", invents=True)
 def zero_operands(case: Case) -> Answer:
     """Compare both rules with differences where each operand contains a zero, at different places to avoid 0/0.
 
@@ -74,7 +71,12 @@ def _both_rules(case: Case) -> Answer:
             yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
 
 
-@question("Are values and both rules right for other values of the static params?", group="first order", departs="vjp")
+@question(
+    "Are values and both rules right for other values of the static params?",
+    group="first order",
+    departs="vjp",
+    invents=True,
+)
 def static_params(case: Case) -> Answer:
     """Compare another value of each static param in one jit with the example's, and both rules there."""
     others = dict(_other_cases(case))

@@ -47,18 +47,19 @@ def vjp_differences(case: Case) -> Answer:
     yield from case.note_other_operands("vjp")
     yield from case.precision_note("vjp")
     for place in off_the_real_axis(case):
-        yield from _vjp_at(place)
+        yield from vjp_at(place, place.directions("vjp"), place.precisions("vjp"))
 
 
-def _vjp_at(case: Case) -> Answer:
-    directions = fewest_operands_first(case.directions("vjp"))
+def vjp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precision]) -> Answer:
+    """Compare the VJP of a random cotangent, along these directions, in these precisions, with differences."""
+    directions = fewest_operands_first(along)
     found = [case.differences(direction) for direction in directions]
     judged = [np.logical_and.reduce([row[k].judged for row in found]) for k in range(len(found[0]))]
     require_judged(judged)
     for direction, row in zip(directions, found, strict=True):
         yield from note_unusual(row, direction)
     cotangents = [np.where(mask, ct, 0) for mask, ct in zip(judged, case.cotangents(0), strict=True)]
-    for precision in case.precisions("vjp"):
+    for precision in precisions:
         pulled, noise = case.vjp_of(precision, cotangents)
         pullback = _Pullback(case, precision, cotangents, pulled.cotangent, noise)
         yield from _compare(pullback, directions, found, partial=not all(map(np.all, judged)))
