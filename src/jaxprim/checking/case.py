@@ -35,6 +35,7 @@ class Case:
         place: how it differs from the example, such as ``", in float16"``; shown in evidence.
         others: other examples with operands of the same types, and the same static params.
         accuracy: the relative error to which the operation computes its function; 0 if it only rounds.
+        leeway: what every tolerance is multiplied by: more than 1 where only large errors are looked for.
     """
 
     subject: Subject
@@ -44,6 +45,7 @@ class Case:
     place: str = ""
     others: tuple[Point, ...] = ()
     accuracy: float = 0.0
+    leeway: float = 1.0
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False, compare=False)
 
     @staticmethod
@@ -62,7 +64,14 @@ class Case:
         """The case of other operands or static params; it shares no stored values with this one."""
         params = self.point.params if params is None else params
         point = replace(self.point, leaves=tuple(leaves), params=params)
-        return replace(self, point=point, place=f", {place}", others=())
+        accuracy = attempt(lambda: self.subject.accuracy(point.operands, params))
+        if isinstance(accuracy, Refusal) or self.accuracy != self._declared_accuracy:
+            accuracy = self.accuracy  # the check says it, or the example
+        return replace(self, point=point, place=f", {place}", others=(), accuracy=accuracy)
+
+    @cached_property
+    def _declared_accuracy(self) -> float:
+        return self.subject.accuracy(self.point.operands, self.point.params)
 
     def is_like(self, other: Case) -> bool:
         """Whether they differ only in the numbers of their operands."""
@@ -431,19 +440,8 @@ class Case:
             return Evidence(rule, against, leaf, seed=self.seed, message=message, ok=False)
         if got.dtype.kind in "biu" and expected.dtype.kind in "biu":
             tolerance = tolerances.exact(got.shape)
+        if self.leeway > 1.0:
+            tolerance = tolerances.scaled(tolerance, self.leeway)
         found = compare.compare(got, expected, tolerance, judged)
-        return Evidence(
-            rule=rule,
-            against=against + self.place,
-            leaf=leaf,
-            index=found.index,
-            got=found.got,
-            expected=found.expected,
-            error=found.error,
-            tolerance=found.tolerance,
-            why=found.why,
-            seed=self.seed,
-            judged=found.judged,
-            bad=found.bad,
-            ok=found.ok,
-        )
+        numbers = {name: value for name, value in vars(found).items() if name != "ratio"}
+        return Evidence(rule, against + self.place, leaf, seed=self.seed, **numbers)

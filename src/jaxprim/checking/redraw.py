@@ -12,13 +12,14 @@ numbers of each operand are drawn anew. What an implementation may rely on is ke
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxprim import _jax
-from jaxprim.checking import probes
+from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import NotAsked, Refusal, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.domain import invent
@@ -66,7 +67,7 @@ def _with_operand_redrawn(
             if new is leaf:
                 return None
             try:
-                return invent(case, leaves, place)
+                return replace(invent(case, leaves, place), leeway=tolerances.LEEWAY_ELSEWHERE)
             except NotAsked:
                 continue
     return None

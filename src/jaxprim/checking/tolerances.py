@@ -79,6 +79,11 @@ SHARE_OF_SCALE = 1e-3
 # holomorphic: 1000 times the floor of differences in double precision, so that noise is not mistaken for this.
 HOLOMORPHIC = 1e-3
 
+# ------------------------------------------------------------------------------------------------------ drawn points
+# At a point that the author did not choose, a right operation may be badly conditioned, and the estimates of its errors may
+# be too small. A rule that is only right near the example is off by far more than 32 tolerances.
+LEEWAY_ELSEWHERE = 32.0
+
 # The reason of a tolerance of zero.
 EXACT = "exact"
 
@@ -92,6 +97,13 @@ class Tolerance:
 
     def __add__(self, other: Tolerance) -> Tolerance:
         return Tolerance(self.size + other.size, f"{self.why}, and {other.why}")
+
+
+def scaled(tolerance: Tolerance, factor: float) -> Tolerance:
+    """A number of times the tolerance; nothing changes where no error is allowed."""
+    if tolerance.why == EXACT:
+        return tolerance
+    return Tolerance(factor * tolerance.size, f"{factor:g} x ({tolerance.why})")
 
 
 def is_double(eps: float) -> bool:
