@@ -36,6 +36,8 @@ class Case:
         others: other examples with operands of the same types, and the same static params.
         accuracy: the relative error to which the operation computes its function; 0 if it only rounds.
         leeway: what every tolerance is multiplied by: more than 1 where only large errors are looked for.
+        measures_noise: whether the rounding errors of rules are measured. That takes many evaluations, and without them
+            tolerances are only smaller: what passes without passes with them.
     """
 
     subject: Subject
@@ -46,6 +48,7 @@ class Case:
     others: tuple[Point, ...] = ()
     accuracy: float = 0.0
     leeway: float = 1.0
+    measures_noise: bool = True
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False, compare=False)
 
     @staticmethod
@@ -72,6 +75,11 @@ class Case:
     @cached_property
     def _declared_accuracy(self) -> float:
         return self.subject.accuracy(self.point.operands, self.point.params)
+
+    @cached_property
+    def with_noise(self) -> Case:
+        """The same case, with the rounding errors of rules measured."""
+        return self if self.measures_noise else replace(self, measures_noise=True)
 
     def is_like(self, other: Case) -> bool:
         """Whether they differ only in the numbers of their operands."""
@@ -219,12 +227,6 @@ class Case:
         else:
             precision.vjp(self.cotangents(0), leaves)
 
-    def note_other_operands(self, mode: str) -> Answer:
-        """A note that names the operands that a rule does not differentiate."""
-        left = [self.point.names[i] for i in self.point.differentiable if i not in self.wrt(mode)]
-        if left:
-            yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
-
     # ------------------------------------------------------------------------------------------------------- probes
     def rng(self, *labels: object) -> probes.Stream:
         """The random numbers of one purpose."""
@@ -236,18 +238,14 @@ class Case:
         direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
         return probes.round_to(direction, self.point.leaves[leaf])
 
-    def _even(self, leaf: int) -> Array:
-        """A random tangent of one leaf, of the same size in every element."""
-        value = wide(self.point.leaves[leaf])
-        return probes.round_to(probes.even_direction(self.rng("even", leaf), value), self.point.leaves[leaf])
-
     def directions(self, mode: str) -> tuple[Direction, ...]:
         """Two directions in all operands, and one in each operand, which shows whose derivative is wrong."""
-        wrt = self.wrt(mode)
+        wrt, leaves = self.wrt(mode), self.point.leaves
+        even = lambda i: probes.round_to(probes.even_direction(self.rng("even", i), wide(leaves[i])), leaves[i])
         what = "all operands" if len(wrt) > 1 else "".join(self.point.names[i] for i in wrt)
         every = [
             Direction(f"{what}, in proportion to its elements", {i: self.relative(i) for i in wrt}),
-            Direction(f"{what}, the same size in every element", {i: self._even(i) for i in wrt}),
+            Direction(f"{what}, the same size in every element", {i: even(i) for i in wrt}),
         ]
         alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, probes.ALONE)}) for i in wrt]
         return (*every, *(alone if len(wrt) > 1 else ()))
@@ -323,6 +321,8 @@ class Case:
             again: evaluates at other leaves; it also gets the step, to vary tangents or cotangents.
             of_rule: whether a rule is evaluated, and not the implementation.
         """
+        if of_rule and not self.measures_noise:
+            return [np.zeros(leaf.shape) for leaf in base]
         direction = {i: self.relative(i, probes.NOISE) for i in precision.point.differentiable}
 
         def along(step: float) -> list[Array]:

@@ -51,13 +51,18 @@ def elsewhere(case: Case) -> Answer:
 
 
 def _ask_of(mode: str, case: Case) -> Answer:
-    """One direction, in the highest precision; if that fails, all directions."""
-    yield from primal_of(case, mode, case.precisions(mode)[-1:])
-    directions, precisions = case.directions(mode), case.precisions(mode)[-1:]
-    found, refused = collect(ASK[mode](case, directions[:1], precisions))
+    """Along one direction; if that fails, along all."""
+    found, refused = collect(_compare(mode, case, case.directions(mode)[:1]))
     if any(isinstance(item, Evidence) and not item.ok for item in found):
-        yield from ASK[mode](case, directions, precisions)
+        yield from _compare(mode, case, case.directions(mode))
         return
     yield from found
     if refused is not None:
         raise refused.error
+
+
+def _compare(mode: str, case: Case, directions: Sequence[Direction]) -> Answer:
+    """In the highest precision, the rule's primal output with the implementation, and its derivative with differences."""
+    precisions = case.precisions(mode)[-1:]
+    yield from primal_of(case, mode, precisions)
+    yield from ASK[mode](case, directions, precisions)

@@ -40,7 +40,7 @@ def fewest_operands_first(directions: Sequence[Direction]) -> list[Direction]:
 )
 def jvp_differences(case: Case) -> Answer:
     """Compare the JVP along random directions, element by element, with differences of the implementation."""
-    yield from case.note_other_operands("jvp")
+    yield from note_other_operands(case, "jvp")
     yield from case.precision_note("jvp")
     for place in off_the_real_axis(case):
         yield from jvp_at(place, place.directions("jvp"), place.precisions("jvp"))
@@ -55,6 +55,13 @@ def jvp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precisio
         yield from note_unusual(row, direction)
         for precision in precisions:
             yield from _jvp_against(case, precision, direction, row, largest_sizes(found))
+
+
+def note_other_operands(case: Case, mode: str) -> Answer:
+    """A note that names the operands that a rule does not differentiate."""
+    left = [case.point.names[i] for i in case.point.differentiable if i not in case.wrt(mode)]
+    if left:
+        yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
 
 
 def largest_sizes(found: Sequence[Sequence[Derivative]]) -> list[Array]:

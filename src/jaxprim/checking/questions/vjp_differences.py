@@ -28,6 +28,7 @@ from jaxprim.checking.question import question
 from jaxprim.checking.questions.jvp_differences import (
     fewest_operands_first,
     largest_sizes,
+    note_other_operands,
     note_unusual,
     require_judged,
 )
@@ -44,7 +45,7 @@ from jaxprim.checking.values import Array, wide
 )
 def vjp_differences(case: Case) -> Answer:
     """Compare the VJP of a random cotangent, along random directions, with differences of the implementation."""
-    yield from case.note_other_operands("vjp")
+    yield from note_other_operands(case, "vjp")
     yield from case.precision_note("vjp")
     for place in off_the_real_axis(case):
         yield from vjp_at(place, place.directions("vjp"), place.precisions("vjp"))
@@ -59,10 +60,11 @@ def vjp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precisio
     for direction, row in zip(directions, found, strict=True):
         yield from note_unusual(row, direction)
     cotangents = [np.where(mask, ct, 0) for mask, ct in zip(judged, case.cotangents(0), strict=True)]
+    partial = not all(map(np.all, judged))
     for precision in precisions:
-        pulled, noise = case.vjp_of(precision, cotangents)
+        pulled, noise = case.vjp_of(precision, cotangents) if partial else case.vjp(precision, 0)
         pullback = _Pullback(case, precision, cotangents, pulled.cotangent, noise)
-        yield from _compare(pullback, directions, found, partial=not all(map(np.all, judged)))
+        yield from _compare(pullback, directions, found, partial=partial)
 
 
 @dataclass(frozen=True)
