@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking import compare, draw, probes, tolerances
@@ -20,7 +19,7 @@ from jaxprim.checking.probes import Direction, Tangents
 from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.tolerances import Tolerance
-from jaxprim.checking.values import Array, describe, epsilon, is_scalar, peak, wide
+from jaxprim.checking.values import Array, describe, epsilon, is_scalar, largest, peak, wide
 
 
 @dataclass
@@ -422,7 +421,7 @@ class Case:
     @staticmethod
     def round_to(value: Array, like: Any) -> Array:
         """A value of double precision as it arrives in the dtype of ``like``: infinite beyond its range."""
-        return compare.overflow(value, float(jnp.finfo(jnp.result_type(like)).max) if epsilon(like) else np.inf)
+        return compare.overflow(value, largest(like))
 
     def evidence(
         self,

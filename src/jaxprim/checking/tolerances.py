@@ -151,6 +151,12 @@ def in_half_precision(size: Array, largest: float, noise: Array, eps: float, tin
     )
 
 
+def conditioned(change: Array) -> Tolerance:
+    """The tolerance for numbers that a rounding of the operands changes by this much; infinite where they are lost."""
+    size = HALF_PRECISION_ROUNDINGS * np.nan_to_num(change, nan=np.inf, posinf=np.inf)
+    return Tolerance(size, f"{HALF_PRECISION_ROUNDINGS:g} x what a rounding of the operands changes")
+
+
 def largest_noise_of_rule(working_eps: float, *, example_is_coarser: bool) -> float:
     """The largest accepted noise of a rule in double precision, relative to each number and to the largest."""
     floor = FLOAT32_EPS if example_is_coarser else SIX_DIGITS_LOST

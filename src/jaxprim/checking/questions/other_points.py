@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,10 +14,10 @@ from jaxprim import _jax
 from jaxprim.checking.against_plain_call import compare_with_plain_call
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect
 from jaxprim.checking.case import Case
-from jaxprim.checking.domain import IF_OUTSIDE, invent, shown
+from jaxprim.checking.domain import IF_OUTSIDE, invent, off_the_real_axis, shown
 from jaxprim.checking.question import question
-from jaxprim.checking.questions.jvp_differences import jvp_differences
-from jaxprim.checking.questions.vjp_differences import vjp_differences
+from jaxprim.checking.questions.jvp_differences import jvp_at
+from jaxprim.checking.questions.vjp_differences import vjp_at
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 
 
@@ -43,7 +43,7 @@ def zero_operands(case: Case) -> Answer:
             raise
     for place in places:
         yield Note(f"asked{place.place}: {shown(place)}; {IF_OUTSIDE}")
-        yield from _both_rules(place)
+        yield from _both_rules(place, jointly=True)
 
 
 def _inside(
@@ -62,13 +62,18 @@ def _put_zero(leaf: Any, place: int) -> Any:
     return leaf if leaf[index] == 0 else leaf.at[index].set(0)
 
 
-def _both_rules(case: Case) -> Answer:
+def _both_rules(case: Case, *, jointly: bool = False) -> Answer:
     """Compare both rules with differences; a rule may refuse operands that the implementation accepts."""
-    for mode, ask in (("jvp", jvp_differences), ("vjp", vjp_differences)):
-        found, refused = collect(ask(case))
+    for mode, ask in (("jvp", partial(jvp_at, jointly=jointly)), ("vjp", vjp_at)):
+        found, refused = collect(_in_each_place(mode, ask, case))
         yield from found
         if refused is not None:
             yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
+
+
+def _in_each_place(mode: str, ask: Callable[..., Answer], case: Case) -> Answer:
+    for place in off_the_real_axis(case):
+        yield from ask(place, place.directions(mode), place.precisions(mode))
 
 
 @question(
@@ -94,7 +99,7 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
         for another in _safe_values(case, value) if is_foreign else _other_values(value):
             params = {**case.point.params, name: another}
             place = f"with {name}={another!r}"
-            other = attempt(functools.partial(invent, case, case.point.leaves, place, params))
+            other = attempt(partial(invent, case, case.point.leaves, place, params))
             if not isinstance(other, Refusal) and not (is_foreign and _varies(other)):
                 yield name, other
                 break
