@@ -32,7 +32,7 @@ SIZES = {"of about its size": (-0.5, 0.5), "of small numbers": (-2.0, -0.5), "of
 # Where a point is outside the domain, the next has half and a quarter of these powers.
 SHRINK = (1.0, 0.5, 0.25)
 # Beyond this many numbers a point takes long, and says as much as several.
-MANY = 100_000
+MANY = 10_000
 
 
 def redrawn(case: Case) -> Iterator[Case]:
