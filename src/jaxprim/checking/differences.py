@@ -152,8 +152,8 @@ def _unless_steeper(found: Derivative, slope: Array) -> Derivative:
     """The derivative without elements that are far steeper between the closest points: all steps were too wide."""
     with np.errstate(all="ignore"):
         steeper = slope > FAR_STEEPER * (np.abs(found.value) + found.slack + found.error)
-        kept = found.judged & ~(steeper & (np.abs(found.value) > 0))
-    return replace(found, judged=kept, settled=found.settled & kept)
+        fits = ~(steeper & (np.abs(found.value) > 0))
+    return replace(found, judged=found.judged & fits, settled=found.settled & fits)
 
 
 def _over(

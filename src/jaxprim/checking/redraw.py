@@ -94,7 +94,8 @@ def redraw(rng: Stream, leaf: Any, decades: tuple[float, float], *, signs: bool,
     else:
         new = probes.typical(value) * factors * (drawn if signs else _own_signs(value))
         new = np.where(np.isfinite(value) & ((value != 0) | (not hides) | (not np.any(value))), new, value)
-    change = np.where(new == value, 0, new - value)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        change = np.where(new == value, 0, new - value)
     return probes.move(leaf, change) if np.any(change) else leaf
 
 

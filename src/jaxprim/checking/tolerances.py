@@ -151,9 +151,10 @@ def in_half_precision(size: Array, largest: float, noise: Array, eps: float, tin
     )
 
 
-def conditioned(change: Array) -> Tolerance:
-    """The tolerance for numbers that a rounding of the operands changes by this much; infinite where they are lost."""
+def conditioned(change: Array, largest: float) -> Tolerance:
+    """The tolerance for numbers that a rounding of the operands changes by this much; infinite where no digit is left."""
     size = HALF_PRECISION_ROUNDINGS * np.nan_to_num(change, nan=np.inf, posinf=np.inf)
+    size = np.full(size.shape, np.inf) if np.max(size, initial=0.0) > largest else size
     return Tolerance(size, f"{HALF_PRECISION_ROUNDINGS:g} x what a rounding of the operands changes")
 
 

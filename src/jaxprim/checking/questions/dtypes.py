@@ -164,7 +164,7 @@ def _compare(
         if not found.ok and not found.message and epsilon(leaf):
             change = _change(case, double, again)[k]
             found = case.evidence(
-                rule, against, name, got, expected, tolerance + tolerances.conditioned(change), judged
+                rule, against, name, got, expected, tolerance + tolerances.conditioned(change, peak(truth)), judged
             )
         yield found
 
