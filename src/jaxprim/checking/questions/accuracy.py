@@ -59,7 +59,8 @@ def _keep_to_domain(case: Case, leaves: Sequence[Any], place: str, ask: Callable
         yield Note(f"not asked: {error}")
         return
     answer = list(ask(other))
-    if any(isinstance(item, Evidence) and not item.ok for item in answer):
+    invented = any(new is not old for new, old in zip(leaves, case.point.leaves, strict=True))
+    if invented and any(isinstance(item, Evidence) and not item.ok for item in answer):
         yield Note(f"asked {place}: {shown(other)}; {IF_OUTSIDE}")
     yield from answer
 
