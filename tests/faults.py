@@ -428,6 +428,11 @@ def vjp_that_is_wrong_for_an_unused_result():
 
 
 # ----------------------------------------------------------------------------------------------------------- elsewhere
+@fault("elsewhere")
+def slope_that_is_right_below_one():
+    return unary(lambda x: jnp.where(x < 1, jnp.cos(x), 1.0)), (jnp.array([0.2, 0.5], jnp.float32),)
+
+
 @fault("zero-operands")
 def value_over_operand():
     """The partials of a product by y / x: nan where an operand is zero."""

@@ -150,6 +150,36 @@ def forward_only(x: Any) -> Any:
     return jax.lax.while_loop(lambda state: state[1] < 3, lambda state: (state[0] * 1.1, state[1] + 1), (x, 0))[0]
 
 
+def squares() -> Primitive:
+    made = Primitive("squares")
+    made.def_impl(lambda x: x * x)
+    made.def_jvp(lambda primals, tangents: (made(*primals), 2 * primals[0] * tangents[0]))
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (2 * primals[0] * y_bar,)))
+    return made
+
+
+def length() -> Primitive:
+    """The square of an element of 300 overflows in float16, its root would not."""
+    made = Primitive("length")
+    made.def_impl(lambda x: jnp.sqrt(jnp.sum(x * x)))
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (y_bar * primals[0] / made(*primals),)))
+    return made
+
+
+def badly_conditioned(condition: float) -> Any:
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(2))
+    return left * np.logspace(0, -np.log10(condition), 4) @ right
+
+
+def power() -> Primitive:
+    """At x = 0 the derivative along a is 0 x inf by this formula, and the function ends there."""
+    made = Primitive("power")
+    made.def_impl(lambda x, a: x**a)
+    made.def_partials(lambda y, x, a: (a * x ** (a - 1), y * jnp.log(x)))
+    return made
+
+
 # Numbers of NumPy, which JAX takes in double precision where that is on.
 DOUBLES = (np.array([0.3, 1.7, -0.6]), np.array([1.5, 0.7, 4.2]))
 
@@ -200,5 +230,12 @@ RIGHTS = [
     Right("one operand of two", one_operand_of_two(), (numbers(3), jnp.array([2.3, 3.4, 1.2], f32))),
     Right("linear pair", linear_pair(), (numbers(4, dtype=np.complex64) * (1 + 2j),)),
     Right("keys", with_key(), (jax.random.key(0), numbers(6))),
+    Right("squares that underflow", squares(), (1e-120 * DOUBLES[0],)),
+    Right("squares near the end of float16", squares(), (jnp.array([100.0, 150.0, -255.0], jnp.float16),)),
+    Right("exponentials near the end of float16", jnp.exp, (jnp.array([10.0, 11.0, 9.0], jnp.float16),)),
+    Right("slope beyond the range", lambda x: 1 / x, (jnp.array([1e-25, 3e-20], f32),)),
+    Right("overflows in float16 alone", length(), (300 + numbers(5),)),
+    Right("condition of 1e10", jnp.linalg.solve, (badly_conditioned(1e10), np.array([0.3, 1.7, -0.6, 1.1]))),
+    Right("ends at an invented zero", power(), (jnp.array([1.0, 2.0, 3.0], f32), jnp.array(2.5, f32))),
     Right("pytrees", pytree(), ({"w": numbers(3), "b": jnp.float32(2)}, (numbers(3) * 2, 3))),
 ]

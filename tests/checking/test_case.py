@@ -9,6 +9,7 @@ from jaxprim import Primitive
 from jaxprim.checking.answers import NotAsked
 from jaxprim.checking.case import Case
 from jaxprim.checking.domain import off_the_real_axis
+from jaxprim.checking.questions.jvp_differences import note_other_operands
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.tolerances import Tolerance
 
@@ -150,7 +151,7 @@ def test_what_is_found_once_is_remembered_and_so_is_what_was_raised():
 def test_a_rule_per_operand_is_asked_for_the_operands_that_it_has():
     it = case(one_of_two(), X, 2.3)
     assert it.wrt("jvp") == it.wrt("vjp") == (0,)
-    assert [note.text for note in it.note_other_operands("jvp")] == ["the jvp rule does not differentiate n"]
+    assert [note.text for note in note_other_operands(it, "jvp")] == ["the jvp rule does not differentiate n"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ OPAQUE = frozenset(
 # In the text of a lowered program, a call of code that is no JAX: a kernel, a host function, a routine of LAPACK.
 FOREIGN_CALL = "custom_call"
 
+# In the same text: what may give numbers for operands that it is not made for. Beside foreign calls these are loops, such as
+# those of a solver or a search, and linear algebra that is no call on some platforms. With one missing, the checker may ask
+# a solver for symmetric matrices about others.
+MAY_NOT_CHECK = (FOREIGN_CALL, "stablehlo.while", "stablehlo.cholesky", "stablehlo.triangular_solve")
+
 # A loop of unknown length, so the code shows no bound on the number of terms in its sums. Used by the question `accuracy`,
 # and for zeros, which may pass through it.
 WHILE = "while"

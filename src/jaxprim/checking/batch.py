@@ -14,7 +14,7 @@ from jaxprim.checking import probes
 from jaxprim.checking.answers import NotAsked
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
-from jaxprim.checking.values import Array, is_scalar
+from jaxprim.checking.values import Array, is_key, is_scalar
 
 # One axis, or None, for each operand leaf.
 Axes = tuple[int | None, ...]
@@ -105,7 +105,11 @@ class Batch:
 
 
 def _stack(rows: Sequence[Any], axis: int | None) -> Any:
-    return rows[0] if axis is None else jnp.stack([jnp.asarray(row) for row in rows], axis=axis)
+    if axis is None:
+        return rows[0]
+    if any(map(is_key, rows)):
+        return jnp.stack(rows, axis=axis)
+    return jnp.asarray(np.stack([np.asarray(jnp.asarray(row)) for row in rows], axis))  # JAX would compile this
 
 
 def stack_tangents(batch: Batch, each: Sequence[dict[int, Array]]) -> dict[int, Any]:

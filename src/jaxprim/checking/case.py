@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking import compare, draw, probes, tolerances
@@ -20,7 +19,7 @@ from jaxprim.checking.probes import Direction, Tangents
 from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.subject import Subject
 from jaxprim.checking.tolerances import Tolerance
-from jaxprim.checking.values import Array, describe, epsilon, is_scalar, peak, wide
+from jaxprim.checking.values import Array, describe, epsilon, is_scalar, largest, peak, wide
 
 
 @dataclass
@@ -35,6 +34,9 @@ class Case:
         place: how it differs from the example, such as ``", in float16"``; shown in evidence.
         others: other examples with operands of the same types, and the same static params.
         accuracy: the relative error to which the operation computes its function; 0 if it only rounds.
+        leeway: what every tolerance is multiplied by: more than 1 where only large errors are looked for.
+        measures_noise: whether the rounding errors of rules are measured. That takes many evaluations, and without them
+            tolerances are only smaller: what passes without passes with them.
     """
 
     subject: Subject
@@ -44,6 +46,8 @@ class Case:
     place: str = ""
     others: tuple[Point, ...] = ()
     accuracy: float = 0.0
+    leeway: float = 1.0
+    measures_noise: bool = True
     _memory: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False, compare=False)
 
     @staticmethod
@@ -62,7 +66,19 @@ class Case:
         """The case of other operands or static params; it shares no stored values with this one."""
         params = self.point.params if params is None else params
         point = replace(self.point, leaves=tuple(leaves), params=params)
-        return replace(self, point=point, place=f", {place}", others=())
+        accuracy = attempt(lambda: self.subject.accuracy(point.operands, params))
+        if isinstance(accuracy, Refusal) or self.accuracy != self._declared_accuracy:
+            accuracy = self.accuracy  # the check says it, or the example
+        return replace(self, point=point, place=f", {place}", others=(), accuracy=accuracy)
+
+    @cached_property
+    def _declared_accuracy(self) -> float:
+        return self.subject.accuracy(self.point.operands, self.point.params)
+
+    @cached_property
+    def with_noise(self) -> Case:
+        """The same case, with the rounding errors of rules measured."""
+        return self if self.measures_noise else replace(self, measures_noise=True)
 
     def is_like(self, other: Case) -> bool:
         """Whether they differ only in the numbers of their operands."""
@@ -210,12 +226,6 @@ class Case:
         else:
             precision.vjp(self.cotangents(0), leaves)
 
-    def note_other_operands(self, mode: str) -> Answer:
-        """A note that names the operands that a rule does not differentiate."""
-        left = [self.point.names[i] for i in self.point.differentiable if i not in self.wrt(mode)]
-        if left:
-            yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
-
     # ------------------------------------------------------------------------------------------------------- probes
     def rng(self, *labels: object) -> probes.Stream:
         """The random numbers of one purpose."""
@@ -227,18 +237,14 @@ class Case:
         direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
         return probes.round_to(direction, self.point.leaves[leaf])
 
-    def _even(self, leaf: int) -> Array:
-        """A random tangent of one leaf, of the same size in every element."""
-        value = wide(self.point.leaves[leaf])
-        return probes.round_to(probes.even_direction(self.rng("even", leaf), value), self.point.leaves[leaf])
-
     def directions(self, mode: str) -> tuple[Direction, ...]:
         """Two directions in all operands, and one in each operand, which shows whose derivative is wrong."""
-        wrt = self.wrt(mode)
+        wrt, leaves = self.wrt(mode), self.point.leaves
+        even = lambda i: probes.round_to(probes.even_direction(self.rng("even", i), wide(leaves[i])), leaves[i])
         what = "all operands" if len(wrt) > 1 else "".join(self.point.names[i] for i in wrt)
         every = [
             Direction(f"{what}, in proportion to its elements", {i: self.relative(i) for i in wrt}),
-            Direction(f"{what}, the same size in every element", {i: self._even(i) for i in wrt}),
+            Direction(f"{what}, the same size in every element", {i: even(i) for i in wrt}),
         ]
         alone = [Direction(f"{self.point.names[i]} alone", {i: self.relative(i, probes.ALONE)}) for i in wrt]
         return (*every, *(alone if len(wrt) > 1 else ()))
@@ -314,6 +320,8 @@ class Case:
             again: evaluates at other leaves; it also gets the step, to vary tangents or cotangents.
             of_rule: whether a rule is evaluated, and not the implementation.
         """
+        if of_rule and not self.measures_noise:
+            return [np.zeros(leaf.shape) for leaf in base]
         direction = {i: self.relative(i, probes.NOISE) for i in precision.point.differentiable}
 
         def along(step: float) -> list[Array]:
@@ -413,7 +421,7 @@ class Case:
     @staticmethod
     def round_to(value: Array, like: Any) -> Array:
         """A value of double precision as it arrives in the dtype of ``like``: infinite beyond its range."""
-        return compare.overflow(value, float(jnp.finfo(jnp.result_type(like)).max) if epsilon(like) else np.inf)
+        return compare.overflow(value, largest(like))
 
     def evidence(
         self,
@@ -431,19 +439,8 @@ class Case:
             return Evidence(rule, against, leaf, seed=self.seed, message=message, ok=False)
         if got.dtype.kind in "biu" and expected.dtype.kind in "biu":
             tolerance = tolerances.exact(got.shape)
+        if self.leeway > 1.0:
+            tolerance = tolerances.scaled(tolerance, self.leeway)
         found = compare.compare(got, expected, tolerance, judged)
-        return Evidence(
-            rule=rule,
-            against=against + self.place,
-            leaf=leaf,
-            index=found.index,
-            got=found.got,
-            expected=found.expected,
-            error=found.error,
-            tolerance=found.tolerance,
-            why=found.why,
-            seed=self.seed,
-            judged=found.judged,
-            bad=found.bad,
-            ok=found.ok,
-        )
+        numbers = {name: value for name, value in vars(found).items() if name != "ratio"}
+        return Evidence(rule, against + self.place, leaf, seed=self.seed, **numbers)

@@ -78,5 +78,8 @@ def overflow(value: Array, largest: float) -> Array:
 
 
 def root_sum_square(*parts: Array | float) -> float:
-    """The size of a sum of independent errors."""
-    return float(np.sqrt(sum(float(np.sum(np.abs(part) ** 2)) for part in parts)))
+    """The size of a sum of independent errors. They are squared in units of the largest, so that no square leaves the range."""
+    largest = max((float(np.max(np.abs(part), initial=0.0)) for part in parts), default=0.0)
+    if not largest or not np.isfinite(largest):
+        return largest
+    return largest * float(np.sqrt(sum(float(np.sum(np.abs(part / largest) ** 2)) for part in parts)))

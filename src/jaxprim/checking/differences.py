@@ -19,7 +19,7 @@ float32's noise whatever dtype it returns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,6 +58,9 @@ NOISE_OF_ENTRY = 1.5
 NOISE_OF_CHECK = 4.0
 # Steps have settled on a slope if an entry's error is below this part of it.
 SETTLED = 1e-4
+# Steps that are all wider than the structure of a function agree on a slope that has nothing to do with it, as near a
+# singular matrix. Between the closest points it is then steeper by many powers of ten.
+FAR_STEEPER = 100.0
 # Where the error is more than 2 % of the derivative, or of the results if these are larger, differences say nothing.
 USABLE = 0.02
 
@@ -137,10 +140,20 @@ def derivative(along: Along, eps: float, accuracy: float = 0.0) -> list[Derivati
     doubts = [np.where(noise.coarse, np.inf, noise.size) for noise in measured]
     sizes = [noise.size for noise in measured]
     found = _over(along, steps(eps), sizes, doubts)
+    found = [_unless_steeper(d, noise.slope) for d, noise in zip(found, measured, strict=True)]
     if is_double(eps) and not all(np.all(d.judged | d.settled) for d in found):
         closer = _over(along, [SECOND_ATTEMPT * step for step in steps(eps)[:-1]], sizes, doubts)
+        closer = [_unless_steeper(d, noise.slope) for d, noise in zip(closer, measured, strict=True)]
         found = [_first_judged(d, c) for d, c in zip(found, closer, strict=True)]
     return found
+
+
+def _unless_steeper(found: Derivative, slope: Array) -> Derivative:
+    """The derivative without elements that are far steeper between the closest points: all steps were too wide."""
+    with np.errstate(all="ignore"):
+        steeper = slope > FAR_STEEPER * (np.abs(found.value) + found.slack + found.error)
+        fits = ~(steeper & (np.abs(found.value) > 0))
+    return replace(found, judged=found.judged & fits, settled=found.settled & fits)
 
 
 def _over(

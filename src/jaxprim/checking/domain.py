@@ -16,6 +16,8 @@ from jaxprim.checking.values import is_key, wide
 # Moves an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more than
 # any tolerance, and near enough to stay in the domain of most functions.
 TURN = 0.3j
+# What an author can do about a failure at operands that a question made up.
+IF_OUTSIDE = "if these are outside the domain, say so with def_domain"
 
 
 def off_the_real_axis(case: Case) -> list[Case]:
@@ -42,11 +44,7 @@ def invent(case: Case, leaves: Sequence[Any], place: str, params: Mapping[str, A
         NotAsked: they are outside the domain: ``def_domain`` says so, or the implementation does not accept them, or it
             is not finite there.
     """
-    other = case.at(leaves, place, params)
-    inside = case.subject.into_domain(other.point.operands, other.point.params)
-    if inside is None:
-        raise NotAsked(f"{place} ({shown(other)}), it is outside the domain that def_domain declares")
-    other = case.at(jax.tree.leaves(inside), place, params)
+    other = declared(case, leaves, place, params)
     broken = other.failure()
     if broken is not None:
         raise NotAsked(f"the implementation does not accept {shown(other)}: {first_line(broken)}")
@@ -54,6 +52,19 @@ def invent(case: Case, leaves: Sequence[Any], place: str, params: Mapping[str, A
     if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
         raise NotAsked(f"the implementation is not finite at {shown(other)}")
     return other
+
+
+def declared(case: Case, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:
+    """The case of other operands, or of those that ``def_domain`` makes of them; the implementation is not asked.
+
+    Raises:
+        NotAsked: ``def_domain`` says that they are outside the domain.
+    """
+    other = case.at(leaves, place, params)
+    inside = case.subject.into_domain(other.point.operands, other.point.params)
+    if inside is None:
+        raise NotAsked(f"{place} ({shown(other)}), it is outside the domain that def_domain declares")
+    return case.at(jax.tree.leaves(inside), place, params)
 
 
 def shown(case: Case) -> str:

@@ -14,7 +14,7 @@ over wider ones where the function is flat between jumps, and for a part in floa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -35,6 +35,8 @@ WIDER = (2.0**-14, 2.0**-9, 2.0**-6)
 # In single precision this spacing is always used. A step function can hide there behind a smooth factor, as 1 - cos(x) does
 # in (1 - cos(x)) / x^2: no two points give the same number, and none is near the truth.
 ALWAYS_IN_SINGLE = 2.0**-9
+# Two values differ by sqrt(2) deviations of their noise, and by more than eight hardly ever.
+CHANCE = 8.0
 # A function that rounds jumps at nearly every step. One or two jumps far away, as in round(x), are not noise.
 JUMPS = 4
 
@@ -61,10 +63,12 @@ class Noise:
     Attributes:
         size: the rounding errors of each element, in the shape of the leaf.
         coarse: where the function does not resolve close points, so a difference over a small step says nothing.
+        slope: the size of the slope between the first and the last of the close points, as far as noise cannot explain it.
     """
 
     size: Array
     coarse: Array
+    slope: Array
 
 
 def measure_noise(along: Along, eps: float, closest: float = 0.0) -> list[Array]:
@@ -93,6 +97,7 @@ def _over_close_points(along: Along, eps: float, closest: float = 0.0) -> list[N
     """
     close = max(closest, eps ** (2 / 3))
     samples = _samples(along, close)
+    changes = [np.abs(rows[-1] - rows[0]) if rows.dtype.kind in "fc" else np.zeros(rows.shape[1:]) for rows in samples]
     found, flat = [_noise_of(rows) for rows in samples], [_jumps(rows) < GAPS for rows in samples]
     coarse = flat
     for spacing in WIDER:
@@ -105,7 +110,10 @@ def _over_close_points(along: Along, eps: float, closest: float = 0.0) -> list[N
         found = [np.where(r, np.maximum(n, size), n) for r, n, size in zip(rough, found, sizes, strict=True)]
         flat = [f & (_jumps(rows) < GAPS) for f, rows in zip(flat, samples, strict=True)]
     pooled = [pool(size, np.abs(rows[0])) for size, rows in zip(found, samples, strict=True)]
-    return [Noise(size, where) for size, where in zip(pooled, coarse, strict=True)]
+    return [
+        Noise(size, where, np.maximum(change - CHANCE * size, 0) / (GAPS * close))
+        for size, where, change in zip(pooled, coarse, changes, strict=True)
+    ]
 
 
 def _with_float32_part(along: Along, found: list[Noise]) -> list[Noise]:
@@ -129,7 +137,7 @@ def _confirm(noise: Noise, size: Array, closer: Array, suspect: Array) -> Noise:
     """It is noise if most elements of the leaf say so; then it is in all of them, as some show none by chance."""
     alike = (size < ALIKE * closer) & (closer < ALIKE * size)
     real = np.mean(suspect & alike) > 0.5
-    return Noise(np.maximum(noise.size, size) if real else noise.size, noise.coarse | real)
+    return replace(noise, size=np.maximum(noise.size, size) if real else noise.size, coarse=noise.coarse | real)
 
 
 def _noise_over(along: Along, k: int) -> list[Array]:
@@ -163,10 +171,12 @@ def _noise_of(rows: Array) -> Array:
         return np.zeros(rows.shape[1:])
     sizes: dict[int, Array] = {}
     with np.errstate(all="ignore"):
+        unit = peak(rows) or 1.0  # the square of a small number may be zero
+        rows = rows / unit
         for k in range(1, POINTS):
             rows = np.diff(rows, axis=0)
             sizes[k] = np.sqrt(np.mean(np.abs(rows) ** 2, axis=0) / comb(2 * k, k))
-        found = np.minimum(sizes[4], np.maximum(sizes[5], sizes[6]))
+        found = unit * np.minimum(sizes[4], np.maximum(sizes[5], sizes[6]))
     return np.where(np.isfinite(found), found, 0.0)
 
 

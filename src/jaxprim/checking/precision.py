@@ -23,6 +23,7 @@ from jaxprim.checking.values import (
     has_tangents,
     is_key,
     is_scalar,
+    largest,
     leaf_names,
     result_names,
     tiny,
@@ -167,6 +168,12 @@ class Precision:
         """The largest of the smallest normal numbers among operands and results."""
         with self.in_effect():
             return max([tiny(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
+
+    @property
+    def largest(self) -> float:
+        """The smallest of the largest numbers among operands and results."""
+        with self.in_effect():
+            return min([largest(leaf) for leaf in (*self.point.leaves, *self.results)], default=np.inf)
 
     @property
     def outputs(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ class Question:
         departs: the rule that may depart from the derivative if the author declares it (a surrogate VJP), or None.
         speed: the fastest check that asks it.
         group: the kind of question; reports and pages list the questions of a group together.
+        invents: whether it is asked at operands of its own, so that a failure is no failure at the example.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Question:
     departs: str | None = None
     speed: Speed = "normal"
     group: str = ""
+    invents: bool = False
 
     def __call__(self, case: Case) -> Answer:
         """Ask the question about a case."""
@@ -38,7 +40,7 @@ class Question:
 
 
 def question(
-    sentence: str, *, group: str, speed: Speed = "normal", departs: str | None = None
+    sentence: str, *, group: str, speed: Speed = "normal", departs: str | None = None, invents: bool = False
 ) -> Callable[[Callable[[Case], Answer]], Question]:
     """Make a question from a function. Its name is the function's, with hyphens: ``vmap_jvp`` answers ``vmap-jvp``."""
-    return lambda ask: Question(ask.__name__.replace("_", "-"), sentence, ask, departs, speed, group)
+    return lambda ask: Question(ask.__name__.replace("_", "-"), sentence, ask, departs, speed, group, invents)

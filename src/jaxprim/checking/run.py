@@ -171,7 +171,11 @@ def cases(subject: Subject, examples: Sequence[Example], seed: int = SEED, accur
         for each, number, known in zip(examples, numbers, accuracies, strict=True)
     ]
     return [
-        replace(case, others=tuple(other.point for other in made if other is not case and case.is_like(other)))
+        replace(
+            case,
+            others=tuple(other.point for other in made if other is not case and case.is_like(other)),
+            measures_noise=False,
+        )
         for case in made
     ]
 
@@ -192,27 +196,38 @@ def answer(question: Question, case: Case, *, first: bool) -> Finding:
 
 
 def find(question: Question, case: Case) -> Finding:
-    """Ask one question about one case. An exception is a bad answer, unless it says that a rule is missing."""
+    """Ask one question about one case. If a number is off, it is asked again with the rounding errors of rules measured."""
     start = time.perf_counter()
+    items, unasked = _items(question, case)
+    if not case.measures_noise and any(not item.message for item in _bad(items)):
+        case = case.with_noise
+        items, unasked = _items(question, case)
+    items.extend(_smallest(question, case, _bad(items)))
+    return _finding(question, case, items, unasked, time.perf_counter() - start)
+
+
+def _bad(items: Iterable[Evidence | Note]) -> list[Evidence]:
+    return [item for item in items if isinstance(item, Evidence) and not item.ok]
+
+
+def _items(question: Question, case: Case) -> tuple[list[Evidence | Note], str]:
+    """What a question yields, and why it was not asked. An exception is bad, unless it says that a rule is missing."""
     items: list[Evidence | Note] = []
-    unasked = ""
     try:
         with np.errstate(all="ignore"):
             items.extend(question.ask(case))
     except NotAsked as error:
-        unasked = str(error)
+        return items, str(error)
     except Exception as error:  # noqa: BLE001 - the report shows any exception of an author's rule
         unasked = why_refused(error) or ""
-        if not unasked:
-            items.append(_exception(question, case, error))
-    items.extend(_smallest(question, case, [item for item in items if isinstance(item, Evidence) and not item.ok]))
-    return _finding(question, case, items, unasked, time.perf_counter() - start)
+        return [*items, *([] if unasked else [_exception(question, case, error)])], unasked
+    return items, ""
 
 
 def _smallest(question: Question, case: Case, bad: Sequence[Evidence]) -> Iterator[Note]:
     """A smaller input that fails too; only for the first failure at an example, because the search takes seconds."""
     departs = question.departs is not None and case.subject.departs(question.departs)
-    if not bad or departs or case.knows("smallest"):
+    if not bad or departs or question.invents or case.knows("smallest"):
         return
     words = case.once("smallest", lambda: shrink.smallest(question.ask, case, bad))
     if words:
@@ -256,7 +271,7 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
     evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio if e.ok else 0.0))
     notes = dict.fromkeys([item.text for item in items if isinstance(item, Note)] + [unasked] * bool(unasked))
     status, reason = _status(question, case.subject, evidence, next(iter(notes), ""), unasked)
-    bad = [item for item in evidence if not item.ok]
+    bad = _bad(evidence)
     return Finding(
         question=question.name,
         subject=case.subject.name,

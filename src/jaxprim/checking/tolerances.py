@@ -79,6 +79,11 @@ SHARE_OF_SCALE = 1e-3
 # holomorphic: 1000 times the floor of differences in double precision, so that noise is not mistaken for this.
 HOLOMORPHIC = 1e-3
 
+# ------------------------------------------------------------------------------------------------------ drawn points
+# At a point that the author did not choose, a right operation may be badly conditioned, and the estimates of its errors may
+# be too small. A rule that is only right near the example is off by far more than 32 tolerances.
+LEEWAY_ELSEWHERE = 32.0
+
 # The reason of a tolerance of zero.
 EXACT = "exact"
 
@@ -92,6 +97,13 @@ class Tolerance:
 
     def __add__(self, other: Tolerance) -> Tolerance:
         return Tolerance(self.size + other.size, f"{self.why}, and {other.why}")
+
+
+def scaled(tolerance: Tolerance, factor: float) -> Tolerance:
+    """A number of times the tolerance; nothing changes where no error is allowed."""
+    if tolerance.why == EXACT:
+        return tolerance
+    return Tolerance(factor * tolerance.size, f"{factor:g} x ({tolerance.why})")
 
 
 def is_double(eps: float) -> bool:
@@ -137,6 +149,13 @@ def in_half_precision(size: Array, largest: float, noise: Array, eps: float, tin
     return Tolerance(
         allowed, f"{SAME_FUNCTION:g} of the value, and {HALF_PRECISION_ROUNDINGS:g} roundings of {eps:.1e}"
     )
+
+
+def conditioned(change: Array, largest: float) -> Tolerance:
+    """The tolerance for numbers that a rounding of the operands changes by this much; infinite where no digit is left."""
+    size = HALF_PRECISION_ROUNDINGS * np.nan_to_num(change, nan=np.inf, posinf=np.inf)
+    size = np.full(size.shape, np.inf) if np.max(size, initial=0.0) > largest else size
+    return Tolerance(size, f"{HALF_PRECISION_ROUNDINGS:g} x what a rounding of the operands changes")
 
 
 def largest_noise_of_rule(working_eps: float, *, example_is_coarser: bool) -> float:

@@ -53,6 +53,12 @@ def tiny(leaf: Any) -> float:
     return float(jnp.finfo(dtype).tiny) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
 
 
+def largest(leaf: Any) -> float:
+    """The largest number in the dtype of a leaf; infinite if arithmetic is exact."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return float(jnp.finfo(dtype).max) if jnp.issubdtype(dtype, jnp.inexact) else np.inf
+
+
 def spacing(value: Array, eps: float, smallest: float) -> Array:
     """The distance from a number to the next one in a dtype with this epsilon and this smallest normal number."""
     with np.errstate(all="ignore"):

@@ -47,6 +47,22 @@ def test_right_functions(question):
         assert all(item.ok for item in found), next(item for item in found if not item.ok)
 
 
+@pytest.mark.parametrize("wrong", ["jvp", "vjp"])
+def test_a_third_order_that_is_wrong_in_one_mode_is_found(wrong):
+    slopes = [jnp.cos, lambda x: -jnp.sin(x), lambda x: -jnp.cos(x)]
+    made = [Primitive(f"derivative_{k}") for k in range(3)]
+
+    def define(k, forward, reverse):
+        made[k].def_impl([jnp.sin, *slopes][k])
+        slope = made[k + 1] if k < 2 else slopes[2]
+        made[k].def_jvp(lambda primals, tangents: (made[k](*primals), forward * slope(*primals) * tangents[0]))
+        made[k].def_vjp(lambda primals: (made[k](*primals), lambda c: (reverse * slope(*primals) * c,)))
+
+    for k in range(3):
+        define(k, 2 if (k, wrong) == (2, "jvp") else 1, 2 if (k, wrong) == (2, "vjp") else 1)
+    assert any(not item.ok for item in evidence(third_order, case(made[0], X)))
+
+
 def test_a_custom_vjp_is_asked_what_jax_has_for_it():
     sine = jax.custom_vjp(jnp.sin)
     sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (ct * jnp.cos(x),))

@@ -14,6 +14,7 @@ from jaxprim.checking.questions import (
     devices,
     dot_product,
     dtypes,
+    elsewhere,
     explicit_mesh,
     export,
     holomorphic,
@@ -45,7 +46,7 @@ __all__ = ["MODULES", "QUESTIONS", "Question", "Speed", "find_question"]
 
 MODULES = (
     *(abstract_eval, reference, purity, jit, implementations, primal),  # values
-    *(jvp_differences, vjp_differences, other_points, dot_product, linearity),  # first order
+    *(jvp_differences, vjp_differences, elsewhere, other_points, dot_product, linearity),  # first order
     *(symbolic_zeros, tangent_types, holomorphic, linearize),
     second_order,
     *(vmap, vmap_patterns, vmap_sizes, vmap_nested),  # batching

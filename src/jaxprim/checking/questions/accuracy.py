@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,10 @@ from jaxprim import _jax
 from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
 from jaxprim.checking.case import Case
+from jaxprim.checking.domain import IF_OUTSIDE, declared, shown
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.reference import reference_values
+from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
 
 # The number of points: the example and points around it. Each element changes by up to half of itself.
@@ -40,12 +43,26 @@ def accuracy(case: Case) -> Answer:
             "there is nothing to compare with: no reference is given, and float64 is the example's own dtype or does not run"
         )
     for place, leaves in _points(case).items():
-        yield from _compare(case.at(leaves, f"at {place} numbers"), known=known)
+        yield from _keep_to_domain(case, leaves, f"at {place} numbers", partial(_compare, known=known))
     if _may_not_end(case):
         yield Note("not asked at tiny, huge and special numbers: it contains a while loop, which may not end there")
         return
     for place, leaves in (*_extremes(case).items(), *_specials(case).items()):
-        yield from _note_extreme(case.at(leaves, f"at {place}"), known=known)
+        yield from _keep_to_domain(case, leaves, f"at {place}", partial(_note_extreme, known=known))
+
+
+def _keep_to_domain(case: Case, leaves: Sequence[Any], place: str, ask: Callable[[Case], Answer]) -> Answer:
+    """Ask at other operands, if they are inside the domain; if something is off there, say what they are."""
+    try:
+        other = declared(case, leaves, place)
+    except NotAsked as error:
+        yield Note(f"not asked: {error}")
+        return
+    answer = list(ask(other))
+    invented = any(new is not old for new, old in zip(leaves, case.point.leaves, strict=True))
+    if invented and any(isinstance(item, Evidence) and not item.ok for item in answer):
+        yield Note(f"asked {place}: {shown(other)}; {IF_OUTSIDE}")
+    yield from answer
 
 
 def _points(case: Case) -> Mapping[str, list[Any]]:

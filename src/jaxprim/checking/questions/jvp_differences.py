@@ -11,6 +11,7 @@ an operation of degree one: |y| |t| / |x|.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,8 +23,11 @@ from jaxprim.checking.domain import off_the_real_axis
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.probes import Direction
 from jaxprim.checking.question import question
-from jaxprim.checking.values import Array
+from jaxprim.checking.values import Array, largest
 
+# A rule may overflow where a partial derivative itself is near the end of the dtype's range, as that of 1/x at 1e-25 is in
+# float32, even if its product with the tangent is not.
+IN_RANGE = 2.0**-4
 CANNOT_TELL = "the differences of the implementation do not converge at this point"
 
 
@@ -40,20 +44,35 @@ def fewest_operands_first(directions: Sequence[Direction]) -> list[Direction]:
 )
 def jvp_differences(case: Case) -> Answer:
     """Compare the JVP along random directions, element by element, with differences of the implementation."""
-    yield from case.note_other_operands("jvp")
+    yield from note_other_operands(case, "jvp")
     yield from case.precision_note("jvp")
     for place in off_the_real_axis(case):
-        yield from _jvp_at(place)
+        yield from jvp_at(place, place.directions("jvp"), place.precisions("jvp"))
 
 
-def _jvp_at(case: Case) -> Answer:
-    directions = fewest_operands_first(case.directions("jvp"))
+def jvp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precision], *, jointly: bool = False) -> Answer:
+    """Compare the JVP along these directions, in these precisions, with differences.
+
+    ``jointly`` leaves out an element that is singular along any of them, such as x^a at x = 0: there y log(x), the
+    derivative along a, is 0 x inf.
+    """
+    directions = fewest_operands_first(along)
     found = [case.differences(direction) for direction in directions]
+    if jointly:
+        smooth = [np.logical_and.reduce([row[k].judged for row in found]) for k in range(len(found[0]))]
+        found = [[replace(d, judged=s) for d, s in zip(row, smooth, strict=True)] for row in found]
     require_judged([d.judged for row in found for d in row])
     for direction, row in zip(directions, found, strict=True):
         yield from note_unusual(row, direction)
-        for precision in case.precisions("jvp"):
+        for precision in precisions:
             yield from _jvp_against(case, precision, direction, row, largest_sizes(found))
+
+
+def note_other_operands(case: Case, mode: str) -> Answer:
+    """A note that names the operands that a rule does not differentiate."""
+    left = [case.point.names[i] for i in case.point.differentiable if i not in case.wrt(mode)]
+    if left:
+        yield Note(f"the {mode} rule does not differentiate {', '.join(left)}")
 
 
 def largest_sizes(found: Sequence[Sequence[Derivative]]) -> list[Array]:
@@ -79,7 +98,15 @@ def _jvp_against(
         own = case.rounding(precision, np.abs(expected) + scale, noise[k], expected)
         tolerance = tolerances.differences(size[k], d.error, case.truth.eps) + own
         against = f"differences along {direction.label} ({precision.label})"
-        yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged)
+        steepness = np.abs(expected) / min((_smallest(t) for t in direction.tangents.values()), default=1.0)
+        beyond = ~np.isfinite(got) & (steepness > IN_RANGE * largest(result))
+        yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged & ~beyond)
+
+
+def _smallest(tangent: Array) -> float:
+    """The size of the smallest element that is not zero."""
+    sizes = np.abs(tangent)
+    return float(np.min(sizes, initial=np.inf, where=sizes > 0))
 
 
 def _between(got: Array, d: Derivative) -> Array:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
 from jaxprim.checking.against_plain_call import compare_with_plain_call
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect
 from jaxprim.checking.case import Case
-from jaxprim.checking.domain import invent, shown
+from jaxprim.checking.domain import IF_OUTSIDE, invent, off_the_real_axis, shown
 from jaxprim.checking.question import question
-from jaxprim.checking.questions.jvp_differences import jvp_differences
-from jaxprim.checking.questions.vjp_differences import vjp_differences
+from jaxprim.checking.questions.jvp_differences import jvp_at
+from jaxprim.checking.questions.vjp_differences import vjp_at
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 
-# What an author can do about a failure at operands that the question made up.
-IF_OUTSIDE = "if these are outside the domain, say so with def_domain"
 
-
-@question("Are both rules right where operands contain zeros?", group="first order", departs="vjp")
+@question("Are both rules right where operands contain zeros?", group="first order", departs="vjp", invents=True)
 def zero_operands(case: Case) -> Answer:
     """Compare both rules with differences where each operand contains a zero, at different places to avoid 0/0.
 
@@ -46,7 +44,7 @@ def zero_operands(case: Case) -> Answer:
             raise
     for place in places:
         yield Note(f"asked{place.place}: {shown(place)}; {IF_OUTSIDE}")
-        yield from _both_rules(place)
+        yield from _both_rules(place, jointly=True)
 
 
 def _inside(
@@ -61,20 +59,33 @@ def _inside(
 def _put_zero(leaf: Any, place: int) -> Any:
     if is_scalar(leaf) or not has_tangents(leaf) or leaf.size <= place:
         return leaf
-    index = np.unravel_index(place, leaf.shape)
-    return leaf if leaf[index] == 0 else leaf.at[index].set(0)
+    index, numbers = np.unravel_index(place, leaf.shape), np.array(leaf)
+    if numbers[index] == 0:
+        return leaf
+    numbers[index] = 0  # in NumPy, as JAX would compile this
+    return jnp.asarray(numbers)
 
 
-def _both_rules(case: Case) -> Answer:
+def _both_rules(case: Case, *, jointly: bool = False) -> Answer:
     """Compare both rules with differences; a rule may refuse operands that the implementation accepts."""
-    for mode, ask in (("jvp", jvp_differences), ("vjp", vjp_differences)):
-        found, refused = collect(ask(case))
+    for mode, ask in (("jvp", partial(jvp_at, jointly=jointly)), ("vjp", vjp_at)):
+        found, refused = collect(_in_each_place(mode, ask, case))
         yield from found
         if refused is not None:
             yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
 
 
-@question("Are values and both rules right for other values of the static params?", group="first order", departs="vjp")
+def _in_each_place(mode: str, ask: Callable[..., Answer], case: Case) -> Answer:
+    for place in off_the_real_axis(case):
+        yield from ask(place, place.directions(mode), place.precisions(mode))
+
+
+@question(
+    "Are values and both rules right for other values of the static params?",
+    group="first order",
+    departs="vjp",
+    invents=True,
+)
 def static_params(case: Case) -> Answer:
     """Compare another value of each static param in one jit with the example's, and both rules there."""
     others = dict(_other_cases(case))
@@ -92,7 +103,7 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
         for another in _safe_values(case, value) if is_foreign else _other_values(value):
             params = {**case.point.params, name: another}
             place = f"with {name}={another!r}"
-            other = attempt(functools.partial(invent, case, case.point.leaves, place, params))
+            other = attempt(partial(invent, case, case.point.leaves, place, params))
             if not isinstance(other, Refusal) and not (is_foreign and _varies(other)):
                 yield name, other
                 break

@@ -351,3 +351,30 @@ def _third_of(rules: _Rules, mode: str) -> Answer:
         got = [wide(leaf) for leaf in jax.jvp(jax.jit(lower), rules.operands(), tuple(rules.cast(third).values()))[1]]
     mix = f"fwd-fwd-{_word(mode)}"
     yield from _against_differences(rules, mix, mode, lower, got, names, third, second, *firsts)
+    scale = rules.scale(third, second, *firsts) * (1.0 if mode == "jvp" else _inverse_size(rules.case, rules))
+    yield from _in_reverse(rules, mode, lower, got, third, scale)
+
+
+def _in_reverse(
+    rules: _Rules, mode: str, lower: Function, forward: list[Array], along: Tangents, scale: float
+) -> Answer:
+    """Reverse mode over a lower derivative L, as one number: <c, d/dt L> = <grad <c, L>, t>."""
+    case, precision = rules.case, rules.precision
+    cotangents = [probes.unit(case.rng("third", k), leaf) for k, leaf in enumerate(forward)]
+
+    def pull(*some: Any) -> list[Any]:
+        primal, back = jax.vjp(lower, *some)
+        return list(back([jax.numpy.asarray(c, p.dtype) for c, p in zip(cotangents, primal, strict=True)]))
+
+    with precision.in_effect():
+        found = attempt_rule(lambda: [wide(leaf) for leaf in jax.jit(pull)(*rules.operands())])
+    if isinstance(found, Refusal):
+        yield Note(f"not asked in reverse mode: {found.why}")
+        return
+    got, size = _paired(found, list(along.values()))
+    expected, other = _paired(cotangents, forward)
+    terms = scale * float(np.sqrt(sum(leaf.size for leaf in forward)))
+    tolerance = case.rounding(precision, size + other + terms) + tolerances.relative(size + other, precision.eps)
+    against = f"rev-fwd-{_word(mode)} against fwd-fwd-{_word(mode)} ({precision.label})"
+    judged = np.isfinite(got) & np.isfinite(expected)
+    yield case.evidence("vjp", against, "<c, d3f(s, t, u)>", got, expected, tolerance, judged)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprim._errors import RuleWrong
 from jaxprim.checking import contexts
@@ -16,6 +17,7 @@ from jaxprim.checking.batch import axes_in_front
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.reports.findings import Evidence
+from jaxprim.checking.values import is_key
 
 WHAT = {"impl": "result", "jvp": "tangent", "vjp": "cotangent"}
 
@@ -42,7 +44,9 @@ def vmap_sizes(case: Case) -> Answer:
 
 
 def _of_none(leaf: Any) -> Any:
-    return jnp.expand_dims(leaf, 0)[:0]
+    if is_key(leaf):
+        return jnp.expand_dims(leaf, 0)[:0]
+    return jnp.asarray(np.zeros((0, *np.shape(leaf)), jnp.result_type(leaf)))  # in NumPy, as JAX would compile this
 
 
 def _type_of_none(rule: str, position: int, got: Any, one: Any) -> Evidence:

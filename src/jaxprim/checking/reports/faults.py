@@ -14,7 +14,9 @@ from jaxprim.checking.reports.findings import Finding
 from jaxprim.checking.reports.status import BAD, WORST_FIRST
 
 # The questions that compare a rule with something independent of all rules, so that nothing else explains a failure.
-INDEPENDENT = ("abstract-eval", "deterministic", "pure", "reference", "primal", "vjp-differences", "jvp-differences")
+INDEPENDENT = (
+    "abstract-eval", "deterministic", "pure", "reference", "primal", "vjp-differences", "jvp-differences", "elsewhere",
+)  # fmt: skip
 
 
 class Fault(NamedTuple):

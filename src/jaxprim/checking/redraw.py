@@ -1,0 +1,105 @@
+"""Points far from the example: other sizes and signs, without its symmetries and ties, but with the structure it needs.
+
+An example may be right by chance: at a symmetric A, A and A.T are the same; at zero, x^2 and x^3 have one slope. So the
+numbers of each operand are drawn anew. What an implementation may rely on is kept:
+
+- infinities and NaNs, such as those of a mask; integers, truth values and keys;
+- rows that sum to one, which are probabilities;
+- behind code that JAX cannot look into, or in a loop: symmetry and definiteness, an increasing grid and its equal spacing,
+  zeros, orthogonality. A solver gives numbers for a matrix that it is not made for, and they mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim import _jax
+from jaxprim.checking import probes, tolerances
+from jaxprim.checking.answers import NotAsked, Refusal, attempt
+from jaxprim.checking.case import Case
+from jaxprim.checking.domain import invent
+from jaxprim.checking.probes import Stream
+from jaxprim.checking.structures import structure_of
+from jaxprim.checking.values import Array, has_tangents, wide
+
+# The sizes of drawn numbers, in powers of ten of the operand's typical size. Together they cover 1e-2 to 1e2.
+SIZES = {"of about its size": (-0.5, 0.5), "of small numbers": (-2.0, -0.5), "of large numbers": (0.5, 2.0)}
+# Where a point is outside the domain, the next has half and a quarter of these powers.
+SHRINK = (1.0, 0.5, 0.25)
+# Beyond this many numbers a point takes long, and says as much as several.
+MANY = 10_000
+
+
+def redrawn(case: Case) -> Iterator[Case]:
+    """A case for each of the sizes, with as many operands drawn anew as the domain allows."""
+    hides = hides_its_domain(case)
+    many = sum(np.size(leaf) for leaf in case.point.leaves) > MANY
+    for words, decades in list(SIZES.items())[: 1 if many else None]:
+        place = f"at a point {words}"
+        found = case
+        for i in case.point.differentiable:
+            found = _with_operand_redrawn(case, found, i, decades, place, hides=hides) or found
+        if found is not case:
+            yield found
+
+
+def hides_its_domain(case: Case) -> bool:
+    """Whether the implementation has a loop, or runs code that JAX cannot look into: it may need more than it checks."""
+    lowered = attempt(lambda: jax.jit(case.native.flat).lower(*case.native.point.leaves).as_text())
+    return isinstance(lowered, Refusal) or any(word in lowered for word in _jax.words.MAY_NOT_CHECK)
+
+
+def _with_operand_redrawn(
+    case: Case, found: Case, i: int, decades: tuple[float, float], place: str, *, hides: bool
+) -> Case | None:
+    """The first case inside the domain in which this operand also has other numbers; None if there is none."""
+    leaf = case.point.leaves[i]
+    for shrink in SHRINK:
+        for signs in (True, False):
+            low, high = (shrink * power for power in decades)
+            new = redraw(case.rng("redrawn", i, place), leaf, (low, high), signs=signs, hides=hides)
+            leaves = [new if k == i else other for k, other in enumerate(found.point.leaves)]
+            if new is leaf:
+                return None
+            try:
+                return replace(invent(case, leaves, place), leeway=tolerances.LEEWAY_ELSEWHERE)
+            except NotAsked:
+                continue
+    return None
+
+
+def redraw(rng: Stream, leaf: Any, decades: tuple[float, float], *, signs: bool, hides: bool) -> Any:
+    """Other numbers for a leaf; the leaf itself if its structure leaves no choice.
+
+    Args:
+        rng: the random numbers.
+        leaf: an array of real or complex numbers, or a Python number.
+        decades: the range of sizes, in powers of ten of the typical size.
+        signs: whether to draw signs too, or to keep those of the leaf.
+        hides: whether to keep a structure that an implementation may rely on without a check.
+    """
+    value = wide(leaf)
+    if not value.size or not has_tangents(leaf):
+        return leaf
+    factors = 10.0 ** rng.uniform(*decades, value.shape)
+    drawn = probes.signs(rng, value.shape, np.iscomplexobj(value))
+    structure = structure_of(value, hides=hides)
+    if structure is not None:
+        new = structure.draw(value, factors, drawn if signs else np.ones_like(drawn))
+    else:
+        new = probes.typical(value) * factors * (drawn if signs else _own_signs(value))
+        new = np.where(np.isfinite(value) & ((value != 0) | (not hides) | (not np.any(value))), new, value)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        change = np.where(new == value, 0, new - value)
+    return probes.move(leaf, change) if np.any(change) else leaf
+
+
+def _own_signs(value: Array) -> Array:
+    sizes = np.abs(value)
+    with np.errstate(all="ignore"):
+        return np.where(sizes > 0, value / sizes, 1.0)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprim import Primitive
+from jaxprim.checking.case import Case
+from jaxprim.checking.redraw import hides_its_domain, redrawn
+from jaxprim.checking.subject import Subject
+
+X = jnp.array([0.5, 1.0, 2.0])
+
+
+def case(fn, *operands):
+    return Case.of(Subject.of(fn), operands, {}, 0)
+
+
+def points(it):
+    return [[np.asarray(leaf) for leaf in found.point.leaves] for found in redrawn(it)]
+
+
+def test_sizes_and_signs_differ_and_nothing_is_equal():
+    every = np.concatenate([np.stack(leaves) for leaves in points(case(lambda x, y: x * y, X, X))])
+    assert np.min(np.abs(every)) < 0.05
+    assert np.max(np.abs(every)) > 20
+    assert np.any(every < 0)
+    assert np.unique(every).size == every.size == 18
+
+
+def test_the_types_are_those_of_the_example():
+    mixed = (jnp.float16(2.0), 1.5, jnp.arange(3), jnp.array([True, False]), 1 + 2j)
+    it = case(lambda h, f, i, b, z: (h * f, i, b, z * 2), *mixed)
+    for found in redrawn(it):
+        assert found.point.types == it.point.types
+        assert type(found.point.leaves[1]) is float
+        assert [found.point.leaves[k] is it.point.leaves[k] for k in range(5)] == [False, False, True, True, False]
+
+
+def test_a_point_outside_the_domain_gives_way_to_one_inside():
+    for x, y in points(case(lambda x, y: jnp.sqrt(x) * y, X, X)):
+        assert np.all(x > 0)
+        assert np.any(y < 0)
+    assert all(np.all(np.abs(x) <= 1) for (x,) in points(case(jnp.arcsin, X / 3)))
+    assert points(case(lambda x: jnp.where(jnp.all(x == X), x, jnp.nan), X)) == []
+
+
+def test_def_domain_brings_points_inside():
+    root = Primitive("root")
+    root.def_impl(lambda x: jnp.sqrt(jnp.abs(x)))
+    root.def_domain(lambda x: (jnp.abs(x),))
+    assert all(np.all(x >= 0) for (x,) in points(case(root, X)))
+
+
+def test_infinities_stay_and_zeros_leave_where_all_code_is_seen():
+    ((x,), *_) = points(case(lambda x: jnp.exp(x), jnp.array([0.0, -jnp.inf, 1.0])))
+    assert x[1] == -np.inf
+    assert x[0] != 0
+
+
+def test_a_loop_or_foreign_code_may_hide_a_domain():
+    assert not hides_its_domain(case(lambda x: jnp.sin(x) * x, X))
+    assert hides_its_domain(case(lambda a: jnp.linalg.inv(a), jnp.eye(2)))
+    assert hides_its_domain(case(lambda x: jnp.interp(x, X, X), X))
+
+
+def test_many_numbers_get_one_point():
+    assert len(points(case(jnp.sin, jnp.ones(20_000)))) == 1
