@@ -86,6 +86,10 @@ class Call:
         """The name of each operand leaf."""
         return _trees.leaf_names(self.tree, self.rules.signature.names(len(self.tree.children())))
 
+    def in_reach(self, avals: Sequence[Any]) -> list[tuple[str, Any]]:
+        """The operands that the author's code can name, with their types."""
+        return [(name, aval) for name, aval in zip(self.names(), avals, strict=True) if name.isidentifier()]
+
     def linear_mask(self) -> list[bool]:
         """Which operand leaves the primitive was declared linear in."""
         names = self.rules.signature.names(len(self.tree.children()))

@@ -10,6 +10,7 @@ import dis
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -20,9 +21,9 @@ from jaxprim import _jax, _trees
 from jaxprim._avals import ENABLE_X64, WITHOUT_X64, from_author, needs_x64, short
 from jaxprim._calls import Call
 from jaxprim._errors import HostError, message
-from jaxprim._returned import Results
+from jaxprim._returned import InReach, Results, in_words_of, returned_avals
 from jaxprim._rule_kinds import form_of
-from jaxprim._rules import Rule, explain_call
+from jaxprim._rules import Rule, RuleSet, explain_call
 from jaxprim._trees import TreeMismatch
 
 
@@ -39,7 +40,28 @@ def callback(call: Call, rule: Rule, results: Results) -> Callable[..., list[np.
 
 
 def _answer(call: Call, fn: Callable[..., Any], operands: Sequence[Any], results: Results) -> list[np.ndarray]:
-    return read_results(call.rules.name, fn, _run(call, fn, operands), results)
+    declared = Declared(results, _by_whom(call.rules), lambda: call.in_reach(jax.tree.leaves(operands)))
+    return read_results(call.rules.name, fn, _run(call, fn, operands), declared)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The types that a host function must return, what declares them, and the arrays that its code can name."""
+
+    results: Results
+    by: str
+    in_reach: InReach
+
+    @property
+    def the(self) -> str:
+        """What declares them, in a line to write."""
+        return self.by.replace("its", "the")
+
+
+def _by_whom(rules: RuleSet) -> str:
+    # An author never wrote the rule that `from_numpy` writes.
+    rule = rules.given.get("abstract_eval")
+    return "like=" if rule is not None and hasattr(rule.author, "notes") else "its abstract eval"
 
 
 def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
@@ -154,24 +176,26 @@ def _globals_of(code: CodeType) -> list[str]:
     return [*names, *(name for each in inner for name in _globals_of(each))]
 
 
-def read_results(name: str, fn: Callable[..., Any], value: Any, results: Results) -> list[np.ndarray]:
+def read_results(name: str, fn: Callable[..., Any], value: Any, declared: Declared) -> list[np.ndarray]:
     """Read a host function's results, which must have exactly the declared types."""
+    results = declared.results
     try:
         leaves = _trees.flatten_like(results.tree, value)
     except TreeMismatch as mismatch:
         raise HostError(
             message(
-                f"{name}: the host function returned a different structure than its abstract eval declares.",
+                f"{name}: the host function returned a different structure than {declared.by} declares.",
                 got=mismatch.got_where,
                 expected=mismatch.expected,
                 rule=fn,
-                write=f"{_trees.returned(results.tree, results.variables())}  # or correct the abstract eval",
+                write=f"{_trees.returned(results.tree, results.variables())}  # or correct {declared.the}",
             )
         ) from None
-    return [_read_leaf(name, fn, leaf, results, index) for index, leaf in enumerate(leaves)]
+    return [_read_leaf(name, fn, leaf, declared, index) for index, leaf in enumerate(leaves)]
 
 
-def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, results: Results, index: int) -> np.ndarray:
+def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, declared: Declared, index: int) -> np.ndarray:
+    results = declared.results
     aval = results.avals[index]
     if isinstance(leaf, jax.Array):
         raise HostError(
@@ -193,12 +217,12 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, results: Results, i
         return array
     raise HostError(
         message(
-            f"{name}: the host function returned {results.names()[index]} with a different type than its abstract eval declares.",
+            f"{name}: the host function returned {results.names()[index]} with a different type than {declared.by} declares.",
             got=_trees.describe(leaf) if array.dtype == object else short(array),
             expected=short(aval),
             why=WITHOUT_X64 if _lacks_x64(array, aval) else None,
             rule=fn,
-            write=_fix(array, aval),
+            write=_fix(array, aval, declared),
         )
     )
 
@@ -208,14 +232,18 @@ def _lacks_x64(array: np.ndarray, aval: Any) -> bool:
     return array.dtype.kind in "iufc" and needs_x64(array.dtype) and from_author(array).dtype == aval.dtype
 
 
-def _fix(array: np.ndarray, aval: Any) -> str:
-    shape, dtype = tuple(aval.shape), aval.dtype.name
+def _fix(array: np.ndarray, aval: Any, declared: Declared) -> str:
+    operands = list(declared.in_reach())
+    shape, (its_shape, its_dtype) = tuple(aval.shape), in_words_of(aval, operands)
     if array.dtype == object:
         return "return result"
     if array.shape == shape and _lacks_x64(array, aval):
-        return f"return result.astype('{dtype}')  # or {ENABLE_X64}"
+        return f"return result.astype({its_dtype})  # or {ENABLE_X64}"
     if array.shape == shape:
-        return f"return result.astype('{dtype}')  # or correct the abstract eval"
+        return f"return result.astype({its_dtype})  # or correct {declared.the}"
     if array.size == aval.size:
-        return f"return result.reshape({shape})  # or correct the abstract eval"
-    return f"return jax.ShapeDtypeStruct({array.shape}, '{array.dtype.name}')  # in the abstract eval"
+        return f"return result.reshape({its_shape})  # or correct {declared.the}"
+    wanted = returned_avals(Results((from_author(array),), _trees.LEAF), operands)
+    if declared.by == "like=":
+        return f"like=lambda {', '.join(name for name, _ in operands)}: {wanted.removeprefix('return ')}"
+    return f"{wanted}  # in the abstract eval"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from jaxprim._trees import TreeMismatch
 from jaxprim._zeros import Zero, is_symbolic, is_zero
 
 Author = Callable[..., Any]
+# Arrays in the author's reach, as their code and their type. Made only for a message.
+InReach = Callable[[], Iterable[tuple[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,26 @@ def returned_avals(results: Results, operands: Sequence[tuple[str, Any]]) -> str
 
 
 def _written_aval(aval: Any, operands: Sequence[tuple[str, Any]]) -> str:
-    shape = next((f"{x}.shape" for x, a in operands if a.shape == aval.shape and a.shape), str(tuple(aval.shape)))
-    dtype = next((f"{x}.dtype" for x, a in operands if a.dtype == aval.dtype), repr(aval.dtype.name))
+    shape, dtype = in_words_of(aval, operands)
     return f"jax.ShapeDtypeStruct({shape}, {dtype})"
 
 
+def in_words_of(aval: Any, arrays: Iterable[tuple[str, Any]]) -> tuple[str, str]:
+    """The code of a shape and of a dtype: ``x.shape`` and ``x.dtype`` where an array has the same, else this call's own.
+
+    A line that is written with the numbers of one call is wrong for the next shape and the next dtype.
+    """
+    known = [(code, tuple(array.shape), array.dtype) for code, array in arrays]
+    shape = next((f"{code}.shape" for code, shape, _ in known if shape == tuple(aval.shape) and shape), None)
+    dtype = next((f"{code}.dtype" for code, _, dtype in known if dtype == aval.dtype), None)
+    return shape or str(tuple(aval.shape)), dtype or repr(aval.dtype.name)
+
+
 # ---------------------------------------------------------------------------------------------------- primal outputs
-def read_outputs(primitive: str, form: Form, author: Author, value: Any, expected: Results) -> list[Any]:
-    """Read the primal outputs that a rule of this form returned."""
+def read_outputs(
+    primitive: str, form: Form, author: Author, value: Any, expected: Results, operands: InReach = tuple
+) -> list[Any]:
+    """Read the primal outputs that a rule of this form returned. It has these operands in reach."""
     try:
         leaves = _trees.flatten_like(expected.tree, value)
     except TreeMismatch as mismatch:
@@ -98,7 +112,7 @@ def read_outputs(primitive: str, form: Form, author: Author, value: Any, expecte
                 got=short_value(leaf),
                 expected=short(aval),
                 rule=author,
-                write=fix_line(expected.variables()[index], leaf, aval),
+                write=fix_line(expected.variables()[index], leaf, aval, operands()),
             )
     return leaves
 
@@ -119,6 +133,7 @@ class Wanted:
         tree: the tree that they form.
         avals: the wanted types; float0 for a leaf without a tangent.
         labels: makes the name of each leaf for messages, and a variable name for each.
+        like: makes the code of an array with the type of each leaf.
     """
 
     what: str
@@ -126,6 +141,7 @@ class Wanted:
     tree: Any
     avals: Sequence[Any]
     labels: Callable[[], tuple[Sequence[str], Sequence[str]]]
+    like: Callable[[], Sequence[str]]
 
     @property
     def line(self) -> str:
@@ -142,18 +158,22 @@ def wanted_tangents(results: Results) -> Wanted:
     """The tangents that a JVP rule must return."""
     avals = [_jax.tangent_aval(aval) for aval in results.avals]
     labels = lambda: (results.names(), [f"{name}_dot" for name in results.variables()])
-    return Wanted("tangent", "results", results.tree, avals, labels)
+    return Wanted("tangent", "results", results.tree, avals, labels, results.variables)
 
 
 def wanted_cotangents(
-    tree: Any, names: Callable[[], Sequence[str]], avals: Sequence[Any], whose: str = "operands"
+    tree: Any,
+    names: Callable[[], Sequence[str]],
+    avals: Sequence[Any],
+    whose: str = "operands",
+    like: Callable[[], Sequence[str]] | None = None,
 ) -> Wanted:
     """The cotangents that a pullback must return for operands of these types.
 
-    ``tree`` is the tree of a tuple of operands, or of a single operand.
+    ``tree`` is the tree of a tuple of operands, or of a single operand. ``like`` is for a rule that does not get them.
     """
     cts = [_jax.cotangent_aval(aval).update(weak_type=aval.weak_type) for aval in avals]
-    return Wanted("cotangent", whose, tree, cts, lambda: (names(), _trees.identifiers(names(), "_bar")))
+    return Wanted("cotangent", whose, tree, cts, lambda: (names(), _trees.identifiers(names(), "_bar")), like or names)
 
 
 def read_linear(primitive: str, rule: str, author: Author, value: Any, wanted: Wanted) -> list[Any]:
@@ -235,7 +255,7 @@ def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index:
             got=short_value(got),
             expected=short(aval),
             rule=author,
-            write=fix_line(wanted.labels()[1][index], got, aval),
+            write=fix_line(wanted.labels()[1][index], got, aval, [(wanted.like()[index], aval)]),
         )
     return leaf
 
@@ -269,28 +289,30 @@ def _promotes(weak: Any, dtype: Any) -> bool:
     return order.find(weak.kind) <= order.find(kind)
 
 
-def fix_line(variable: str, value: Any, aval: Any) -> str:
-    """The line that converts a value to the wanted type."""
+def fix_line(variable: str, value: Any, aval: Any, arrays: Iterable[tuple[str, Any]]) -> str:
+    """The line that converts a value to the wanted type, written with the arrays in reach."""
+    its_shape, its_dtype = in_words_of(aval, arrays)
     if not is_aval(value):
         try:
             value = _jax.typeof(value)
         except TypeError:
-            return f"{variable} = jnp.zeros({tuple(aval.shape)}, '{aval.dtype.name}')"
+            return f"{variable} = jnp.zeros({its_shape}, {its_dtype})"
     got, shape = tuple(value.shape), tuple(aval.shape)
     if got == shape:
         is_real_part = jax.numpy.issubdtype(value.dtype, jax.numpy.complexfloating) and aval.dtype.kind == "f"
-        return f"{variable} = {variable}" + (".real" if is_real_part else f".astype('{aval.dtype.name}')")
+        return f"{variable} = {variable}" + (".real" if is_real_part else f".astype({its_dtype})")
     # Extra leading axes: usually a cotangent that was not summed over the axes along which its operand was broadcast.
     if len(got) > len(shape) and got[len(got) - len(shape) :] == shape:
         axes = f", axis={tuple(range(len(got) - len(shape)))}" if shape else ""
         return f"{variable} = jnp.sum({variable}{axes})"
     if value.size == aval.size:
-        return f"{variable} = {variable}.reshape({shape})"
+        return f"{variable} = {variable}.reshape({its_shape})"
     try:
         can_spread = jax.numpy.broadcast_shapes(got, shape) == shape
     except ValueError:
         can_spread = False
-    return f"{variable} = jnp.{f'broadcast_to({variable}, {shape})' if can_spread else f'zeros({shape})  # its value'}"
+    filled = f"broadcast_to({variable}, {its_shape})" if can_spread else f"zeros({its_shape}, {its_dtype})  # its value"
+    return f"{variable} = jnp.{filled}"
 
 
 def fit(value: Any, aval: Any) -> Any:

@@ -309,3 +309,22 @@ class Flags:
     def whole(self) -> Any:
         """The booleans in the operands' tree, as rules take them."""
         return unflatten(self.tree, self.leaves)
+
+
+# ------------------------------------------------------------------------------------------- what is no pytree, or not all
+def is_unregistered(value: Any) -> bool:
+    """Whether a value is a dataclass that JAX does not look into. Its fields may be arrays."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def registration(value: Any) -> str:
+    """The line that makes a pytree of a dataclass."""
+    return (
+        f"@jax.tree_util.register_dataclass  # on {type(value).__name__}: the arrays in it become operands or results"
+    )
+
+
+def is_equinox(treedef: TreeDef) -> bool:
+    """Whether the root of a tree is an `equinox.Module`, which may hold functions beside its arrays."""
+    node = treedef.node_data()
+    return node is not None and any(base.__module__.startswith("equinox.") for base in node[0].__mro__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import inspect
 
 import jax
@@ -11,7 +13,7 @@ import pytest
 import zoo
 
 import jaxprim
-from jaxprim import BadCall, CheckFailed, Primitive, fuzzing
+from jaxprim import BadCall, CheckFailed, Primitive, from_numpy, fuzzing, kernels
 from jaxprim.fuzzing.layers import parse
 
 X, A = jnp.array([0.7, 0.9]), jnp.float32(1.3)
@@ -144,11 +146,30 @@ def test_the_same_seed_draws_the_same_nests():
         (lambda: jaxprim.fuzz(jnp.abs, jnp.arange(3), reference=jnp.abs), "no nest can be built around it"),
         (lambda: jaxprim.fuzz(wave()), "no example to check it on"),
         (lambda: jaxprim.fuzz(surrogate(), X), "no reference has the same derivative"),
+        (lambda: jaxprim.fuzz(around(a_callback), X), r"an impl that is no JAX \(pure_callback\)"),
+        (
+            lambda: jaxprim.fuzz(around(kernels.c_function(SIN, "sin(x: f64) -> f64")), jnp.float64(1.0)),
+            r"\(kernel_call\)",
+        ),
+        (lambda: jaxprim.fuzz(around(from_numpy(np.sin, name="sin")), X), r"\(host_call\)"),
     ],
 )
 def test_what_cannot_be_fuzzed(call, message):
     with pytest.raises(BadCall, match=message):
         call()
+
+
+SIN = ctypes.CDLL(ctypes.util.find_library("m")).sin
+
+
+def around(implementation) -> Primitive:
+    op = Primitive("op")
+    op.def_impl(lambda x: 2.0 * implementation(x))
+    return op
+
+
+def a_callback(x):
+    return jax.pure_callback(lambda x: x, x, x)
 
 
 def surrogate() -> Primitive:

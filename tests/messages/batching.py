@@ -216,7 +216,7 @@ def batching_outputs_of_another_structure():
       got:      float16[2]
       expected: float32[2]
       rule:     rule at FILE:LINE
-      write:    y = y.astype('float32')
+      write:    y = y.astype(args[0].dtype)
     """,
 )
 def batching_output_dtype():
@@ -231,7 +231,7 @@ def batching_output_dtype():
     @total.def_batching
     def corrected(axis, args, dims):
         y = jnp.sum(jnp.moveaxis(args[0], dims[0], 0), axis=1).astype("float16")
-        y = y.astype("float32")
+        y = y.astype(args[0].dtype)
         return y, 0
 
     yield batched(total), [6, 12]

@@ -226,7 +226,7 @@ def host_writes_its_input():
       expected: float32[3]
       why:      JAX disables 64-bit types by default
       rule:     host at FILE:LINE
-      write:    return result.astype('float32')  # or jax.config.update("jax_enable_x64", True)
+      write:    return result.astype(x.dtype)  # or jax.config.update("jax_enable_x64", True)
     """,
     on_host=True,
 )
@@ -242,7 +242,7 @@ def host_result_dtype():
     @double.def_host
     def corrected(x):
         result = 2 * x.astype(np.float64)
-        return result.astype("float32")
+        return result.astype(x.dtype)
 
     yield lambda x: double(x), [2, 4, 6]
 
@@ -254,7 +254,7 @@ def host_result_dtype():
       got:      float32[1,3]
       expected: float32[3]
       rule:     host at FILE:LINE
-      write:    return result.reshape((3,))  # or correct the abstract eval
+      write:    return result.reshape(x.shape)  # or correct the abstract eval
     """,
     on_host=True,
 )
@@ -270,7 +270,7 @@ def host_result_shape():
     @double.def_host
     def corrected(x):
         result = (2 * x)[None]
-        return result.reshape((3,))
+        return result.reshape(x.shape)
 
     yield lambda x: double(x), [2, 4, 6]
 
@@ -282,7 +282,7 @@ def host_result_shape():
       got:      float32[]
       expected: float32[3]
       rule:     host at FILE:LINE
-      write:    return jax.ShapeDtypeStruct((), 'float32')  # in the abstract eval
+      write:    return jax.ShapeDtypeStruct((), x.dtype)  # in the abstract eval
     """,
     on_host=True,
 )
@@ -301,7 +301,7 @@ def host_result_of_another_size():
 
     @total.def_abstract_eval
     def corrected(x):
-        return jax.ShapeDtypeStruct((), "float32")
+        return jax.ShapeDtypeStruct((), x.dtype)
 
     yield lambda x: total(x), 6
 

@@ -59,7 +59,7 @@ def jvp_not_a_pair():
       got:      float16[3]
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y = y.astype('float32')
+      write:    y = y.astype(x.dtype)
     """,
 )
 def jvp_primal_dtype():
@@ -76,7 +76,7 @@ def jvp_primal_dtype():
     def corrected(primals, tangents):
         (x,), (x_dot,) = primals, tangents
         y = square(x).astype("float16")
-        y = y.astype("float32")
+        y = y.astype(x.dtype)
         return y, 2 * x * x_dot
 
     yield push(square), ([1, 4, 9], [2, 4, 6])
@@ -89,7 +89,7 @@ def jvp_primal_dtype():
       got:      float32[]
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y = jnp.broadcast_to(y, (3,))
+      write:    y = jnp.broadcast_to(y, x.shape)
     """,
 )
 def jvp_primal_shape():
@@ -107,8 +107,9 @@ def jvp_primal_shape():
 
     @spread.def_jvp
     def corrected(primals, tangents):
-        y = jnp.sum(*primals)
-        y = jnp.broadcast_to(y, (3,))
+        (x,) = primals
+        y = jnp.sum(x)
+        y = jnp.broadcast_to(y, x.shape)
         return y, spread(*tangents)
 
     yield push(spread), ([6, 6, 6], [3, 3, 3])
@@ -155,7 +156,7 @@ def jvp_primal_structure():
       got:      float16[3]
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y_dot = y_dot.astype('float32')
+      write:    y_dot = y_dot.astype(y.dtype)
     """,
 )
 def jvp_tangent_dtype():
@@ -171,9 +172,9 @@ def jvp_tangent_dtype():
     @square.def_jvp
     def corrected(primals, tangents):
         (x,), (x_dot,) = primals, tangents
-        y_dot = (2 * x * x_dot).astype(jnp.float16)
-        y_dot = y_dot.astype("float32")
-        return square(x), y_dot
+        y, y_dot = square(x), (2 * x * x_dot).astype(jnp.float16)
+        y_dot = y_dot.astype(y.dtype)
+        return y, y_dot
 
     yield push(square), ([1, 4, 9], [2, 4, 6])
 
@@ -215,7 +216,7 @@ def jvp_complex_tangent():
       got:      int32[3]
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y_dot = y_dot.astype('float32')
+      write:    y_dot = y_dot.astype(y.dtype)
     """,
 )
 def jvp_integer_tangent():
@@ -231,9 +232,9 @@ def jvp_integer_tangent():
     @square.def_jvp
     def corrected(primals, tangents):
         (x,), (x_dot,) = primals, tangents
-        y_dot = (2 * x * x_dot).astype("int32")
-        y_dot = y_dot.astype("float32")
-        return square(x), y_dot
+        y, y_dot = square(x), (2 * x * x_dot).astype("int32")
+        y_dot = y_dot.astype(y.dtype)
+        return y, y_dot
 
     yield push(square), ([1, 4, 9], [2, 4, 6])
 
@@ -279,7 +280,7 @@ def jvp_tangent_shape():
       got:      float32[]
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y_dot = jnp.broadcast_to(y_dot, (3,))
+      write:    y_dot = jnp.broadcast_to(y_dot, y.shape)
     """,
 )
 def jvp_tangent_not_broadcast():
@@ -299,9 +300,9 @@ def jvp_tangent_not_broadcast():
     @scale.def_jvp
     def corrected(primals, tangents):
         (x, factor), (x_dot, factor_dot) = primals, tangents
-        y_dot = factor_dot
-        y_dot = jnp.broadcast_to(y_dot, (3,))
-        return scale(x, factor), y_dot
+        y, y_dot = scale(x, factor), factor_dot
+        y_dot = jnp.broadcast_to(y_dot, y.shape)
+        return y, y_dot
 
     yield lambda x: jax.jvp(lambda factor: scale(jnp.ones_like(x), factor), (2.0,), (1.0,)), ([2, 2, 2], [1, 1, 1])
 
@@ -347,7 +348,7 @@ def jvp_tangent_structure():
       got:      float32[1]
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y_high_dot = jnp.broadcast_to(y_high_dot, (3,))
+      write:    y_high_dot = jnp.broadcast_to(y_high_dot, y_high.shape)
     """,
 )
 def jvp_tangent_in_a_leaf():
@@ -367,8 +368,8 @@ def jvp_tangent_in_a_leaf():
     @split.def_jvp
     def corrected(primals, tangents):
         (x,), (x_dot,) = primals, tangents
-        y_high_dot = x_dot[:1]
-        y_high_dot = jnp.broadcast_to(y_high_dot, (3,))
+        y_high, y_high_dot = x + 1, x_dot[:1]
+        y_high_dot = jnp.broadcast_to(y_high_dot, y_high.shape)
         return split(x), {"low": x_dot, "high": y_high_dot}
 
     yield push(split), ({"low": [0, 1, 2], "high": [2, 3, 4]}, {"low": [1, 1, 1], "high": [1, 1, 1]})
@@ -381,7 +382,7 @@ def jvp_tangent_in_a_leaf():
       got:      a str
       expected: float32[3]
       rule:     jvp at FILE:LINE
-      write:    y_dot = jnp.zeros((3,), 'float32')
+      write:    y_dot = jnp.zeros(y.shape, y.dtype)
     """,
 )
 def jvp_tangent_no_array():
@@ -395,8 +396,9 @@ def jvp_tangent_no_array():
 
     @square.def_jvp
     def corrected(primals, tangents):
-        y_dot = jnp.zeros((3,), "float32")
-        return square(*primals), y_dot
+        y = square(*primals)
+        y_dot = jnp.zeros(y.shape, y.dtype)
+        return y, y_dot
 
     yield push(square), ([1, 4, 9], [0, 0, 0])
 
@@ -549,7 +551,7 @@ def partials_of_wrong_number():
       got:      float32[]
       expected: float32[3]
       rule:     by_x at FILE:LINE
-      write:    y_dot = jnp.broadcast_to(y_dot, (3,))
+      write:    y_dot = jnp.broadcast_to(y_dot, y.shape)
     """,
 )
 def jvp_for_one_operand_wrong():
@@ -567,7 +569,7 @@ def jvp_for_one_operand_wrong():
 
     def corrected(x_dot, y, x, factor):
         y_dot = jnp.sum(x_dot * factor)
-        y_dot = jnp.broadcast_to(y_dot, (3,))
+        y_dot = jnp.broadcast_to(y_dot, y.shape)
         return y_dot
 
     product.def_jvp(x=corrected, factor=lambda factor_dot, y, x, factor: x * factor_dot)

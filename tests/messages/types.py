@@ -377,7 +377,7 @@ def impl_closes_over_a_tracer():
       got:      float16[3]
       expected: float32[3]
       rule:     kernel at FILE:LINE
-      write:    y = y.astype('float32')
+      write:    y = y.astype(x.dtype)
     """,
 )
 def kernel_returns_another_type():
@@ -396,7 +396,7 @@ def kernel_returns_another_type():
     @scale.def_kernel(platform="cpu")
     def corrected(x):
         y = (2 * x).astype("float16")
-        y = y.astype("float32")
+        y = y.astype(x.dtype)
         return y
 
     yield lambda x: scale(x), [2, 4, 6]

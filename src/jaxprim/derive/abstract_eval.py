@@ -53,10 +53,15 @@ def refuse_other_types(call: Call, avals: Sequence[Any], values: Sequence[Any]) 
 
 
 def _line_for(call: Call, name: str, value: Any) -> str:
-    """The line to write for an operand that is not an array: a static param, or a pytree class for a method's ``self``."""
-    if name == "self":
-        return f"@jax.tree_util.register_dataclass  # on {type(value).__name__}: the arrays in it become operands"
-    return call.rules.signature.with_param(name.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0])
+    """The line to write for an operand that is not an array: a static param, or a pytree class where it may hold arrays."""
+    if name == "self" or _trees.is_unregistered(value):
+        return _trees.registration(value)
+    operand = name.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0]
+    place = call.rules.signature.names(len(call.tree.children())).index(operand)
+    if _trees.is_equinox(call.tree.children()[place]):
+        return f"{operand}, static = eqx.partition({operand}, eqx.is_array)  # and 'static' as a static param"
+    # Only what is no array is static, not the arrays beside it.
+    return call.rules.signature.with_param(_trees.identifiers([name])[0])
 
 
 def _find_results(call: Call, avals: Sequence[Any]) -> Results:
@@ -159,8 +164,7 @@ def _describe(results: Results) -> str:
 
 
 def _aval_line(call: Call, results: Results, avals: Sequence[Any]) -> str:
-    operands = [(name, aval) for name, aval in zip(call.names(), avals, strict=True) if name.isidentifier()]
-    return f"{returned_avals(results, operands)}  # or leave it out: it is derived from the implementation"
+    return f"{returned_avals(results, call.in_reach(avals))}  # or leave it out: it is derived from the implementation"
 
 
 def _no_abstract_eval(call: Call) -> RuleMissing:

@@ -22,7 +22,7 @@ from jaxprim import _jax, _trees
 from jaxprim._avals import same_type, short
 from jaxprim._calls import Call
 from jaxprim._errors import RuleWrong, message
-from jaxprim._returned import Results, fit, read_outputs, wrong
+from jaxprim._returned import InReach, Results, fit, in_words_of, read_outputs, wrong
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import call_author
 from jaxprim._trees import TreeMismatch
@@ -131,13 +131,15 @@ def _trace_rule(
 ) -> BatchedByRule:
     rule = call.rules.given["batching"]
     claimed: list[Any] = []
+    roots = [f"args[{i}]" for i in range(len(call.tree.children()))]
+    in_reach = lambda: list(zip(_trees.leaf_names(call.tree, roots), avals, strict=True))
 
     def run(*leaves: Any) -> list[Any]:
         call.rules.record("batching")
         operands, dim_tree = call.operands(leaves), _trees.unflatten(call.tree, list(dims))
         about = Axis(axis.size, axis.name)
         result = call_author(call.rules, form_of("batching"), rule.author, about, operands, dim_tree, **call.params)
-        outs, out_dims = _read_result(call, rule.author, result, element)
+        outs, out_dims = _read_result(call, rule.author, result, element, in_reach)
         claimed.extend(out_dims)
         return [
             fit(out, _jax.batched_aval(axis, dim, aval))
@@ -148,7 +150,9 @@ def _trace_rule(
     return BatchedByRule(program, tuple(claimed))
 
 
-def _read_result(call: Call, author: Any, result: Any, element: Results) -> tuple[list[Any], list[int | None]]:
+def _read_result(
+    call: Call, author: Any, result: Any, element: Results, in_reach: InReach
+) -> tuple[list[Any], list[int | None]]:
     name = call.rules.name
     if not isinstance(result, tuple) or len(result) != 2:
         raise wrong(
@@ -167,7 +171,7 @@ def _read_result(call: Call, author: Any, result: Any, element: Results) -> tupl
         leaves = read_outputs(name, form_of("batching"), author, outs, element)
     out_dims = _read_dims(call, author, dims, element)
     for index, (out, dim) in enumerate(zip(leaves, out_dims, strict=True)):
-        _check_output(call, author, element, index, out, dim)
+        _check_output(call, author, element, index, out, dim, in_reach)
     return leaves, out_dims
 
 
@@ -190,7 +194,9 @@ def _read_dims(call: Call, author: Any, dims: Any, element: Results) -> list[int
     )
 
 
-def _check_output(call: Call, author: Any, element: Results, index: int, out: Any, dim: int | None) -> None:
+def _check_output(
+    call: Call, author: Any, element: Results, index: int, out: Any, dim: int | None, in_reach: InReach
+) -> None:
     """Refuse an output that does not have the operation's type once its batch dimension is removed."""
     got, aval, label = _jax.typeof(out), element.avals[index], element.names()[index]
     shape = tuple(got.shape)
@@ -206,11 +212,12 @@ def _check_output(call: Call, author: Any, element: Results, index: int, out: An
             write="return outputs, 0  # with the batch moved to the front",
         )
     if got.dtype != aval.dtype:
+        y = element.variables()[index]
         raise wrong(
             call.rules.name,
             f"the batch rule returned {label} with a different type than the operation's.",
             got=short(got),
             expected=short(got.update(dtype=aval.dtype, weak_type=False)),
             rule=author,
-            write=f"{element.variables()[index]} = {element.variables()[index]}.astype('{aval.dtype.name}')",
+            write=f"{y} = {y}.astype({in_words_of(aval, in_reach())[1]})",
         )

@@ -126,7 +126,7 @@ def _base_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any
         return _host_program(call, rule, avals, expected)
     found = traced(call, rule, avals)
     if rule is not traced_source(call):
-        _compare_types(call, rule, found, expected)
+        _compare_types(call, rule, found, expected, avals)
     if found.results.avals == expected.avals:
         return found.program
 
@@ -137,9 +137,10 @@ def _base_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any
     return _jax.trace(settle, avals, call.rules.name)
 
 
-def _compare_types(call: Call, rule: Rule, found: Traced, expected: Results) -> None:
+def _compare_types(call: Call, rule: Rule, found: Traced, expected: Results, avals: Sequence[Any]) -> None:
     """Refuse an implementation whose results have other types than the operation's."""
-    read_outputs(call.rules.name, form_of(rule.kind), rule.author, found.results.value, expected)
+    operands = lambda: call.in_reach(avals)
+    read_outputs(call.rules.name, form_of(rule.kind), rule.author, found.results.value, expected, operands)
 
 
 def _host_program(call: Call, rule: Rule, avals: Sequence[Any], expected: Results) -> Any:

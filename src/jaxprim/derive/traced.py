@@ -120,7 +120,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
                 got=_trees.describe(leaf),
                 expected="arrays, in any pytree",
                 rule=rule.author,
-                write="return jnp.asarray(result)",
+                write=_trees.registration(leaf) if _trees.is_unregistered(leaf) else "return jnp.asarray(result)",
             )
         ) from None
     return leaf

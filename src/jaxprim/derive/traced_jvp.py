@@ -89,7 +89,8 @@ def run_jvp_rule(call: Call, leaves: Sequence[Any], tangents: Sequence[Any]) -> 
             rule=rule.author,
             write="return primals_out, tangents_out",
         )
-    outs = read_outputs(call.rules.name, form, rule.author, value[0], found)
+    in_reach = lambda: call.in_reach([_jax.typeof(leaf) for leaf in leaves])
+    outs = read_outputs(call.rules.name, form, rule.author, value[0], found, in_reach)
     wanted = wanted_tangents(found)
     dots = read_linear(call.rules.name, form.phrase, rule.author, value[1], wanted)
     outs = [fit(out, aval) for out, aval in zip(outs, found.avals, strict=True)]

@@ -174,7 +174,10 @@ def _run_rule(call: Call, avals: Values, others: Values, cotangents: Values) -> 
 
     value = run_with_zeros(run, cotangents)
     own = tree.children()[0] if len(tree.children()) == 1 else tree
-    wanted = wanted_cotangents(own, lambda: select(call.names(), linear), select(avals, linear), "linear operands")
+    like = lambda: _trees.leaf_names(tree, [f"avals[{i}]" for i in range(len(tree.children()))])
+    wanted = wanted_cotangents(
+        own, lambda: select(call.names(), linear), select(avals, linear), "linear operands", like
+    )
     found = read_cotangents(call.rules.name, form.phrase, rule.author, value, tree, wanted)
     return [_jax.zeros(aval) if ct is None else fit(ct, aval) for ct, aval in zip(found, wanted.avals, strict=True)]
 

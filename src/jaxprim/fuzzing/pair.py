@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprim import _jax
 from jaxprim._errors import BadCall, message
 from jaxprim.checking.answers import Refusal, attempt, attempt_rule
 from jaxprim.checking.case import Case
@@ -25,6 +26,8 @@ from jaxprim.fuzzing.layers import Function, Nest, nest_around
 POWER = 0.6
 # They may also differ by 50 times the effect of changing all operands by 4 eps, that is, of 200 roundings of each operand.
 NOISE = 50.0
+# The calls of code that JAX cannot look into: those of JAX itself, and that of a kernel of `jaxprim.kernels`.
+_FOREIGN = _jax.words.OPAQUE | {"kernel_call"}
 
 
 class Refused(Exception):
@@ -141,11 +144,20 @@ def _precisions(case: Case) -> tuple[Precision, Precision]:
     An operation that computes in float32 inside, or that has a float32 constant, is compared in its own dtypes.
     """
     reference = Subject(f"reference of {case.subject.name}", reference_of(case.subject))
+    native = Precision.native(reference, case.point)
+    if case.subject.reference is None and (code := _foreign_code(native)) is not None:
+        raise _no_reference(case.subject, f"an impl that is no JAX ({code}): it would be compared with itself")
     if case.truth.double:
         exact = attempt(lambda: Precision.in_double(reference, case.point))
         if not isinstance(exact, Refusal) and _agree(case.truth, exact):
             return case.truth, exact
-    return case.native, Precision.native(reference, case.point)
+    return case.native, native
+
+
+def _foreign_code(impl: Precision) -> str | None:
+    """The call of a kernel or a host function in an implementation, for which JAX has no rules of its own."""
+    program = jax.make_jaxpr(impl.flat)(*impl.point.leaves)
+    return next((name for name in sorted(_FOREIGN) if _jax.uses(program, name)), None)
 
 
 def _agree(op: Precision, other: Precision) -> bool:
@@ -169,12 +181,16 @@ def reference_of(subject: Subject) -> Callable[..., Any]:
     if subject.reference is not None:
         return subject.reference
     if subject.impl is None:
-        raise BadCall(
-            message(
-                f"{subject.name}: there is nothing to compare it with.",
-                got="no traceable impl, and no reference",
-                expected="the same function in JAX, which JAX differentiates by itself",
-                write=f"jaxprim.fuzz({subject.name}, ..., reference=function)  # or: jaxprim fuzz FILE:{subject.name} --reference FUNCTION",
-            )
-        )
+        raise _no_reference(subject, "no traceable impl, and no reference")
     return subject.impl
+
+
+def _no_reference(subject: Subject, got: str) -> BadCall:
+    return BadCall(
+        message(
+            f"{subject.name}: there is nothing to compare it with.",
+            got=got,
+            expected="the same function in JAX, which JAX differentiates by itself",
+            write=f"jaxprim.fuzz({subject.name}, ..., reference=function)  # or: jaxprim fuzz FILE:{subject.name} --reference FUNCTION",
+        )
+    )

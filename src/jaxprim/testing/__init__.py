@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,8 @@ class Asked:
     def report(self) -> Report:
         """The answer at every example, good or bad."""
         found = tuple(run.answer(self.question, case, first=True) for case in self.asking.cases)
-        return Report(self.subject, self.asking.seed, found, self.asking.where)
+        begun = run.begun(self.asking.subject, self.asking.seed)
+        return replace(begun, findings=found, target=self.asking.where)
 
     def __repr__(self) -> str:
         return f"<{self.name} of {self.subject}>"
