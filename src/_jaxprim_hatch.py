@@ -82,6 +82,6 @@ class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingType
         return done.stdout
 
 
-@hookimpl  # pyright: ignore[reportUntypedFunctionDecorator]
+@hookimpl
 def hatch_register_build_hook() -> type[JaxprimBuildHook]:
     return JaxprimBuildHook

@@ -91,13 +91,13 @@ slow.def_examples(lambda: [1.0])
 """
     )
     write("slow.py", slow)
-    command = [sys.executable, "-m", "jaxprim", "check", "slow.py", "--only", "jvp-differences", "--jobs", jobs]
+    # A shell starts what runs in its background with Ctrl-C ignored, and a child inherits that.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import jaxprim.cli as c; c.main()"
+    command = [sys.executable, "-c", start, "check", "slow.py", "--only", "jvp-differences", "--jobs", jobs]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
-        # A shell starts what runs in its background with Ctrl-C ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     lines = []
     for line in process.stdout:

@@ -192,5 +192,5 @@ def test_attributes_and_sizes_of_any_name(name):
 
 @pytest.mark.parametrize("name", ["lambda", "None", "class", "jaxprim_function"])
 def test_a_name_that_an_attribute_cannot_have_is_refused(name):
-    with pytest.raises(KernelError, match="a name that Python takes for an argument|a name without jaxprim_ in front"):
+    with pytest.raises(KernelError, match=r"a name that Python takes for an argument|a name without jaxprim_ in front"):
         kernels.cpp("", f"f(x: f32[n]; {name}: f32) -> f32[n]")
