@@ -40,6 +40,19 @@ function background(node, view, canvas) {
   for (; node; node = node.parentElement) layers.push(numbers(view.getComputedStyle(node).backgroundColor));
   return layers.reverse().reduce((back, front) => over(front, back), canvas);
 }
+// What is painted below a text of a picture: no parent of it, but the last shape before it that lies there.
+function painted(node, view, back) {
+  const at = node.getBoundingClientRect(), x = at.x + at.width / 2, y = at.y + at.height / 2;
+  for (const shape of node.closest("svg").querySelectorAll("rect")) {
+    const box = shape.getBoundingClientRect();
+    const below = shape.compareDocumentPosition(node) & Node.DOCUMENT_POSITION_FOLLOWING;
+    if (below && box.left <= x && x <= box.right && box.top <= y && y <= box.bottom) {
+      const style = view.getComputedStyle(shape);
+      if (style.fill.startsWith("rgb")) back = over([...numbers(style.fill).slice(0, 3), +style.fillOpacity], back);
+    }
+  }
+  return back;
+}
 function contrast(a, b) {
   const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
   return (high + 0.05) / (low + 0.05);
@@ -53,8 +66,9 @@ function look(frame) {
     const node = walk.currentNode.parentElement, style = view.getComputedStyle(node);
     if (!walk.currentNode.data.trim() || !node.getClientRects().length || style.visibility === "hidden") continue;
     texts += 1;
-    const back = background(node, view, canvas);
-    const ink = over(numbers(node.closest("svg") ? style.fill : style.color), back), found = contrast(ink, back);
+    const page_back = background(node, view, canvas), svg = node.closest("svg");
+    const back = svg ? painted(node, view, page_back) : page_back;
+    const ink = over(numbers(svg ? style.fill : style.color), back), found = contrast(ink, back);
     if (found < LEAST) faint.push([walk.currentNode.data.trim().slice(0, 40), found]);
   }
   return {name: frame.name, texts, faint, scrolls: root.scrollWidth - root.clientWidth};
