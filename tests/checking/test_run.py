@@ -72,7 +72,7 @@ FAILED = """\
 doubled: 0 of 1 questions pass, 1 FAIL, at 1 example (seed 0)
 at x=float32[]
                      compared  worst comparison
-  fail       primal         4  error 3.0e+00, allowed 9.5e-14, result
+  fail       primal         4  error 3.0e+00, allowed 9.8e-14, result
 
 fail: primal of doubled at x=float32[]
   rule: jvp, tests/checking/test_run.py:67

@@ -340,7 +340,7 @@ def impl_that_applies_its_own_operation():
       got:      a Scaled
       expected: an array or a number, in any pytree
       rule:     times at FILE:LINE
-      write:    @jax.tree_util.register_dataclass  # on Scaled: the arrays in it become operands
+      write:    @jax.tree_util.register_dataclass  # on Scaled: the arrays in it become operands or results
     """,
 )
 def method_of_a_class_that_is_no_pytree():
