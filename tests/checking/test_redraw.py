@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,3 +66,22 @@ def test_a_loop_or_foreign_code_may_hide_a_domain():
 
 def test_many_numbers_get_one_point():
     assert len(points(case(jnp.sin, jnp.ones(20_000)))) == 1
+
+
+def test_behind_a_loop_numbers_stay_among_those_of_the_example():
+    loop = lambda x, y: jax.lax.fori_loop(0, 3, lambda _, z: jnp.sin(z) * y, x)
+    mixed, grid = jnp.array([2.0, -0.5, 1.0]), jnp.array([0.0, 1.0, 4.0])
+    ((x, y),) = points(case(loop, mixed, grid))
+    assert np.all((x >= -0.5) & (x <= 2) & (x != mixed))
+    assert np.all((y >= 0) & (y <= 4) & (np.diff(y, prepend=-1) > 0))
+    assert not np.array_equal(y, grid)
+    ((x, y),) = points(case(lambda x, y: loop(x, y[0]), jnp.float32(0.9), jnp.arange(1.0, 5.0)))
+    assert 0.45 <= x < 0.9
+    np.testing.assert_allclose(np.diff(y), np.diff(y)[0], rtol=1e-5)
+
+
+def test_def_domain_says_how_far_numbers_may_go_behind_a_loop():
+    loop = Primitive("loop")
+    loop.def_impl(lambda x: jax.lax.fori_loop(0, 3, lambda _, z: jnp.sin(z), x))
+    loop.def_domain(lambda x: True)
+    assert len(points(case(loop, X))) == 3

@@ -148,7 +148,7 @@ def test_the_same_seed_draws_the_same_nests():
         (lambda: jaxprim.fuzz(surrogate(), X), "no reference has the same derivative"),
         (lambda: jaxprim.fuzz(around(a_callback), X), r"an impl that is no JAX \(pure_callback\)"),
         (
-            lambda: jaxprim.fuzz(around(kernels.c_function(SIN, "sin(x: f64) -> f64")), jnp.float64(1.0)),
+            lambda: jaxprim.fuzz(around(kernels.c_function(SIN, "sinf(x: f32) -> f32")), X[0]),
             r"\(kernel_call\)",
         ),
         (lambda: jaxprim.fuzz(around(from_numpy(np.sin, name="sin")), X), r"\(host_call\)"),
@@ -159,7 +159,7 @@ def test_what_cannot_be_fuzzed(call, message):
         call()
 
 
-SIN = ctypes.CDLL(ctypes.util.find_library("m")).sin
+SIN = ctypes.CDLL(ctypes.util.find_library("m")).sinf
 
 
 def around(implementation) -> Primitive:

@@ -92,14 +92,19 @@ def _is_monotonic(value: Array) -> bool:
     return bool(np.all(steps > 0) or np.all(steps < 0))
 
 
+def has_equal_steps(value: Array) -> bool:
+    """Whether a grid is equally spaced, up to rounding."""
+    steps = np.diff(value)
+    return bool(np.all(np.abs(steps - steps[..., :1]) <= ROUNDED * np.max(np.abs(steps))))
+
+
 def _grid(value: Array, factors: Array, signs: Array) -> Array:
     """A grid that starts elsewhere, with other steps, all equal if they were; mirrored about zero if the first sign says so.
 
     A grid that is symmetric about zero, or on one side of it, may need to stay so, but one that is mirrored is on the other.
     """
     steps = np.diff(value)
-    equal = np.all(np.abs(steps - steps[..., :1]) <= ROUNDED * np.max(np.abs(steps)))
-    steps = steps * (factors[..., :1] if equal else factors[..., 1:])
+    steps = steps * (factors[..., :1] if has_equal_steps(value) else factors[..., 1:])
     start = value[..., :1] * factors[..., :1]
     new = np.concatenate([start, start + np.cumsum(steps, -1)], -1)
     return -new[..., ::-1] if signs.flat[0] < 0 else new
@@ -114,10 +119,11 @@ def _as_it_is(value: Array, factors: Array, signs: Array) -> Array:
     return value
 
 
+MONOTONIC = Structure(_is_monotonic, _grid)
 STRUCTURES = (
     Structure(lambda value: _axis_of_ones(value) is not None, _probabilities, always=True),
     Structure(_is_symmetric, _congruent),
     Structure(_is_orthonormal, _as_it_is),
-    Structure(_is_monotonic, _grid),
+    MONOTONIC,
     Structure(_is_mask, _as_it_is),
 )

@@ -138,6 +138,11 @@ class Subject:
         declared = self.primitive._accuracy if self.primitive is not None else None  # pyright: ignore[reportPrivateUsage]
         return float(declared(*operands, **params)) if declared is not None else 0.0
 
+    @property
+    def declares_domain(self) -> bool:
+        """Whether the author gave def_domain."""
+        return self.primitive is not None and self.primitive._domain is not None  # pyright: ignore[reportPrivateUsage]
+
     def into_domain(self, operands: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Operands inside the domain that the author declares: these, or what he makes of them; None if there are none."""
         declared = self.primitive._domain if self.primitive is not None else None  # pyright: ignore[reportPrivateUsage]

@@ -56,10 +56,10 @@ def _line_for(call: Call, name: str, value: Any) -> str:
     """The line to write for an operand that is not an array: a static param, or a pytree class where it may hold arrays."""
     if name == "self" or _trees.is_unregistered(value):
         return _trees.registration(value)
-    operand = name.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0]
-    place = call.rules.signature.names(len(call.tree.children())).index(operand)
-    if _trees.is_equinox(call.tree.children()[place]):
-        return f"{operand}, static = eqx.partition({operand}, eqx.is_array)  # and 'static' as a static param"
+    children = call.tree.children()
+    for operand, tree in zip(call.rules.signature.names(len(children)), children, strict=True):
+        if name.startswith((f"{operand}.", f"{operand}[")) and _trees.is_equinox(tree):
+            return f"{operand}, static = eqx.partition({operand}, eqx.is_array)  # and 'static' as a static param"
     # Only what is no array is static, not the arrays beside it.
     return call.rules.signature.with_param(_trees.identifiers([name])[0])
 

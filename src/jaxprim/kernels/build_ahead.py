@@ -157,7 +157,9 @@ def _check_machine(language: Language, wanted: Machine | None) -> None:
             f"the compiler does not build for {wanted}.",
             got=f"{Path(words[0]).name}, which builds for {found}",
             expected=f"a compiler for {wanted}, in {language.variable}",
-            write=f"{language.variable}={wanted.processor}-linux-gnu-g++" if wanted.system == "linux" else None,
+            write=f"{language.variable}={wanted.processor}-linux-gnu-{language.compilers[0]}"
+            if wanted.system == "linux"
+            else None,
         )
     )
 
@@ -241,7 +243,7 @@ def _cpu(words: Sequence[str], source: Source, machine: Machine) -> list[str]:
     options = [flag for flag in (*words[1:], *flags(source)) if flag.startswith("-m")]
     if not options or machine.system != "linux" or source.language.device is not None:
         return []
-    defined = run([*words, *options, "-dM", "-E", "-x", "c++", os.devnull]).stdout.split()
+    defined = run([*words, *options, "-dM", "-E", "-x", source.language.name.lower(), os.devnull]).stdout.split()
     return [shown for name, shown in _FEATURES.items() if f"__{name}__" in defined or f"__{name}" in defined]
 
 
