@@ -13,11 +13,10 @@ import numpy as np
 from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import identity, metadata, pointers
-from jaxprim.kernels.from_source import plain
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.options import ORDERS, one_of, text_of
 from jaxprim.kernels.signature import KernelSignature, parse
-from jaxprim.kernels.source import api_of_headers, show_api
+from jaxprim.kernels.source import api_of_headers, show_api, target_name
 
 # The platforms of XLA's FFI, by the names of JAX and of XLA's registry.
 PLATFORMS = {"cpu": "cpu", "cuda": "CUDA", "rocm": "ROCM"}
@@ -146,7 +145,7 @@ _kept: dict[str, Any] = {}
 def _register(name: str, stages: Mapping[str, tuple[Any, int]], platform: str) -> str:
     """Register handlers under a name that is the same in every process with the same library, and give that name."""
     said = [(stage, identity.identity(pointer, address)[0]) for stage, (pointer, address) in sorted(stages.items())]
-    target = f"jaxprim.{plain(name)}.{hashlib.sha256(repr((said, platform)).encode()).hexdigest()[:16]}"
+    target = target_name(name, hashlib.sha256(repr((said, platform)).encode()).hexdigest()[:16])
     if target not in _kept:
         capsules = {stage: jax.ffi.pycapsule(address) for stage, (_, address) in stages.items()}
         given = capsules if len(capsules) > 1 else capsules["execute"]

@@ -14,14 +14,14 @@ import numpy as np
 from jaxprim import _jax
 from jaxprim.kernels import ahead, build, identity, pointers
 from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
-from jaxprim.kernels.from_source import plain, register
+from jaxprim.kernels.from_source import register
 from jaxprim.kernels.handler import BIND, KEY, NAME, SYMBOL, Function, contract, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP
 from jaxprim.kernels.options import ORDERS, SIZES, has_status, meanings_of, one_of, refuse_lost_status, threads_of
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
-from jaxprim.kernels.source import Source
+from jaxprim.kernels.source import Source, target_name
 
 
 @_jax.boundary
@@ -129,7 +129,7 @@ def pointer_target(
         if (handler, key) not in _bound:
             _bind(library, key, address, lock, call)
             _bound[handler, key] = (address, pointer)
-    target = register(library, SYMBOL, f"jaxprim.{plain(call.name)}.{handler}", CPP)
+    target = register(library, SYMBOL, target_name(call.name, handler), CPP)
     return Target(target.name, {KEY: np.int64(key), NAME: call.name})
 
 

@@ -32,7 +32,7 @@ from jaxprim.kernels.options import (
     words_of,
 )
 from jaxprim.kernels.signature import KernelSignature, parse
-from jaxprim.kernels.source import LINE, Source, read
+from jaxprim.kernels.source import LINE, Source, read, target_name
 
 Sources = str | Path | Sequence[str | Path]
 
@@ -223,12 +223,7 @@ def _with_handler(
 
 def _register(source: Source, symbol: str) -> Target:
     library, key = build.library(source)
-    return register(library, symbol, f"jaxprim.{plain(source.name)}.{key}", source.language)
-
-
-def plain(name: str) -> str:
-    """A name for XLA, which takes no space, quote or letter of another alphabet."""
-    return re.sub(r"[^A-Za-z0-9_]+", "_", name)[:60]
+    return register(library, symbol, target_name(source.name, key), source.language)
 
 
 _registered: set[str] = set()

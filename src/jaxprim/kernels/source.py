@@ -96,7 +96,16 @@ def fingerprint(source: Source) -> str:
 
 def stem(name: str) -> str:
     """A kernel's name as part of the name of a file."""
-    return re.sub(r"[^A-Za-z0-9_]+", "_", name)[:40]
+    return _plain(name)[:40]
+
+
+def target_name(name: str, key: str) -> str:
+    """The name of a kernel's handler for XLA, which takes no space, quote or letter of another alphabet."""
+    return f"jaxprim.{_plain(name)[:60]}.{key}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name)
 
 
 def read(file: Path) -> str:
