@@ -66,10 +66,6 @@ class Site:
         """The cotangent types of all n operands."""
         return [_jax.cotangent_aval(aval) for aval in self.avals]
 
-    def operands_in_reach(self) -> list[tuple[str, Any]]:
-        """The operands that a rule can name, with their types."""
-        return self.call.in_reach(self.avals)
-
     @cached_property
     def wanted_cotangents(self) -> Wanted:
         """What a pullback must return: a cotangent for each operand; that of a single operand may be bare."""

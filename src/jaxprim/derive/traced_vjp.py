@@ -63,7 +63,8 @@ def run_vjp_rule(site: Site, leaves: Sequence[Any]) -> tuple[list[Any], Pullback
     call, rule = site.call, vjp_rule_of(site.call)
     flags = _trees.Flags(call.tree, site.perturbed)
     out, pullback = rule.fn(call.operands(as_arrays(leaves)), flags, call.params)
-    outs = read_outputs(call.rules.name, form_of("vjp"), rule.author, out, site.results, site.operands_in_reach)
+    in_reach = lambda: call.in_reach(site.avals)
+    outs = read_outputs(call.rules.name, form_of("vjp"), rule.author, out, site.results, in_reach)
     outs = [fit(out, aval) for out, aval in zip(outs, site.results.avals, strict=True)]
     return outs, Pullback(site, rule, pullback)
 
