@@ -44,9 +44,8 @@ class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingType
             shutil.rmtree(folder, ignore_errors=True)
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if (
-            self.target_name != "wheel" or version == "editable"
-        ):  # with the sources at hand, they are compiled on first use
+        # With the sources at hand, kernels are compiled on first use.
+        if self.target_name != "wheel" or version == "editable":
             return
         unknown = sorted(set(self.config) - OWN - OPTIONS)
         if unknown or not self.config.get("modules"):

@@ -192,10 +192,8 @@ def _misfit(folder: Path, row: Row) -> tuple[str, str, str] | None:
 
 
 def _differs(path: Path, content: str) -> bool:
-    return digest(str(path)) not in (
-        content,
-        "",
-    )  # "": it is not there, as headers are not where a package is installed
+    # "": it is not there, as headers are not where a package is installed.
+    return digest(str(path)) not in (content, "")
 
 
 @lru_cache(maxsize=1)
