@@ -8,7 +8,7 @@ rule in question, the call goes through `attempt` or `attempt_rule`, which retur
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +33,11 @@ class Note:
 
 
 Answer = Iterator[Evidence | Note]
+
+
+def failed(items: Iterable[Evidence | Note]) -> list[Evidence]:
+    """The comparisons that are off."""
+    return [item for item in items if isinstance(item, Evidence) and not item.ok]
 
 
 @dataclass(frozen=True)

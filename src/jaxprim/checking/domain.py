@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxprim.checking import probes
-from jaxprim.checking.answers import NotAsked, first_line
+from jaxprim.checking.answers import Answer, NotAsked, Note, failed, first_line
 from jaxprim.checking.case import Case
 from jaxprim.checking.values import is_key, wide
 
@@ -65,6 +65,24 @@ def declared(case: Case, leaves: Sequence[Any], place: str, params: Mapping[str,
     if inside is None:
         raise NotAsked(f"{place} ({shown(other)}), it is outside the domain that def_domain declares")
     return case.at(jax.tree.leaves(inside), place, params)
+
+
+def ask_inside(
+    case: Case, leaves: Sequence[Any], place: str, ask: Callable[[Case], Answer], *, names: Callable[[Case, bool], bool]
+) -> Answer:
+    """Ask at other operands, if they are inside the domain that ``def_domain`` declares.
+
+    ``names(other, is_off)`` says whether to name them: of the case that was asked about, and of whether something is off.
+    """
+    try:
+        other = declared(case, leaves, place)
+    except NotAsked as error:
+        yield Note(f"not asked: {error}")
+        return
+    answer = list(ask(other))
+    if names(other, bool(failed(answer))):
+        yield Note(f"asked {place}: {shown(other)}; {IF_OUTSIDE}")
+    yield from answer
 
 
 def shown(case: Case) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -198,6 +199,16 @@ class Precision:
         """The operation on flat leaves, returning flat leaves; JAX transforms this."""
         result = self.subject.call(*self.point.tree.unflatten(leaves), **self.point.params)
         return tuple(result_leaves(result))
+
+    @cached_property
+    def compiled(self) -> Any:
+        """`flat` under ``jax.jit``."""
+        return jax.jit(self.flat)
+
+    def lowered_has(self, *words: str) -> bool:
+        """Whether the implementation has one of these words in its lowered text; also if it can't be lowered."""
+        text = attempt(lambda: self.compiled.lower(*self.point.leaves).as_text())
+        return isinstance(text, Refusal) or any(word in text for word in words)
 
     def called(self, leaves: Sequence[Any]) -> list[Array]:
         """The numbers of each result leaf, from a call of the implementation."""

@@ -20,7 +20,7 @@ from jaxprim._errors import JaxprimError
 from jaxprim._origin import public, shorten
 from jaxprim._types import Example
 from jaxprim.checking import options, shrink
-from jaxprim.checking.answers import NotAsked, Note, first_line, why_refused, without_frames
+from jaxprim.checking.answers import NotAsked, Note, failed, first_line, why_refused, without_frames
 from jaxprim.checking.case import Case
 from jaxprim.checking.progress import watched
 from jaxprim.checking.questions import Question, Speed
@@ -199,15 +199,11 @@ def find(question: Question, case: Case) -> Finding:
     """Ask one question about one case. If a number is off, it is asked again with the rounding errors of rules measured."""
     start = time.perf_counter()
     items, unasked = _items(question, case)
-    if not case.measures_noise and any(not item.message for item in _bad(items)):
+    if not case.measures_noise and any(not item.message for item in failed(items)):
         case = case.with_noise
         items, unasked = _items(question, case)
-    items.extend(_smallest(question, case, _bad(items)))
+    items.extend(_smallest(question, case, failed(items)))
     return _finding(question, case, items, unasked, time.perf_counter() - start)
-
-
-def _bad(items: Iterable[Evidence | Note]) -> list[Evidence]:
-    return [item for item in items if isinstance(item, Evidence) and not item.ok]
 
 
 def _items(question: Question, case: Case) -> tuple[list[Evidence | Note], str]:
@@ -271,7 +267,7 @@ def _finding(question: Question, case: Case, items: list[Evidence | Note], unask
     evidence = sorted((i for i in items if isinstance(i, Evidence)), key=lambda e: (e.ok, -e.ratio if e.ok else 0.0))
     notes = dict.fromkeys([item.text for item in items if isinstance(item, Note)] + [unasked] * bool(unasked))
     status, reason = _status(question, case.subject, evidence, next(iter(notes), ""), unasked)
-    bad = _bad(evidence)
+    bad = failed(evidence)
     return Finding(
         question=question.name,
         subject=case.subject.name,

@@ -79,6 +79,12 @@ SHARE_OF_SCALE = 1e-3
 # holomorphic: 1000 times the floor of differences in double precision, so that noise is not mistaken for this.
 HOLOMORPHIC = 1e-3
 
+# -------------------------------------------------------------------------------------------------- range of a dtype
+# Beyond this part of the largest number, a rule may overflow although its result does not: it multiplies several factors,
+# and the first product may be larger than the last. So may one with a partial derivative near the end of the range, as that
+# of 1/x at 1e-25 is in float32, even if its product with the tangent is not.
+IN_RANGE = 2.0**-4
+
 # ------------------------------------------------------------------------------------------------------ drawn points
 # At a point that the author did not choose, a right operation may be badly conditioned, and the estimates of its errors may
 # be too small. A rule that is only right near the example is off by far more than 32 tolerances.

@@ -14,10 +14,9 @@ from jaxprim import _jax
 from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
 from jaxprim.checking.case import Case
-from jaxprim.checking.domain import IF_OUTSIDE, declared, shown
+from jaxprim.checking.domain import ask_inside
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.reference import reference_values
-from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
 
 # The number of points: the example and points around it. Each element changes by up to half of itself.
@@ -53,16 +52,8 @@ def accuracy(case: Case) -> Answer:
 
 def _keep_to_domain(case: Case, leaves: Sequence[Any], place: str, ask: Callable[[Case], Answer]) -> Answer:
     """Ask at other operands, if they are inside the domain; if something is off there, say what they are."""
-    try:
-        other = declared(case, leaves, place)
-    except NotAsked as error:
-        yield Note(f"not asked: {error}")
-        return
-    answer = list(ask(other))
     invented = any(new is not old for new, old in zip(leaves, case.point.leaves, strict=True))
-    if invented and any(isinstance(item, Evidence) and not item.ok for item in answer):
-        yield Note(f"asked {place}: {shown(other)}; {IF_OUTSIDE}")
-    yield from answer
+    return ask_inside(case, leaves, place, ask, names=lambda _, is_off: is_off and invented)
 
 
 def _points(case: Case) -> Mapping[str, list[Any]]:

@@ -12,11 +12,10 @@ import numpy as np
 from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note, collect, first_line
 from jaxprim.checking.case import Case
-from jaxprim.checking.domain import IF_OUTSIDE, declared, shown
+from jaxprim.checking.domain import ask_inside
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.abstract_eval import abstract_eval
-from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.tolerances import is_double
 from jaxprim.checking.values import Array, epsilon, has_tangents, is_scalar, peak, wide
 
@@ -53,15 +52,8 @@ def dtypes(case: Case) -> Answer:
 def _in_dtype(case: Case, real: str, imaginary: str | None) -> Answer:
     with np.errstate(over="ignore", under="ignore"):
         leaves = [_cast_to(leaf, real, imaginary) for leaf in case.point.leaves]
-    try:
-        other = declared(case, leaves, f"in {real}")
-    except NotAsked as error:
-        yield Note(f"not asked: {error}")
-        return
-    answer = list(_at(other, case, real))
-    if not _same(other.point.leaves, leaves) or any(isinstance(item, Evidence) and not item.ok for item in answer):
-        yield Note(f"asked in {real}: {shown(other)}; {IF_OUTSIDE}")
-    yield from answer
+    names = lambda other, is_off: is_off or not _same(other.point.leaves, leaves)
+    return ask_inside(case, leaves, f"in {real}", lambda other: _at(other, case, real), names=names)
 
 
 def _same(these: Sequence[Any], those: Sequence[Any]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jaxprim.checking.answers import Answer, NotAsked, Note, collect
+from jaxprim.checking.answers import Answer, NotAsked, Note, collect, failed
 from jaxprim.checking.case import Case
 from jaxprim.checking.domain import IF_OUTSIDE, shown
 from jaxprim.checking.precision import Precision
@@ -20,7 +20,6 @@ from jaxprim.checking.questions.primal import primal_of
 from jaxprim.checking.questions.reference import reference
 from jaxprim.checking.questions.vjp_differences import vjp_at
 from jaxprim.checking.redraw import redrawn
-from jaxprim.checking.reports.findings import Evidence
 
 AskAt = Callable[[Case, Sequence[Direction], Sequence[Precision]], Answer]
 ASK: dict[str, AskAt] = {"jvp": jvp_at, "vjp": vjp_at}
@@ -53,7 +52,7 @@ def elsewhere(case: Case) -> Answer:
 def _ask_of(mode: str, case: Case) -> Answer:
     """Along one direction; if that fails, along all."""
     found, refused = collect(_compare(mode, case, case.directions(mode)[:1]))
-    if any(isinstance(item, Evidence) and not item.ok for item in found):
+    if failed(found):
         yield from _compare(mode, case, case.directions(mode))
         return
     yield from found

@@ -15,7 +15,7 @@ from jaxprim.checking.values import wide
 def jit(case: Case) -> Answer:
     """Compare the implementation and both rules under ``jax.jit`` with eager calls."""
     precision, leaves = case.native, case.native.point.leaves
-    found = case.once("compiled", lambda: jax.jit(precision.flat))(*leaves)
+    found = precision.compiled(*leaves)
     values, noise = case.value(precision)
     for name, got, expected, n in zip(precision.names, map(wide, found), values, noise, strict=True):
         yield case.evidence("impl", "jit against eager", name, got, expected, case.roughly(precision, expected, n))

@@ -10,7 +10,7 @@ an operation of degree one: |y| |t| / |x|.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +25,6 @@ from jaxprim.checking.probes import Direction
 from jaxprim.checking.question import question
 from jaxprim.checking.values import Array, largest
 
-# A rule may overflow where a partial derivative itself is near the end of the dtype's range, as that of 1/x at 1e-25 is in
-# float32, even if its product with the tangent is not.
-IN_RANGE = 2.0**-4
 CANNOT_TELL = "the differences of the implementation do not converge at this point"
 
 
@@ -46,8 +43,13 @@ def jvp_differences(case: Case) -> Answer:
     """Compare the JVP along random directions, element by element, with differences of the implementation."""
     yield from note_other_operands(case, "jvp")
     yield from case.precision_note("jvp")
+    yield from on_and_off_the_real_axis("jvp", jvp_at, case)
+
+
+def on_and_off_the_real_axis(mode: str, ask: Callable[..., Answer], case: Case) -> Answer:
+    """`jvp_at` or `vjp_at` along all directions of a mode and in all its precisions, here and off the real axis."""
     for place in off_the_real_axis(case):
-        yield from jvp_at(place, place.directions("jvp"), place.precisions("jvp"))
+        yield from ask(place, place.directions(mode), place.precisions(mode))
 
 
 def jvp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precision], *, jointly: bool = False) -> Answer:
@@ -99,7 +101,7 @@ def _jvp_against(
         tolerance = tolerances.differences(size[k], d.error, case.truth.eps) + own
         against = f"differences along {direction.label} ({precision.label})"
         steepness = np.abs(expected) / min((_smallest(t) for t in direction.tangents.values()), default=1.0)
-        beyond = ~np.isfinite(got) & (steepness > IN_RANGE * largest(result))
+        beyond = ~np.isfinite(got) & (steepness > tolerances.IN_RANGE * largest(result))
         yield case.evidence("jvp", against, f"tangent of {name}", got, expected, tolerance, d.judged & ~beyond)
 
 

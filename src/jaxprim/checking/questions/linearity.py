@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from jaxprim.checking import probes
+from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
@@ -19,9 +19,6 @@ from jaxprim.checking.values import Array
 
 # Powers of two are exact, so only the rule itself rounds. A large and a small one find clipping.
 MULTIPLES = (-4.0, 2.0**-10)
-# Numbers near the end of a dtype's range are not compared: the rule multiplies a tangent by several factors, and the first
-# product may be larger than the last.
-IN_RANGE = 2.0**-4
 # The numbers of several leaves, by name.
 Leaves = Mapping[str, Array]
 
@@ -91,7 +88,9 @@ def _linear(
         rows += [(f"{c:g} times a {what}", apply(multiple), {n: c * at_one[n] for n in at_one}, abs(c))]
     for against, found, expected, factor in rows:
         for name, got in found.items():
-            finite = np.isfinite(size[name]) & (np.maximum(1.0, factor) * size[name] < IN_RANGE * precision.largest)
+            finite = np.isfinite(size[name]) & (
+                np.maximum(1.0, factor) * size[name] < tolerances.IN_RANGE * precision.largest
+            )
             tolerance = case.closely(precision, factor * size[name], factor * noise[name])
             yield case.evidence(rule, f"{against} ({precision.label})", name, got, expected[name], tolerance, finite)
 

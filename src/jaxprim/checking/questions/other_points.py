@@ -15,9 +15,9 @@ from jaxprim import _jax
 from jaxprim.checking.against_plain_call import compare_with_plain_call
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, collect
 from jaxprim.checking.case import Case
-from jaxprim.checking.domain import IF_OUTSIDE, invent, off_the_real_axis, shown
+from jaxprim.checking.domain import IF_OUTSIDE, invent, shown
 from jaxprim.checking.question import question
-from jaxprim.checking.questions.jvp_differences import jvp_at
+from jaxprim.checking.questions.jvp_differences import jvp_at, on_and_off_the_real_axis
 from jaxprim.checking.questions.vjp_differences import vjp_at
 from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
 
@@ -69,15 +69,10 @@ def _put_zero(leaf: Any, place: int) -> Any:
 def _both_rules(case: Case, *, jointly: bool = False) -> Answer:
     """Compare both rules with differences; a rule may refuse operands that the implementation accepts."""
     for mode, ask in (("jvp", partial(jvp_at, jointly=jointly)), ("vjp", vjp_at)):
-        found, refused = collect(_in_each_place(mode, ask, case))
+        found, refused = collect(on_and_off_the_real_axis(mode, ask, case))
         yield from found
         if refused is not None:
             yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
-
-
-def _in_each_place(mode: str, ask: Callable[..., Answer], case: Case) -> Answer:
-    for place in off_the_real_axis(case):
-        yield from ask(place, place.directions(mode), place.precisions(mode))
 
 
 @question(
@@ -133,8 +128,7 @@ def _safe_values(case: Case, value: Any) -> list[Any]:
 
 def _is_foreign(case: Case) -> bool:
     """Whether the implementation runs code that JAX cannot look into, such as a kernel or a host function."""
-    lowered = attempt(lambda: jax.jit(case.native.flat).lower(*case.native.point.leaves).as_text())
-    return isinstance(lowered, Refusal) or _jax.words.FOREIGN_CALL in lowered
+    return case.native.lowered_has(_jax.words.FOREIGN_CALL)
 
 
 def _varies(case: Case) -> bool:

@@ -23,7 +23,7 @@ APART = 0.05
 def deterministic(case: Case) -> Answer:
     """Compare repeated calls on the same operands, eager and compiled, with the first."""
     precision = case.native
-    first, compiled = case.value(precision)[0], case.once("compiled", lambda: jax.jit(precision.flat))
+    first, compiled = case.value(precision)[0], precision.compiled
     compiled_first = [wide(leaf) for leaf in compiled(*precision.point.leaves)]
     runs = {
         "once more": (first, precision.value()),

@@ -20,17 +20,16 @@ from jaxprim.checking.answers import Answer
 from jaxprim.checking.case import Case
 from jaxprim.checking.compare import root_sum_square
 from jaxprim.checking.differences import Derivative
-from jaxprim.checking.domain import off_the_real_axis
 from jaxprim.checking.halving import halve
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.probes import Direction, Tangents, typical
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.jvp_differences import (
-    IN_RANGE,
     fewest_operands_first,
     largest_sizes,
     note_other_operands,
     note_unusual,
+    on_and_off_the_real_axis,
     require_judged,
 )
 from jaxprim.checking.reports.findings import Evidence
@@ -48,8 +47,7 @@ def vjp_differences(case: Case) -> Answer:
     """Compare the VJP of a random cotangent, along random directions, with differences of the implementation."""
     yield from note_other_operands(case, "vjp")
     yield from case.precision_note("vjp")
-    for place in off_the_real_axis(case):
-        yield from vjp_at(place, place.directions("vjp"), place.precisions("vjp"))
+    yield from on_and_off_the_real_axis("vjp", vjp_at, case)
 
 
 def vjp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precision]) -> Answer:
@@ -75,7 +73,8 @@ def _leaves_the_range(pullback: _Pullback) -> bool:
         return False
     truth = case.vjp(case.truth, 0)[0].cotangent
     return all(
-        np.all(np.abs(truth[i][where]) > IN_RANGE * largest(case.point.leaves[i])) for i, where in infinite.items()
+        np.all(np.abs(truth[i][where]) > tolerances.IN_RANGE * largest(case.point.leaves[i]))
+        for i, where in infinite.items()
     )
 
 
