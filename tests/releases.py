@@ -34,7 +34,16 @@ GROUPS = ("modes", "matrix", "devices")
 DEVICES = re.compile(r"shard_map|explicit mesh")
 LIMIT = 1500  # seconds for one release, on a machine with much else to do
 # What the caller's shell has set must not reach the tests.
-OURS = ("JAX_", "XLA_", "PYTEST_", "PYTHONPATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON")
+OURS = (
+    "JAX_",
+    "XLA_",
+    "PYTEST_",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "VIRTUAL_ENV",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_PYTHON",
+)
 
 
 @dataclass

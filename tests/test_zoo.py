@@ -13,7 +13,7 @@ import pytest
 from excluded import EXCLUDED
 from jax_versions import IS_OLDER_JAX, ROWS_ALONE
 from rows.case import Case, batch, loss, tangents
-from rows.table import BATCHES, DEVICES, LIBRARIES, MODES, ROWS, SETTINGS, Row
+from rows.table import BATCHES, DEVICES, MODES, ROWS, Row
 from zoo import (
     COMPLEX,
     INSIDE,
@@ -88,23 +88,32 @@ def compare(row: Row, entry: Entry) -> None:
         close(jitted(row.run, entry.f, entry.args(), chosen), want)
 
 
-# One op of each kind, under every row. Others of a kind have operands of another form: they are under the rows that
-# treat operands one by one, on the newest JAX under all but those of JAX's settings and of other libraries.
+# One op of each kind, under every row. Others of a kind have operands of another form: each is under the rows that treat
+# operands one by one, and each other row has one of them.
 #
-# What an older JAX may do in another way is to call the rules of JAX's own that a primitive has. So there a kind that is
-# a mixture of others is under the rows of one operation alone. tests/releases.py runs all rows of all kinds on each JAX.
+# What an older JAX may do in another way is to call the rules of JAX's own that a primitive has. So there the rows that
+# treat operands one by one are asked of each kind that is no mixture of others, and each other row of two: an op with both
+# rules, and one that changes from row to row. tests/releases.py runs all rows of all kinds on each JAX.
 FIRST_OF_KIND = {entry.kind: entry for entry in reversed(ZOO)}
+OTHER_FORMS = [entry for entry in ZOO if entry is not FIRST_OF_KIND[entry.kind]]
 MIXTURES = (TRACEABLE, OPAQUE_BACKWARD, OPAQUE_RULES, COMPLEX)
+BASIC = [entry for kind, entry in FIRST_OF_KIND.items() if kind not in MIXTURES]
 ONE_BY_ONE = (*MODES, *BATCHES, *DEVICES)
-ROWS_BY_OPERAND = (*MODES, *DEVICES) if IS_OLDER_JAX else [r for r in ROWS if r not in (*SETTINGS, *LIBRARIES)]
-if ROWS_ALONE:
-    ROWS_BY_OPERAND = ()
+
+
+def in_turn(row: Row, entries: list[Entry]) -> Entry:
+    """The one of these whose turn it is in this row."""
+    return entries[ROWS.index(row) % len(entries)]
 
 
 def is_asked(row: Row, entry: Entry) -> bool:
-    if entry is not FIRST_OF_KIND[entry.kind]:
-        return row in ROWS_BY_OPERAND
-    return row in ONE_BY_ONE or not (entry.kind in MIXTURES and IS_OLDER_JAX and not ROWS_ALONE)
+    if ROWS_ALONE:
+        return entry not in OTHER_FORMS
+    if not IS_OLDER_JAX:
+        return entry not in OTHER_FORMS or row in ONE_BY_ONE or entry is in_turn(row, OTHER_FORMS)
+    if row in ONE_BY_ONE:
+        return entry in BASIC or (row in MODES and entry.kind in MIXTURES) or entry is in_turn(row, OTHER_FORMS)
+    return entry is ZOO[0] or entry is in_turn(row, BASIC)
 
 
 CELLS = [(row, entry) for row in ROWS for entry in ZOO if is_asked(row, entry)]

@@ -772,6 +772,19 @@ def test_parameters_in_another_order():
     )
 
 
+def test_an_integer_parameter_for_a_real_number():
+    source = "void f(const float* x, int64_t k, int64_t n, float* out) {}"
+    assert (
+        said(lambda: kernels.cpp(source, "f(x: f32[n]; k: f64) -> f32[n]"))
+        == """f: the parameter for 'k' is an integer, and what it is given is real.
+  got:      int64_t k
+  expected: double k
+  why:      C++ would cut off the fraction
+  defined:  test_kernel_messages.py:N
+  write:    double k in f, or an integer type in the signature"""
+    )
+
+
 def test_a_capsule_without_a_prototype():
     capsule = jax.ffi.pycapsule(ctypes.CDLL(ctypes.util.find_library("m")).cos)
     assert (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import pytest
-from tools import needs
+from tools import cxx, needs
 
 from jaxprim import KernelError, kernels
 from jaxprim.kernels.parameters import definitions
@@ -26,7 +28,7 @@ ANOTHER_ORDER = "its parameters have another order than what it is given"
     ],
 )  # fmt: skip
 def test_the_names_of_parameters_are_read(text, names):
-    assert list(definitions(text, "ns::f")) == names
+    assert [[parameter.name for parameter in each] for each in definitions(text, "ns::f")] == names
 
 
 SWAPPED = "void f(const float* x, int64_t d, int64_t n, float* out) {}"
@@ -77,3 +79,47 @@ def test_another_order_of_a_numba_function_is_refused():
     with pytest.raises(KernelError, match=ANOTHER_ORDER):
         kernels.numba(step, "(x: f32[n]; a: f32, b: f32) -> f32[n]")
     kernels.numba(step, "(x: f32[n]; b: f32, a: f32) -> f32[n]")
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "arguments"),
+    [
+        ("void f(const float* x, int64_t k, int n, float* y) {}", "f(x: f32[n]; k: f64) -> f32[n]", None),
+        ("void f(const float* x, const unsigned long k, float* y) {}", "f(x: f32[n]; k: f32) -> f32[n]", "x, k, out"),
+        ("float f(std::size_t x) { return x; }", "f(x: f32) -> f32", None),
+        ("void f(const float* x, bool, float* y) {}", "f(x: f32[n]) -> f32[n]", "x, 0.5, out"),
+    ],
+)
+def test_a_real_number_for_an_integer_is_refused(text, signature, arguments):
+    with pytest.raises(KernelError, match="is an integer, and what it is given is real"):
+        kernels.cpp(text, signature, arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "signature"),
+    [
+        ("void f(const float* x, float k, int n, float* y) {}", "f(x: f32[n]; k: f64) -> f32[n]"),
+        ("void f(const float* x, Real k, int n, float* y) {}", "f(x: f32[n]; k: f64) -> f32[n]"),
+        ("int f(int x) { return x; }", "f(x: T) -> T"),
+        ("void f(const int* x, int* y, int n) {}", "f(x: f32[n]) -> f32[n]"),
+    ],
+)
+def test_a_real_number_for_a_real_or_unknown_type_is_not(text, signature):
+    kernels.cpp(text, signature, arguments="x, out, n" if "y, int n" in text else None)
+
+
+WHOLE = "void f(const float* x, {} k, int n, float* y) {{ for (int i = 0; i < n; ++i) y[i] = x[i] + float(k); }}"
+
+
+@cxx
+@pytest.mark.parametrize("kind", ["int8_t", "unsigned", "double"])
+def test_an_integer_attribute_that_does_not_fit_is_refused(kind, kernel_cache):
+    kernel = kernels.cpp(WHOLE.format(kind), "f(x: f32[n]; k: i64) -> f32[n]")
+    x = jnp.ones(2, jnp.float32)
+    assert kernel(x, k=100).tolist() == [101, 101]
+    if kind == "double":
+        assert kernel(x, k=-(2**40)).tolist() == [-(2**40), -(2**40)]
+        return
+    wrong = -1 if kind == "unsigned" else 2**40
+    with pytest.raises(jax.errors.JaxRuntimeError, match=f"an attribute of {wrong} does not fit the integer type"):
+        kernel(x, k=wrong)

@@ -251,7 +251,10 @@ class _Emitter:
         """An attribute, or an operand that is passed by value."""
         if item.text not in self.scalars:
             return None
-        return self.convert(item, self.scalars[item.text].name, local(item.text))
+        own = self.scalars[item.text].name
+        if own == "i64" and self.layout.is_declared and item.dtype is None and not item.by_pointer:
+            return Argument("int64_t", f"jaxprim::Integer{{{local(item.text)}}}")  # as a size
+        return self.convert(item, own, local(item.text))
 
     def constant(self, item: Value) -> Argument | None:
         match literal(item.text):

@@ -16,7 +16,7 @@ from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import ahead, build, parameters
 from jaxprim.kernels.arguments import refuse_left_out
-from jaxprim.kernels.handler import SYMBOL, Function, contract, literal, parameter_names, prototype, write_handler
+from jaxprim.kernels.handler import SYMBOL, Function, contract, given, literal, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP, CUDA, Language
 from jaxprim.kernels.options import (
@@ -176,8 +176,12 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     write_handler(example, call)  # refuses a wrong signature at once
     refuse_left_out(found, options.arguments)
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
-    defined = chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files))
-    parameters.refuse_another_order(name, parameter_names(example, call), defined, f"{signature} {options.arguments}")
+    passed = given(example, call)
+    defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
+    names = [[parameter.name for parameter in each] for each in defined]
+    parameters.refuse_another_order(name, [word for word, _ in passed], names, f"{signature} {options.arguments}")
+    if not found.variables:
+        parameters.refuse_cut_numbers(name, passed, defined)
 
     headers = "".join(f"#include <{header}>\n" for header in ["jaxprim_kernel.h", *options.language.headers])
     rest = options.for_build(main, place, files)

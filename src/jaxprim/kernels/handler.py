@@ -130,13 +130,13 @@ def prototype(signature: KernelSignature, function: Function) -> str:
     return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
 
 
-def parameter_names(signature: KernelSignature, function: Function) -> list[str]:
-    """The names of what the author's function is given, in order; empty for what has none, such as a constant."""
+def given(signature: KernelSignature, function: Function) -> list[tuple[str, str]]:
+    """The name and the C type of what the author's function is given, in order; no name for a constant."""
     passed = _passed(signature, function, Layout(function.size, is_declared=True))
     # A number by pointer stands in a variable that is declared before the call.
     by_pointer = [argument.before.partition("= ")[2].strip(" ;") for argument in passed]
     values = [replace(a, value=b) if a.value.startswith("&") else a for a, b in zip(passed, by_pointer, strict=True)]
-    return _names(signature, values)
+    return list(zip(_names(signature, values), [argument.type for argument in passed], strict=True))
 
 
 def _names(signature: KernelSignature, passed: Sequence[Argument]) -> list[str]:

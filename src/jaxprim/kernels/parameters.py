@@ -1,13 +1,15 @@
-"""Compare the names of a function's parameters with the names of what it is given.
+"""Compare a function's parameters with what it is given, where a compiler would say nothing.
 
 Arguments go by position. If a function takes ``(int64_t n, int64_t d)`` and gets ``d, n``, no compiler can tell, and it
-overwrites memory. The names can: where both sides use the same names, they must be at the same places.
+overwrites memory. The names can: where both sides use the same names, they must be at the same places. If it takes an
+``int`` and gets a real number, C++ cuts off the fraction.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
@@ -42,6 +44,44 @@ _TYPE_WORDS = frozenset(
     ]
 )
 
+_INTEGER = re.compile(
+    r"(?:const\s+)?(?:(?:unsigned|signed|short|long|int|char|bool)(?:\s+(?=\w)|$))+|(?:const\s+)?(?:std::)?(?:u?int\d+_t|size_t|ptrdiff_t)"
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a definition: its name, empty where it has none, and the text of its type."""
+
+    name: str
+    type: str = ""
+
+
+def refuse_cut_numbers(
+    name: str, passed: Sequence[tuple[str, str]], definitions: Iterable[Sequence[Parameter]]
+) -> None:
+    """Refuse a function that takes an integer where it is given a real number.
+
+    Args:
+        name: the function's name.
+        passed: the name and the C type of what is passed, in order.
+        definitions: the parameters, for each definition of the function.
+    """
+    fitting = [found for found in definitions if len(found) == len(passed)]
+    for index, (argument, kind) in enumerate(passed):
+        types = [found[index].type for found in fitting]
+        if kind in ("float", "double") and types and all(map(_INTEGER.fullmatch, types)):
+            raise KernelError(
+                message(
+                    f"{name}: the parameter for '{argument or index}' is an integer, and what it is given is real.",
+                    got=f"{types[0]} {fitting[0][index].name}".strip(),
+                    expected=f"{kind} {fitting[0][index].name}".strip(),
+                    why="C++ would cut off the fraction",
+                    defined=_origin.place(),
+                    write=f"{kind} {fitting[0][index].name or argument} in {name}, or an integer type in the signature",
+                )
+            )
+
 
 def refuse_another_order(name: str, passed: Sequence[str], definitions: Iterable[Sequence[str]], said: str) -> None:
     """Refuse a function whose parameters have the names of what is passed, at other places.
@@ -75,13 +115,13 @@ def _differs(names: Sequence[str], passed: Sequence[str]) -> bool:
     return any(word and word != other and word in passed for word, other in zip(names, passed, strict=True))
 
 
-def definitions(text: str, function: str) -> Iterator[list[str]]:
-    """The names of the parameters in each definition of a function in a source; empty for one without a name."""
+def definitions(text: str, function: str) -> Iterator[list[Parameter]]:
+    """The parameters in each definition of a function in a source."""
     code = _NOT_CODE.sub(" ", text)
     for found in re.finditer(rf"\b{re.escape(function.rpartition('::')[2])}\s*\(", code):
         inside = _inside(code, found.end())
         if inside is not None and _AFTER.match(code, found.end() + len(inside) + 1):
-            yield [_name(piece) for piece in _pieces(inside)]
+            yield [_parameter(piece) for piece in _pieces(inside)]
 
 
 def _inside(code: str, start: int) -> str | None:
@@ -106,9 +146,14 @@ def _pieces(inside: str) -> list[str]:
     return [piece for piece in pieces if piece.strip() not in ("", "void")]
 
 
-def _name(piece: str) -> str:
-    """The name of a parameter, which comes last, after its type."""
+def _parameter(piece: str) -> Parameter:
+    """A parameter from its text. Its name comes last, after its type."""
     piece = re.sub(r"\[[^\]]*\]", "", piece.partition("=")[0]).strip()
+    name = _name(piece)
+    return Parameter(name, piece.removesuffix(name).strip())
+
+
+def _name(piece: str) -> str:
     words = _WORD.findall(piece)
     last = words[-1] if words else ""
     if not piece.endswith(last) or "::" in last or last in _TYPE_WORDS:

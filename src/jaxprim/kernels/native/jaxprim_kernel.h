@@ -62,6 +62,16 @@ struct Refused : std::runtime_error {
   XLA_FFI_Error_Code code;
 };
 
+// A number as one of the integer type that the author's function takes.
+template <class T>
+T fit(int64_t value, const char* what) {
+  const T narrow = static_cast<T>(value);
+  if (static_cast<int64_t>(narrow) != value || (std::is_unsigned_v<T> && value < 0))
+    throw Refused(std::string(what) + " of " + std::to_string(value) +
+                  " does not fit the integer type of the kernel's argument");
+  return narrow;
+}
+
 // A size as an argument. It converts to the integer type that the author's function takes, if the value fits. It does not
 // become a floating-point number by itself: a parameter of that type is meant for something else.
 struct Size {
@@ -72,10 +82,19 @@ struct Size {
   }
   template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
   operator T() const {
-    const T narrow = static_cast<T>(value);
-    if (static_cast<int64_t>(narrow) != value)
-      throw Refused("a size of " + std::to_string(value) + " does not fit the integer type of the kernel's argument");
-    return narrow;
+    return fit<T>(value, "a size");
+  }
+};
+
+// An attribute that is an integer, as an argument. It may become a floating-point number, as integers do in C++.
+struct Integer {
+  int64_t value;
+  template <class T, class = std::enable_if_t<std::is_arithmetic_v<T>>>
+  operator T() const {
+    if constexpr (std::is_integral_v<T>)
+      return fit<T>(value, "an attribute");
+    else
+      return static_cast<T>(value);
   }
 };
 
