@@ -20,7 +20,7 @@ SOURCE = ROOT / "src" / "jaxprim"
 
 # The layout, from the bottom up. A name is a module or a folder; files of one folder may use each other, without a circle.
 LAYERS = (
-    {"_origin", "_defaults", "_cache"},
+    {"_origin", "_defaults", "_cache", "_split"},
     {"_errors", "_jax", "_jax.*", "_doctor", "_rule_kinds"},
     {"_programs"},
     {"_keys", "_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},

@@ -8,6 +8,7 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `programs`: traced functions: evaluate, batch, differentiate them, remove dead code;
 - `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
+- `split_call`: calls of foreign code that XLA may split over devices;
 - `host_call`: Python functions that run inside a compiled program;
 - `tracebacks`: errors without the frames of JAX and jaxprim;
 - `words`: primitive names, parts of messages, file names.
@@ -33,6 +34,7 @@ from jaxprim._jax.avals import (
     cast_varying,
     conform,
     cotangent_aval,
+    explicit_axes,
     float0,
     has_mesh,
     has_tangent,
@@ -45,6 +47,7 @@ from jaxprim._jax.avals import (
     ordinary_point,
     places,
     register_value_type,
+    split_over,
     strip,
     struct_of,
     tangent_aval,
@@ -96,6 +99,7 @@ from jaxprim._jax.programs import (
     without_axes,
 )
 from jaxprim._jax.shown import late_program
+from jaxprim._jax.split_call import SPLIT_TARGET, lower_split, may_be_batch_split
 from jaxprim._jax.state import (
     Tracer,
     asks_for_value,

@@ -117,6 +117,20 @@ def in_mesh(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
     )
 
 
+def explicit_axes(aval: Aval) -> tuple[tuple[Any, ...], ...]:
+    """The explicit mesh axes over which each axis of an array is split."""
+    sharding = aval.sharding
+    if sharding.mesh.empty or not sharding.mesh._any_axis_explicit:
+        return ((),) * aval.ndim
+    return tuple(() if part is None else part if isinstance(part, tuple) else (part,) for part in sharding.spec)
+
+
+def split_over(aval: Aval, axes: Sequence[tuple[Any, ...]]) -> Aval:
+    """An aval of a mesh, with each axis split over these explicit mesh axes."""
+    spec = jax.sharding.PartitionSpec(*[over or None for over in axes])
+    return aval.update(sharding=aval.sharding.update(spec=spec))
+
+
 # JAX 0.8.2 made `pcast` public; `pvary`, its forerunner, went in 0.10. The second can go with 0.8.1.
 _pcast: Any = getattr(jax.lax, "pcast", None)
 _pvary: Any = getattr(jax.lax, "pvary", None) if _pcast is None else None  # deprecated if both exist

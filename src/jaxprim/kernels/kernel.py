@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,11 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _origin
-from jaxprim._avals import equalize_varying, in_operands_mesh, refuse_byte_order
+from jaxprim._avals import equalize_varying, refuse_byte_order
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
+from jaxprim.kernels import splitting
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.source import Source
@@ -134,7 +136,11 @@ class Kernel(ByName):
         kernel, and built it with `build`. For `c_function` and `numba` it must also be of the same function: of the
         same library, or of the same code. Otherwise the program refuses to run.
         """
-        return (jax.export.DisabledSafetyCheck.custom_call(self.target(self._resolved(types)).name),)
+        names = (
+            self.target(self._resolved(types)).name,
+            _jax.SPLIT_TARGET,
+        )  # the second in a program for several devices
+        return tuple(map(jax.export.DisabledSafetyCheck.custom_call, names))
 
     def _resolved(self, types: Mapping[str, str]) -> KernelSignature:
         variables = self.signature.variables
@@ -155,6 +161,7 @@ class Kernel(ByName):
         """Its registration for a signature without type variables. Compiles it if necessary."""
         if signature not in self._targets:
             self._targets[signature] = self._load(signature)
+            _jax.may_be_batch_split(self._targets[signature].name)
         return self._targets[signature]
 
     def _hashable(self, operands: tuple[Any, ...], attributes: Mapping[str, Any]) -> Bound:
@@ -195,7 +202,9 @@ class Kernel(ByName):
             kernel=self,
             signature=found.signature,
             attributes=tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes),
-            results=in_operands_mesh(found.results, [_jax.typeof(leaf) for leaf in leaves]),
+            results=splitting.result_types(
+                self.name, found.signature, found.results, [_jax.typeof(leaf) for leaf in leaves], self.origin
+            ),
         )
         return tuple(outs) if self.signature.several else outs[0]
 
@@ -288,24 +297,31 @@ def _one_by_one(args: Sequence[Any], dims: Sequence[int | None], params: dict[st
     return outs, [0] * len(outs)
 
 
-def _lower(
-    ctx: Any, *args: Any, kernel: Kernel, signature: KernelSignature, attributes: Attributes, results: Any
-) -> Any:
+def _lower(ctx: Any, *args: Any, **params: Any) -> Any:
+    kernel, results = params["kernel"], params["results"]
     platform = _jax.platform_of(ctx)
     if platform != kernel.platform:
         raise _wrong_platform(kernel, platform)
+    split = splitting.split_of(params["signature"], ctx.avals_in, results)
+
+    def on_device(*xs: Any) -> Any:
+        return kernel_call_p.bind(*xs, **{**params, "results": splitting.on_one_device(split, results, xs)})
+
+    return _jax.lower_split(ctx, split, on_device, partial(_call, **params), args)
+
+
+def _call(
+    *operands: Any, kernel: Kernel, signature: KernelSignature, attributes: Attributes, results: Sequence[Any]
+) -> Any:
+    """The call of the kernel's handler, for one device that has all of the operands."""
     target = kernel.target(signature)
     given = {name: _jax.ffi_attribute(np.frombuffer(raw, dtype)[0]) for name, dtype, raw in attributes}
-
-    def call(*operands: Any) -> Any:
-        return jax.ffi.ffi_call(
-            target.name,
-            [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in results],
-            input_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.operands, operands, strict=True)],
-            output_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.results, results, strict=True)],
-        )(*operands, **given, **target.attributes)
-
-    return _jax.lower_fun(call)(ctx, *args)
+    return jax.ffi.ffi_call(
+        target.name,
+        [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in results],
+        input_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.operands, operands, strict=True)],
+        output_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.results, results, strict=True)],
+    )(*operands, **given, **target.attributes)
 
 
 def _layout(kernel: Kernel, array: Any, rank: int) -> tuple[int, ...]:

@@ -1,0 +1,87 @@
+"""How a call splits over devices: which axes of its arrays belong together, and which device computes which part.
+
+Two axes that have the same name are cut into the same parts. NumPy alone, so that it can be tested without devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Axes = tuple[str, ...]  # a name for each axis of an array
+# How an axis is cut: into how many parts of one size, and the part of each device, an array of shape [devices].
+Cut = tuple[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The axes of a call's arrays.
+
+    Attributes:
+        operands: the names of the axes of each operand.
+        results: the names of the axes of each result.
+        free: the names of the axes that may be cut. A device needs all others whole.
+    """
+
+    operands: tuple[Axes, ...]
+    results: tuple[Axes, ...]
+    free: frozenset[str]
+
+    @property
+    def arrays(self) -> tuple[Axes, ...]:
+        return (*self.operands, *self.results)
+
+    @property
+    def leading(self) -> int:
+        """The number of leading axes, if they are the free ones and all arrays have all of them in one order; else 0."""
+        count = len(self.free)
+        first = self.arrays[0][:count]
+        return count if self.free == frozenset(first) and all(axes[:count] == first for axes in self.arrays) else 0
+
+
+def choose(
+    split: Split, found: Sequence[tuple[Sequence[int], Sequence[Cut] | None]], size_of: Sequence[int]
+) -> dict[str, Cut]:
+    """The cut of each axis, from those that some arrays have already.
+
+    Args:
+        split: the axes.
+        found: for each array its shape, and the cut of each axis; None for an array that each device has whole.
+        size_of: the bytes of each array. The largest decides first, since moving it costs most.
+
+    An axis stays whole if its parts would differ in size: XLA fills the last part up with anything, which a kernel must
+    not see. It also stays whole if a device's part of it would follow from its parts of the axes chosen before.
+    """
+    chosen: dict[str, Cut] = {}
+    for index in sorted(range(len(found)), key=lambda i: -size_of[i]):
+        shape, cuts = found[index]
+        for name, size, (parts, part) in zip(split.arrays[index], shape, cuts or (), strict=False):
+            fits = parts > 1 and size % parts == 0 and name in split.free and name not in chosen
+            if fits and _independent([*chosen.values(), (parts, part)]):
+                chosen[name] = (parts, part)
+    return chosen
+
+
+def tiling(axes: Axes, chosen: Mapping[str, Cut], devices: int) -> tuple[list[int], list[int]]:
+    """The parts of each axis of an array, and the devices in the order of their tiles; equal tiles are neighbours."""
+    cuts = [chosen[name] for name in axes if name in chosen]
+    return [chosen[name][0] if name in chosen else 1 for name in axes], np.argsort(
+        _tile(cuts, devices), kind="stable"
+    ).tolist()
+
+
+def _tile(cuts: Sequence[Cut], devices: int) -> np.ndarray:
+    """The place of each device's tile in the order of all tiles; shape [devices]."""
+    tile = np.zeros(devices, int)
+    for parts, part in cuts:
+        tile = tile * parts + part
+    return tile
+
+
+def _independent(cuts: Sequence[Cut]) -> bool:
+    """Whether each combination of parts is on the same number of devices."""
+    devices, tiles = len(cuts[0][1]), int(np.prod([parts for parts, _ in cuts]))
+    counts = np.bincount(_tile(cuts, devices), minlength=tiles)
+    return bool((counts == devices / tiles).all())

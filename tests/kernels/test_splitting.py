@@ -1,0 +1,306 @@
+"""Kernels on several devices: each device runs the kernel on its part of the batch, and nothing is gathered for it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from tools import cxx, needs
+
+from jaxprim import BadCall, Primitive, kernels
+
+pytestmark = [cxx, pytest.mark.usefixtures("kernel_cache")]
+
+SOURCE = """
+void times(const float* x, const float* w, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] * w[i];
+}
+void mean(const float* x, int64_t n, float* out, float* least) {
+  *out = 0; *least = x[0];
+  for (int64_t i = 0; i < n; ++i) { *out += x[i] / n; if (x[i] < *least) *least = x[i]; }
+}
+"""
+
+
+@cache
+def times():
+    return kernels.cpp(SOURCE, "times(x: f32[..., n], w: f32[n]) -> f32[..., n]")
+
+
+@cache
+def alike():
+    """Both operands have the batch axes, so XLA's own partitioner may split it."""
+    return kernels.cpp(SOURCE, "times(x: f32[..., n], w: f32[..., n]) -> f32[..., n]")
+
+
+@cache
+def operation():
+    """x w, with kernels in its rules too."""
+    p = Primitive("times")
+    p.def_impl(lambda x, w: times()(x, w))
+
+    @p.def_jvp
+    def _(primals, tangents):
+        (x, w), (x_dot, w_dot) = primals, tangents
+        return p(x, w), p(x_dot, w) + p(x, w_dot)
+
+    @p.def_vjp
+    def _(primals):
+        x, w = primals
+        return p(x, w), lambda g: (p(g, w), jnp.sum(g * x, axis=tuple(range(x.ndim - 1))))
+
+    return p
+
+
+def plain(x, w):
+    return x * jnp.reshape(w, (1,) * (x.ndim - 1) + w.shape)
+
+
+def numbers(*shape):
+    return np.cos(np.arange(np.prod(shape))).reshape(shape).astype(np.float32)
+
+
+X, W = numbers(16, 8), numbers(8)
+
+
+def mesh(kind, *sizes):
+    return jax.make_mesh(sizes, ("d", "t")[: len(sizes)], axis_types=(kind,) * len(sizes))
+
+
+def collectives(compiled):
+    words = ("all-gather", "all-reduce", "collective-permute", "all-to-all")
+    return {word: len(re.findall(rf" {word}(?:-start)?\(", compiled.as_text())) for word in words}
+
+
+def shapes_seen(compiled):
+    """The shapes of the results of foreign calls."""
+    return set(re.findall(r"= f32\[([\d,]*)\]\S* custom-call", compiled.as_text()))
+
+
+def loss(f, x, w):
+    return jnp.sum(jnp.sin(f(x, w)))
+
+
+def looped(f, x, w):
+    return jax.lax.scan(lambda c, _: (jnp.sin(f(c, w)), None), x, None, length=3)[0]
+
+
+def pushed(f, x, w):
+    return jax.jvp(f, (x, w), (jnp.sin(x), jnp.sin(w)))
+
+
+PROGRAMS = {
+    "value": lambda f, x, w: f(x, w),
+    "jvp": pushed,
+    "gradient": lambda f, x, w: jax.grad(partial(loss, f), (0, 1))(x, w),
+    "gradient of checkpoint": lambda f, x, w: jax.grad(jax.checkpoint(partial(loss, f)), (0, 1))(x, w),
+    "Hessian-vector product": lambda f, x, w: pushed(jax.grad(partial(loss, f), (0, 1)), x, w)[1],
+    "gradient of scan": lambda f, x, w: jax.grad(lambda x, w: jnp.sum(looped(f, x, w)), (0, 1))(x, w),
+    "vmap": lambda f, x, w: jax.vmap(f, (0, None))(x, w),
+    "vmap of gradient": lambda f, x, w: jax.vmap(jax.grad(partial(loss, f)), (0, None))(x, w),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+def test_no_more_communication_than_the_same_in_jnp(kind, program):
+    run = PROGRAMS[program]
+    devices = mesh(kind, 2, 2)
+    with jax.set_mesh(devices):
+        x, w = jax.device_put(X, NamedSharding(devices, P("d"))), jax.device_put(W, NamedSharding(devices, P()))
+        compiled = jax.jit(partial(run, operation())).lower(x, w).compile()
+        twin = jax.jit(partial(run, plain)).lower(x, w).compile()
+        got, want = jax.device_get(compiled(x, w)), run(plain, X, W) if kind is AxisType.Auto else twin(x, w)
+    assert collectives(compiled) == collectives(twin)
+    assert shapes_seen(compiled) == {"8,8"}
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, jax.device_get(want))
+
+
+CUT = {
+    "both operands": (alike, (X, X), (P("d"), P("d")), "8,8", P("d")),
+    "one of two": (alike, (X, X), (P("d"), P()), "8,8", P("d")),
+    "two axes": (alike, (numbers(4, 6, 8),) * 2, (P("d", "t"),) * 2, "2,3,8", P("d", "t")),
+    "two axes, swapped": (alike, (numbers(4, 6, 8),) * 2, (P("t", "d"),) * 2, "2,3,8", P("t", "d")),
+    "one axis over both": (alike, (numbers(4, 6, 8),) * 2, (P(("t", "d")),) * 2, "1,6,8", P(("t", "d"))),
+    "a batch axis of size 1": (alike, (numbers(4, 6, 8), numbers(4, 1, 8)), (P("d", "t"), P("d")), "2,3,8", P("d", "t")),
+    "no axis": (alike, (X, X), (P(), P()), "16,8", P()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", CUT)
+def test_each_device_runs_its_part(name, kind):
+    kernel, arrays, specs, seen, spec = CUT[name]
+    devices = mesh(kind, 2, 2)
+    with jax.set_mesh(devices):
+        placed = [jax.device_put(x, NamedSharding(devices, s)) for x, s in zip(arrays, specs, strict=True)]
+        compiled = jax.jit(kernel()).lower(*placed).compile()
+        got = compiled(*placed)
+    np.testing.assert_array_equal(got, arrays[0] * arrays[1])
+    assert not any(collectives(compiled).values())
+    assert shapes_seen(compiled) == {seen}
+    assert got.sharding.is_equivalent_to(NamedSharding(devices, spec), got.ndim)
+
+
+def test_devices_in_another_order():
+    devices = jax.sharding.Mesh(np.array(jax.devices())[[2, 0, 3, 1]].reshape(2, 2), ("d", "t"))
+    x = jax.device_put(numbers(4, 6, 8), NamedSharding(devices, P("t", "d")))
+    compiled = jax.jit(times()).lower(x, W).compile()
+    np.testing.assert_array_equal(compiled(x, W), numbers(4, 6, 8) * W)
+    assert shapes_seen(compiled) == {"2,3,8"}
+
+
+@pytest.mark.parametrize("kernel", [times, alike], ids=["ours", "XLA's partitioner"])
+def test_a_kernel_never_sees_what_fills_up_a_part(kernel):
+    """6 rows over 4 devices: XLA would give each device 2 rows, and fill the last ones up with anything."""
+    devices = mesh(AxisType.Auto, 4)
+    cut = lambda x: jax.lax.with_sharding_constraint(x * 1, NamedSharding(devices, P("d")))
+    other = W if kernel is times else X[:6]
+    compiled = jax.jit(lambda x: kernel()(cut(x), other)).lower(X[:6]).compile()
+    np.testing.assert_array_equal(compiled(X[:6]), X[:6] * other)
+    assert shapes_seen(compiled) == {"6,8"}
+
+
+def test_several_results_of_other_ranks():
+    kernel = kernels.cpp(SOURCE, "mean(x: f32[..., n]) -> (out: f32[...], least: f32[...])")
+    devices = mesh(AxisType.Auto, 4)
+    x = jax.device_put(X, NamedSharding(devices, P("d")))
+    compiled = jax.jit(jax.vmap(kernel, in_axes=1, out_axes=0)).lower(x.T).compile()
+    got = compiled(x.T)
+    np.testing.assert_allclose(got, (X.mean(1), X.min(1)), rtol=1e-5)
+    assert shapes_seen(compiled) == set()
+    assert " all-gather" not in compiled.as_text()
+    assert all(out.sharding.is_equivalent_to(NamedSharding(devices, P("d")), 1) for out in got)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize(("axes", "seen"), [({"d"}, "4,8"), ({"d", "t"}, "8,8")], ids=["partly manual", "manual"])
+def test_inside_shard_map(axes, seen, check_vma):
+    """Where one mesh axis is left to XLA, the kernel is split over that one too."""
+    devices = mesh(AxisType.Auto, 2, 2)
+    f, g = (
+        jax.shard_map(h, mesh=devices, in_specs=(P("d"), P()), out_specs=P("d"), axis_names=axes, check_vma=check_vma)
+        for h in (operation(), plain)
+    )
+    x = jax.device_put(X, NamedSharding(devices, P(("d", "t")) if len(axes) == 1 else P("d")))
+    compiled, twin = (jax.jit(jax.value_and_grad(partial(loss, h), (0, 1))).lower(x, W).compile() for h in (f, g))
+    want = jax.value_and_grad(partial(loss, plain), (0, 1))(X, W)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), compiled(x, W), want)
+    assert collectives(compiled) == collectives(twin)
+    assert shapes_seen(compiled) == {seen}
+
+
+def test_explicit_and_automatic_axes_together():
+    devices = jax.make_mesh((2, 2), ("d", "t"), axis_types=(AxisType.Explicit, AxisType.Auto))
+    with jax.set_mesh(devices):
+        x = jax.device_put(numbers(4, 6, 8), NamedSharding(devices, P("d", "t")))
+        compiled = jax.jit(times()).lower(x, W).compile()
+        np.testing.assert_array_equal(compiled(x, W), numbers(4, 6, 8) * W)
+    assert shapes_seen(compiled) == {"2,3,8"}
+    assert not any(collectives(compiled).values())
+
+
+@pytest.mark.parametrize("scale", [1 / 3, 1e300, np.inf])
+def test_attributes_reach_each_device(scale):
+    source = "void add(const double* x, double k, int64_t n, double* out) { for (int64_t i = 0; i < n; ++i) out[i] = x[i] + k; }"
+    with jax.enable_x64(True):
+        kernel = kernels.cpp(source, "add(x: f64[..., n]; k: f64) -> f64[..., n]")
+        devices = mesh(AxisType.Auto, 2, 2)
+        # Nine columns over four devices: XLA's own partitioner is not asked.
+        x = jax.device_put(np.zeros((4, 9, 1)), NamedSharding(devices, P(("d", "t"))))
+        compiled = jax.jit(partial(kernel, k=scale)).lower(x).compile()
+        np.testing.assert_array_equal(compiled(x), scale)
+    assert "f64[1,9,1]" in compiled.as_text()
+    assert not any(collectives(compiled).values())
+
+
+OTHER_PROCESS = """
+import sys
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from jaxprim import kernels
+from pathlib import Path
+
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if "cache_hits" in event else None)
+file, x, w = Path(sys.argv[2]), np.arange(64.0, dtype=np.float32).reshape(8, 8), np.arange(8.0, dtype=np.float32)
+kernel = kernels.cpp(sys.argv[3], "times(x: f32[..., n], w: f32[n]) -> f32[..., n]").build()
+rows = NamedSharding(jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,)), P("d"))
+split = dict(in_shardings=(rows, NamedSharding(rows.mesh, P())))
+if not file.exists():
+    exported = jax.export.export(jax.jit(kernel, **split), disabled_checks=kernel.export_checks())(x, w)
+    file.write_bytes(exported.serialize())
+loaded = jax.export.deserialize(file.read_bytes())
+for f in (kernel, loaded.call):
+    compiled = jax.jit(f, **split).lower(x, w).compile()
+    assert np.array_equal(compiled(x, w), x * w)
+    assert "all-gather" not in compiled.as_text()
+print(len(hits))
+"""
+
+
+def test_another_process_finds_the_program_and_loads_an_exported_one(tmp_path):
+    """The name of the program of one device is the program, so nothing of the first process is needed."""
+    run = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "cache"), str(tmp_path / "exported"), SOURCE]
+    first, second = (subprocess.run(run, capture_output=True, text=True, check=False) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert (int(first.stdout), int(second.stdout)) == (0, 2)
+
+
+@needs("numba")
+def test_a_numba_kernel():
+    kernel = kernels.numba(lambda x: x + 1, "(x: f32[..., n]) -> f32[..., n]", name="plus")
+    devices = mesh(AxisType.Auto, 4)
+    x = jax.device_put(X, NamedSharding(devices, P("d")))
+    compiled = jax.jit(kernel).lower(x).compile()
+    np.testing.assert_array_equal(compiled(x), X + 1)
+    assert shapes_seen(compiled) == {"4,8"}
+
+
+def said(call):
+    with pytest.raises(BadCall) as caught:
+        call()
+    return re.sub(r"\S*(test_splitting\.py):\d+", r"\1:N", str(caught.value))
+
+
+def test_an_axis_of_one_element_that_is_split():
+    devices = mesh(AxisType.Explicit, 2, 2)
+    with jax.set_mesh(devices):
+        x = jax.device_put(X, NamedSharding(devices, P("d", "t")))
+        assert (
+            said(lambda: jax.jit(times())(x, W))
+            == """times: operand 'x' is split along an axis that the kernel needs whole.
+  got:      f32[16@d,8@t], axis 1 split over t
+  expected: batch axes alone split: x: f32[..., n]
+  why:      each device would run the kernel on a part of one element
+  defined:  test_splitting.py:N
+  write:    x = jax.sharding.reshard(x, jax.sharding.PartitionSpec('d', None))"""
+        )
+        np.testing.assert_array_equal(jax.jit(times())(jax.sharding.reshard(x, P("d", None)), W), X * W)
+
+
+def test_operands_that_are_split_in_other_ways():
+    devices = mesh(AxisType.Explicit, 2, 2)
+    with jax.set_mesh(devices):
+        x, w = (jax.device_put(X, NamedSharding(devices, P(axis))) for axis in "dt")
+        assert (
+            said(lambda: jax.jit(alike())(x, w))
+            == """times: its operands are split in ways that do not fit together.
+  got:      batch axis 0 split over t in operand 'w'
+  expected: as in the operands before it: batch axis 0 split over d
+  why:      a device must have the same elements of each operand
+  defined:  test_splitting.py:N
+  write:    w = jax.sharding.reshard(w, jax.sharding.PartitionSpec(None, None))"""
+        )

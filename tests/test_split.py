@@ -1,0 +1,71 @@
+"""Which device computes which part: tiles and cuts, in NumPy alone."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from jaxprim._split import Split, choose, tiling
+
+ROWS = Split((("b", "n"), ("b", "m")), (("b", "n"),), frozenset("b"))
+
+
+def cut(*parts_of_devices):
+    """The cut of an axis, from the part of each device."""
+    part = np.array(parts_of_devices)
+    return int(part.max()) + 1, part
+
+
+WHOLE = cut(0, 0, 0, 0)
+HALVES, QUARTERS = cut(0, 0, 1, 1), cut(0, 1, 2, 3)
+
+
+def parts(chosen):
+    return {name: (count, part.tolist()) for name, (count, part) in chosen.items()}
+
+
+def test_the_largest_array_decides():
+    found = [((8, 2), [HALVES, WHOLE]), ((8, 9), [QUARTERS, WHOLE]), ((8, 2), None)]
+    assert parts(choose(ROWS, found, [64, 288, 64])) == {"b": (4, [0, 1, 2, 3])}
+    assert parts(choose(ROWS, found, [288, 64, 64])) == {"b": (2, [0, 0, 1, 1])}
+
+
+@pytest.mark.parametrize(
+    ("shape", "cuts"),
+    [((6, 2), [QUARTERS, WHOLE]), ((8, 4), [WHOLE, QUARTERS]), ((8, 2), None), ((8, 2), [WHOLE, WHOLE])],
+    ids=["uneven", "an axis that must be whole", "on each device", "not cut"],
+)
+def test_an_axis_stays_whole(shape, cuts):
+    assert choose(ROWS, [(shape, cuts), (shape, None), (shape, None)], [1, 1, 1]) == {}
+
+
+def test_a_part_that_follows_from_another_is_not_cut():
+    both = Split((("a", "b"),), (("a", "b"),), frozenset("ab"))
+    assert list(choose(both, [((4, 4), [HALVES, HALVES]), ((4, 4), None)], [1, 1])) == ["a"]
+    assert list(choose(both, [((4, 4), [HALVES, cut(0, 1, 0, 1)]), ((4, 4), None)], [1, 1])) == ["a", "b"]
+
+
+def test_each_device_gets_the_tile_of_its_parts():
+    """A brute force: the device at a place of XLA's tile assignment must have the parts that this place means."""
+    a, b = cut(1, 0, 1, 0, 1, 0, 1, 0), cut(0, 0, 1, 1, 2, 2, 3, 3)
+    dims, devices = tiling(("b", "n", "a"), {"a": a, "b": b}, 8)
+    assert dims == [4, 1, 2]
+    for place, (in_b, _, in_a) in enumerate(product(*map(range, dims))):
+        assert (a[1][devices[place]], b[1][devices[place]]) == (in_a, in_b)
+    dims, devices = tiling(("b",), {"a": a, "b": b}, 8)
+    assert [b[1][device] for device in devices] == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("split", "count"),
+    [
+        (Split((("b", "c", "n"),), (("b", "c"),), frozenset("bc")), 2),
+        (Split((("b", "n"), ("n",)), (("b", "n"),), frozenset("b")), 0),
+        (Split((("b", "n"),), (("n", "b"),), frozenset("b")), 0),
+        (Split((("n",),), (("n",),), frozenset()), 0),
+    ],
+)
+def test_leading_axes_that_all_arrays_have(split, count):
+    assert split.leading == count
