@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -119,14 +118,11 @@ def test_a_failed_compilation_leaves_nothing(cache):
 
 
 @cxx
-def test_a_cached_kernel_loads_quickly(cache):
-    kernels.cpp('extern "C" void f(const float* x, float* out) { *out = *x; }', "(f32[]) -> f32[]").build()
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        kernels.cpp('extern "C" void f(const float* x, float* out) { *out = *x; }', "(f32[]) -> f32[]").build()
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.05
+def test_a_cached_kernel_starts_no_process(cache, monkeypatch):
+    make = lambda: kernels.cpp('extern "C" void f(const float* x, float* out) { *out = *x; }', "(f32[]) -> f32[]")
+    make().build()
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert make()(2.0) == 2
 
 
 def test_the_compiler_is_cxx_else_what_is_found(monkeypatch, tmp_path):
