@@ -88,16 +88,17 @@ def compare(row: Row, entry: Entry) -> None:
         close(jitted(row.run, entry.f, entry.args(), chosen), want)
 
 
-# One op of each kind, under every row. Others of a kind have operands of another form: each is under the rows that treat
-# operands one by one, and each other row has one of them.
+# One op of each basic kind, under every row. Kinds that are mixtures of others, and others of a kind, with operands of
+# another form, are under the rows that treat operands one by one; each other row has one of the mixtures and one of the
+# others, in turn.
 #
 # What an older JAX may do in another way is to call the rules of JAX's own that a primitive has. So there the rows that
-# treat operands one by one are asked of each kind that is no mixture of others, and each other row of two: an op with both
-# rules, and one that changes from row to row. tests/releases.py runs all rows of all kinds on each JAX.
+# treat operands one by one are asked of each basic kind, and each other row of two: an op with both rules, and one that
+# changes from row to row. tests/releases.py runs all rows of all kinds on each JAX.
 FIRST_OF_KIND = {entry.kind: entry for entry in reversed(ZOO)}
+MIXED = [FIRST_OF_KIND[kind] for kind in (TRACEABLE, OPAQUE_BACKWARD, OPAQUE_RULES, COMPLEX)]
 OTHER_FORMS = [entry for entry in ZOO if entry is not FIRST_OF_KIND[entry.kind]]
-MIXTURES = (TRACEABLE, OPAQUE_BACKWARD, OPAQUE_RULES, COMPLEX)
-BASIC = [entry for kind, entry in FIRST_OF_KIND.items() if kind not in MIXTURES]
+BASIC = [entry for entry in ZOO if entry not in (*MIXED, *OTHER_FORMS)]
 ONE_BY_ONE = (*MODES, *BATCHES, *DEVICES)
 
 
@@ -110,9 +111,10 @@ def is_asked(row: Row, entry: Entry) -> bool:
     if ROWS_ALONE:
         return entry not in OTHER_FORMS
     if not IS_OLDER_JAX:
-        return entry not in OTHER_FORMS or row in ONE_BY_ONE or entry is in_turn(row, OTHER_FORMS)
+        turns = (in_turn(row, MIXED), in_turn(row, OTHER_FORMS))
+        return entry in BASIC or row in ONE_BY_ONE or entry in turns
     if row in ONE_BY_ONE:
-        return entry in BASIC or (row in MODES and entry.kind in MIXTURES) or entry is in_turn(row, OTHER_FORMS)
+        return entry in BASIC or (row in MODES and entry in MIXED) or entry is in_turn(row, OTHER_FORMS)
     return entry is ZOO[0] or entry is in_turn(row, BASIC)
 
 
