@@ -181,6 +181,41 @@ def test_several_results_of_other_ranks():
     assert all(out.sharding.is_equivalent_to(NamedSharding(devices, P("d")), 1) for out in got)
 
 
+@pytest.mark.parametrize("shardy", [True, False])
+def test_several_results_by_our_partitioner(shardy):
+    """XLA's own propagation of shardings knows no rule, so there the operands are gathered."""
+    source = SOURCE.replace(
+        "int64_t n, float* out, float* least", "const float* w, int64_t n, float* out, float* least"
+    )
+    kernel = kernels.cpp(source, "mean(x: f32[..., n], w: f32[n]) -> (out: f32[...], least: f32[...])")
+    devices = mesh(AxisType.Auto, 4)
+    x = jax.device_put(X, NamedSharding(devices, P("d")))
+    jax.config.update("jax_use_shardy_partitioner", shardy)
+    try:
+        compiled = jax.jit(kernel).lower(x, W).compile()
+        used = jax.jit(lambda x: kernel(x, W)[1])(x)
+    finally:
+        jax.config.update("jax_use_shardy_partitioner", True)
+    np.testing.assert_allclose(compiled(x, W), (X.mean(1), X.min(1)), rtol=1e-5)
+    np.testing.assert_array_equal(used, X.min(1))
+    assert shardy != (" all-gather" in compiled.as_text())
+
+
+@pytest.mark.parametrize("dtype", ["bool", "bfloat16", "complex64", "uint8"])
+def test_every_kind_of_number(dtype):
+    kind = {"bool": "bool", "bfloat16": "uint16_t", "complex64": "std::complex<float>", "uint8": "uint8_t"}[dtype]
+    name = {"bool": "bool", "bfloat16": "bf16", "complex64": "c64", "uint8": "u8"}[dtype]
+    source = f"""
+    #include <complex>
+    void same(const {kind}* x, const {kind}* w, int64_t n, {kind}* y) {{ for (int64_t i = 0; i < n; ++i) y[i] = x[i]; }}
+    """
+    kernel = kernels.cpp(source, f"same(x: {name}[..., n], w: {name}[n]) -> {name}[..., n]")
+    x = jax.device_put(jnp.asarray(X, dtype), NamedSharding(mesh(AxisType.Auto, 4), P("d")))
+    compiled = jax.jit(kernel).lower(x, x[0]).compile()
+    np.testing.assert_array_equal(compiled(x, x[0]), x)
+    assert " all-gather" not in compiled.as_text()
+
+
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize(("axes", "seen"), [({"d"}, "4,8"), ({"d", "t"}, "8,8")], ids=["partly manual", "manual"])
 def test_inside_shard_map(axes, seen, check_vma):

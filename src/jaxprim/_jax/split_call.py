@@ -214,10 +214,18 @@ def _program(attributes: str, operands: tuple[str, ...], results: tuple[str, ...
         return mlir.module_to_bytecode(ir.Module.parse(text))
 
 
+def _result_without_shardy(_: Any, __: Any, result_shape: Any, description: bytes) -> Any:
+    """The sharding of a result for XLA's own propagation, which knows no rule: on each device whole."""
+    whole = xla_client.HloSharding.replicate()
+    if not result_shape.is_tuple():
+        return whole
+    return xla_client.HloSharding.tuple_sharding(result_shape, [whole] * len(result_shape.tuple_shapes()))
+
+
 xla_client.register_custom_call_partitioner(
     SPLIT_TARGET,
     lambda sharding, shape, description: sharding,
     _partition,
-    lambda *_: xla_client.HloSharding.replicate(),
+    _result_without_shardy,
     can_side_effecting_have_replicated_sharding=True,
 )
