@@ -45,6 +45,7 @@ ON_NEWEST_JAX_ALONE = [
     "kernels/test_compilers.py",
     "kernels/test_finite_differences.py",
     "kernels/test_from_numba.py",
+    "kernels/test_from_source.py",
     "kernels/test_identity.py",
     "kernels/test_languages.py",
     "kernels/test_manifest.py",
