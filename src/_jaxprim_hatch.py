@@ -1,7 +1,7 @@
 """The build hook for hatchling: a wheel gets the package's kernels as libraries, and the tag of its platform.
 
     [build-system]
-    requires = ["hatchling", "jaxprim[cli]"]
+    requires = ["hatchling", "jaxprim"]
     build-backend = "hatchling.build"
 
     [tool.hatch.build.targets.wheel.hooks.jaxprim]

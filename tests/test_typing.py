@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools import needs
+
+pytestmark = needs("pyright")
 ROOT = Path(__file__).parents[1]
 
 

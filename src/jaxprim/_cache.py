@@ -37,11 +37,7 @@ class Entry:
 
 
 def folder() -> Path:
-    """The folder for compiled kernels: `VARIABLE`, or else a folder in the user's cache.
-
-    Raises:
-        ImportError: the variable is not set, and platformdirs is not installed.
-    """
+    """The folder for compiled kernels: `VARIABLE`, or else a folder in the user's cache."""
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     import platformdirs

@@ -235,19 +235,21 @@ def facts() -> Iterator[tuple[str, str, bool]]:
         found = [f"{path} ({_said(path)})" for path in map(shutil.which, commands) if path]
         named = os.environ.get(variable)
         yield what, ", ".join(found + [f"{variable}={named}"] * bool(named)) or "none found", True
-    for extra, packages in _PACKAGES:
-        yield f"extra {extra}", ", ".join(f"{name} {version_of(name)}" for name in packages), True
+    for label, packages in _PACKAGES:
+        missing_here = any(version_of(name) == _ABSENT for name in packages)
+        is_fine = label.startswith("extra") or not missing_here
+        yield label, ", ".join(f"{name} {version_of(name)}" for name in packages), is_fine
     yield "kernel cache", _kernel_cache(), True
 
 
 _COMPILERS = (("C++ compilers", "CXX", ("c++", "g++", "clang++")), ("CUDA compiler", "NVCC", ("nvcc",)))
-# What the extras bring, by extra.
+# What is installed with jaxprim, and with its extras.
 _PACKAGES = (
-    ("cli", ("click", "jinja2", "rich")),
-    ("kernels", ("filelock", "platformdirs")),
-    ("numba", ("numba",)),
-    ("testing", ("hypothesis", "pytest")),
+    ("installed", ("click", "filelock", "jinja2", "platformdirs", "rich")),
+    ("extra numba", ("numba",)),
+    ("extra testing", ("hypothesis", "pytest")),
 )
+_ABSENT = "not installed"
 
 
 def _said(compiler: str) -> str:
@@ -264,7 +266,7 @@ def _kernel_cache() -> str:
     try:
         folder = _cache.folder()
     except ImportError:
-        return f"unknown: platformdirs is not installed, and {_cache.VARIABLE} is not set"
+        return f"unknown: platformdirs is {_ABSENT}, and {_cache.VARIABLE} is not set"
     kept = _cache.entries(folder)
     return f"{folder}: {len(kept)} kernels, {_cache.size_in_words(sum(entry.bytes for entry in kept))}"
 
@@ -278,4 +280,4 @@ def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return _ABSENT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 from programs import run
 
@@ -36,13 +34,3 @@ def test_clear_takes_out_what_it_is_told(cache):
     assert run("cache", "clear", "softmax").output == f"removed 1 kernel, 1.0 KiB, in {cache}\n"
     assert run("cache", "clear").output == f"removed 1 kernel, 1.0 KiB, in {cache}\n"
     assert [path.name for path in cache.iterdir()] == ["other"]
-
-
-def test_without_platformdirs_it_says_so(monkeypatch):
-    monkeypatch.delenv("JAXPRIM_CACHE")
-    monkeypatch.setitem(sys.modules, "platformdirs", None)
-    found = run("cache", "list")
-    assert found.exit_code == 1
-    assert found.output == (
-        "Error: where kernels are kept is not known: platformdirs is not installed, and JAXPRIM_CACHE is not set\n"
-    )

@@ -85,15 +85,6 @@ def test_a_process_of_its_own(write):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra_it_says_what_to_install(missing: str):
-    program = f"import sys; sys.modules['{missing}'] = None; import jaxprim.cli"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "The jaxprim command line needs click and rich" in done.stderr
-    assert "pip install 'jaxprim[cli]'" in done.stderr
-
-
 def test_doctor_says_what_there_is():
     found = run("doctor")
     assert found.exit_code == 0, found.output

@@ -159,18 +159,6 @@ def test_no_compiler_says_what_to_install(language, monkeypatch):
         build.compiler(language)
 
 
-def test_where_kernels_are_kept(monkeypatch):
-    monkeypatch.delenv("JAXPRIM_CACHE")
-    assert build.cache_folder().name == "kernels"
-    assert "jaxprim" in build.cache_folder().parts
-
-
-def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "filelock", None)
-    with pytest.raises(KernelError, match="needs filelock"):
-        build._extra("filelock")
-
-
 PORTABLE = """
 import sys, ctypes, ctypes.util, jax, jax.numpy as jnp
 from jax import export

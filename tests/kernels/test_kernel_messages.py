@@ -572,16 +572,6 @@ def test_no_cuda_compiler(monkeypatch):
     )
 
 
-def test_a_missing_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "filelock", None)
-    assert (
-        said(lambda: build._extra("filelock"))
-        == """compiling a kernel needs filelock, which is not installed.
-  why:      jaxprim itself needs only JAX and NumPy; the packages that kernels need are an extra
-  write:    pip install 'jaxprim[kernels]'"""
-    )
-
-
 def test_numba_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     assert (

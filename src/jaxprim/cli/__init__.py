@@ -14,12 +14,10 @@ try:
     import click
 
     importlib.import_module("rich")  # the commands use it
-except ImportError as error:
-    if _doctor.is_asked_for():
+except ImportError:
+    if _doctor.is_asked_for():  # it says what an installation lacks
         raise SystemExit(_doctor.print_report()) from None
-    raise SystemExit(
-        f"The jaxprim command line needs click and rich ({error}).\n  write:    pip install 'jaxprim[cli]'"
-    ) from None
+    raise
 
 from jaxprim.cli import build, cache, check, doctor, explain, fuzz, new, questions
 

@@ -18,13 +18,13 @@ def command() -> None:
 @command.command("path", short_help="Print the folder.")
 def path() -> None:
     """Print the folder of compiled kernels."""
-    click.echo(_folder())
+    click.echo(_cache.folder())
 
 
 @command.command("list", short_help="Print the kernels, with sizes and times of last use.")
 def show() -> None:
     """Print the kernels in the cache, what was used longest ago first."""
-    root = _folder()
+    root = _cache.folder()
     entries = _cache.entries(root)
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_s))
@@ -39,7 +39,7 @@ def show() -> None:
 )
 def clear(names: tuple[str, ...], days: float | None) -> None:
     """Remove the kernels of these names, or all kernels. What is needed again is compiled again."""
-    root, now = _folder(), time.time()
+    root, now = _cache.folder(), time.time()
     entries = [entry for entry in _cache.entries(root) if not names or entry.name in names]
     unknown = [name for name in names if name not in {entry.name for entry in entries}]
     if unknown:
@@ -52,15 +52,6 @@ def clear(names: tuple[str, ...], days: float | None) -> None:
         for entry in _cache.left_over(root):
             _cache.remove(entry)
     click.echo(f"removed {_summary(entries, root)}")
-
-
-def _folder() -> Path:
-    try:
-        return _cache.folder()
-    except ImportError:
-        raise click.ClickException(
-            f"where kernels are kept is not known: platformdirs is not installed, and {_cache.VARIABLE} is not set"
-        ) from None
 
 
 def _summary(entries: list[_cache.Entry], root: Path) -> str:

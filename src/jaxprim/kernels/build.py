@@ -64,7 +64,7 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 def _from_cache(source: Source) -> tuple[ctypes.CDLL, str]:
     found = key(source)
-    folder = cache_folder() / f"{stem(source.name)}-{found}"
+    folder = _cache.folder() / f"{stem(source.name)}-{found}"
     for attempt in range(3):
         kept = _kept(folder)
         if kept is None:
@@ -145,26 +145,6 @@ def _depends_on_folder(options: list[str], source: Source) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------------- cache
-def cache_folder() -> Path:
-    """The folder for compiled kernels: JAXPRIM_CACHE, or else a folder in the user's cache."""
-    if not os.environ.get(_cache.VARIABLE):
-        _extra("platformdirs")
-    return _cache.folder()
-
-
-def _extra(module: str) -> Any:
-    try:
-        return __import__(module)
-    except ImportError:
-        raise KernelError(
-            message(
-                f"compiling a kernel needs {module}, which is not installed.",
-                why="jaxprim itself needs only JAX and NumPy; the packages that kernels need are an extra",
-                write="pip install 'jaxprim[kernels]'",
-            )
-        ) from None
-
-
 def _kept(folder: Path) -> tuple[Path, str] | None:
     """The library in a folder of the cache and the name of its content; None if it is stale, damaged, or not there."""
     try:
@@ -185,7 +165,9 @@ def _compile(source: Source, work: Path) -> None:
 
 
 def _build_once(source: Source, folder: Path) -> None:
-    locked = _extra("filelock").FileLock(folder.parent / f".{folder.name[-2:]}.lock")
+    import filelock  # a library that is there does not need it
+
+    locked = filelock.FileLock(folder.parent / f".{folder.name[-2:]}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked:  # another process may be compiling the same source

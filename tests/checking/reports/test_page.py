@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from reports import everything, finding
 
-from jaxprim import BadCall, Report
+from jaxprim import Report
 from jaxprim.checking.reports import svg
 from jaxprim.checking.reports.page import render, rules_run
 from jaxprim.checking.reports.report import Evidence
@@ -98,12 +97,6 @@ def test_which_rule_ran_where():
     report = Report("op", 0, (finding("fail", evidence, "which-rule"),))
     assert rules_run(report) == {"jit": {"forward mode": ("jvp x 1", True), "reverse mode": ("jvp x 1", False)}}
     assert "Which rule ran where" in report.html()
-
-
-def test_without_jinja2_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(BadCall, match=r"pip install 'jaxprim\[cli\]'"):
-        everything().html()
 
 
 def test_curves():

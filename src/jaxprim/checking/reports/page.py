@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxprim._errors import BadCall, message
 from jaxprim.checking.questions import QUESTIONS
 from jaxprim.checking.reports import svg
 from jaxprim.checking.reports.findings import Evidence, Finding
@@ -31,7 +30,7 @@ class Drawing(NamedTuple):
 
 
 def render(reports: Sequence[Report]) -> str:
-    """Reports as the text of an HTML file. Raises BadCall if jinja2 is not installed."""
+    """Reports as the text of an HTML file."""
     return _template().render(
         reports=reports,
         signs=SIGNS,
@@ -45,12 +44,8 @@ def render(reports: Sequence[Report]) -> str:
 
 
 def _template() -> Template:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise BadCall(
-            message("an HTML report needs jinja2.", got=str(error), write="pip install 'jaxprim[cli]'")
-        ) from error
+    import jinja2
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -202,13 +202,9 @@ class Report:
     def __repr__(self) -> str:
         return self.text()
 
-    def _repr_html_(self) -> str | None:
-        """The page, in a frame so that its style does not reach the notebook around it; None without jinja2."""
-        try:
-            page = self.html()
-        except BadCall:
-            return None
-        return f'<iframe srcdoc="{escape(page)}" style="width:100%;height:40em;border:0"></iframe>'
+    def _repr_html_(self) -> str:
+        """The page, in a frame so that its style does not reach the notebook around it."""
+        return f'<iframe srcdoc="{escape(self.html())}" style="width:100%;height:40em;border:0"></iframe>'
 
     # ------------------------------------------------------------------------------------------------------- as data
     def to_json(self) -> str:
@@ -251,7 +247,7 @@ class Report:
         return Report(**kept)
 
     def html(self) -> str:
-        """The report as one HTML page that needs no other file. It needs jinja2: ``pip install 'jaxprim[cli]'``."""
+        """The report as one HTML page that needs no other file."""
         from jaxprim.checking.reports import page
 
         return page.render([self])

