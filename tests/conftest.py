@@ -37,6 +37,7 @@ ON_NEWEST_JAX_ALONE = [
     "checking/test_progress.py",
     "checking/test_run.py",
     "cli",
+    "docs_site",
     "examples",
     "fuzzing",
     "kernels/test_any_words.py",

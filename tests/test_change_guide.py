@@ -34,8 +34,8 @@ def test_every_file_exists(change):
     assert absent(CHANGES[change]) == []
 
 
-def test_there_are_twelve_changes_with_files():
-    assert len(CHANGES) == 12
+def test_there_are_thirteen_changes_with_files():
+    assert len(CHANGES) == 13
     assert [change for change, paths in CHANGES.items() if len(paths) < 2] == []
 
 

@@ -36,9 +36,9 @@ class Checkable:
         Args:
             fn: ``fn()`` returns or yields tuples of operands, or `jaxprim.Example` objects, which carry static params.
 
+        Example:
             >>> import jax.numpy as jnp
             >>> from jaxprim import Primitive
-            >>> import jax.numpy as jnp
             >>> square = Primitive("square")
             >>> _ = square.def_impl(lambda x: x * x)
             >>> @square.def_examples

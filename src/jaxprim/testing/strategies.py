@@ -1,8 +1,10 @@
 """Hypothesis strategies for operands: dtypes, shapes, and values with the corners where rules go wrong.
 
-@given(strategies.arrays("float32", shape=(3,)))
-def test_scale(x):
-    jaxprim.check(scale, x, 2.0, speed="fast")
+Example::
+
+    @given(strategies.arrays("float32", shape=(3,)))
+    def test_scale(x):
+        jaxprim.check(scale, x, 2.0, speed="fast")
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 
 from jaxprim.checking.values import is_key, is_scalar
+
+__all__ = ["arrays", "corners", "dtypes", "like", "shapes", "values"]
 
 Shape = tuple[int, ...]
 
