@@ -24,7 +24,7 @@ from hatchling.plugin import hookimpl
 
 FOLDER = "_kernels"
 OPTIONS = {"dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features"}
-OWN = {"modules", "types", "platform", "tag"}
+OWN = {"modules", "types", "call", "platform", "tag"}
 
 
 class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingTypeArgument]
@@ -33,6 +33,7 @@ class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingType
     Its options:
         modules: files or folders of packages, each with the kernels that it makes when it is imported.
         types: for each type variable, or ``kernel.T``, the dtypes that are wanted: ``{ T = ["f32", "f64"] }``.
+        call: functions to call after the import, because they make kernels: ``["fastop.ops:prepare"]``.
         platform: the platform that the compiler builds for, such as ``linux-aarch64``, if it is another than this one.
         tag: the platform in the wheel's name, such as ``manylinux_2_28_x86_64``, if it is known to fit.
     """
@@ -68,8 +69,9 @@ class JaxprimBuildHook(BuildHookInterface):  # pyright: ignore[reportMissingType
 
     def _arguments(self) -> list[str]:
         types = [f"--type={name}={','.join(dtypes)}" for name, dtypes in self.config.get("types", {}).items()]
+        calls = [f"--call={name}" for name in self.config.get("call", ())]
         platform = self.config.get("platform")
-        return ["--print-tag", *types, *([f"--platform={platform}"] if platform else [])]
+        return ["--print-tag", *types, *calls, *([f"--platform={platform}"] if platform else [])]
 
     def _run(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "jaxprim", *arguments]

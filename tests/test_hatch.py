@@ -39,10 +39,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_wheel_gets_the_libraries_and_the_tag_of_its_platform(project):
     data: dict[str, Any] = {"artifacts": []}
-    hook = project.hook(modules=["src/fastop"], types={"T": ["f32", "f64"]}, platform="linux-x86_64")
+    hook = project.hook(modules=["src/fastop"], types={"T": ["f32", "f64"]}, platform="linux-x86_64", call=["m:f"])
     hook.initialize("standard", data)
     assert project.ran == [
-        [sys.executable, "-m", "jaxprim", "build", "src/fastop", "--print-tag", "--type=T=f32,f64", "--platform=linux-x86_64"]
+        [sys.executable, "-m", "jaxprim", "build", "src/fastop", "--print-tag", "--type=T=f32,f64", "--call=m:f", "--platform=linux-x86_64"]
     ]  # fmt: skip
     assert data == {"artifacts": ["/src/fastop/_kernels/"], "pure_python": False, "tag": "py3-none-linux_x86_64"}
     assert not (project.kernels / "old.so").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 import jax
 import pytest
@@ -29,9 +30,16 @@ def _gpu() -> bool:
 
 cxx = pytest.mark.skipif(not _has(CPP), reason="NOT TESTED: no C++ compiler on this machine (apt install g++)")
 nvcc = pytest.mark.skipif(not _has(CUDA), reason="NOT TESTED: no nvcc on this machine (the CUDA toolkit)")
-gpu = pytest.mark.skipif(
+_skip_without_gpu = pytest.mark.skipif(
     not _gpu(), reason="NOT TESTED: JAX sees no NVIDIA GPU on this machine; the kernel only compiles"
 )
+
+
+def gpu(test: Callable[..., object]) -> Callable[..., object]:
+    """Marks a test that needs a GPU, so that benchmarks/gpu/run.sh finds it."""
+    return pytest.mark.gpu(_skip_without_gpu(test))
+
+
 no_gpu = pytest.mark.skipif(_gpu(), reason="there is a GPU")
 
 

@@ -18,14 +18,16 @@ from jaxprim.kernels import ahead, build
 from jaxprim.kernels.ahead import Row
 from jaxprim.kernels.metadata import api_of
 from jaxprim.kernels.source import HANDLER_API, Source, fingerprint
-from jaxprim.kernels.toolchain import this_machine
+from jaxprim.kernels.toolchain import levels, this_machine
 
 OPS = """
 import ctypes, ctypes.util
 from pathlib import Path
 from jaxprim import Primitive, kernels
 
-square_kernel = kernels.cpp(Path(__file__).parent / "square.cpp", "square(x: T[..., n]) -> T[..., n]")
+square_kernel = kernels.cpp(
+    Path(__file__).parent / "square.cpp", "square(x: T[..., n]) -> T[..., n]", fast_math=True, native=True
+)
 square = Primitive("square")
 square.def_impl(square_kernel)
 square.def_vjp(lambda primals: (square(*primals), lambda y_bar: 2 * primals[0] * y_bar))
@@ -97,8 +99,12 @@ def test_a_package_that_was_built_ahead_needs_neither_compiler_nor_cache(tmp_pat
     ]
     assert not (tmp_path / "cache").exists()
 
-    rows = {row.name: row for row in ahead.read_rows(package / "_kernels") or []}
+    found = ahead.read_rows(package / "_kernels") or []
+    rows = {row.name: row for row in found}
     assert sorted(rows) == ["c_function", "square"]
+    # One library for every processor, the last, and one for newer ones. Neither says `native`.
+    flags = [["-ffast-math", f"-march={level}"] if level else ["-ffast-math"] for level in levels(this_machine())]
+    assert [row.flags for row in found if row.name == "square"] == flags
     assert rows["square"].files.keys() == {"../square.cpp", "../factor.h"}
     assert (rows["square"].dtypes, rows["square"].modules, rows["square"].cpu) == ({"T": "f32"}, ["../ops.py"], [])
     # The library tells XLA of the oldest version that it can use, so that XLA takes it in every supported JAX.
@@ -108,7 +114,7 @@ def test_a_package_that_was_built_ahead_needs_neither_compiler_nor_cache(tmp_pat
     # With a compiler, what is stale is compiled into the cache instead.
     (package / "factor.h").write_text("#define FACTOR 2")
     monkeypatch.setattr(build, "_from_cache", lambda source: pytest.fail(f"compiled {source.name}"))
-    made = kernels.cpp(package / "square.cpp", "square(x: T[..., n]) -> T[..., n]")
+    made = kernels.cpp(package / "square.cpp", "square(x: T[..., n]) -> T[..., n]", fast_math=True, native=True)
     source = made.source(made.signature.resolve({"T": "f32"}))
     with pytest.raises(pytest.fail.Exception, match="compiled square"):
         build.library(replace(source, beside=(package / "_kernels",)))
@@ -243,6 +249,18 @@ def test_another_processor(folder, monkeypatch):
     )
     monkeypatch.setattr(ahead, "features", frozenset)  # where the system does not say, the library is tried
     assert isinstance(ahead.find(replace(SOURCE, beside=(folder,))), ahead.Built)
+
+
+def test_of_the_libraries_that_fit_the_one_for_the_newest_processor_is_used(folder, monkeypatch):
+    row = (ahead.read_rows(folder) or [])[0]
+    rows = [
+        replace(row, library=f"{len(cpu)}.so", cpu=cpu) for cpu in ([], ["avx", "avx2"], ["avx", "avx2", "avx512f"])
+    ]
+    (folder / ahead.MANIFEST).write_text(ahead.to_json(rows, "0.1.0"))
+    ahead._read.cache_clear()
+    for known, library in (({"avx", "avx2", "fma"}, "2.so"), ({"avx"}, "0.so"), ({*rows[2].cpu}, "3.so")):
+        monkeypatch.setattr(ahead, "features", lambda known=known: frozenset(known))
+        assert ahead.find(replace(SOURCE, beside=(folder,))).path.name == library
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: the words of Linux's loader")

@@ -15,7 +15,8 @@ from jaxprim.kernels import ahead, build_ahead, toolchain
 from jaxprim.kernels.compilers import failure
 from jaxprim.kernels.languages import CPP
 from jaxprim.kernels.manifest import Manifest
-from jaxprim.kernels.source import Source
+from jaxprim.kernels.source import Source, fingerprint
+from jaxprim.kernels.toolchain import Machine
 
 HERE = toolchain.this_machine()
 
@@ -92,6 +93,24 @@ def test_a_handler_of_the_authors_own_is_one_library(compiled, tmp_path):
     build_ahead.build([kernels.cpp("", "own(x: T[...]) -> T[...]", handler="H")], tmp_path)
     (row,) = rows(tmp_path).values()
     assert (row.name, tuple(row.api)) == ("own", ahead.api_of_headers())
+
+
+def test_native_is_a_library_for_each_level(compiled, tmp_path, monkeypatch):
+    needed = lambda words, source, machine: ["avx2"] if source.processor == "x86-64-v3" else []
+    monkeypatch.setattr(build_ahead, "_cpu", needed)
+    norm = kernels.cpp("", "norm(x: f32[n]) -> f32[n]", native=True, fast_math=True)
+    for machine, flags in (
+        (Machine("linux", "x86_64"), [["-march=x86-64-v3"], []]),
+        (Machine("macos", "x86_64"), [[]]),
+    ):
+        monkeypatch.setattr(toolchain, "target", lambda words, language, machine=machine: machine)
+        build_ahead.build([norm], tmp_path, machine=machine)
+        ahead._read.cache_clear()
+        found = [row for row in ahead.read_rows(tmp_path) or [] if row.platform == str(machine)]
+        assert [row.flags for row in found] == [["-ffast-math", *more] for more in flags]
+    plain = kernels.cpp("", "norm(x: f32[n]) -> f32[n]")
+    sources = [kernel.source(kernel.signature.resolve({})) for kernel in (norm, plain)]
+    assert len({fingerprint(source) for source in sources}) == 2
 
 
 def test_other_modules_and_machines_keep_their_rows(compiled, tmp_path, monkeypatch):

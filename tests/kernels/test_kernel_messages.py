@@ -896,6 +896,32 @@ def test_a_status_that_is_no_mapping():
     )
 
 
+def test_a_compiler_without_an_option(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path))
+    monkeypatch.setattr(toolchain, "this_machine", lambda: toolchain.Machine("linux", "x86_64"))
+    toolchain.target.cache_clear()
+    assert (
+        said(lambda: kernels.cpp(LOOP, str(rms_norm.signature), fast_math=True, native=True).build())
+        == """rms_norm: this compiler has no option for fast_math=True and native=True.
+  got:      false, which does not take -ffast-math -march=native
+  expected: g++ or clang++, of 2021 or later
+  write:    fast_math=False, native=False"""
+    )
+    toolchain.target.cache_clear()
+
+
+def test_a_switch_that_is_neither_true_nor_false():
+    assert (
+        said(lambda: kernels.cpp(LOOP, str(rms_norm.signature), fast_math=1))
+        == """invalid value for `fast_math`.
+  got:      fast_math=1
+  expected: True or False
+  defined:  test_kernel_messages.py:N
+  write:    fast_math=True"""
+    )
+
+
 def test_a_compiler_that_writes_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "true")
     monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path))

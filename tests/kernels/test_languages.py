@@ -79,10 +79,10 @@ def test_a_row_is_enough_to_compile_another_language(tmp_path, monkeypatch):
 def test_an_author_who_chooses_a_model_gets_no_others(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXPRIM_CACHE", str(tmp_path / "cache"))
     chosen = build.Source("f", "", HIP, flags=("--offload-arch=gfx942",))
-    assert flags(chosen) == [*CPP.flags, "--offload-arch=gfx942"]
-    assert flags(build.Source("f", "", HIP)) == [*CPP.flags, "-DHIP_ALL"]
-    assert flags(build.Source("f", "", CUDA, flags=("-gencode=x",))) == [*CUDA.flags, "-gencode=x"]
-    assert flags(build.Source("f", "", CPP)) == list(CPP.flags)
+    assert flags(chosen, ("g++",)) == [*CPP.flags, "--offload-arch=gfx942"]
+    assert flags(build.Source("f", "", HIP), ("g++",)) == [*CPP.flags, "-DHIP_ALL"]
+    assert flags(build.Source("f", "", CUDA, flags=("-gencode=x",)), ("g++",)) == [*CUDA.flags, "-gencode=x"]
+    assert flags(build.Source("f", "", CPP), ("g++",)) == list(CPP.flags)
 
 
 def test_messages_name_the_language(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -14,35 +15,37 @@ from jaxprim.kernels.languages import CPP, CUDA
 from jaxprim.kernels.source import Source
 from jaxprim.kernels.toolchain import Machine, Unit
 
-UNIT = Unit(("kernel.cpp", "more.cpp"), ("-O3",), ("mine",), ("xla",))
+UNIT = Unit("kernel.cpp", ("-O3",), ("mine",), ("xla",))
 LINUX, MACOS, WINDOWS = Machine("linux", "x86_64"), Machine("macos", "aarch64"), Machine("windows", "x86_64")
 
 
 def test_gcc_on_linux():
     assert toolchain.object_command(["g++"], UNIT, "0.o") == [
-        "g++", "-O3", "-Imine", "-isystem", "xla", "kernel.cpp", "more.cpp", "-c", "-o", "0.o",
+        "g++", "-O3", "-Imine", "-isystem", "xla", "kernel.cpp", "-c", "-o", "0.o",
     ]  # fmt: skip
-    assert toolchain.library_command(["g++"], UNIT, ["0.o"], ["m", "/lib/a.so"], ["f"], LINUX, "work/k.so") == [
-        "g++", "-O3", "-Imine", "-isystem", "xla", "kernel.cpp", "more.cpp", "0.o", "-lm", "/lib/a.so",
+    flags = ("-O3", "-march=native", *toolchain.fast_math(["g++"]), "-Ofast")
+    made = ["g++", "-funsafe-math-optimizations"], flags, ["0.o", "1.o"], ["m", "/lib/a.so"], ["f"], LINUX, "work/k.so"
+    assert toolchain.library_command(*made) == [
+        "g++", "-O3", "-march=native", "0.o", "1.o", "-lm", "/lib/a.so",
         "-Xlinker", "--version-script=work/exports", "-Xlinker", "--verbose", "-o", "work/k.so",
     ]  # fmt: skip
     assert toolchain.headers_command(["g++"], UNIT, "-v")[-2:] == ["-M", "-v"]
-    assert toolchain.begin(["g++"], Unit(("a.c",), is_c=True)) == ["g++", "-x", "c", "a.c"]
+    assert toolchain.begin(["g++"], Unit("a.c", is_c=True)) == ["g++", "-x", "c", "a.c"]
 
 
 def test_clang_on_macos():
-    assert toolchain.library_command(["clang++"], UNIT, [], ["m"], ["f", "g"], MACOS, "k.so")[7:] == [
-        "-lm", "-Xlinker", "-exported_symbol", "-Xlinker", "_f", "-Xlinker", "-exported_symbol", "-Xlinker", "_g",
+    assert toolchain.library_command(["clang++"], ["-O3"], ["0.o"], ["m"], ["f", "g"], MACOS, "k.so") == [
+        "clang++", "-O3", "0.o", "-lm", "-Xlinker", "-exported_symbol", "-Xlinker", "_f", "-Xlinker", "-exported_symbol", "-Xlinker", "_g",
         "-Xlinker", "-t", "-o", "k.so",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("cl", ["cl", r"C:\VC\bin\cl.exe", "clang-cl"])
 def test_microsofts_compiler(cl):
-    begin = [cl, "-O3", "/Imine", "/external:W0", "/external:I", "xla", "kernel.cpp", "more.cpp"]
+    begin = [cl, "-O3", "/Imine", "/external:W0", "/external:I", "xla", "kernel.cpp"]
     assert toolchain.object_command([cl], UNIT, "0.obj") == [*begin, "/c", "/Fo0.obj"]
-    assert toolchain.library_command([cl], UNIT, ["0.obj"], ["fftw3", "b.lib"], ["f"], WINDOWS, "work/k.dll") == [
-        *begin, "0.obj", "/Fework/k.dll", "/Fowork/", "/link", "/EXPORT:f", "fftw3.lib", "b.lib",
+    assert toolchain.library_command([cl], ["/LD"], ["0.obj"], ["fftw3", "b.lib"], ["f"], WINDOWS, "work/k.dll") == [
+        cl, "/LD", "0.obj", "/Fework/k.dll", "/Fowork/", "/link", "/EXPORT:f", "fftw3.lib", "b.lib",
     ]  # fmt: skip
     assert toolchain.headers_command([cl], UNIT, "-v")[-2:] == ["/Zs", "/sourceDependencies-"]
     said = "kernel.cpp\n" + json.dumps({"Data": {"Includes": [r"C:\a b\x.h", "y.h"]}})
@@ -52,11 +55,36 @@ def test_microsofts_compiler(cl):
 
 def test_microsofts_compiler_gets_its_own_options(tmp_path):
     source = Source("f", "", flags=("/arch:AVX2",), files=(tmp_path / "helper.c",))
-    main, in_c = compiling.units(source, tmp_path, is_microsoft=True)
+    main, in_c = compiling.units(source, ["cl"], tmp_path)
     own = ("/nologo", "/std:c++17", "/Zc:__cplusplus", "/O2", "/EHsc", "/MD", "/LD", "/arch:AVX2")
     assert main.flags == own
     assert in_c.flags == tuple(flag for flag in own if flag != "/std:c++17")
-    assert compiling.flags(source)[:1] == ["-std=c++17"]
+    assert compiling.flags(source, ["g++"])[:1] == ["-std=c++17"]
+
+
+def test_the_options_of_speed(monkeypatch):
+    source = Source("norm", "", fast_math=True, processor="native", flags=("-mine",))
+    monkeypatch.setattr(toolchain, "target", lambda words, language: LINUX)
+    assert compiling.flags(source, ("g++",))[-3:] == ["-ffast-math", "-march=native", "-mine"]
+    monkeypatch.setattr(toolchain, "target", lambda words, language: MACOS)
+    assert compiling.flags(source, ("clang++",))[-3:] == ["-ffast-math", "-mcpu=native", "-mine"]
+    assert compiling.flags(replace(source, processor=""), ("cl",))[-2:] == ["/fp:fast", "-mine"]
+    with pytest.raises(KernelError) as caught:
+        compiling.flags(source, (r"C:\VC\cl.exe",))
+    assert str(caught.value).splitlines() == [
+        "norm: this compiler has no option for native=True.",
+        "  got:      cl.exe",
+        "  expected: g++ or clang++, of 2021 or later",
+        "  write:    flags=['/arch:AVX2']  # instead of native=True",
+    ]
+    assert compiling.flags(Source("norm", ""), ("cl",)) == list(CPP.microsoft_flags)
+
+
+def test_levels_are_for_machines_that_say_what_they_have():
+    assert toolchain.levels(LINUX) == ("x86-64-v3", "")
+    assert (
+        toolchain.levels(MACOS) == toolchain.levels(WINDOWS) == toolchain.levels(Machine("linux", "aarch64")) == ("",)
+    )
 
 
 def test_suffixes():

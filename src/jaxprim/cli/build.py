@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,10 +36,22 @@ Exit codes:
     metavar="[KERNEL.]T=DTYPE,...",
     help="The dtypes for a type variable. Default: all.",
 )
+@click.option(
+    "--call",
+    "calls",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="Call a function after the import: one that makes kernels, and takes no argument.",
+)
 @click.option("--platform", help="The platform that the compiler must build for, such as linux-aarch64.")
 @click.option("--print-tag", is_flag=True, help="Print the platform for the name of a wheel, in the last line.")
 def command(
-    targets: tuple[str, ...], out: Path | None, types: tuple[str, ...], platform: str | None, print_tag: bool
+    targets: tuple[str, ...],
+    out: Path | None,
+    types: tuple[str, ...],
+    calls: tuple[str, ...],
+    platform: str | None,
+    print_tag: bool,
 ) -> None:
     """Compile the kernels of files and modules into libraries, with a manifest.
 
@@ -51,7 +64,7 @@ def command(
 
     jax.config.update("jax_platforms", "cpu")  # where the module itself computes something when it is imported
     wanted = dict(map(_type, types))
-    jobs = _jobs(targets)
+    jobs = _jobs(targets, calls)
     try:
         machine = None if platform is None else toolchain.machine_of(platform)
         for target, module, kernels in jobs:
@@ -68,7 +81,8 @@ def command(
 
 def _note(made: Made) -> None:
     types = ", ".join(f"{name} = {dtype}" for name, dtype in made.variant.dtypes.items())
-    name = made.variant.kernel.name + (f" for {types}" if types else "")
+    what = ", ".join(filter(None, [types, made.variant.level]))
+    name = made.variant.kernel.name + (f" for {what}" if what else "")
     click.echo(f"  {name}: " + ("does not compile" if made.row is None else made.row.library))
 
 
@@ -80,8 +94,8 @@ def _type(text: str) -> tuple[str, list[str]]:
     return name.strip(), found
 
 
-def _jobs(targets: tuple[str, ...]) -> list[tuple[str, ModuleType, list[Kernel]]]:
-    """For each target its module, and the kernels that its file, or the folder of a package, makes on import.
+def _jobs(targets: tuple[str, ...], calls: tuple[str, ...]) -> list[tuple[str, ModuleType, list[Kernel]]]:
+    """For each target its module, and the kernels that its file, or the folder of a package, makes on import or when called.
 
     A module may import that of a later target, so the kernels are sorted when all are there.
     """
@@ -91,15 +105,32 @@ def _jobs(targets: tuple[str, ...]) -> list[tuple[str, ModuleType, list[Kernel]]
 
     with recording() as made, common.usage_errors():
         modules = [finding.load(_package_of(target)) for target in targets]
+        for name in calls:
+            _call(name)
     kernels = [kernel for kernel in made if kernel.source is not None]
     jobs: list[tuple[str, ModuleType, list[Kernel]]] = []
     for target, module in zip(targets, modules, strict=True):
         home = Path(str(module.__file__)).resolve()
         found = [kernel for kernel in kernels if _is_inside(Path(kernel.file).resolve(), home)]
         if not found:
-            raise click.UsageError(f"{target}: it makes no kernel that can be built ahead when it is imported")
+            raise click.UsageError(
+                f"{target}: it makes no kernel that can be built ahead when it is imported; "
+                "for kernels that a function makes, add --call MODULE:FUNCTION"
+            )
         jobs.append((target, module, found))
     return jobs
+
+
+def _call(name: str) -> None:
+    """Call a function of a module that makes kernels."""
+    module, colon, function = name.partition(":")
+    if not colon or not module or not function.isidentifier():
+        raise click.BadParameter(f"{name!r} is not of the form MODULE:FUNCTION", param_hint="--call")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise click.BadParameter(f"{name}: {error}", param_hint="--call") from None
+    found()
 
 
 def _is_inside(path: Path, home: Path) -> bool:

@@ -36,11 +36,13 @@ class Row:
         source: the `fingerprint` of its source.
         api: the version of XLA's API that it needs.
         platform: the machine that it runs on.
-        cpu: what it needs of the processor, beyond what every processor of its kind has.
+        cpu: what it needs of the processor, beyond what every processor of its kind has. Of the libraries of a source that
+            fit, the one that needs most is used.
         library: its file.
         digest: of the library, as it was built. (Tools that finish a wheel may change the file.)
         files: the sources and headers in the package, with their digests. They may be missing where it is used.
         modules: the Python files whose kernels it is for.
+        flags: what the compiler was told beyond what every kernel of its language is compiled with.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Row:
     digest: str
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     modules: Sequence[str] = ()
+    flags: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def _find_in(folder: Path, rows: Sequence[Row], source: Source) -> Built | Unfit
     faults = [(row, _misfit(folder, row)) for row in same]
     fitting = [row for row, fault in faults if fault is None]
     if fitting:
-        row = fitting[0]
+        row = max(fitting, key=lambda row: len(row.cpu))
         return Built(folder / row.library, f"{own[:16]}.{row.digest[:8]}")
     # A row for this machine says more than one for another.
     here = sorted(faults, key=lambda pair: pair[0].platform != str(this_machine()))

@@ -56,7 +56,8 @@ def library(source: Source) -> tuple[ctypes.CDLL, str]:
 def _opened(path: Path) -> ctypes.CDLL:
     """Load a library in a thread of its own.
 
-    Code compiled with -ffast-math changes the arithmetic of the thread that loads it: small numbers become 0.
+    A library of another, which it links with, may have been linked with -ffast-math. That changes the arithmetic of the
+    thread that loads it: small numbers become 0.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(ctypes.CDLL, str(path)).result()
@@ -104,7 +105,7 @@ def _not_loaded(source: Source, path: Path, said: str) -> KernelError:
 def key(source: Source) -> str:
     """The hash of everything that goes into a library and is known before compiling."""
     words = compiler(source.language)
-    options = [*words[1:], *flags(source)]
+    options = [*words[1:], *flags(source, words)]
     parts: list[Any] = [
         api_of_headers(),  # not JAX's own version: a library serves every JAX that has this version of XLA's API
         source.language.name,

@@ -19,7 +19,7 @@ from jaxprim._doctor import version_of
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import ahead, toolchain
 from jaxprim.kernels.ahead import Row
-from jaxprim.kernels.compile import compile_library, flags
+from jaxprim.kernels.compile import compile_library, faster, flags
 from jaxprim.kernels.compilers import compiler, run
 from jaxprim.kernels.kernel import Kernel
 from jaxprim.kernels.languages import Language
@@ -39,13 +39,20 @@ class Variant:
         kernel: the kernel.
         dtypes: what its type variables stand for.
         source: what its library is made of.
+        level: what it may use of the processor, one of `toolchain.levels`.
         is_asked_for: whether it must compile. A function may not be meant for each dtype that its signature allows.
     """
 
     kernel: Kernel
     dtypes: Mapping[str, str]
     source: Source
+    level: str
     is_asked_for: bool
+
+    @property
+    def key(self) -> str:
+        """The name of its library's content."""
+        return fingerprint(self.source) + self.level
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def build(
     Raises:
         KernelError: a kernel does not compile, for any dtype or for one that was asked for.
     """
-    variants = list(_variants(kernels, types or {}))
+    variants = list(_variants(kernels, types or {}, machine))
     for language in dict.fromkeys(variant.source.language for variant in variants):
         _check_machine(language, machine)
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +105,7 @@ def machine_of(made: Sequence[Made]) -> Machine | None:
 
 
 # ------------------------------------------------------------------------------------------------------------- variants
-def _variants(kernels: Sequence[Kernel], types: Types) -> Iterator[Variant]:
+def _variants(kernels: Sequence[Kernel], types: Types, machine: Machine | None) -> Iterator[Variant]:
     for kernel in kernels:
         if kernel.source is None:
             continue
@@ -111,7 +118,15 @@ def _variants(kernels: Sequence[Kernel], types: Types) -> Iterator[Variant]:
             raise _too_many(kernel, len(sets))
         for dtypes in sets:
             source = replace(kernel.source(kernel.signature.resolve(dtypes)), dtypes=tuple(dtypes.items()))
-            yield Variant(kernel, dtypes, source, is_asked_for)
+            for level in _levels(source, machine):
+                yield Variant(kernel, dtypes, source, level, is_asked_for)
+
+
+def _levels(source: Source, machine: Machine | None) -> Sequence[str]:
+    """What the libraries of a source may use of the processor: `native` means nothing where users have another one."""
+    if source.processor != "native":
+        return ("",)
+    return toolchain.levels(machine or toolchain.target(compiler(source.language), source.language))
 
 
 def _asked(kernel: Kernel, variable: str, types: Types) -> Sequence[str] | None:
@@ -169,12 +184,12 @@ def _compile_all(
     variants: Sequence[Variant], out: Path, work: Path, machine: Machine | None, note: Callable[[Made], None]
 ) -> list[Made]:
     """Compile each source once. Kernels of the same source share its library."""
-    first = {fingerprint(variant.source): variant for variant in reversed(variants)}
+    first = {variant.key: variant for variant in reversed(variants)}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         tasks = {name: pool.submit(_compile, variant, name, out, work, machine) for name, variant in first.items()}
         found: list[Made] = []
         for variant in variants:
-            row, error = tasks[fingerprint(variant.source)].result()
+            row, error = tasks[variant.key].result()
             module = _relative(Path(variant.kernel.file), out)
             found.append(Made(variant, row and replace(row, name=variant.source.name, modules=(module,)), error))
             note(found[-1])
@@ -184,7 +199,8 @@ def _compile_all(
 def _compile(
     variant: Variant, name: str, out: Path, work: Path, machine: Machine | None
 ) -> tuple[Row | None, KernelError | None]:
-    source, folder = variant.source, work / name
+    # The name of the whole, `native` included, is in the row: it is what the kernel is asked for.
+    source, folder = replace(variant.source, processor=variant.level), work / name
     folder.mkdir()
     words = compiler(source.language)
     target = machine or toolchain.target(words, source.language)
@@ -192,7 +208,7 @@ def _compile(
         library, content, manifest = compile_library(source, folder)
     except KernelError as error:
         return None, error
-    types = "".join(f"-{dtype}" for dtype in variant.dtypes.values())
+    types = "".join(f"-{word}" for word in (*variant.dtypes.values(), variant.level) if word)
     made = work / f"{stem(source.name)}{types}-{content[:12]}{library.suffix}"
     library.rename(made)
     row = Row(
@@ -200,13 +216,14 @@ def _compile(
         source.signature,
         dict(variant.dtypes),
         source.language.name,
-        name,
+        fingerprint(variant.source),
         source.api,
         str(target),
         _cpu(words, source, target),
         made.name,
         content,
         _files_in_package(manifest.files, out),
+        flags=[*faster(source, words), *source.flags],
     )
     return row, None
 
@@ -240,7 +257,7 @@ _FEATURES = {
 
 def _cpu(words: Sequence[str], source: Source, machine: Machine) -> list[str]:
     """What the options let the compiler use of the processor, beyond what every processor of its kind has."""
-    options = [flag for flag in (*words[1:], *flags(source)) if flag.startswith("-m")]
+    options = [flag for flag in (*words[1:], *flags(source, words)) if flag.startswith("-m")]
     if not options or machine.system != "linux" or source.language.device is not None:
         return []
     defined = run([*words, *options, "-dM", "-E", "-x", source.language.name.lower(), os.devnull]).stdout.split()
@@ -262,7 +279,9 @@ def _publish(rows: Sequence[Row], out: Path, work: Path) -> None:
             (work / row.library).replace(out / row.library)
     before = ahead.read_rows(out) or []
     found = _merged([*rows, *_of_others(before, rows)])
-    text = ahead.to_json(sorted(found, key=lambda row: (row.name, row.signature, row.platform)), version_of("jaxprim"))
+    text = ahead.to_json(
+        sorted(found, key=lambda row: (row.name, row.signature, row.platform, -len(row.cpu))), version_of("jaxprim")
+    )
     (work / ahead.MANIFEST).write_text(text, encoding="utf-8")
     (work / ahead.MANIFEST).replace(out / ahead.MANIFEST)
     used = {row.library for row in found}
@@ -285,7 +304,7 @@ def _merged(rows: Sequence[Row]) -> list[Row]:
     """One row for each library, the first one, with all modules that need it."""
     found: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        name = (row.name, row.source, row.platform)
+        name = (row.name, row.source, row.platform, *row.cpu)
         known = found.setdefault(name, row)
         found[name] = replace(known, modules=tuple(sorted({*known.modules, *row.modules})))
     return list(found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -29,13 +30,15 @@ def compile_library(source: Source, work: Path) -> tuple[Path, str, Manifest]:
     words, language = compiler(source.language), source.language
     machine = toolchain.target(words, language)
     _write_sources(source, work)
-    main, *others = units(source, work, is_microsoft=toolchain.is_microsoft(words))
-    manifest = _headers(words, [main, *others], language, work)
-    objects = [str(work / f"{index}.o") for index in range(len(others))]
-    for unit, made in zip(others, objects, strict=True):
-        _run_or_raise(toolchain.object_command(words, unit, made), source, work)
+    found = units(source, words, work)
+    manifest = _headers(words, found, language, work)
+    objects = [str(work / f"{index}.o") for index in range(len(found))]
+    for unit, made in zip(found, objects, strict=True):
+        _run_or_raise(toolchain.object_command(words, unit, made), source, work, words)
+        if not Path(made).exists():
+            raise _wrote_nothing(source, words[0])
     library, started_ns = work / f"library{toolchain.library_suffix(machine)}", time.time_ns()
-    linked = _run_or_raise(_link(words, main, objects, source, machine, library), source, work)
+    linked = _run_or_raise(_link(words, found[0].flags, objects, source, machine, library), source, work, words)
     if manifest is None or not library.exists():
         raise _wrote_nothing(source, words[0])
     add_linked(manifest, linked, str(work), started_ns)
@@ -71,27 +74,56 @@ def _main(source: Source) -> str:
     return f"kernel{source.language.suffix}"
 
 
-def units(source: Source, work: Path, *, is_microsoft: bool = False) -> list[Unit]:
-    """What the compiler is told: one unit for the main source and its like, and one for each file of C."""
+def units(source: Source, words: Sequence[str], work: Path) -> list[Unit]:
+    """What the compiler is told: one unit for the main source, and one for each other file."""
     # Not -I: the warnings that authors ask for are about their own code.
     system = (jax.ffi.include_dir(), str(NATIVE))
     include = tuple(map(str, source.include))
-    all_flags = (*flags(source, is_microsoft=is_microsoft), *(() if is_microsoft else source.language.last_flags))
+    last = () if toolchain.is_microsoft(words) else source.language.last_flags
+    all_flags = (*flags(source, words), *last)
     in_c = tuple(flag for flag in all_flags if not (flag == "-shared" or re.match(r"[-/]std:?=?\w+\+\+", flag)))
-    others = [str(file) for file in source.files if file.suffix != ".c"]
-    files = [str(file) for file in source.files if file.suffix == ".c"]
+    is_c = [(str(file), file.suffix == ".c") for file in source.files]
     return [
-        Unit((str(work / _main(source)), *others), all_flags, include, system),
-        *(Unit((file,), in_c, include, system, is_c=True) for file in files),
+        Unit(str(work / _main(source)), all_flags, include, system),
+        *(Unit(file, in_c if of_c else all_flags, include, system, of_c) for file, of_c in is_c),
     ]
 
 
-def flags(source: Source, *, is_microsoft: bool = False) -> list[str]:
+def flags(source: Source, words: Sequence[str]) -> list[str]:
     """The options for the compiler, the author's last."""
     language, device = source.language, source.language.device
     needs_model = device is not None and not any(flag.startswith(device.model_flags) for flag in source.flags)
-    own = language.microsoft_flags if is_microsoft else language.flags
-    return [*own, *([device.all_flag] if device and needs_model else []), *source.flags]
+    own = language.microsoft_flags if toolchain.is_microsoft(words) else language.flags
+    return [*own, *([device.all_flag] if device and needs_model else []), *faster(source, words), *source.flags]
+
+
+def faster(source: Source, words: Sequence[str]) -> list[str]:
+    """The options for `fast_math` and `native`.
+
+    Raises:
+        KernelError: the compiler has none.
+    """
+    found = list(toolchain.fast_math(words)) if source.fast_math else []
+    if source.processor:
+        machine = toolchain.target(tuple(words), source.language)
+        options = toolchain.for_processor(words, machine, source.processor)
+        if not options:
+            raise _no_option(source, words, "flags=['/arch:AVX2']  # instead of native=True")
+        found += options
+    return found
+
+
+def _no_option(source: Source, words: Sequence[str], write: str, options: Sequence[str] = ()) -> KernelError:
+    asked = ["fast_math=True"] * source.fast_math * bool(options) + ["native=True"] * bool(source.processor)
+    tool = Path(words[0].replace("\\", "/")).name
+    return KernelError(
+        message(
+            f"{source.name}: this compiler has no option for {' and '.join(asked)}.",
+            got=f"{tool}, which does not take {' '.join(options)}" if options else tool,
+            expected=f"{' or '.join(source.language.compilers)}, of 2021 or later",
+            write=write,
+        )
+    )
 
 
 def _headers(words: Sequence[str], found: Sequence[Unit], language: Language, work: Path) -> Manifest | None:
@@ -107,14 +139,17 @@ def _headers(words: Sequence[str], found: Sequence[Unit], language: Language, wo
 
 
 def _link(
-    words: Sequence[str], main: Unit, objects: Sequence[str], source: Source, machine: Machine, made: Path
+    words: Sequence[str], flags: Sequence[str], objects: Sequence[str], source: Source, machine: Machine, made: Path
 ) -> list[str]:
-    return toolchain.library_command(words, main, objects, source.libraries, source.exports, machine, str(made))
+    return toolchain.library_command(words, flags, objects, source.libraries, source.exports, machine, str(made))
 
 
-def _run_or_raise(command: list[str], source: Source, work: Path) -> str:
+def _run_or_raise(command: list[str], source: Source, work: Path, words: Sequence[str]) -> str:
     done = run(command)
     if done.returncode != 0:
+        options = faster(source, words)
+        if options and run([*words, *options, "-E", "-x", source.language.name.lower(), os.devnull]).returncode != 0:
+            raise _no_option(source, words, "fast_math=False, native=False", options)
         raise failure(source.name, command[0], done.stderr or done.stdout, work, source.prototype)
     return done.stdout + done.stderr
 

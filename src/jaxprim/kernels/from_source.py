@@ -29,6 +29,7 @@ from jaxprim.kernels.options import (
     refuse_lost_status,
     text_of,
     threads_of,
+    truth_of,
     words_of,
 )
 from jaxprim.kernels.signature import KernelSignature, parse
@@ -52,6 +53,8 @@ def cpp(
     flags: Sequence[str] = (),
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
+    fast_math: bool = False,
+    native: bool = False,
 ) -> Kernel:
     """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
@@ -72,9 +75,14 @@ def cpp(
         status: the meanings of integers that the function returns, such as ``{1: "the matrix is singular"}``.
         threads: the number of threads that share the batch axes; None for all of XLA's.
         order: ``"F"`` for arrays in Fortran order.
-        flags: more options for the compiler, such as ``"-march=native"``.
+        flags: more options for the compiler.
         include: more folders with headers.
         libraries: what to link with: a name such as ``"fftw3"``, or a path.
+        fast_math: whether the compiler may change the order of arithmetic and round otherwise, as ``-ffast-math`` says.
+            Loops over numbers then use vectors, also ``std::exp`` and ``std::log`` with g++ on Linux. The source must
+            not rely on NaN or infinity: tests such as ``std::isnan`` are taken to be false.
+        native: whether the library may use all that this machine's processor has. A package that is built ahead gets a
+            library for every processor, and one for newer ones.
 
     Example:
         >>> import jax.numpy as jnp
@@ -91,6 +99,7 @@ def cpp(
     if handler is not None:
         refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads)
     options = Options(CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries)
+    options.fast_math, options.native = truth_of("fast_math", fast_math), truth_of("native", native)
     return _kernel(source, signature, function, options)
 
 
@@ -141,6 +150,7 @@ class Options:
         self.meanings = meanings_of(status if status is not None else {})
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
+        self.fast_math = self.native = False
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:
@@ -148,6 +158,8 @@ class Options:
         return {
             "language": self.language,
             "flags": self.flags,
+            "fast_math": self.fast_math,
+            "processor": "native" if self.native else "",
             "include": self.include,
             "libraries": tuple(str(Path(name).absolute()) if "/" in name else name for name in self.libraries),
             "main": _included(main),

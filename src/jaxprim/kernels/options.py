@@ -42,6 +42,13 @@ def words_of(option: str, values: Any) -> tuple[str, ...]:
     return tuple(map(str, words))
 
 
+def truth_of(option: str, value: Any) -> bool:
+    """True or False, and nothing that is like one of them."""
+    if not isinstance(value, bool):
+        raise _refused(option, value, "True or False", f"{option}=True")
+    return value
+
+
 def text_of(option: str, value: Any) -> str | None:
     """A text, or None."""
     if value is not None and not isinstance(value, str):

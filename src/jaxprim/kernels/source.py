@@ -40,6 +40,9 @@ class Source:
         main: the file that the main source includes, if the author's function is in a file.
         files: more sources to compile into the library.
         flags: more options for the compiler.
+        fast_math: whether the compiler may change the order of arithmetic, and forget NaN and infinity.
+        processor: what it may use beyond what every processor of its kind has: "native" for all that this machine's
+            has, or one of the levels of `toolchain.levels`.
         include: more folders with headers.
         libraries: what to link with: a name such as ``m``, or a path.
         prototype: the declaration that the author's function must have, for messages.
@@ -60,6 +63,8 @@ class Source:
     main: Path | None = None
     files: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
+    fast_math: bool = False
+    processor: str = ""
     include: tuple[Path, ...] = ()
     libraries: tuple[str, ...] = ()
     prototype: str = ""
@@ -88,6 +93,8 @@ def fingerprint(source: Source) -> str:
         source.contract,
         source.exports,
         source.flags,
+        source.fast_math,
+        source.processor,
         [Path(name).name if "/" in name else name for name in source.libraries],
         [read(file) for file in ([source.main] if source.main else []) + list(source.files)],
     ]

@@ -105,9 +105,9 @@ def _of_triple(triple: str) -> Machine | None:
 # -------------------------------------------------------------------------------------------------------- command lines
 @dataclass(frozen=True)
 class Unit:
-    """What one run of the compiler is told, however the compiler wants to be told it."""
+    """What the compiler is told to make an object of one source, however it wants to be told that."""
 
-    sources: tuple[str, ...]
+    source: str
     flags: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
@@ -119,12 +119,34 @@ def is_microsoft(words: Sequence[str]) -> bool:
     return Path(words[0].replace("\\", "/")).name.lower().removesuffix(".exe") in ("cl", "clang-cl")
 
 
+def fast_math(words: Sequence[str]) -> tuple[str, ...]:
+    """The options with which a compiler may change the order of arithmetic, and forget NaN and infinity."""
+    return ("/fp:fast",) if is_microsoft(words) else ("-ffast-math",)
+
+
+def for_processor(words: Sequence[str], machine: Machine, processor: str) -> tuple[str, ...]:
+    """The option for "native" or for a level; none if the compiler has none."""
+    if is_microsoft(words):
+        return ()
+    # For Arm, -march is the architecture alone, and says nothing of the model.
+    return (f"-march={processor}",) if machine.processor in ("x86_64", "i686") else (f"-mcpu={processor}",)
+
+
+def levels(machine: Machine) -> tuple[str, ...]:
+    """What libraries are built for where one must run on every processor of a kind, the best first. "" is that one.
+
+    Only Linux tells what a processor has, so that a library can be chosen when it is loaded. `x86-64-v3` is AVX2 with
+    fused multiply-add: Intel's since 2013, and AMD's since 2015.
+    """
+    return ("x86-64-v3", "") if machine == Machine("linux", "x86_64") else ("",)
+
+
 def library_suffix(machine: Machine) -> str:
     return ".dll" if machine.system == "windows" else ".so"
 
 
 def begin(words: Sequence[str], unit: Unit) -> list[str]:
-    """The beginning of the commands for a unit. It does not yet say what to do with the sources."""
+    """The beginning of the commands for a unit. It does not yet say what to do with the source."""
     if is_microsoft(words):
         system = [part for folder in unit.system for part in ("/external:I", folder)]
         language = ["/TC"] if unit.is_c else []
@@ -136,15 +158,15 @@ def begin(words: Sequence[str], unit: Unit) -> list[str]:
             *quiet,
             *system,
             *language,
-            *unit.sources,
+            unit.source,
         ]
     system = [part for folder in unit.system for part in ("-isystem", folder)]
     language = ["-x", "c"] if unit.is_c else []
-    return [*words, *unit.flags, *(f"-I{folder}" for folder in unit.include), *system, *language, *unit.sources]
+    return [*words, *unit.flags, *(f"-I{folder}" for folder in unit.include), *system, *language, unit.source]
 
 
 def object_command(words: Sequence[str], unit: Unit, made: str) -> list[str]:
-    """The command that compiles a unit and does not link it."""
+    """The command that compiles a unit. It does not link it: see `library_command`."""
     return [*begin(words, unit), *(["/c", f"/Fo{made}"] if is_microsoft(words) else ["-c", "-o", made])]
 
 
@@ -164,12 +186,17 @@ def included(words: Sequence[str], output: str) -> str | None:
     return "unit: " + " ".join(str(path).replace(" ", "\\ ").replace("$", "$$") for path in found)
 
 
+# With one of these options in linking, gcc and clang add a start-up file that turns small numbers into 0 for the whole
+# thread that loads the library. In compiling, they change that source's arithmetic alone.
+_CHANGES_PROCESS = frozenset({"-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-mdaz-ftz"})
+
+
 def library_command(
-    words: Sequence[str], unit: Unit, objects: Sequence[str], libraries: Sequence[str], exports: Sequence[str],
+    words: Sequence[str], flags: Sequence[str], objects: Sequence[str], libraries: Sequence[str], exports: Sequence[str],
     machine: Machine, made: str,
 ) -> list[str]:  # fmt: skip
-    """The command that compiles the main unit and links the library."""
-    start = [*begin(words, unit), *objects]
+    """The command that links objects into the library."""
+    start = [*(word for word in (*words, *flags) if word not in _CHANGES_PROCESS), *objects]
     if is_microsoft(words):
         names = [name if name.startswith("/") or name.lower().endswith(".lib") else f"{name}.lib" for name in libraries]
         shown = [f"/EXPORT:{name}" for name in exports if name != "*"]

@@ -40,6 +40,22 @@ def test_large_logits_do_not_overflow(example):
     close(jax.grad(total)(z), [[1, -1, 0], [-0.5, 0.5, 0]])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [2, 5, 600])
+def test_what_is_no_number_is_not_lost(example, dtype, size):
+    """The kernels are compiled with `fast_math`, which promises nothing for NaN and infinity."""
+    z = np.zeros((5, size), dtype)
+    z[0, 0], z[1, -1], z[2, 1:], z[3, :-1] = np.nan, np.nan, -np.inf, -np.inf
+    label = np.zeros(5, np.int32)
+    loss, lse = example.cross_entropy(z, label)
+    np.testing.assert_allclose(lse, [np.nan, np.nan, 0, 0, np.log(size)], rtol=1e-6)
+    np.testing.assert_allclose(loss, lse - z[:, 0], rtol=1e-6)
+    z_bar = jax.grad(lambda z: jnp.sum(example.cross_entropy(z, label)[0]))(z)
+    assert np.isnan(z_bar[:2]).all()
+    np.testing.assert_array_equal(z_bar[2], 0)
+    np.testing.assert_array_equal(z_bar[3], [-1, *[0] * (size - 2), 1])
+
+
 def test_derivatives_against_differences(example):
     z, z_dot = logits(), np.cos(logits())
     op = lambda z: example.cross_entropy(z, LABEL)
