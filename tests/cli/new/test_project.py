@@ -46,8 +46,9 @@ def test_a_new_project_passes(kind, folder, monkeypatch, capsys):
         f"  cd {name}", "  pip install -e '.[test]'", f"  jaxprim check src/{name}", "  pytest"
     ]  # fmt: skip
     monkeypatch.chdir(folder / name)
-    # All questions of a cpp project are asked by tests/maintainer.py; without a GPU, a cuda project is a function of JAX.
-    checked = run("check", f"src/{name}", *(["--fast"] if kind in ("cpp", "cuda") else []))
+    # tests/maintainer.py asks a cpp project all questions. JAX calls numba's kernel in the same way, and without a GPU a cuda
+    # project is a function of JAX.
+    checked = run("check", f"src/{name}", *(["--fast"] if kind in ("cpp", "numba", "cuda") else []))
     assert checked.exit_code == 0, checked.output
     # Its own session; without nvcc's build for every GPU, which takes longer than all else.
     slow = f"tests/test_{name}_cuda.py::test_it_compiles"
