@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -61,9 +62,22 @@ function look(page, view, dark) {
     const ink = over(numbers(svg ? style.fill : style.color), back), found = contrast(ink, back);
     if (found < LEAST) faint.push([walk.currentNode.data.trim().slice(0, 40), found]);
   }
-  return {texts, faint, scrolls: root.scrollWidth - root.clientWidth};
+  // The page scrolls, or a box around its text does.
+  let scrolls = 0;
+  for (let box = page.querySelector("article") || root; box; box = box.parentElement)
+    if (box === root || view.getComputedStyle(box).overflowX !== "visible")
+      scrolls = Math.max(scrolls, box.scrollWidth - box.clientWidth);
+  return {texts, faint, scrolls};
 }
 """.replace("LEAST", str(LEAST_CONTRAST))
+
+# Puts two pipes where Chromium wants them, and becomes Chromium.
+LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -78,34 +92,38 @@ class Browser:
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={profile}",
         ]  # fmt: skip
-        # The shell puts the two pipes where Chromium wants them.
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{theirs[0]} 4>&{theirs[1]}', str(CHROMIUM), *options]
+        command = [sys.executable, "-I", "-S", "-c", LAUNCH, *map(str, theirs), str(CHROMIUM), *options]
         self._process = subprocess.Popen(command, pass_fds=theirs, stderr=subprocess.DEVNULL)
         for end in theirs:
             os.close(end)
-        self._to, self._from = os.fdopen(ours[0], "wb"), os.fdopen(ours[1], "rb")
+        self._to, self._from = ours
         self._rest = b""
         self._number = 0
         self._session: str | None = None
-        made = self.send("Target.createTarget", url="about:blank")
-        self._session = self.send("Target.attachToTarget", targetId=made["targetId"], flatten=True)["sessionId"]
 
     def __enter__(self) -> Self:
+        try:
+            made = self.send("Target.createTarget", url="about:blank")
+            self._session = self.send("Target.attachToTarget", targetId=made["targetId"], flatten=True)["sessionId"]
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
-        self._to.close()
-        self._from.close()
+        os.close(self._to)
+        os.close(self._from)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Give one command and wait for its answer. What Chromium tells meanwhile is dropped."""
         self._number += 1
         session = {} if self._session is None else {"sessionId": self._session}
         text = json.dumps({"id": self._number, "method": method, "params": params, **session})
-        self._to.write(text.encode() + b"\0")
-        self._to.flush()
+        left = text.encode() + b"\0"
+        while left:
+            left = left[os.write(self._to, left) :]
         while True:
             answer = self._receive()
             if answer.get("id") == self._number:
@@ -114,7 +132,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            more = os.read(self._from.fileno(), 1 << 20)
+            more = os.read(self._from, 1 << 20)
             assert more, "Chromium has ended"
             self._rest += more
         text, _, self._rest = self._rest.partition(b"\0")
