@@ -282,7 +282,8 @@ class Precision:
         """
         zeros = {i: np.zeros(np.shape(self.point.leaves[i])) for i in among if i not in tangents}
         if zeros and self.is_retyped:
-            found = attempt(lambda: self._pushed({i: zeros.get(i, tangents.get(i)) for i in among}, leaves))
+            every = dict(sorted({**zeros, **tangents}.items()))
+            found = attempt(lambda: self._pushed(every, leaves))
             if not isinstance(found, Refusal) and all(np.all(np.isfinite(tangent)) for tangent in found.tangent):
                 return found
         return self._pushed(tangents, leaves)
