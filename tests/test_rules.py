@@ -524,8 +524,11 @@ def test_partials_under_vmap(word, batched, call):
         (lambda x, f: jnp.sum(x * f), lambda y, x, f: (jnp.ones(3), x)),
         (lambda x, f: x * f, lambda y, x, f: (jax.lax.complex(x, x), x)),
         (lambda x, f: (x, f), lambda y, x, f: (1.0, 1.0)),
+        (lambda x, f: x * f, lambda y, x, f: (f, jnp.ones(4))),
+        (lambda x, f: x * f, lambda y, x, f: (f, "x")),
+        (lambda x, f: x * f, lambda y, x, f: (f, (x, x))),
     ],
-    ids=["number", "shape", "no elementwise op", "complex", "two results"],
+    ids=["number", "shape", "no elementwise op", "complex", "two results", "another size", "text", "tuple"],
 )
 def test_wrong_partials(impl, partials, call):
     op = Primitive("op")

@@ -169,3 +169,37 @@ def test_unused_results_get_symbolic_zeros():
 @pytest.mark.parametrize("result", [2.0, np.ones(2, np.float32)])
 def test_a_plain_function_may_return_what_is_no_jax_array(result):
     assert native(lambda x: result, X).outputs == (0,)
+
+
+def in_double(target, *operands):
+    subject = target if isinstance(target, Subject) else Subject.of(target)
+    return Precision.in_double(subject, Point.of(subject, operands, {}))
+
+
+def test_a_rule_in_other_types_is_one_program_for_all_points():
+    runs = []
+    p = Primitive("doubled")
+    p.def_impl(lambda x: 2 * x)
+    p.def_jvp(lambda primals, tangents: (p(*primals), runs.append(tangents) or 2 * tangents[0]))
+    subject = Subject.of(p)
+    assert in_double(subject, X).jvp({0: np.ones(2)}).tangent[0].tolist() == [2.0, 2.0]
+    before = len(runs)
+    assert in_double(subject, 3 * X).jvp({0: 3 * np.ones(2)}).tangent[0].tolist() == [6.0, 6.0]
+    assert len(runs) == before
+
+
+def test_a_rule_in_other_types_that_cannot_be_traced_is_called():
+    p = Primitive("doubled")
+    p.def_impl(lambda x: 2 * x)
+    p.def_jvp(lambda primals, tangents: (p(*primals), (2 if float(primals[0][0]) > 0 else 3) * tangents[0]))
+    assert in_double(p, X).jvp({0: np.ones(2)}).tangent[0].tolist() == [2.0, 2.0]
+
+
+def test_directions_share_a_program_unless_zeros_give_no_numbers():
+    ones = {0: np.ones(2)}
+    for y in (X, 0 * X):  # at 0 the slope of the root is infinite, and 0 x inf is NaN
+        precision = in_double(lambda x, y: x + jnp.sqrt(y), X, y)
+        assert precision.jvp(ones, among=(0, 1)).tangent[0].tolist() == [1.0, 1.0]
+        shared = ["jvp", 0, 1] in [list(key[0]) for key in precision.subject._programs]
+        alone = ["jvp", 0] in [list(key[0]) for key in precision.subject._programs]
+        assert (shared, alone) == (True, not np.any(y))

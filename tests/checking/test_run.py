@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxprim
-from jaxprim import BadCall, CheckFailed, Example, Primitive, Report
+from jaxprim import BadCall, CheckFailed, Example, Primitive, Report, _jax
 from jaxprim.checking import options
 from jaxprim.checking.answers import NotAsked, Note, first_line
 from jaxprim.checking.case import Case
@@ -34,7 +34,9 @@ def scale(factor=1.0):
 
 
 def test_a_report_of_every_question():
+    before = _jax.compilations()
     report = jaxprim.report(scale(), X, 2.0)
+    assert _jax.compilations() - before < 60  # to compile takes most of the time
     assert isinstance(report, Report)
     assert report.ok, report.text()
     assert [finding.question for finding in report.findings] == [question.name for question in options.questions()]

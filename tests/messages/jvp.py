@@ -547,6 +547,37 @@ def partials_of_wrong_number():
 @case(
     RuleWrong,
     """
+    product: def_partials only works for elementwise operations on arrays, with one result.
+      got:      float32[2] for factor
+      expected: float32[3]
+      rule:     partials at FILE:LINE
+      write:    @product.def_jvp
+    """,
+)
+def partials_of_another_size():
+    product = Primitive("product")
+
+    @product.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    @product.def_partials
+    def partials(y, x, factor):
+        return factor, x[1:]
+
+    yield lambda x: jax.jvp(product, (x, x), (x, x))
+
+    @product.def_jvp
+    def jvp(primals, tangents):
+        (x, factor), (x_dot, factor_dot) = primals, tangents
+        return product(x, factor), x_dot * factor + x * factor_dot
+
+    yield lambda x: jax.jvp(product, (x, x), (x, x)), ([1, 4, 9], [2, 8, 18])
+
+
+@case(
+    RuleWrong,
+    """
     product: the JVP rule of operand 'x' returned a wrong tangent for the result.
       got:      float32[]
       expected: float32[3]

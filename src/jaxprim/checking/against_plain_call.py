@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim.checking.answers import Answer, Note, Refusal, attempt_rule
+from jaxprim.checking.answers import Answer, Note, Refusal, attempt, attempt_rule, collect
 from jaxprim.checking.case import Case
 from jaxprim.checking.contexts import Flat, Transform
 from jaxprim.checking.precision import of_some
+from jaxprim.checking.programs import jit_once
 from jaxprim.checking.values import wide
 
 
@@ -86,31 +87,43 @@ def compare_in(case: Case, places: Mapping[str, Transform], rules: Mapping[str, 
         places: by name, a transform that puts a function into the place and keeps its signature.
         rules: the rules that can run in a place, for places where not all can.
     """
-    for item in derivatives_of(case):
-        if isinstance(item, Note):
-            yield item
-            continue
-        rule, transform = item
-        asked = {
-            n: transform(put(case.native.flat)) for n, put in places.items() if rule in (rules or {}).get(n, (rule,))
-        }
-        for name, found in _together(case, asked):
-            if isinstance(found, Note):
-                yield found
-            else:
-                yield from compare_with_plain_call(case, rule, f"{name}, against a plain call", found)
+    asked: dict[tuple[str, str], Flat] = {}
+
+    def derive() -> Answer:
+        for item in derivatives_of(case):
+            if isinstance(item, Note):
+                yield item
+                continue
+            rule, transform = item
+            usable = {name: put for name, put in places.items() if rule in (rules or {}).get(name, (rule,))}
+            asked.update({(rule, name): transform(put(case.native.flat)) for name, put in usable.items()})
+
+    notes, ended = collect(derive())
+    yield from notes
+    for (rule, name), found in _together(case, asked):
+        if isinstance(found, Note):
+            yield found
+        else:
+            yield from compare_with_plain_call(case, rule, f"{name}, against a plain call", found)
+    if ended is not None:
+        raise ended.error
 
 
-def _together(case: Case, functions: Mapping[str, Flat]) -> Iterator[tuple[str, Sequence[Any] | Note]]:
-    """Run all functions in one program, which is faster; one by one if JAX has no rule for some of them."""
-    leaves = case.native.point.leaves
-    program = jax.jit(lambda *leaves: [function(*leaves) for function in functions.values()])
-    found = attempt_rule(lambda: program(*leaves))
+def _together(
+    case: Case, functions: Mapping[tuple[str, str], Flat]
+) -> Iterator[tuple[tuple[str, str], Sequence[Any] | Note]]:
+    """Run all functions in one program, which is faster; those of one rule alone, or one by one, if some cannot run."""
+    leaves, rules = case.native.point.leaves, dict.fromkeys(rule for rule, _ in functions)
+    program = jit_once(lambda *leaves: [function(*leaves) for function in functions.values()])
+    found = (attempt if len(rules) > 1 else attempt_rule)(lambda: program(*leaves))
     if not isinstance(found, Refusal):
         yield from zip(functions, found, strict=True)
     elif len(functions) == 1:
-        (name,) = functions
-        yield name, Note(f"not asked in {name}: {found.why}")
+        (key,) = functions
+        yield key, Note(f"not asked in {key[1]}: {found.why}")
+    elif len(rules) > 1:
+        for rule in rules:
+            yield from _together(case, {key: function for key, function in functions.items() if key[0] == rule})
     else:
-        for name, function in functions.items():
-            yield from _together(case, {name: function})
+        for key, function in functions.items():
+            yield from _together(case, {key: function})

@@ -14,7 +14,7 @@ from jaxprim.checking import probes
 from jaxprim.checking.answers import NotAsked
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision
-from jaxprim.checking.values import Array, is_key, is_scalar
+from jaxprim.checking.values import Array, is_key, is_scalar, to_jax
 
 # One axis, or None, for each operand leaf.
 Axes = tuple[int | None, ...]
@@ -109,7 +109,12 @@ def _stack(rows: Sequence[Any], axis: int | None) -> Any:
         return rows[0]
     if any(map(is_key, rows)):
         return jnp.stack(rows, axis=axis)
-    return jnp.asarray(np.stack([np.asarray(jnp.asarray(row)) for row in rows], axis))  # JAX would compile this
+    return to_jax(np.stack([_array(row) for row in rows], axis))  # in NumPy, as JAX would compile this
+
+
+def _array(row: Any) -> Array:
+    """The numbers of an operand; those of a Python number in the dtype that JAX gives it."""
+    return np.asarray(row, jnp.result_type(row))
 
 
 def stack_tangents(batch: Batch, each: Sequence[dict[int, Array]]) -> dict[int, Any]:
@@ -130,8 +135,8 @@ def stack_cotangents(precision: Precision, each: Sequence[list[Array]]) -> list[
 
 def _stack_numbers(rows: Sequence[Array], axis: int | None, like: Any) -> Any:
     if axis is None:
-        return jnp.asarray(type(like)(rows[0]) if is_scalar(like) else rows[0].astype(like.dtype))
-    return jnp.asarray(np.stack(rows, axis).astype(like.dtype))
+        return jnp.asarray(type(like)(rows[0])) if is_scalar(like) else to_jax(rows[0].astype(like.dtype))
+    return to_jax(np.stack(rows, axis).astype(jnp.result_type(like)))
 
 
 def batches_of(case: Case, precision: Precision) -> list[Batch]:

@@ -66,6 +66,7 @@ class Case:
         """The case of other operands or static params; it shares no stored values with this one."""
         params = self.point.params if params is None else params
         point = replace(self.point, leaves=tuple(leaves), params=params)
+        point = replace(point, is_retyped=self.point.is_retyped or point.types != self.point.types)
         accuracy = attempt(lambda: self.subject.accuracy(point.operands, params))
         if isinstance(accuracy, Refusal) or self.accuracy != self._declared_accuracy:
             accuracy = self.accuracy  # the check says it, or the example
@@ -233,12 +234,15 @@ class Case:
 
     def relative(self, leaf: int, draw: int = 0) -> Array:
         """A random tangent of one leaf, in its shape, in proportion to its elements."""
-        value = wide(self.point.leaves[leaf])
-        direction = probes.relative_direction(self.rng("relative", leaf, draw), value)
-        return probes.round_to(direction, self.point.leaves[leaf])
+        like = self.point.leaves[leaf]
+        make = lambda: probes.relative_direction(self.rng("relative", leaf, draw), wide(like))
+        return self.once(("relative", leaf, draw), lambda: probes.round_to(make(), like))
 
     def directions(self, mode: str) -> tuple[Direction, ...]:
         """Two directions in all operands, and one in each operand, which shows whose derivative is wrong."""
+        return self.once(("directions", mode), lambda: self._directions(mode))
+
+    def _directions(self, mode: str) -> tuple[Direction, ...]:
         wrt, leaves = self.wrt(mode), self.point.leaves
         even = lambda i: probes.round_to(probes.even_direction(self.rng("even", i), wide(leaves[i])), leaves[i])
         what = "all operands" if len(wrt) > 1 else "".join(self.point.names[i] for i in wrt)
@@ -251,11 +255,11 @@ class Case:
 
     def cotangents(self, draw: int) -> list[Array]:
         """A random cotangent of each differentiable result, in its shape."""
-        found: list[Array] = []
-        for i in self.native.outputs:
-            leaf = self.native.results[i]
-            found.append(probes.round_to(probes.unit(self.rng("cotangent", i, draw), wide(leaf)), leaf))
-        return found
+        return list(self.once(("cotangents", draw), lambda: [self._cotangent(i, draw) for i in self.native.outputs]))
+
+    def _cotangent(self, result: int, draw: int) -> Array:
+        leaf = self.native.results[result]
+        return probes.round_to(probes.unit(self.rng("cotangent", result, draw), wide(leaf)), leaf)
 
     # -------------------------------------------------------------------------------------------------- evaluations
     def differences(self, direction: Direction) -> list[Derivative]:
@@ -280,9 +284,9 @@ class Case:
 
         def make() -> tuple[JvpResult, list[Array]]:
             def again(leaves: Sequence[Any], step: float) -> list[Array]:
-                return precision.jvp(self._vary(direction.tangents, step), leaves).tangent
+                return precision.jvp(self._vary(direction.tangents, step), leaves, self.wrt("jvp")).tangent
 
-            found = precision.jvp(direction.tangents)
+            found = precision.jvp(direction.tangents, among=self.wrt("jvp"))
             return found, self.noise(precision, found.tangent, again, of_rule=True)
 
         return self.once(("jvp", precision.double, direction.key), make)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim.checking import probes
-from jaxprim.checking.values import Array, is_key
+from jaxprim.checking.values import Array, is_key, to_jax
 
 
 def draw_types(operands: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
@@ -28,7 +28,7 @@ def draw_types(operands: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
 def _numbers(like: jax.ShapeDtypeStruct, rng: probes.Stream) -> Any:
     if is_key(like):
         return jax.random.split(jax.random.key(int(rng.integers(2**31))), like.shape)
-    return jnp.asarray(_of_kind(like, rng), like.dtype)
+    return to_jax(np.asarray(_of_kind(like, rng), like.dtype))
 
 
 def _of_kind(like: jax.ShapeDtypeStruct, rng: probes.Stream) -> Array:

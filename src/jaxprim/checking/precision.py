@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprim._keys import typed
 from jaxprim.checking import probes
 from jaxprim.checking.answers import Refusal, attempt
 from jaxprim.checking.probes import Tangents
@@ -28,6 +29,7 @@ from jaxprim.checking.values import (
     leaf_names,
     result_names,
     tiny,
+    to_jax,
     wide,
 )
 
@@ -53,12 +55,14 @@ class Point:
         tree: the tree structure of the operands.
         names: the name of each leaf.
         params: the static params.
+        is_retyped: whether the operands have other types than those of the example.
     """
 
     leaves: tuple[Any, ...]
     tree: Any
     names: tuple[str, ...]
     params: Mapping[str, Any]
+    is_retyped: bool = False
 
     @staticmethod
     def of(subject: Subject, operands: tuple[Any, ...], params: Mapping[str, Any]) -> Point:
@@ -127,9 +131,6 @@ class Precision:
     names: tuple[str, ...] = ()
     results: tuple[Any, ...] = ()
     result_tree: Any = None
-    _compiled: dict[Any, Callable[..., Any]] = field(
-        default_factory=dict[Any, Callable[..., Any]], init=False, repr=False, compare=False
-    )
 
     @staticmethod
     def native(subject: Subject, point: Point) -> Precision:
@@ -159,29 +160,34 @@ class Precision:
         return "/".join(sorted(set(dtypes))) or "exact"
 
     @property
+    def is_retyped(self) -> bool:
+        """Whether the operands have other types than those of the example."""
+        return self.double or self.point.is_retyped
+
+    @cached_property
     def eps(self) -> float:
         """The coarsest rounding among operands and results."""
         with self.in_effect():
             return max([epsilon(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
 
-    @property
+    @cached_property
     def tiny(self) -> float:
         """The largest of the smallest normal numbers among operands and results."""
         with self.in_effect():
             return max([tiny(leaf) for leaf in (*self.point.leaves, *self.results)], default=0.0)
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """The smallest of the largest numbers among operands and results."""
         with self.in_effect():
             return min([largest(leaf) for leaf in (*self.point.leaves, *self.results)], default=np.inf)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """The positions of the result leaves that have tangents."""
         return tuple(i for i, leaf in enumerate(self.results) if has_tangents(leaf))
 
-    @property
+    @cached_property
     def output_names(self) -> tuple[str, ...]:
         """The names of the result leaves that have tangents."""
         return tuple(self.names[i] for i in self.outputs)
@@ -226,21 +232,32 @@ class Precision:
     def _run(
         self, key: tuple[Any, ...], function: Callable[..., Any], leaves: Sequence[Any] | None, *numbers: Any
     ) -> Any:
-        """Call a function of leaves and other numbers. Away from the example it is compiled if that saves time.
+        """Call a function of leaves and other numbers, as a compiled program where that saves time.
 
-        Questions evaluate it at many points, and each call may compile a part of it again, such as a loop over a closure.
-        The key identifies the function; its first entry is the name of the rule.
+        At the example in its own types it is called as a user calls it. For other types JAX would compile each operation of
+        a rule anew; at other numbers it only does so for some, such as a loop over a closure. An implementation is called
+        in all types: it could be another function when compiled, which must not pass for inaccuracy. The key identifies the
+        function; its first entry is the name of the rule.
         """
-        if leaves is None:
-            return function(self.point.leaves, *numbers)
-        if not self.subject.compiles_anew(key[0], function, (leaves, *numbers)):
+        here = leaves is None
+        leaves = tuple(self.point.leaves if leaves is None else leaves)
+        if self.is_retyped and key[0] != "impl":
+            is_compiled = True
+        else:
+            is_compiled = not here and self.subject.compiles_anew(key[0], function, (leaves, *numbers))
+        if not is_compiled:
             return function(leaves, *numbers)
-        if key not in self._compiled:
-            self._compiled[key] = jax.jit(function)
-        found = attempt(lambda: jax.block_until_ready(self._compiled[key](leaves, *numbers)))
-        if isinstance(found, Refusal):  # if it cannot be compiled, or fails at this point, the plain call raises
-            self._compiled[key] = function
-            return function(leaves, *numbers)
+        return self.subject.run_compiled((key, self._identity), function, leaves, *numbers)
+
+    @cached_property
+    def _identity(self) -> Any:
+        """What programs depend on beside the types of their arguments."""
+        params = tuple((name, typed(value)) for name, value in self.point.params.items())
+        found = self.point.tree, params
+        try:
+            hash(found)
+        except TypeError:  # the params of a function may be arrays; its programs keep them, so that the id stays theirs
+            return id(self.point.params)
         return found
 
     def value_along(self, tangents: Tangents, step: float) -> list[Array]:
@@ -254,13 +271,24 @@ class Precision:
                 return [np.full(np.shape(self.results[i]), np.nan) for i in self.outputs]
             return [wide(results[i]) for i in self.outputs]
 
-    def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None) -> JvpResult:
+    def jvp(self, tangents: Tangents, leaves: Sequence[Any] | None = None, among: Sequence[int] = ()) -> JvpResult:
         """``jax.jvp`` with respect to the leaves that have a tangent here; the others are closed over.
 
         Args:
             tangents: by the position of the leaf, each in its shape.
             leaves: all operand leaves; by default, the leaves of the point.
+            among: leaves that get zeros where a program is compiled, so that all directions in them share it. If that does
+                not give numbers, such as 0 x inf, they get none.
         """
+        zeros = {i: np.zeros(np.shape(self.point.leaves[i])) for i in among if i not in tangents}
+        if zeros and self.is_retyped:
+            every = dict(sorted({**zeros, **tangents}.items()))
+            found = attempt(lambda: self._pushed(every, leaves))
+            if not isinstance(found, Refusal) and all(np.all(np.isfinite(tangent)) for tangent in found.tangent):
+                return found
+        return self._pushed(tangents, leaves)
+
+    def _pushed(self, tangents: Tangents, leaves: Sequence[Any] | None) -> JvpResult:
         with self.in_effect():
             primal, tangent = self._run(("jvp", *tangents), self.raw_jvp, leaves, self.cast(tangents))
             return JvpResult([wide(leaf) for leaf in primal], [wide(tangent[i]) for i in self.outputs])
@@ -275,7 +303,7 @@ class Precision:
         cotangents: Sequence[Array],
         wrt: Sequence[int],
         leaves: Sequence[Any] | None = None,
-        results: Sequence[int] | None = None,
+        results: tuple[int, ...] | None = None,
     ) -> VjpResult:
         """``jax.vjp`` with respect to some leaves, pulled back along a cotangent of each differentiable result.
 
@@ -288,7 +316,7 @@ class Precision:
         """
         with self.in_effect():
             pull = lambda leaves, seeds: self.raw_vjp(leaves, wrt, seeds, results)
-            key = ("vjp", tuple(wrt), tuple(results or ()))
+            key = ("vjp", tuple(wrt), self.outputs, results)
             primal, cotangent = self._run(key, pull, leaves, self.cast_out(cotangents))
             return VjpResult(
                 [wide(leaf) for leaf in primal], {i: wide(ct) for i, ct in zip(wrt, cotangent, strict=True)}
@@ -333,15 +361,15 @@ class Precision:
 
     def cast_out(self, cotangents: Sequence[Array]) -> list[Any]:
         """Cotangents in the dtypes of the differentiable results."""
-        return [jnp.asarray(ct.astype(self.results[i].dtype)) for i, ct in zip(self.outputs, cotangents, strict=True)]
+        return [to_jax(ct.astype(self.results[i].dtype)) for i, ct in zip(self.outputs, cotangents, strict=True)]
 
 
 def result_leaves(result: Any) -> list[Any]:
     """The leaves of a result as JAX arrays: a plain function may also return Python numbers or NumPy arrays."""
-    return [leaf if is_key(leaf) else jnp.asarray(leaf) for leaf in jax.tree_util.tree_leaves(result)]
+    return [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in jax.tree_util.tree_leaves(result)]
 
 
 def _cast(tangent: Array, leaf: Any) -> Any:
     if is_scalar(leaf):
         return type(leaf)(tangent)
-    return jnp.asarray(np.asarray(tangent).astype(leaf.dtype))
+    return to_jax(np.asarray(tangent).astype(leaf.dtype))

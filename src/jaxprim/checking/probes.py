@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprim.checking.values import Array, is_key, is_scalar, wide
+from jaxprim.checking.values import Array, is_key, is_scalar, to_jax, wide
 
 Stream = np.random.Generator
 # A tangent for some of the operand leaves, by their positions: each has the shape of its leaf, in double precision.
@@ -92,12 +92,12 @@ def move(leaf: Any, change: Array) -> Any:
     if is_scalar(leaf):
         return type(leaf)(total)
     with np.errstate(over="ignore", under="ignore"):
-        return jnp.asarray(total.astype(leaf.dtype))
+        return to_jax(total.astype(leaf.dtype))
 
 
 def fresh(leaf: Any) -> Any:
     """A copy of the leaf in its own memory."""
-    return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(np.array(leaf))
+    return leaf if is_scalar(leaf) or is_key(leaf) else to_jax(np.array(leaf))
 
 
 def nearby(rng: Stream, leaf: Any, relative: float) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxprim.checking.answers import Answer, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.reports.report import Evidence
-from jaxprim.checking.values import describe, has_tangents, is_key, is_scalar, wide
+from jaxprim.checking.values import describe, has_tangents, is_key, is_scalar, to_jax, wide
 
 # Seconds after which the smallest input so far is reported.
 PATIENCE = 1.0
@@ -79,7 +79,7 @@ def _round(leaf: Any) -> Any | None:
     with np.errstate(all="ignore"):
         digits = 10.0 ** (np.floor(np.log10(np.abs(value))) - DIGITS + 1)
         rounder = np.where(np.isfinite(digits) & (digits > 0), np.round(value / digits) * digits, value)
-    made = jnp.asarray(rounder, leaf.dtype)
+    made = to_jax(rounder.astype(leaf.dtype))
     return None if np.array_equal(wide(made), value, equal_nan=True) else made
 
 

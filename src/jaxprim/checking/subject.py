@@ -20,6 +20,7 @@ from jaxprim._primitive import Primitive
 from jaxprim._rules import rules_of
 from jaxprim._types import Example, RuleInfo
 from jaxprim._use import use
+from jaxprim.checking.answers import Refusal, attempt
 from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
 
@@ -47,6 +48,9 @@ class Subject:
     primitive: Primitive | None = None
     reference: Callable[..., Any] | None = None
     _compiles_anew: dict[str, bool] = field(default_factory=dict[str, bool], init=False, repr=False, compare=False)
+    _programs: dict[Any, Callable[..., Any]] = field(
+        default_factory=dict[Any, Callable[..., Any]], init=False, repr=False, compare=False
+    )
 
     @staticmethod
     def of(target: Callable[..., Any], reference: Callable[..., Any] | None = None) -> Subject:
@@ -122,6 +126,17 @@ class Subject:
         if rule not in self._compiles_anew:
             self._compiles_anew[rule] = _compiles_anew(function, operands)
         return self._compiles_anew[rule]
+
+    def run_compiled(self, key: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a function as a compiled program, or plainly if it cannot be compiled. The key identifies the function."""
+        if key not in self._programs:
+            self._programs[key] = jax.jit(function)
+        found = attempt(lambda: jax.block_until_ready(self._programs[key](*args)))
+        if not isinstance(found, Refusal):
+            return found
+        plain = function(*args)  # raises, if it fails at this point
+        self._programs[key] = function
+        return plain
 
     def examples(self) -> Sequence[Example]:
         """The author's examples, or the types that a kernel declares. Without either, raises NoExamples."""

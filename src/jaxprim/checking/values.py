@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -16,7 +17,12 @@ Path = tuple[Any, ...]
 
 def is_key(leaf: Any) -> bool:
     """Whether a leaf holds typed PRNG keys."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and _is_of_keys(leaf.dtype)
+
+
+@cache
+def _is_of_keys(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def is_scalar(leaf: Any) -> bool:
@@ -26,7 +32,12 @@ def is_scalar(leaf: Any) -> bool:
 
 def has_tangents(leaf: Any) -> bool:
     """Whether one may differentiate with respect to a leaf: real and complex numbers, not integers, booleans or keys."""
-    return not is_key(leaf) and bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+    return bool(_range_of(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)))
+
+
+def to_jax(numbers: Array) -> Any:
+    """NumPy numbers as a JAX array. `jnp.asarray` takes longer, and compiles a program for each type."""
+    return jax.device_put(numbers)
 
 
 def wide(leaf: Any) -> Array:
@@ -34,29 +45,45 @@ def wide(leaf: Any) -> Array:
     array = np.asarray(jax.random.key_data(leaf)) if is_key(leaf) else np.asarray(leaf)
     if array.dtype == jax.dtypes.float0:
         return np.zeros(array.shape)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        return array.astype(np.complex128)
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        return array.astype(np.float64)
-    return array
+    wider = _wider(array.dtype)
+    return array if wider is None else array.astype(wider)
+
+
+@cache
+def _wider(dtype: Any) -> Any:
+    """The widest real or complex dtype; None for numbers that are neither."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return np.complex128
+    return np.float64 if jnp.issubdtype(dtype, jnp.floating) else None
+
+
+@cache
+def _range_of(dtype: Any) -> tuple[float, float, float] | None:
+    """The eps, the smallest normal and the largest number of a real or complex dtype; None for others."""
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return None
+    info = jnp.finfo(dtype)
+    return float(info.eps), float(info.tiny), float(info.max)
+
+
+def _range(leaf: Any) -> tuple[float, float, float]:
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return _range_of(dtype) or (0.0, 0.0, np.inf)
 
 
 def epsilon(leaf: Any) -> float:
     """The spacing of numbers near 1 in the dtype of a leaf; 0 if arithmetic is exact."""
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
+    return _range(leaf)[0]
 
 
 def tiny(leaf: Any) -> float:
     """The smallest normal number in the dtype of a leaf: XLA may round smaller numbers to zero."""
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return float(jnp.finfo(dtype).tiny) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
+    return _range(leaf)[1]
 
 
 def largest(leaf: Any) -> float:
     """The largest number in the dtype of a leaf; infinite if arithmetic is exact."""
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return float(jnp.finfo(dtype).max) if jnp.issubdtype(dtype, jnp.inexact) else np.inf
+    return _range(leaf)[2]
 
 
 def spacing(value: Array, eps: float, smallest: float) -> Array:
@@ -73,12 +100,14 @@ def peak(numbers: Array) -> float:
 
 def as_array(leaf: Any) -> Any:
     """A leaf as JAX sees it: NumPy arrays become JAX arrays, Python numbers stay as they are."""
-    return leaf if is_scalar(leaf) or is_key(leaf) else jnp.asarray(leaf)
+    if isinstance(leaf, np.ndarray | np.generic):
+        return to_jax(np.array(leaf))  # the author may change his array
+    return leaf if isinstance(leaf, jax.Array) or is_scalar(leaf) else jnp.asarray(leaf)
 
 
 def doubled(leaf: Any) -> Any:
     """A leaf in double precision, under x64; integers and keys stay as they are."""
-    return leaf if is_scalar(leaf) or not has_tangents(leaf) else jnp.asarray(wide(leaf))
+    return leaf if is_scalar(leaf) or not has_tangents(leaf) else to_jax(wide(leaf))
 
 
 def leaf_names(roots: Sequence[str], values: Sequence[Any]) -> tuple[str, ...]:

@@ -78,8 +78,11 @@ def _partials(
 def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial: Any, y: Any) -> None:
     if partial is None:
         return
-    aval = _jax.typeof(partial)
-    if jnp.broadcast_shapes(aval.shape, y.shape) != y.shape:
+    try:
+        aval = _jax.typeof(partial)
+    except TypeError:
+        raise _not_elementwise(rules, author, f"{type(partial).__name__} for {name}", short(y)) from None
+    if not _broadcasts_to(aval.shape, y.shape):
         raise _not_elementwise(rules, author, f"{short(aval)} for {name}", short(y))
     is_complex = [jnp.issubdtype(a.dtype, jnp.complexfloating) for a in (x, aval, y)]
     if is_complex == [False, True, False]:
@@ -92,6 +95,13 @@ def _check_partial(rules: RuleSet, author: AuthorFn, name: str, x: Any, partial:
                 write=f"dy_d{name} = dy_d{name}.real",
             )
         )
+
+
+def _broadcasts_to(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    try:
+        return jnp.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:  # they do not fit together
+        return False
 
 
 def _not_elementwise(rules: RuleSet, author: AuthorFn, got: str, expected: str | None) -> RuleWrong:

@@ -35,6 +35,17 @@ def test_errors_are_told_in_ulp_and_where():
     assert any(", at nan: " in text for text in said)
 
 
+def test_other_operands_are_named_where_something_is_off():
+    right_at_the_example = lambda x: jnp.where(x == X, x, 2 * x)
+    said = notes(case(right_at_the_example, X, believed=lambda x: x))
+    named = [
+        text.partition(": x=[")
+        for text in said
+        if text.endswith("; if these are outside the domain, say so with def_domain")
+    ]
+    assert [place for place, *_ in named] == ["asked at random (1) numbers", "asked at random (2) numbers"]
+
+
 def halved(x):
     """Goes on for ever at NaN."""
     return jax.lax.while_loop(lambda y: ~(jnp.max(jnp.abs(y)) < 1), lambda y: y / 2, x)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxprim import Primitive
 from jaxprim.checking.answers import Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions.dtypes import dtypes
@@ -49,3 +50,19 @@ def test_terms_of_a_tangent_that_cancel_are_rounded_each_by_itself():
     (jvp,) = (e for e in found if e.rule == "jvp" and e.against.endswith("bfloat16") and "rule" in e.against)
     assert jvp.ok, jvp
     assert abs(jvp.expected) < 0.05 < jvp.tolerance  # the difference of two terms of about 2
+
+
+def test_operands_are_named_where_something_is_off():
+    doubled_in_float16 = lambda x: x * (2 if x.dtype == jnp.float16 else 1)
+    assert notes(dtypes, case(doubled_in_float16, X)) == [
+        "asked in float16: x=[ 0.5 1. -2. ]; if these are outside the domain, say so with def_domain"
+    ]
+
+
+def test_operands_are_named_where_the_domain_has_changed_them():
+    root = Primitive("root")
+    root.def_impl(jnp.sqrt)
+    root.def_domain(lambda x: (jnp.maximum(x, 1),))
+    said = notes(dtypes, case(root, 1 - X))
+    assert [text.partition(": ")[0] for text in said] == ["asked in float16", "asked in bfloat16", "asked in float64"]
+    assert said[0].endswith(": x=[1. 1. 3.]; if these are outside the domain, say so with def_domain")

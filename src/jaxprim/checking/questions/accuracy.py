@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
@@ -17,7 +16,7 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.domain import ask_inside
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.reference import reference_values
-from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, wide
+from jaxprim.checking.values import Array, doubled, epsilon, has_tangents, is_scalar, spacing, tiny, to_jax, wide
 
 # The number of points: the example and points around it. Each element changes by up to half of itself.
 POINTS = 3
@@ -86,7 +85,7 @@ def _scale(leaf: Any, power: float) -> Any:
     if is_scalar(leaf):
         return leaf
     value = wide(leaf)
-    return jnp.asarray(value / probes.typical(value) * tiny(leaf) ** power, leaf.dtype)
+    return to_jax((value / probes.typical(value) * tiny(leaf) ** power).astype(leaf.dtype))
 
 
 def _specials(case: Case) -> Mapping[str, list[Any]]:

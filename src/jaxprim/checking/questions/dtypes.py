@@ -17,7 +17,7 @@ from jaxprim.checking.precision import Precision
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.abstract_eval import abstract_eval
 from jaxprim.checking.tolerances import is_double
-from jaxprim.checking.values import Array, epsilon, has_tangents, is_scalar, peak, wide
+from jaxprim.checking.values import Array, epsilon, has_tangents, is_scalar, peak, to_jax, wide
 
 # The dtype of real operands, and the dtype of complex ones used with it.
 DTYPES = (
@@ -100,7 +100,7 @@ def _cast_to(leaf: Any, real: str, imaginary: str | None) -> Any:
     if is_scalar(leaf) or not has_tangents(leaf):
         return leaf
     wanted = imaginary if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else real
-    return jnp.asarray(wide(leaf), wanted)
+    return to_jax(wide(leaf).astype(jnp.dtype(wanted)))
 
 
 def _compare_values(case: Case, double: Precision) -> Answer:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax
@@ -19,7 +18,7 @@ from jaxprim.checking.domain import IF_OUTSIDE, invent, shown
 from jaxprim.checking.question import question
 from jaxprim.checking.questions.jvp_differences import jvp_at, on_and_off_the_real_axis
 from jaxprim.checking.questions.vjp_differences import vjp_at
-from jaxprim.checking.values import has_tangents, is_key, is_scalar, wide
+from jaxprim.checking.values import has_tangents, is_key, is_scalar, to_jax, wide
 
 
 @question("Are both rules right where operands contain zeros?", group="first order", departs="vjp", invents=True)
@@ -63,7 +62,7 @@ def _put_zero(leaf: Any, place: int) -> Any:
     if numbers[index] == 0:
         return leaf
     numbers[index] = 0  # in NumPy, as JAX would compile this
-    return jnp.asarray(numbers)
+    return to_jax(numbers)
 
 
 def _both_rules(case: Case, *, jointly: bool = False) -> Answer:

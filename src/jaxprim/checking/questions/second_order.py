@@ -28,6 +28,7 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.differences import derivative
 from jaxprim.checking.precision import Precision
 from jaxprim.checking.probes import Tangents
+from jaxprim.checking.programs import jit_once
 from jaxprim.checking.question import question
 from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, wide
@@ -147,13 +148,36 @@ def _first_derivative(rules: _Rules, mode: str) -> tuple[Function, list[str]]:
 
 def _second_of(rules: _Rules, mode: str) -> Answer:
     function, names = _first_derivative(rules, mode)
-    second = rules.tangents(1)
     firsts = (rules.tangents(0),) if mode == "jvp" else ()
-    with rules.precision.in_effect():
-        got = [
-            wide(leaf) for leaf in jax.jvp(jax.jit(function), rules.operands(), tuple(rules.cast(second).values()))[1]
-        ]
-    yield from _against_differences(rules, f"fwd-{_word(mode)}", mode, function, got, names, second, *firsts)
+    pushed = _Pushed(rules, function, rules.tangents(1))
+    yield from _against_differences(rules, f"fwd-{_word(mode)}", mode, pushed, names, *firsts)
+
+
+@dataclass(frozen=True)
+class _Pushed:
+    """A lower derivative and its JVP along tangents, in one program: to compile two takes longer than to evaluate both."""
+
+    rules: _Rules
+    function: Function
+    along: Tangents
+
+    @cached_property
+    def _program(self) -> Callable[..., Any]:
+        lower = jax.jit(self.function)
+        return jax.jit(lambda some, dots: jax.jvp(lower, some, dots))
+
+    def at(self, step: float) -> tuple[list[Array], list[Array]]:
+        """The lower derivative, and its JVP, where the operands are moved by a step along the tangents."""
+        with self.rules.precision.in_effect():
+            dots = tuple(self.rules.cast(self.along).values())
+            some = self.rules.operands(self.along, step) if step else self.rules.operands()
+            lower, pushed = self._program(some, dots)
+            return list(map(wide, lower)), list(map(wide, pushed))
+
+    @cached_property
+    def got(self) -> list[Array]:
+        """The JVP at the operands themselves."""
+        return self.at(0.0)[1]
 
 
 def _word(mode: str) -> str:
@@ -164,20 +188,13 @@ def _against_differences(
     rules: _Rules,
     mix: str,
     mode: str,
-    function: Function,
-    got: list[Array],
+    pushed: _Pushed,
     names: Sequence[str],
-    along: Tangents,
     *others: Tangents,
 ) -> Answer:
     """Compare forward mode over a lower derivative with differences, element by element."""
-    case, precision, compiled = rules.case, rules.precision, jax.jit(function)
-
-    def at(step: float) -> list[Array]:
-        with precision.in_effect():
-            return [wide(leaf) for leaf in compiled(*rules.operands(along, step))]
-
-    found = derivative(at, precision.eps, case.accuracy)
+    case, precision, got, along = rules.case, rules.precision, pushed.got, pushed.along
+    found = derivative(lambda step: pushed.at(step)[0], precision.eps, case.accuracy)
     if not any(np.any(d.judged) for d in found) and any(d.judged.size for d in found):
         raise NotAsked(CANNOT_TELL)
     scale = rules.scale(along, *others) * (1.0 if mode == "jvp" else _inverse_size(case, rules))
@@ -279,7 +296,7 @@ def _compile(case: Case) -> tuple[Callable[..., Any], _Rules, list[str]]:
                 refused.append(f"{mix}: {found.why}")
             else:
                 usable.append(mix)
-        compiled = jax.jit(lambda *a: {mix: MIXES[mix][0](rules, *a) for mix in usable})
+        compiled = jit_once(lambda *a: {mix: MIXES[mix][0](rules, *a) for mix in usable})
     return compiled, rules, refused
 
 
@@ -345,14 +362,12 @@ def _third_of(rules: _Rules, mode: str) -> Answer:
     function, names = _first_derivative(rules, mode)
     second, third = rules.tangents(1), rules.tangents(2)
     firsts = (rules.tangents(0),) if mode == "jvp" else ()
-    with rules.precision.in_effect():
-        along = tuple(rules.cast(second).values())
-        lower = lambda *some: jax.jvp(function, some, along)[1]
-        got = [wide(leaf) for leaf in jax.jvp(jax.jit(lower), rules.operands(), tuple(rules.cast(third).values()))[1]]
-    mix = f"fwd-fwd-{_word(mode)}"
-    yield from _against_differences(rules, mix, mode, lower, got, names, third, second, *firsts)
+    along = tuple(rules.cast(second).values())
+    lower = lambda *some: jax.jvp(function, some, along)[1]
+    pushed = _Pushed(rules, lower, third)
+    yield from _against_differences(rules, f"fwd-fwd-{_word(mode)}", mode, pushed, names, second, *firsts)
     scale = rules.scale(third, second, *firsts) * (1.0 if mode == "jvp" else _inverse_size(rules.case, rules))
-    yield from _in_reverse(rules, mode, lower, got, third, scale)
+    yield from _in_reverse(rules, mode, lower, pushed.got, third, scale)
 
 
 def _in_reverse(

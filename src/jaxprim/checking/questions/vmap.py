@@ -24,6 +24,7 @@ from jaxprim.checking.answers import Answer, Note, collect
 from jaxprim.checking.batch import Batch, batches_of, in_precision, stack_cotangents, stack_tangents
 from jaxprim.checking.case import Case
 from jaxprim.checking.precision import Precision, of_some
+from jaxprim.checking.programs import jit_once
 from jaxprim.checking.question import question
 from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.tolerances import Tolerance
@@ -46,7 +47,7 @@ def _together(precision: Precision, evaluations: Mapping[Any, Evaluation]) -> di
     """The results of several functions on their arguments, all in one compiled program, which is faster."""
     arguments = [arguments for _, arguments in evaluations.values()]
     functions = [function for function, _ in evaluations.values()]
-    compiled = jax.jit(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
+    compiled = jit_once(lambda rows: [function(*row) for function, row in zip(functions, rows, strict=True)])
     with precision.in_effect():
         return dict(zip(evaluations, compiled(arguments), strict=True))
 
@@ -61,9 +62,12 @@ def values_against_loop(batches: Sequence[Batch]) -> Answer:
     """Compare ``jax.vmap`` of the implementation with a loop, for batches in one precision."""
     case, precision = batches[0].case, batches[0].precision
     _, noise = case.value(precision)
-    found = _together(
-        precision, {b.axes: (jax.vmap(precision.flat, in_axes=b.axes), tuple(b.stacked)) for b in batches}
-    )
+    found: dict[Any, Any] = case.once(("batched values", precision.double), dict)
+    new = [batch for batch in batches if batch.axes not in found]
+    if new:
+        found |= _together(
+            precision, {b.axes: (jax.vmap(precision.flat, in_axes=b.axes), tuple(b.stacked)) for b in new}
+        )
     for batch in batches:
         rows = [precision.value(member) for member in batch.members]
         for k, name in enumerate(precision.names):
@@ -113,10 +117,13 @@ def _batched_jvps(batch: Batch, wrt: Sequence[int], tangents: Sequence[dict[int,
 
 
 def _tangents_alone(precision: Precision, tangents: Sequence[dict[int, Array]]) -> Evaluation:
-    with precision.in_effect():
-        dots = {i: jnp.stack([jnp.asarray(precision.cast(t)[i]) for t in tangents]) for i in tangents[0]}
     push = jax.vmap(lambda leaves, d: precision.raw_jvp(leaves, d)[1], in_axes=(None, 0))
-    return push, (precision.point.leaves, dots)
+
+    def stack_and_push(leaves: Sequence[Any], each: Sequence[Mapping[int, Any]]) -> Any:
+        return push(leaves, {i: jnp.stack([dots[i] for dots in each]) for i in each[0]})
+
+    with precision.in_effect():
+        return stack_and_push, (precision.point.leaves, [precision.cast(t) for t in tangents])
 
 
 @question("Do vmap of the VJP and the VJP of vmap give the same as a loop?", group="batching")

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxprim._record import record_rules
 from jaxprim.checking import contexts
@@ -16,7 +14,6 @@ from jaxprim.checking.answers import Answer, NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.reports.findings import Evidence
-from jaxprim.checking.values import has_tangents
 
 CONTEXTS: Mapping[str, contexts.Transform] = {
     "eager": lambda function: function,
@@ -70,23 +67,18 @@ def _differentiate(case: Case, mode: str, wrap: contexts.Transform, *, run: bool
     precision, wrt = case.native, case.wrt(mode)
     function = wrap(precision.of(precision.point.leaves, wrt))
     primals = tuple(precision.point.leaves[i] for i in wrt)
+    tangents = tuple(precision.cast({i: case.relative(i) for i in wrt}).values())
+    cotangents = precision.seeds(precision.results, precision.cast_out(case.cotangents(0)))
 
     def forward(*primals: Any) -> Any:
-        tangents = precision.cast({i: case.relative(i) for i in wrt})
-        return jax.jvp(function, primals, tuple(tangents[i] for i in wrt))[1]
+        return jax.jvp(function, primals, tangents)[1]
 
     def reverse(*primals: Any) -> Any:
         out, pull = jax.vjp(function, *primals)
-        return pull(jax.tree.map(_ones, out))
+        return pull(jax.tree.unflatten(jax.tree.structure(out), cotangents))
 
     differentiated = forward if mode == "jvp" else reverse
     if run:
         differentiated(*primals)
     else:
         jax.jit(differentiated).lower(*primals)
-
-
-def _ones(leaf: Any) -> Any:
-    if has_tangents(leaf):
-        return jnp.ones_like(leaf)
-    return np.zeros(leaf.shape, jax.dtypes.float0)
