@@ -16,6 +16,7 @@ from types import CodeType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _trees
@@ -251,7 +252,7 @@ def is_same_kind(array: np.ndarray, dtype: Any) -> bool:
     """Whether a cast only loses digits: not the imaginary part, the fraction, or the high bits of an integer."""
     kinds = np.bool_, np.integer, np.floating, np.complexfloating  # NumPy knows no kind of bfloat16
     given, wanted = (
-        next((i for i, kind in enumerate(kinds) if jax.dtypes.issubdtype(d, kind)), None) for d in (array.dtype, dtype)
+        next((i for i, kind in enumerate(kinds) if jnp.issubdtype(d, kind)), None) for d in (array.dtype, dtype)
     )
     if given is None or wanted is None or given > wanted:
         return False
