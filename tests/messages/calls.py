@@ -52,7 +52,8 @@ def misnamed_operand():
         return x * factor
 
     yield lambda x: scale(x, z=2.0)
-    yield lambda x: scale(x, factor=2.0), [2, 4, 6]
+    factor = 2.0
+    yield lambda x: scale(x, factor), [2, 4, 6]
 
 
 @case(
