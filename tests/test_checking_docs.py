@@ -73,9 +73,17 @@ def test_the_page_opens_with_the_file_that_the_pictures_show():
     assert first.text == (FOLDER / "gaussian.py").read_text()
 
 
-def test_the_picture_of_the_terminal_shows_that_report_and_loads_nothing():
-    svg = (FOLDER / "terminal.svg").read_text().replace("&#160;", " ")
-    assert "factor 1/4, and x has 4 elements: a mean where a sum belongs" in svg
+@pytest.mark.parametrize(
+    ("picture", "text"),
+    [
+        ("terminal-start", "elsewhere"),
+        ("terminal", "factor 1/4, and x has 4 elements: a mean where a sum belongs"),
+        ("terminal-passing", "questions pass"),
+    ],
+)
+def test_the_pictures_of_the_terminal_show_that_report_and_load_nothing(picture, text):
+    svg = (FOLDER / f"{picture}.svg").read_text().replace("&#160;", " ")
+    assert text in svg
     assert re.findall(r"https?://[^\"' )]*", svg.replace("http://www.w3.org/2000/svg", "")) == []
 
 

@@ -361,6 +361,38 @@ def test_examples():
     assert len(op.examples()) == 2
 
 
+@pytest.mark.parametrize(
+    ("returned", "text"),
+    [
+        ((X, 2.0), "def_examples: the examples are no list.\n  got:      a tuple of 2"),
+        (X, "def_examples: the examples are no list.\n  got:      one array"),
+        (2.0, "def_examples: the examples are no list"),
+        (Example((X, 2.0)), "def_examples: the examples are no list"),
+        ([X, X], "def_examples: an example has the wrong number of operands.\n  got:      one array"),
+        ([(X,)], "def_examples: an example has the wrong number of operands.\n  got:      a tuple of 1"),
+        ([(X, 2.0, 3.0)], "def_examples: an example has the wrong number of operands"),
+    ],
+)
+def test_examples_that_are_none_name_def_examples(returned, text):
+    op = Primitive("op")
+    op.def_impl(lambda x, factor: x * factor)
+    op.def_examples(lambda: returned)
+    with pytest.raises(BadCall) as raised:
+        op.examples()
+    assert text in str(raised.value)
+    assert "test_primitive.py" in str(raised.value)
+    assert "write:    return [(x, factor)]" in str(raised.value)
+
+
+def test_an_array_is_no_list_of_examples_of_one_operand():
+    op = double_of()
+    op.def_examples(lambda: X)
+    with pytest.raises(BadCall, match="no list"):
+        op.examples()
+    op.def_examples(lambda: (X, X))
+    assert len(op.examples()) == 2
+
+
 def test_derive_chooses_another_derivation(call):
     """The VJP is deliberately not the derivative; the JVP comes from it, unless the impl is chosen."""
     op = Primitive("op")

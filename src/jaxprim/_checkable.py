@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from jaxprim import _jax
 from jaxprim._errors import BadCall, message
 from jaxprim._rules import RuleSet
+from jaxprim._trees import describe
 from jaxprim._types import Example
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Checkable:
             >>> len(square.examples())
             2
         """
-        self._examples = lambda: map(self._refuse_pair, fn())
+        self._examples = lambda: (self._usable(example, fn) for example in self._listed(fn))
         return fn
 
     def examples(self) -> tuple[Example, ...]:
@@ -183,6 +184,43 @@ class Checkable:
             )
         return fn
 
+    def _listed(self, fn: Callable[[], Any]) -> Iterable[Any]:
+        """What `def_examples` returned, unless it is one example instead of a list of them."""
+        found = fn()
+        is_operands = isinstance(found, tuple) and not any(map(_is_example, cast("tuple[Any, ...]", found)))
+        is_list = isinstance(found, Iterable) and not isinstance(found, dict) and not hasattr(found, "shape")
+        if not is_list or (is_operands and not self._takes(1)):
+            raise self._no_example(
+                fn, "the examples are no list", found, "a list of tuples of operands, or of Examples"
+            )
+        return cast("Iterable[Any]", found)
+
+    def _usable(self, example: Any, fn: Callable[[], Any]) -> Any:
+        """Return an example unchanged, but refuse one with too few or too many operands."""
+        self._refuse_pair(example)
+        count = len(cast("tuple[Any, ...]", example)) if isinstance(example, tuple | list) else 1
+        if isinstance(example, Example) or self._takes(count):
+            return example
+        operands = ", ".join(self._rules.signature.operands)
+        raise self._no_example(fn, "an example has the wrong number of operands", example, f"a tuple ({operands})")
+
+    def _takes(self, count: int) -> bool:
+        """Whether a call may have this many operands; True before there is an implementation to tell."""
+        signature = self._rules.signature
+        return signature.source is None or signature.takes(count)
+
+    def _no_example(self, fn: Callable[[], Any], what: str, got: Any, expected: str) -> BadCall:
+        operands = [*self._rules.signature.operands] or ["x", "..."]
+        return BadCall(
+            message(
+                f"{self.name}: def_examples: {what}.",
+                got=describe(got),
+                expected=expected,
+                rule=fn,
+                write=f"return [({', '.join(operands)}{',' * (len(operands) == 1)})]",
+            )
+        )
+
     def _refuse_pair(self, example: Any) -> Any:
         """Return an example unchanged, but refuse ``(operands, params)``, since a pair means two operands."""
         if not _looks_like_a_pair(example):
@@ -207,6 +245,10 @@ def _example(value: Any) -> Example:
     if isinstance(value, Example):
         return value
     return Example(tuple(value) if isinstance(value, tuple | list) else (value,))
+
+
+def _is_example(value: Any) -> bool:
+    return isinstance(value, Example | tuple | list)
 
 
 def _looks_like_a_pair(example: Any) -> bool:

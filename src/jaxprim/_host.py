@@ -1,7 +1,8 @@
 """Host functions: ordinary Python on NumPy arrays, guarded.
 
 A host function gets read-only NumPy arrays and must not use JAX, because JAX in a callback can deadlock. Using JAX in
-its thread raises an error, and so does a ``jax.Array`` that it returns or closes over. Results are checked, never cast.
+its thread raises an error, and so does a ``jax.Array`` that it returns or closes over. Results are checked, and cast only
+if the author asks for it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from types import CodeType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _trees
@@ -34,34 +36,51 @@ def callback(call: Call, rule: Rule, results: Results) -> Callable[..., list[np.
     def run(*leaves: Any) -> list[np.ndarray]:
         call.rules.record("host")
         operands = call.operands([read_only(leaf) for leaf in leaves])
-        return _apart(_answer, call, rule.author, operands, results)
+        return _apart(_answer, call, rule, operands, results)
 
     return run
 
 
-def _answer(call: Call, fn: Callable[..., Any], operands: Sequence[Any], results: Results) -> list[np.ndarray]:
-    declared = Declared(results, _by_whom(call.rules), lambda: call.in_reach(jax.tree.leaves(operands)))
-    return read_results(call.rules.name, fn, _run(call, fn, operands), declared)
+def _answer(call: Call, rule: Rule, operands: Sequence[Any], results: Results) -> list[np.ndarray]:
+    in_reach = lambda: call.in_reach(jax.tree.leaves(operands))
+    declared = Declared(results, _by_whom(call.rules), in_reach, rule.casts)
+    return read_results(call.rules.name, rule.author, _run(call, rule.author, operands), declared)
 
 
 @dataclass(frozen=True)
 class Declared:
-    """The types that a host function must return, what declares them, and the arrays that its code can name."""
+    """The types that a host function must return.
+
+    Attributes:
+        results: the types.
+        by: what declares them.
+        in_reach: the arrays that its code can name.
+        casts: whether results of another dtype are cast.
+    """
 
     results: Results
     by: str
     in_reach: InReach
+    casts: bool = False
 
     @property
-    def the(self) -> str:
-        """What declares them, in a line to write."""
-        return self.by.replace("its", "the")
+    def by_from_numpy(self) -> bool:
+        """Whether the author gave the function to `from_numpy`."""
+        return self.by in (BY_LIKE, BY_DEFAULT)
+
+    @property
+    def remedy(self) -> str:
+        """What else to do than to return these types, in a line to write."""
+        return "give like=" if self.by == BY_DEFAULT else f"correct {self.by.replace('its', 'the')}"
+
+
+BY_LIKE, BY_DEFAULT = "like=", "the default of like="  # of `from_numpy`
 
 
 def _by_whom(rules: RuleSet) -> str:
     # An author never wrote the rule that `from_numpy` writes.
     rule = rules.given.get("abstract_eval")
-    return "like=" if rule is not None and hasattr(rule.author, "notes") else "its abstract eval"
+    return getattr(rule.author, "declared_by", "its abstract eval") if rule is not None else "its abstract eval"
 
 
 def _run(call: Call, fn: Callable[..., Any], operands: Sequence[Any]) -> Any:
@@ -188,7 +207,7 @@ def read_results(name: str, fn: Callable[..., Any], value: Any, declared: Declar
                 got=mismatch.got_where,
                 expected=mismatch.expected,
                 rule=fn,
-                write=f"{_trees.returned(results.tree, results.variables())}  # or correct {declared.the}",
+                write=f"{_trees.returned(results.tree, results.variables())}  # or {declared.remedy}",
             )
         ) from None
     return [_read_leaf(name, fn, leaf, declared, index) for index, leaf in enumerate(leaves)]
@@ -215,6 +234,8 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, declared: Declared,
         array = array.astype(array.dtype.newbyteorder("="))
     if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array
+    if declared.casts and array.shape == tuple(aval.shape) and is_same_kind(array, aval.dtype):
+        return array.astype(aval.dtype)
     raise HostError(
         message(
             f"{name}: the host function returned {results.names()[index]} with a different type than {declared.by} declares.",
@@ -225,6 +246,17 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, declared: Declared,
             write=_fix(array, aval, declared),
         )
     )
+
+
+def is_same_kind(array: np.ndarray, dtype: Any) -> bool:
+    """Whether a cast only loses digits: not the imaginary part, the fraction, or the high bits of an integer."""
+    kinds = np.bool_, np.integer, np.floating, np.complexfloating  # NumPy knows no kind of bfloat16
+    given, wanted = (
+        next((i for i, kind in enumerate(kinds) if jnp.issubdtype(d, kind)), None) for d in (array.dtype, dtype)
+    )
+    if given is None or wanted is None or given > wanted:
+        return False
+    return wanted > 1 or bool(np.all(array == array.astype(dtype)))
 
 
 def _lacks_x64(array: np.ndarray, aval: Any) -> bool:
@@ -238,12 +270,12 @@ def _fix(array: np.ndarray, aval: Any, declared: Declared) -> str:
     if array.dtype == object:
         return "return result"
     if array.shape == shape and _lacks_x64(array, aval):
-        return f"return result.astype({its_dtype})  # or {ENABLE_X64}"
+        return f"return result.astype({its_dtype})  # or {'cast=True, or ' * declared.by_from_numpy}{ENABLE_X64}"
     if array.shape == shape:
-        return f"return result.astype({its_dtype})  # or correct {declared.the}"
+        return f"return result.astype({its_dtype})  # or {declared.remedy}"
     if array.size == aval.size:
-        return f"return result.reshape({its_shape})  # or correct {declared.the}"
+        return f"return result.reshape({its_shape})  # or {declared.remedy}"
     wanted = returned_avals(Results((from_author(array),), _trees.LEAF), operands)
-    if declared.by == "like=":
+    if declared.by_from_numpy:
         return f"like=lambda {', '.join(name for name, _ in operands)}: {wanted.removeprefix('return ')}"
     return f"{wanted}  # in the abstract eval"

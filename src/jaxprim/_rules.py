@@ -33,6 +33,7 @@ class Rule:
         form: the form in which it was written.
         operands: for one rule per operand, the operands that have a rule.
         surrogate: the reason for a deliberate departure from the derivative.
+        casts: whether results of a host function take the declared dtype where that is NumPy's "same_kind".
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Rule:
     form: Form | None = None
     operands: tuple[str, ...] | None = None
     surrogate: str | None = None
+    casts: bool = False
 
     @property
     def label(self) -> str:

@@ -119,15 +119,14 @@ class CallSignature:
                         write=self._example_call(primitive),
                     )
                 )
-        unknown = [] if self.any_params else [name for name in rest if name not in self.options]
-        if unknown:
-            self._refuse_unknown(primitive, unknown[0])
+        self._refuse_unknown(primitive, rest)
         params.update(rest)
         return tuple(operands), params
 
     def _operand(self, primitive: str, name: str, kwargs: dict[str, Any], count: int) -> Any:
         value = kwargs.pop(name, self.operands[name])
         if value is _EMPTY:
+            self._refuse_keywords(primitive, tuple(self.operands)[:count], kwargs)
             raise BadCall(
                 message(
                     f"{primitive}: the operand '{name}' is missing.",
@@ -139,21 +138,29 @@ class CallSignature:
             )
         return value
 
+    def _refuse_keywords(self, primitive: str, given: tuple[str, ...], kwargs: Mapping[str, Any]) -> None:
+        """Name the keyword that is wrong, rather than the operand that it was meant for."""
+        self._refuse_twice(primitive, given, kwargs)
+        self._refuse_unknown(primitive, [name for name in kwargs if name not in {*self.operands, *self.params}])
+
     def _refuse_twice(self, primitive: str, given: tuple[str, ...], kwargs: Mapping[str, Any]) -> None:
         for name in given:
             if name in kwargs:
                 raise BadCall(
                     message(
                         f"{primitive}: the operand '{name}' is given twice, by position and by name.",
-                        got=f"{len(given)} positional arguments ({', '.join(given)}) and {name}=",
+                        got=f"{', '.join(given)} by position, and {name}=",
                         expected="each operand once",
                         rule=self.source,
                         write=self._example_call(primitive),
                     )
                 )
 
-    def _refuse_unknown(self, primitive: str, name: str) -> None:
-        known = [*self.operands, *self.params, *self.options]
+    def _refuse_unknown(self, primitive: str, names: Iterable[str]) -> None:
+        unknown = [] if self.any_params else [name for name in names if name not in self.options]
+        if not unknown:
+            return
+        name, known = unknown[0], [*self.operands, *self.params, *self.options]
         close = difflib.get_close_matches(name, known, 1)
         raise BadCall(
             message(

@@ -127,3 +127,46 @@ def test_a_64_bit_result_without_x64_names_the_option():
     host = from_numpy(lambda x: np.asarray(x, np.float64), like="(f32[n]) -> f64[n]", name="host")
     with jax.enable_x64(False), pytest.raises(HostError, match="jax_enable_x64"):
         host(jnp.ones(3, np.float32))
+
+
+def test_a_result_is_cast_if_asked_for():
+    """SciPy answers in float64: with cast=True in what the operands have, under every transformation."""
+    host = from_numpy(lambda x: np.asarray(x, np.float64) ** 2, cast=True, derivative="finite differences", name="host")
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32):
+        x = jnp.asarray([1.0, -3.0], dtype)
+        found = jax.jit(jax.vmap(host))(x)
+        assert (found.dtype, found.tolist()) == (dtype, [1.0, 9.0])
+    slope, back = jax.jvp(host, (x,), (jnp.ones_like(x),))[1], jax.grad(lambda x: host(x).sum())(x)
+    assert slope.dtype == back.dtype == jnp.float32
+    np.testing.assert_allclose([slope, back], [[2.0, -6.0]] * 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("result", "like", "wanted"),
+    [
+        (np.int64([1, 2]), "(f32[n]) -> i32[n]", [1, 2]),
+        (np.bool_([True, False]), "(f32[n]) -> f32[n]", [1.0, 0.0]),
+        (np.float64([1.5, 2.5]), "(f32[n]) -> c64[n]", [1.5, 2.5]),
+        (np.int64([1, 2**40]), "(f32[n]) -> i32[n]", None),
+        (np.int64([-1, 2]), "(f32[n]) -> u8[n]", None),
+        (np.float64([1.0, 2.0]), "(f32[n]) -> i32[n]", None),
+        (np.complex128([1.0, 2.0]), "(f32[n]) -> f32[n]", None),
+        (np.float64([1.0, 2.0, 3.0]), "(f32[n]) -> f32[n]", None),
+    ],
+)
+def test_a_cast_loses_digits_and_nothing_else(result, like, wanted):
+    host = from_numpy(lambda x: result, like=like, cast=True, name="host")
+    if wanted is not None:
+        assert host(np.float32([1, 2])).tolist() == wanted
+        return
+    with pytest.raises(HostError, match="different type than like= declares"):
+        host(np.float32([1, 2]))
+
+
+def test_results_that_no_like_declares_say_to_give_one():
+    """A function that returns a value and its error, as SciPy's quad does."""
+    quad = from_numpy(lambda x: (x, 1e-8), name="quad")
+    with pytest.raises(HostError) as raised:
+        quad(jnp.float32(1))
+    assert "than the default of like= declares" in str(raised.value)
+    assert "write:    return y  # or give like=" in str(raised.value)

@@ -410,7 +410,8 @@ def another_returned_type():
 @case(
     """a kernel's source file can't be read.
   got:      no_such_file.cpp: No such file or directory
-  expected: a file"""
+  expected: a file, from the working directory on where its path is relative
+  write:    Path(__file__).parent / 'no_such_file.cpp'  # beside the Python file, from wherever that runs"""
 )
 def a_file_that_is_not_there():
     kernels.cpp(["no_such_file.cpp"], "f(x: f32[n]) -> f32[n]")

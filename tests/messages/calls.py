@@ -37,6 +37,50 @@ def missing_operand():
 @case(
     BadCall,
     """
+    scale: unknown keyword 'z'.
+      got:      z=...
+      expected: operands x, factor; no static params
+      rule:     impl at FILE:LINE
+      write:    scale(x, factor)
+    """,
+)
+def misnamed_operand():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    yield lambda x: scale(x, z=2.0)
+    factor = 2.0
+    yield lambda x: scale(x, factor), [2, 4, 6]
+
+
+@case(
+    BadCall,
+    """
+    scale: the operand 'x' is given twice, by position and by name.
+      got:      x by position, and x=
+      expected: each operand once
+      rule:     impl at FILE:LINE
+      write:    scale(x, factor)
+    """,
+)
+def operand_by_another_name():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x, factor):
+        return x * factor
+
+    yield lambda x: scale(x, x=2.0)
+    factor = 2.0
+    yield lambda x: scale(x, factor), [2, 4, 6]
+
+
+@case(
+    BadCall,
+    """
     scale: too many operands.
       got:      3 positional arguments
       expected: 2: x, factor
@@ -61,7 +105,7 @@ def too_many_operands():
     BadCall,
     """
     scale: the operand 'factor' is given twice, by position and by name.
-      got:      2 positional arguments (x, factor) and factor=
+      got:      x, factor by position, and factor=
       expected: each operand once
       rule:     impl at FILE:LINE
       write:    scale(x, factor)

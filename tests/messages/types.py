@@ -249,6 +249,33 @@ def impl_returns_no_array():
 @case(
     RuleWrong,
     """
+    scale: the implementation returned something that is not an array.
+      got:      a function
+      expected: arrays, in any pytree
+      rule:     impl at FILE:LINE
+      write:    return arrays  # without the functions
+    """,
+)
+def impl_returns_a_function():
+    scale = Primitive("scale")
+
+    @scale.def_impl
+    def impl(x):
+        return {"value": 2 * x, "inverse": lambda y: y / 2}
+
+    yield lambda x: scale(x)
+
+    @scale.def_impl
+    def corrected(x):
+        arrays = 2 * x
+        return arrays
+
+    yield lambda x: scale(x), [2, 4, 6]
+
+
+@case(
+    RuleWrong,
+    """
     scale: the implementation returned nothing.
       got:      None
       expected: arrays, in any pytree

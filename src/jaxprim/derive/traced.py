@@ -41,7 +41,7 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
             raise _returned_nothing(call, rule)
         flat, out_tree = jax.tree.flatten(out)
         tree.append(out_tree)
-        return [_as_array(call, rule, leaf) for leaf in flat]
+        return [_as_array(call, rule, leaf, out_tree) for leaf in flat]
 
     program = _jax.trace(run, avals, f"{call.rules.name}_{rule.label}")
     refuse_tracers(call, rule, program)
@@ -110,7 +110,16 @@ def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
         )
 
 
-def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
+def _arrays_only(leaf: Any, tree: _trees.TreeDef) -> str:
+    """The line to write for a result that is not an array."""
+    if _trees.is_unregistered(leaf):
+        return _trees.registration(leaf)
+    if _trees.is_equinox(tree):
+        return "return eqx.filter(result, eqx.is_array)  # its caller knows the rest, and combines them"
+    return "return arrays  # without the functions" if callable(leaf) else "return jnp.asarray(result)"
+
+
+def _as_array(call: Call, rule: Rule, leaf: Any, tree: _trees.TreeDef) -> Any:
     try:
         _jax.typeof(leaf)
     except TypeError:
@@ -120,7 +129,7 @@ def _as_array(call: Call, rule: Rule, leaf: Any) -> Any:
                 got=_trees.describe(leaf),
                 expected="arrays, in any pytree",
                 rule=rule.author,
-                write=_trees.registration(leaf) if _trees.is_unregistered(leaf) else "return jnp.asarray(result)",
+                write=_arrays_only(leaf, tree),
             )
         ) from None
     return leaf

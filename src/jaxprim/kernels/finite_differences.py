@@ -74,7 +74,8 @@ class _Differences:
     def __init__(self, primitive: Primitive, fn: Callable[..., Any]) -> None:
         self.primitive, self.fn = primitive, fn
         self.push = Primitive(f"{primitive.name}_differences")
-        self.push.def_host(self._push)
+        # The author's function may give float64 where the result is cast to float32; the tangents are float32 too.
+        rules_of(self.push).give(Rule("host", self._push, self._push, casts=True))
         self.push.def_abstract_eval(lambda primals, tangents, *, static, perturbed: self._inexact(primals, static))
         self.pull = Primitive(f"{primitive.name}_differences_back")
         self.pull.def_host(self._pull)
@@ -113,18 +114,33 @@ class _Differences:
     def _on_leaves(self, primals: Any, static: Static) -> stencil.Function:
         """The author's function, from operand leaves to the result leaves that have tangents."""
         tree = jax.tree.structure(primals)
+        types = self._types(primals, static)
 
         def fn(leaves: stencil.Arrays) -> stencil.Arrays:
-            found = self.fn(*tree.unflatten(leaves), **dict(static))
-            # Kind "V" is bfloat16, which NumPy does not know.
-            return [np.asarray(leaf) for leaf in jax.tree.leaves(found) if np.asarray(leaf).dtype.kind in "fcV"]
+            found = jax.tree.leaves(self.fn(*tree.unflatten(leaves), **dict(static)))
+            return [
+                _floating(leaf, each.dtype) for leaf, each in zip(found, types, strict=True) if _is_inexact(each.dtype)
+            ]
 
         return fn
 
+    def _types(self, primals: Any, static: Static) -> list[Any]:
+        """The types of the result leaves."""
+        return jax.tree.leaves(rules_of(self.primitive).given["abstract_eval"].author(*primals, **dict(static)))
+
     def _inexact(self, primals: Any, static: Static) -> list[Any]:
         """The types of the result leaves that have tangents."""
-        types = rules_of(self.primitive).given["abstract_eval"].author(*primals, **dict(static))
-        return [leaf for leaf in jax.tree.leaves(types) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        return [each for each in self._types(primals, static) if _is_inexact(each.dtype)]
+
+
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def _floating(leaf: Any, dtype: Any) -> np.ndarray:
+    """A value as it is; whole numbers in the dtype of the result."""
+    array = np.asarray(leaf)
+    return array if _is_inexact(array.dtype) else array.astype(dtype)
 
 
 def type_of(value: Any) -> jax.ShapeDtypeStruct:

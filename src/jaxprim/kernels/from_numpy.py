@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxprim import _jax
 from jaxprim._avals import short
 from jaxprim._errors import BadCall, message
+from jaxprim._host import BY_DEFAULT, BY_LIKE
 from jaxprim._origin import credit, public
 from jaxprim._primitive import Primitive
-from jaxprim._rules import rules_of
+from jaxprim._rules import Rule, rules_of
 from jaxprim._trees import describe
 from jaxprim.kernels import finite_differences
 from jaxprim.kernels.binding import bind
@@ -24,7 +25,12 @@ from jaxprim.kernels.signature import parse
 @public
 @_jax.boundary
 def from_numpy(
-    fn: Callable[..., Any], *, like: Any = None, derivative: str | None = None, name: str | None = None
+    fn: Callable[..., Any],
+    *,
+    like: Any = None,
+    derivative: str | None = None,
+    name: str | None = None,
+    cast: bool = False,
 ) -> Primitive:
     """A function of NumPy arrays as a `Primitive`: the common case of `Primitive.def_host`, in one line.
 
@@ -38,6 +44,8 @@ def from_numpy(
             epsilon (6e-6 in float64, 5e-3 in float32), `HostError` is raised with the estimate. A JVP costs 7
             evaluations, and a VJP 7 for each number in the operands.
         name: the name in jaxprs and messages; the function's name by default.
+        cast: whether results take the dtype of the result type, as SciPy answers in float64 whatever it is given. A cast
+            may lose digits; one that would drop a fraction, an imaginary part or the high bits of an integer is an error.
 
     Example:
         >>> import numpy as np
@@ -49,7 +57,7 @@ def from_numpy(
         -1.27
     """
     primitive = Primitive(name or getattr(fn, "__name__", "from_numpy"))
-    primitive.def_host(fn)
+    rules_of(primitive).give(Rule("host", fn, fn, casts=cast))
     primitive.def_abstract_eval(_abstract_eval(primitive, like))
     if derivative is not None:
         _check_derivative(primitive.name, derivative)
@@ -73,7 +81,7 @@ def _check_derivative(name: str, derivative: str) -> None:
 def _abstract_eval(primitive: Primitive, like: Any) -> Callable[..., Any]:
     """The rule that `like` stands for."""
     if like is None:
-        return _rule(primitive, _broadcast(primitive), "the operands' types, broadcast as in arithmetic")
+        return _rule(primitive, _broadcast(primitive), "the operands' types, broadcast as in arithmetic", by=BY_DEFAULT)
     if isinstance(like, str) and "->" in like:
         return _rule(primitive, _by_signature(primitive.name, like), f"the signature {like}")
     if isinstance(like, str):
@@ -84,7 +92,7 @@ def _abstract_eval(primitive: Primitive, like: Any) -> Callable[..., Any]:
     return _rule(primitive, lambda *_, **__: types, "the type that like= gives, for all operands")
 
 
-def _rule(primitive: Primitive, result_types: Callable[..., Any], note: str) -> Callable[..., Any]:
+def _rule(primitive: Primitive, result_types: Callable[..., Any], note: str, by: str = BY_LIKE) -> Callable[..., Any]:
     """A rule that jaxprim writes for its author: messages show where the primitive was made, `explain` what it does."""
 
     def rule(*args: Any, **params: Any) -> Any:
@@ -92,6 +100,7 @@ def _rule(primitive: Primitive, result_types: Callable[..., Any], note: str) -> 
 
     rule.__name__ = rule.__qualname__ = "from_numpy"
     rule.notes = (f"written by from_numpy: {note}",)  # pyright: ignore[reportFunctionMemberAccess]
+    rule.declared_by = by  # pyright: ignore[reportFunctionMemberAccess]
     return credit(rule, primitive)
 
 

@@ -124,7 +124,8 @@ def read(file: Path) -> str:
             message(
                 "a kernel's source file can't be read.",
                 got=f"{shorten(str(file))}: {getattr(error, 'strerror', None) or error}",
-                expected="a file",
+                expected="a file, from the working directory on where its path is relative",
+                write=f"Path(__file__).parent / '{Path(file).name}'  # beside the Python file, from wherever that runs",
             )
         ) from None
 

@@ -159,6 +159,25 @@ def test_a_value_that_is_refused_gives_way_to_the_next():
     assert {e.against.rpartition(", with ")[2] for e in evidence(static_params(case(upto, X, n=2)))} >= {"n=1"}
 
 
+@pytest.mark.parametrize(
+    ("value", "valid", "asked"),
+    [
+        (3, lambda n: n % 2 == 1, 5),  # a window has an odd width
+        (8, lambda n: n & (n - 1) == 0, 16),
+        (9, lambda n: n % 2 == 1 and n <= 9, 7),
+        (0.8, lambda n: 0 <= n < 1, 0.4),
+    ],
+)
+def test_a_value_that_the_domain_needs_is_found(value, valid, asked):
+    """The rule is right for the example's value alone."""
+    made = Primitive("times")
+    made.def_impl(lambda x, *, n: n * x)
+    made.def_partials(lambda y, x, *, n: value * jnp.ones_like(x))
+    made.def_domain(lambda x, *, n: valid(n))
+    found = evidence(static_params(case(made, X, n=value)))
+    assert {e.against.rpartition(", with ")[2] for e in found if not e.ok} == {f"n={asked}"}
+
+
 def test_a_rule_that_refuses_a_value_is_told():
     made = power()
 

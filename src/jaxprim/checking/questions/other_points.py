@@ -104,11 +104,15 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
 
 
 def _other_values(value: Any) -> list[Any]:
+    """Other values, nearest first: an integer may have to be odd, a power of two or a member of an enumeration."""
+    found: list[Any] = []
     if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1, value - 1]
-    return [1.5 * value or 1.0] if isinstance(value, float) else []
+        found = [not value]
+    elif isinstance(value, int):
+        found = [value + 1, value - 1, value + 2, value - 2, 2 * value, value // 2]
+    elif isinstance(value, float):
+        found = [1.5 * value or 1.0, 0.5 * value]  # a rate may be no larger than one
+    return [another for another in dict.fromkeys(found) if another != value]
 
 
 def _safe_values(case: Case, value: Any) -> list[Any]:
@@ -118,11 +122,12 @@ def _safe_values(case: Case, value: Any) -> list[Any]:
     """
     if type(value) is not int:
         return _other_values(value)
-    smaller = [value - 1] if value > 1 else []
+    values = _other_values(value)
+    smaller = [another for another in values if 0 < another < value]
     sizes = {size for leaf in case.point.leaves for size in np.shape(leaf)} | {
         int(np.size(leaf)) for leaf in case.point.leaves if not is_key(leaf)
     }
-    return smaller if value in sizes else [*smaller, value + 1]
+    return smaller if value in sizes else [*smaller, *(another for another in values if another > value)]
 
 
 def _is_foreign(case: Case) -> bool:

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 500, 290
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 44
 MOST_TICKS = 7
 # Curves differ in their dashes too, not only in colour.
-DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4", "12 4", "6 2 2 2")
+DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "12 3 2 3 2 3", "12 4", "6 2 2 2")
 # A relative error below the first has no colour; above the second it has full colour.
 SMALLEST_COLOURED, FULLY_COLOURED = 1e-9, 1.0
 CELL = 30
