@@ -165,13 +165,20 @@ def _compile(source: Source, work: Path) -> None:
     (work / "manifest.json").write_text(json.dumps(kept), encoding="utf-8")
 
 
-def _build_once(source: Source, folder: Path) -> None:
-    import filelock  # a library that is there does not need it
+def _lock(file: Path) -> contextlib.AbstractContextManager[Any]:
+    """Lets one process compile a source while others wait for it."""
+    try:
+        import filelock  # a library that is there does not need it
+    except ImportError:  # a checkout on a machine with JAX alone: each process compiles for itself
+        return contextlib.nullcontext()
+    return filelock.FileLock(file)
 
-    locked = filelock.FileLock(folder.parent / f".{folder.name[-2:]}.lock")
+
+def _build_once(source: Source, folder: Path) -> None:
+    locked = _lock(folder.parent / f".{folder.name[-2:]}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked:  # another process may be compiling the same source
+        with locked:
             if _kept(folder) is not None:
                 return
             work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
