@@ -77,7 +77,7 @@ at x=float32[]
   fail       primal         4  error 3.0e+00, allowed 9.8e-14, result
 
 fail: primal of doubled at x=float32[]
-  rule: jvp, tests/checking/test_run.py:67
+  rule: jvp, tests/checking/test_run.py:69
   jvp: primal output against the implementation (float32)
     at:        result
     got:       3  (got / expected = 0.5)

@@ -770,7 +770,7 @@ def test_an_integer_parameter_for_a_real_number():
         == """f: the parameter for 'k' is an integer, and what it is given is real.
   got:      int64_t k
   expected: double k
-  why:      C++ would cut off the fraction
+  why:      the compiler would cut off the fraction
   defined:  test_kernel_messages.py:N
   write:    double k in f, or an integer type in the signature"""
     )

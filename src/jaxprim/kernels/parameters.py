@@ -76,7 +76,7 @@ def refuse_cut_numbers(
                     f"{name}: the parameter for '{argument or index}' is an integer, and what it is given is real.",
                     got=f"{types[0]} {fitting[0][index].name}".strip(),
                     expected=f"{kind} {fitting[0][index].name}".strip(),
-                    why="C++ would cut off the fraction",
+                    why="the compiler would cut off the fraction",
                     defined=_origin.place(),
                     write=f"{kind} {fitting[0][index].name or argument} in {name}, or an integer type in the signature",
                 )
