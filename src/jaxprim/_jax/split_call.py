@@ -32,6 +32,7 @@ from jax._src.lib.mlir import ir
 from jax._src.lib.mlir.dialects import hlo
 
 from jaxprim._jax.avals import Aval, explicit_axes
+from jaxprim._jax.tables import lower_fun
 from jaxprim._split import Cut, Split, choose, tiling
 
 SPLIT_TARGET = "jaxprim_split"
@@ -50,8 +51,8 @@ def lower_split(
         args: the operands.
     """
     if any(over for aval in ctx.avals_in for over in explicit_axes(aval)):
-        return mlir.lower_fun(partial(_in_shard_map, ctx.avals_in, split, on_device), multiple_results=True)(ctx, *args)
-    outs = mlir.lower_fun(whole, multiple_results=True)(ctx, *args)
+        return lower_fun(partial(_in_shard_map, ctx.avals_in, split, on_device))(ctx, *args)
+    outs = lower_fun(whole)(ctx, *args)
     devices = _devices_of_xla(ctx)
     if devices > 1 and split.free and core.is_constant_shape([n for aval in ctx.avals_in for n in aval.shape]):
         return _left_to_xla(ctx, split, outs, devices)
@@ -139,7 +140,7 @@ def _shardy_rule(split: Split, operands: list[Any], results: list[Any]) -> Any:
 # ---------------------------------------------------------------------------------------------------- our partitioner
 def _describe(split: Split, call: Any) -> str:
     """The call in words, for `_partition`."""
-    attributes = {name: str(call.attributes[name]) for name in call.attributes}
+    attributes = ", ".join(f'"{name}" = {call.attributes[name]}' for name in call.attributes)
     return json.dumps([split.operands, split.results, sorted(split.free), attributes])
 
 
@@ -147,9 +148,8 @@ def _partition(
     operand_shapes: Any, operand_shardings: Any, result_shape: Any, result_sharding: Any, description: bytes
 ) -> Any:
     """XLA's question: the program of one device, and the shardings of its operands and of its result."""
-    several = result_shape.is_tuple()
-    shapes = [*operand_shapes, *(result_shape.tuple_shapes() if several else [result_shape])]
-    shardings = [*operand_shardings, *(result_sharding.tuple_elements() if several else [result_sharding])]
+    result_shardings = result_sharding.tuple_elements() if result_shape.is_tuple() else [result_sharding]
+    shapes, shardings = [*operand_shapes, *_each(result_shape)], [*operand_shardings, *result_shardings]
     asked = tuple(tuple(shape.dimensions()) for shape in shapes)
     operands, results, free, attributes = json.loads(description)
     split = Split(tuple(map(tuple, operands)), tuple(map(tuple, results)), frozenset(free))
@@ -160,9 +160,18 @@ def _partition(
     new = [_sharding(*tiling(axes, chosen, devices)) for axes in split.arrays]
     local = [_type(sharding.tile(shape)) for sharding, shape in zip(new, shapes, strict=True)]
     count = len(split.operands)
-    program = _program(json.dumps(attributes), tuple(local[:count]), tuple(local[count:]))
-    found = xla_client.HloSharding.tuple_sharding(result_shape, new[count:]) if several else new[count]
-    return program, new[:count], found
+    program = _program(attributes, tuple(local[:count]), tuple(local[count:]))
+    return program, new[:count], _of_all(result_shape, new[count:])
+
+
+def _each(result_shape: Any) -> list[Any]:
+    """The shapes of the results: XLA has a tuple for several."""
+    return result_shape.tuple_shapes() if result_shape.is_tuple() else [result_shape]
+
+
+def _of_all(result_shape: Any, shardings: list[Any]) -> Any:
+    """The shardings of the results as one."""
+    return xla_client.HloSharding.tuple_sharding(result_shape, shardings) if result_shape.is_tuple() else shardings[0]
 
 
 def _cuts(sharding: Any, rank: int) -> list[Cut] | None:
@@ -200,14 +209,13 @@ def _type(shape: Any) -> str:
 @lru_cache(maxsize=1024)
 def _program(attributes: str, operands: tuple[str, ...], results: tuple[str, ...]) -> bytes:
     """The program of one device, which is one call."""
-    rows = ", ".join(f'"{name}" = {value}' for name, value in json.loads(attributes).items())
     given = ", ".join(f"%x{i}: {kind}" for i, kind in enumerate(operands))
     passed = ", ".join(f"%x{i}" for i in range(len(operands)))
     got = ", ".join(f"%y#{i}" for i in range(len(results)))
     returned = f"({', '.join(results)})"
     text = f"""
       func.func public @main({given}) -> {returned} {{
-        %y:{len(results)} = "stablehlo.custom_call"({passed}) {{{rows}}} : ({", ".join(operands)}) -> {returned}
+        %y:{len(results)} = "stablehlo.custom_call"({passed}) {{{attributes}}} : ({", ".join(operands)}) -> {returned}
         return {got} : {", ".join(results)}
       }}"""
     with mlir.make_ir_context():
@@ -216,10 +224,7 @@ def _program(attributes: str, operands: tuple[str, ...], results: tuple[str, ...
 
 def _result_without_shardy(_: Any, __: Any, result_shape: Any, description: bytes) -> Any:
     """The sharding of a result for XLA's own propagation, which knows no rule: on each device whole."""
-    whole = xla_client.HloSharding.replicate()
-    if not result_shape.is_tuple():
-        return whole
-    return xla_client.HloSharding.tuple_sharding(result_shape, [whole] * len(result_shape.tuple_shapes()))
+    return _of_all(result_shape, [xla_client.HloSharding.replicate() for _ in _each(result_shape)])
 
 
 xla_client.register_custom_call_partitioner(

@@ -136,10 +136,8 @@ class Kernel(ByName):
         kernel, and built it with `build`. For `c_function` and `numba` it must also be of the same function: of the
         same library, or of the same code. Otherwise the program refuses to run.
         """
-        names = (
-            self.target(self._resolved(types)).name,
-            _jax.SPLIT_TARGET,
-        )  # the second in a program for several devices
+        # A program for several devices may call it by way of the second.
+        names = self.target(self._resolved(types)).name, _jax.SPLIT_TARGET
         return tuple(map(jax.export.DisabledSafetyCheck.custom_call, names))
 
     def _resolved(self, types: Mapping[str, str]) -> KernelSignature:

@@ -57,23 +57,15 @@ def result_types(
     )
 
 
-def _spec(aval: Any, whole: int) -> str:
-    """The sharding of a value with one axis made whole, as an expression."""
-    parts = [None if axis == whole else over or None for axis, over in enumerate(_jax.explicit_axes(aval))]
-    shown = [repr(part[0] if part is not None and len(part) == 1 else part) for part in parts]
-    return f"jax.sharding.PartitionSpec({', '.join(shown)})"
-
-
 def _must_be_whole(name: str, array: Array, aval: Any, axis: int, defined: str) -> BadCall:
-    over = ", ".join(map(str, _jax.explicit_axes(aval)[axis]))
     return BadCall(
         message(
             f"{name}: operand '{array.name}' is split along an axis that the kernel needs whole.",
-            got=f"{aval.str_short(short_dtypes=True)}, axis {axis} split over {over}",
+            got=f"{aval.str_short(short_dtypes=True)}, axis {axis} {_over(_jax.explicit_axes(aval)[axis])}",
             expected=f"batch axes alone split: {array.name}: {array}",
             why="each device would run the kernel on a part of one element",
             defined=defined,
-            write=f"{array.name} = jax.sharding.reshard({array.name}, {_spec(aval, axis)})",
+            write=_made_whole(array, aval, axis),
         )
     )
 
@@ -81,18 +73,28 @@ def _must_be_whole(name: str, array: Array, aval: Any, axis: int, defined: str) 
 def _contradiction(
     name: str, array: Array, aval: Any, axis: int, known: dict[str, tuple[Any, ...]], defined: str
 ) -> BadCall:
-    words = lambda over: ", ".join(map(str, over))
-    others = [f"batch axis {other.removeprefix('batch')} split over {words(over)}" for other, over in known.items()]
+    others = [f"batch axis {other.removeprefix('batch')} {_over(over)}" for other, over in known.items()]
     return BadCall(
         message(
             f"{name}: its operands are split in ways that do not fit together.",
-            got=f"batch axis {axis} split over {words(_jax.explicit_axes(aval)[axis])} in operand '{array.name}'",
+            got=f"batch axis {axis} {_over(_jax.explicit_axes(aval)[axis])} in operand '{array.name}'",
             expected=f"as in the operands before it: {', '.join(others)}",
             why="a device must have the same elements of each operand",
             defined=defined,
-            write=f"{array.name} = jax.sharding.reshard({array.name}, {_spec(aval, axis)})",
+            write=_made_whole(array, aval, axis),
         )
     )
+
+
+def _over(mesh_axes: tuple[Any, ...]) -> str:
+    return f"split over {', '.join(map(str, mesh_axes))}"
+
+
+def _made_whole(array: Array, aval: Any, axis: int) -> str:
+    """The line that makes one axis of an operand whole."""
+    parts = [None if i == axis else over or None for i, over in enumerate(_jax.explicit_axes(aval))]
+    shown = ", ".join(repr(part[0] if part is not None and len(part) == 1 else part) for part in parts)
+    return f"{array.name} = jax.sharding.reshard({array.name}, jax.sharding.PartitionSpec({shown}))"
 
 
 def on_one_device(split: Split, results: Sequence[Any], operands: Sequence[jax.Array]) -> tuple[Any, ...]:
