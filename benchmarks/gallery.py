@@ -8,7 +8,7 @@ time in which others run. See README.md.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
+import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,12 +28,9 @@ Row = tuple[str, str, Mapping[str, Callable[..., Any]], tuple[Any, ...]]  # what
 
 def load(name: str) -> ModuleType:
     """A file of the gallery, imported under its own name."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    if spec is None or spec.loader is None:
-        raise ImportError(name)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    if str(FOLDER) not in sys.path:
+        sys.path.insert(0, str(FOLDER))
+    return importlib.import_module(name)
 
 
 def normal(seed: int, *shape: int) -> Any:

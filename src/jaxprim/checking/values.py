@@ -32,7 +32,7 @@ def is_scalar(leaf: Any) -> bool:
 
 def has_tangents(leaf: Any) -> bool:
     """Whether one may differentiate with respect to a leaf: real and complex numbers, not integers, booleans or keys."""
-    return bool(_range_of(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)))
+    return _range_of(_dtype(leaf)) is not None
 
 
 def to_jax(numbers: Array) -> Any:
@@ -67,8 +67,11 @@ def _range_of(dtype: Any) -> tuple[float, float, float] | None:
 
 
 def _range(leaf: Any) -> tuple[float, float, float]:
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return _range_of(dtype) or (0.0, 0.0, np.inf)
+    return _range_of(_dtype(leaf)) or (0.0, 0.0, np.inf)
+
+
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 
 
 def epsilon(leaf: Any) -> float:

@@ -98,8 +98,9 @@ def cpp(
     """
     if handler is not None:
         refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads)
-    options = Options(CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries)
-    options.fast_math, options.native = truth_of("fast_math", fast_math), truth_of("native", native)
+    options = Options(
+        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native
+    )
     return _kernel(source, signature, function, options)
 
 
@@ -144,13 +145,15 @@ class Options:
         flags: Sequence[str],
         include: Sequence[str | Path],
         libraries: Sequence[str],
+        fast_math: bool = False,
+        native: bool = False,
     ) -> None:
         self.language, self.handler, self.arguments = language, text_of("handler", handler), arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
         self.meanings = meanings_of(status if status is not None else {})
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
-        self.fast_math = self.native = False
+        self.fast_math, self.native = truth_of("fast_math", fast_math), truth_of("native", native)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:

@@ -45,7 +45,9 @@ _TYPE_WORDS = frozenset(
 )
 
 _INTEGER = re.compile(
-    r"(?:const\s+)?(?:(?:unsigned|signed|short|long|int|char|bool)(?:\s+(?=\w)|$))+|(?:const\s+)?(?:std::)?(?:u?int\d+_t|size_t|ptrdiff_t)"
+    r"(?:const\s+)?(?:"
+    r"(?:(?:unsigned|signed|short|long|int|char|bool)(?:\s+(?=\w)|$))+"
+    r"|(?:std::)?(?:u?int\d+_t|size_t|ptrdiff_t))"
 )
 
 
