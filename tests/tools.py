@@ -1,9 +1,11 @@
-"""Skips a test loudly where a tool that it needs is not on this machine."""
+"""Marks that skip a test loudly where a tool is not on this machine, and what a compiled program for several devices says."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import pytest
@@ -47,3 +49,14 @@ def needs(module: str) -> pytest.MarkDecorator:
     """A mark for a test that needs an optional package."""
     missing = importlib.util.find_spec(module) is None
     return pytest.mark.skipif(missing, reason=f"NOT TESTED: {module} is not installed (pip install {module})")
+
+
+def collectives(compiled: Any) -> dict[str, int]:
+    """How often a compiled program communicates, by the kind of communication."""
+    words = ("all-gather", "all-reduce", "collective-permute", "all-to-all")
+    return {word: len(re.findall(rf" {word}(?:-start)?\(", compiled.as_text())) for word in words}
+
+
+def shapes_seen(compiled: Any) -> set[str]:
+    """The shapes of the results of foreign calls."""
+    return set(re.findall(r"= f32\[([\d,]*)\]\S* custom-call", compiled.as_text()))

@@ -71,6 +71,13 @@ class Call:
             self._by[using] = Call(self.rules, self.params, self.tree, using=using)
         return self._by[using]
 
+    def resized(self, sizes: Sequence[int]) -> Call:
+        """The same call with vmaps over axes of other sizes, innermost first, and of no mesh; without sizes, of their own."""
+        if self.parent is None:
+            return self
+        level, size = self.levels[-1], sizes[-1] if sizes else self.levels[-1].axis.size
+        return self.parent.resized(sizes[:-1]).push(level.resized(size), self.how)
+
     def note_result_tree(self, tree: Any) -> None:
         """Remember the tree of the results, unless it differs between operand types."""
         if not self._has_results:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -49,6 +49,10 @@ class Level:
     def batch_inputs(self, avals: Sequence[Any]) -> tuple[Any, ...]:
         """The types of the whole batch of inputs."""
         return tuple(_jax.batched_aval(self.axis, dim, a) for dim, a in zip(self.in_dims, avals, strict=True))
+
+    def resized(self, size: int) -> Level:
+        """The same vmap over an axis of another size, of no mesh."""
+        return replace(self, axis=_jax.of_size(self.axis, size))
 
     def __repr__(self) -> str:
         return f"vmap[{self.axis.size}]{list(self.in_dims)}->{list(self.out_dims)}"

@@ -212,6 +212,12 @@ def replaced(thing: Any, name: str, origin: Origin) -> list[Any]:
     return earlier
 
 
+def made(module: str, name: str) -> list[Any]:
+    """The things that were made under a name from the top level of a module and not replaced since, the last one first."""
+    with _lock:
+        return list(_made.get((module, name), ()))[::-1]
+
+
 def _forget(key: tuple[str, str]) -> None:
     with _lock:
         if key in _made and not list(_made[key]):  # `list` skips keys that are being freed just now

@@ -84,7 +84,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             raise _no_name(name, self._origin.place)
         self.name = self.__name__ = self.__qualname__ = name
         self.__module__ = self._origin.module
-        self._rules = RuleSet(name, self._origin.place)
+        self._rules = RuleSet(name, self._origin.place, self._origin.top_module)
         self._rules.apply = self._apply
         if batching is not None:
             self._set_word(batching)
@@ -566,6 +566,40 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         self._rules.batching_word = word
         self._rules.given.pop("batching", None)
         self._rules.changed()
+
+    # ------------------------------------------------------------------------------------------------------ sharding
+    def def_sharding(
+        self, rule: str, /, *, reduced: str | Iterable[str] = (), replicated: str | Iterable[str] = ()
+    ) -> str:
+        """Say how the operation splits over devices, for an implementation that XLA cannot split by itself.
+
+        The rule names the axes of each array (``"i k"``): one group for each operand leaf, then one for each result leaf. An
+        axis that all results have may be split. Each device computes its part with the same implementation, on the part
+        of the operands that it has. The derivative rules need nothing: they are JAX code, and each operation in them
+        splits by its own rule.
+
+        Args:
+            rule: for example ``"i k, k j -> i j"``. A scalar has an empty group; `...` stands for leading axes.
+            reduced: axes that some result lacks, and over whose parts that result is summed.
+            replicated: axes that each device needs whole.
+
+        Raises:
+            BadCall: the rule cannot be read, or does not say whether an axis that some result lacks is reduced or
+                replicated; raised by a call if the rule has another number of arrays or axes than the operation.
+            RuleWrong: raised when the operation is split, if a part of the operands does not give that part of the results.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> matmul = Primitive("matmul")
+            >>> _ = matmul.def_impl(lambda a, b: a @ b)
+            >>> matmul.def_sharding("i k, k j -> i j", reduced="k")
+            'i k, k j -> i j'
+            >>> matmul(jnp.ones((2, 3)), jnp.ones((3, 2))).tolist()
+            [[3.0, 3.0], [3.0, 3.0]]
+        """
+        given = forms.sharding_rule(self.name, rule, reduced, replicated)
+        self._rules.give(Rule("sharding", given, given))
+        return rule
 
     # ------------------------------------------------------------------------------------------- looking and checking
     def derive(self, **choices: str) -> None:

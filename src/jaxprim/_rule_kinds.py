@@ -114,6 +114,7 @@ KINDS: tuple[RuleKind, ...] = (
         "batching (vmap)",
         "@{0}.def_batching  # def rule(axis, args, dims): return outs, dims_out",
     ),
+    RuleKind("sharding", Form("sharding rule"), "splitting over devices", "{0}.def_sharding('n -> n')"),
 )
 
 BY_NAME: dict[str, RuleKind] = {kind.name: kind for kind in KINDS}

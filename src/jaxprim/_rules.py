@@ -120,6 +120,7 @@ class RuleSet:
     Attributes:
         name: the primitive's name.
         made: the file and line where the primitive was made.
+        module: the module that made it.
         given: the rules that the author gave, by label (``"impl"``, ``"kernel[cuda]"``, ``"jvp"``, ...).
         choices: derivations that the author chose instead of the table's (``{"jvp": "impl"}``).
         chosen: the look-ups of `derive.table.choose` so far.
@@ -135,8 +136,8 @@ class RuleSet:
     pullback: Any
     apply: Callable[..., Any]
 
-    def __init__(self, name: str, made: str = "") -> None:
-        self.name, self.made = name, made
+    def __init__(self, name: str, made: str = "", module: str = "") -> None:
+        self.name, self.made, self.module = name, made, module
         self.given: dict[str, Rule] = {}
         self.choices: dict[str, str] = {}
         self.chosen: dict[Any, Any] = {}

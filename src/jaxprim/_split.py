@@ -1,12 +1,17 @@
 """How a call splits over devices: which axes of its arrays belong together, and which device computes which part.
 
-Two axes that have the same name are cut into the same parts. NumPy alone, so that it can be tested without devices.
+Two axes that have the same name are cut into the same parts. A result that lacks a cut axis is a sum over its parts: for
+k cut into parts p,
+
+    y[i, j] = sum_k a[i, k] b[k, j] = sum_p ( sum_{k in p} a[i, k] b[k, j] )
+
+NumPy alone, so that it can be tested without devices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +27,8 @@ class Split:
     Attributes:
         operands: the names of the axes of each operand.
         results: the names of the axes of each result.
-        free: the names of the axes that may be cut. A device needs all others whole.
+        free: the names of the axes that may be cut. A device needs all others whole. A result that lacks a free axis
+            is the sum of what the devices compute.
     """
 
     operands: tuple[Axes, ...]
@@ -32,6 +38,23 @@ class Split:
     @property
     def arrays(self) -> tuple[Axes, ...]:
         return (*self.operands, *self.results)
+
+    def summed(self, result: Axes) -> tuple[str, ...]:
+        """The names of the axes over whose parts a result is summed."""
+        return tuple(sorted(self.free - set(result)))
+
+    @property
+    def without_sums(self) -> Split:
+        """The same axes, with those whole over which some result would be summed."""
+        return replace(self, free=self.free.difference(*map(self.summed, self.results)))
+
+    def sizes(self, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
+        """The size of each axis of the operands, from their shapes."""
+        return {
+            name: size
+            for axes, shape in zip(self.operands, shapes, strict=True)
+            for name, size in zip(axes, shape, strict=True)
+        }
 
     @property
     def leading(self) -> int:
@@ -70,6 +93,24 @@ def tiling(axes: Axes, chosen: Mapping[str, Cut], devices: int) -> tuple[list[in
     return [chosen[name][0] if name in chosen else 1 for name in axes], np.argsort(
         _tile(cuts, devices), kind="stable"
     ).tolist()
+
+
+def groups(summed: Sequence[str], chosen: Mapping[str, Cut], devices: int) -> tuple[tuple[int, ...], ...]:
+    """The groups of devices whose results are added: one device for each part of the summed axes, the rest being equal.
+
+    Several devices may compute the same thing. Then the first of them is added to the first of the others, and so on.
+    """
+    over = [chosen[name] for name in summed if name in chosen]
+    if not over:
+        return ()
+    part = _tile(over, devices)
+    rest = _tile([cut for name, cut in chosen.items() if name not in summed], devices)
+    members: dict[tuple[int, int], list[int]] = {}
+    copies: dict[tuple[int, int], int] = {}
+    for device, place in enumerate(zip(rest.tolist(), part.tolist(), strict=True)):
+        copies[place] = copies.get(place, -1) + 1
+        members.setdefault((place[0], copies[place]), []).append(device)
+    return tuple(map(tuple, members.values()))
 
 
 def _tile(cuts: Sequence[Cut], devices: int) -> np.ndarray:

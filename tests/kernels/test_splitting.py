@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from tools import cxx, needs
+from tools import collectives, cxx, needs, shapes_seen
 
 from jaxprim import BadCall, Primitive, kernels
 
@@ -73,16 +73,6 @@ X, W = numbers(16, 8), numbers(8)
 
 def mesh(kind, *sizes):
     return jax.make_mesh(sizes, ("d", "t")[: len(sizes)], axis_types=(kind,) * len(sizes))
-
-
-def collectives(compiled):
-    words = ("all-gather", "all-reduce", "collective-permute", "all-to-all")
-    return {word: len(re.findall(rf" {word}(?:-start)?\(", compiled.as_text())) for word in words}
-
-
-def shapes_seen(compiled):
-    """The shapes of the results of foreign calls."""
-    return set(re.findall(r"= f32\[([\d,]*)\]\S* custom-call", compiled.as_text()))
 
 
 def loss(f, x, w):
@@ -335,7 +325,7 @@ def test_operands_that_are_split_in_other_ways():
             == """times: its operands are split in ways that do not fit together.
   got:      batch axis 0 split over t in operand 'w'
   expected: as in the operands before it: batch axis 0 split over d
-  why:      a device must have the same elements of each operand
+  why:      a device must have the same elements of each operand, and a mesh axis splits one axis alone
   defined:  test_splitting.py:N
   write:    w = jax.sharding.reshard(w, jax.sharding.PartitionSpec(None, None))"""
         )

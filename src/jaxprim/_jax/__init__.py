@@ -8,7 +8,8 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `programs`: traced functions: evaluate, batch, differentiate them, remove dead code;
 - `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
-- `split_call`: calls of foreign code that XLA may split over devices;
+- `split_call`: calls that XLA may split over devices;
+- `partitioner`: XLA's question about such a call, and the program of one device;
 - `host_call`: Python functions that run inside a compiled program;
 - `tracebacks`: errors without the frames of JAX and jaxprim;
 - `words`: primitive names, parts of messages, file names.
@@ -54,16 +55,19 @@ from jaxprim._jax.avals import (
     typeof,
     unshard_front,
     varying,
+    without_its_mesh,
     zero_tangent,
     zeros,
 )
 from jaxprim._jax.host_call import host_call, is_runtime_error
+from jaxprim._jax.partitioner import SPLIT_TARGET, Operation, make_again
 from jaxprim._jax.programs import (
     Literal,
     Program,
     Var,
     apply_equation,
     axes_in,
+    axis_of_size,
     batch,
     batched_aval,
     bind_axes,
@@ -84,6 +88,7 @@ from jaxprim._jax.programs import (
     jvp_program,
     move_dim,
     named_axes,
+    of_size,
     only_axes,
     out_avals,
     passed_through,
@@ -99,7 +104,7 @@ from jaxprim._jax.programs import (
     without_axes,
 )
 from jaxprim._jax.shown import late_program
-from jaxprim._jax.split_call import SPLIT_TARGET, lower_split, may_be_batch_split
+from jaxprim._jax.split_call import lower_operation, lower_split, may_be_batch_split
 from jaxprim._jax.state import (
     Tracer,
     asks_for_value,
@@ -112,6 +117,7 @@ from jaxprim._jax.state import (
     trace_context,
     trace_state_clean,
     without_jax,
+    without_mesh,
 )
 from jaxprim._jax.tables import (
     default_platform,

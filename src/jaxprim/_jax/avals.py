@@ -101,6 +101,11 @@ def has_mesh(aval: Aval) -> bool:
     return not aval.sharding.mesh.empty
 
 
+def without_its_mesh(aval: Aval) -> Aval:
+    """The type of an array without its mesh."""
+    return core.ShapedArray(aval.shape, aval.dtype, aval.weak_type) if has_mesh(aval) else aval
+
+
 def mesh_in_reach() -> bool:
     """Whether some mesh axis is in scope, as inside shard_map."""
     return not jax.sharding.get_abstract_mesh().empty

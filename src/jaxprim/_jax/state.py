@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,38 @@ def is_eager() -> bool:
 def is_concrete(values: Sequence[Any]) -> bool:
     """Whether no value is a tracer."""
     return not any(isinstance(value, Tracer) for value in values)
+
+
+# What decides what is traced, beside the types of operands.
+_SETTINGS: tuple[Any, ...] = (
+    config.enable_x64,
+    config.default_matmul_precision,
+    config.numpy_dtype_promotion,
+    config.numpy_rank_promotion,
+    config.threefry_partitionable,
+    config.default_prng_impl,
+)
+
+
+def settings() -> Callable[[], AbstractContextManager[None]]:
+    """What makes contexts with JAX's settings of the place that this is called from."""
+    values = [setting.value for setting in _SETTINGS]
+
+    @contextmanager
+    def again() -> Generator[None]:
+        with ExitStack() as stack:
+            for setting, value in zip(_SETTINGS, values, strict=True):
+                stack.enter_context(setting(value))
+            yield
+
+    return again
+
+
+@contextmanager
+def without_mesh() -> Generator[None]:
+    """A context for what one device computes: the mesh that the caller has set does not concern it."""
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())), config._check_vma(False):
+        yield
 
 
 # A JAX "user context". Its value is part of every cache key of JAX, so increasing it makes all jitted functions

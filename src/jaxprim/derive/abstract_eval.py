@@ -17,7 +17,8 @@ from jaxprim._origin import named
 from jaxprim._returned import Results, read_avals, returned_avals
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, call_author
-from jaxprim.derive.table import choose, derives
+from jaxprim.derive.sharding import explicit_types
+from jaxprim.derive.table import Choice, choose, derives
 from jaxprim.derive.traced import traced
 
 
@@ -68,7 +69,33 @@ def _find_results(call: Call, avals: Sequence[Any]) -> Results:
     choice = choose(call.rules, "abstract_eval")
     if choice.row is None:
         raise _no_abstract_eval(call)
-    return choice.derive(call, avals)
+    if not any(map(_jax.has_mesh, avals)):
+        return choice.derive(call, avals)
+    return _in_mesh(call, choice, avals)
+
+
+def _in_mesh(call: Call, choice: Choice, avals: Sequence[Any]) -> Results:
+    """The result types in the mesh of the operands.
+
+    A traced implementation says how its results are split. An operation with a sharding rule, or one that JAX cannot look
+    into, is computed part by part, so it is traced without a mesh, and the split says it.
+    """
+    source = None if call.rules.has("sharding") else traced_source(call)
+    if source is not None:
+        found = choice.derive(call, avals)
+        return found if choice.status == "derived" else Results(_as_traced(call, source, avals, found), found.tree)
+    with _jax.without_mesh():
+        plain = choice.derive(call, list(map(_jax.without_its_mesh, avals)))
+    return Results(explicit_types(call, avals, plain.avals), plain.tree)
+
+
+def _as_traced(call: Call, source: Rule, avals: Sequence[Any], declared: Results) -> tuple[Any, ...]:
+    """The declared types, split as the results of the implementation are."""
+    real = traced(call, source, avals).results
+    return tuple(
+        _jax.split_over(aval, _jax.explicit_axes(is_)) if any(_jax.explicit_axes(is_)) else aval
+        for aval, is_ in zip(declared.avals, real.avals, strict=True)
+    )
 
 
 @derives("abstract_eval", "abstract_eval")

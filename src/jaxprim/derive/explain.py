@@ -5,12 +5,12 @@ from __future__ import annotations
 from jaxprim._rule_kinds import BY_NAME, KINDS, RuleKind
 from jaxprim._rules import Rule, RuleSet
 from jaxprim._types import Explanation, RuleInfo
-from jaxprim.derive.table import Choice, applies, choose, line_to_write, rows_of, why_missing
+from jaxprim.derive.table import ANY, Choice, applies, choose, line_to_write, rows_of, why_missing
 
 
 def explain(rules: RuleSet) -> Explanation:
     """Every rule of a primitive and where it comes from."""
-    derived = [_info(rules, kind) for kind in KINDS if not kind.is_implementation]
+    derived = [_info(rules, kind) for kind in KINDS if not kind.is_implementation and _is_shown(rules, kind)]
     return Explanation(rules.name, (*_implementations(rules), *derived))
 
 
@@ -21,6 +21,11 @@ def _implementations(rules: RuleSet) -> tuple[RuleInfo, ...]:
         return (RuleInfo("impl", "missing", why=why_missing(rules, "lowering"), write=f"@{rules.name}.def_impl"),)
     is_choice = len({rule.kind for rule in rules.given.values() if _is_implementation(rule)}) > 1
     return (*given, *([_lowering(rules)] if is_choice else []))
+
+
+def _is_shown(rules: RuleSet, kind: RuleKind) -> bool:
+    """A row on splitting is shown where there is something to say: XLA looks into traced code by itself."""
+    return kind.name != "sharding" or choose(rules, "sharding", None).source not in ("impl", "kernel", "")
 
 
 def _is_implementation(rule: Rule) -> bool:
@@ -67,7 +72,7 @@ def _given(rule: Rule) -> RuleInfo:
 
 
 def _info(rules: RuleSet, kind: RuleKind) -> RuleInfo:
-    choice, name = choose(rules, kind.name), kind.name
+    choice, name = choose(rules, kind.name, None if kind.name == "sharding" else ANY), kind.name
     if choice.row is None:
         return RuleInfo(name, "missing", why=why_missing(rules, name), write=line_to_write(rules, name))
     if choice.status == "derived":

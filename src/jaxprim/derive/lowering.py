@@ -17,6 +17,7 @@ from jaxprim._rule_kinds import form_of
 from jaxprim._rules import RuleSet, endless
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.implementation import which_runs
+from jaxprim.derive.on_device import OnDevice, split_of
 from jaxprim.derive.programs import effects, program
 from jaxprim.derive.table import choose, derives
 
@@ -33,9 +34,14 @@ def lower(ctx: Any, *args: Any, call: Call, jaxpr: Any = None, platform: str | N
     if rule.kind != "host":  # a host function is counted when it runs
         call.rules.record(rule.label)
     is_shown = jaxpr is not None and rule.kind == "impl" and _jax.in_avals(jaxpr) == tuple(ctx.avals_in)
-    try:
+
+    def whole() -> Any:
         found = jaxpr if is_shown else program(call, ctx.avals_in, platform)
         return _jax.lower_program(ctx, found, *args)
+
+    try:
+        split = split_of(call, ctx.avals_in, platform)
+        return whole() if split is None else _jax.lower_operation(ctx, split, OnDevice(call, split), whole, args)
     except RecursionError:  # a kernel that applies its own operation
         raise endless(call.rules, form_of(rule.kind), rule.author) from None
 

@@ -25,7 +25,17 @@ from jaxprim.derive.traced import Traced, traced
 
 
 def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> Any:
-    """The program of a call under its batch levels, on operands of these types."""
+    """The program of a call under its batch levels, on operands of these types.
+
+    An operation with a sharding rule is computed part by part, so its program knows of no mesh.
+    """
+    if call.rules.has("sharding") and any(map(_jax.has_mesh, avals)):
+        with _jax.without_mesh():
+            return _typed(call.resized(()), list(map(_jax.without_its_mesh, avals)), platform)
+    return _typed(call, avals, platform)
+
+
+def _typed(call: Call, avals: Sequence[Any], platform: str | None = None) -> Any:
     key = ("program", call, tuple(avals), platform)
     with axes_of(call.levels):
         return call.rules.cache.get(key, lambda: _program(call, avals, platform))
@@ -40,7 +50,7 @@ def impl_runs(call: Call) -> bool:
 
 def impl_program(call: Call, avals: Sequence[Any]) -> Any:
     """The program of the impl under the batch levels of a call, even if another implementation computes the value."""
-    return program(call if impl_runs(call) else call.by("impl"), avals)
+    return _typed(call if impl_runs(call) else call.by("impl"), avals)
 
 
 def effects(call: Call, avals: Sequence[Any]) -> frozenset[Any]:
@@ -116,7 +126,7 @@ def _program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
         return batched_programs.rule_program(call, avals, results(call, call.element_avals(avals))).program
     if call.how in ("expand_dims", "broadcast_all", "elementwise"):
         return _leading_program(call, avals, platform)
-    return batch_program(program(call.parent, level.element(avals), platform), level)
+    return batch_program(_typed(call.parent, level.element(avals), platform), level)
 
 
 def _base_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any:
@@ -144,11 +154,11 @@ def _compare_types(call: Call, rule: Rule, found: Traced, expected: Results, ava
 
 
 def _host_program(call: Call, rule: Rule, avals: Sequence[Any], expected: Results) -> Any:
-    run = _host.callback(call, rule, expected)
+    run, unsized = (_host.callback(call, rule, expected, sized=sized) for sized in (True, False))
 
     def on_host(*leaves: Any) -> list[Any]:
         plain = [jax.random.key_data(x) if _jax.is_key(_jax.typeof(x)) else x for x in leaves]
-        outs = _jax.host_call(run, expected.avals, *plain)
+        outs = _jax.host_call(run, expected.avals, *plain, key=call, unsized=unsized)
         return [fit(out, aval) for out, aval in zip(outs, expected.avals, strict=True)]
 
     return _jax.trace(on_host, avals, call.rules.name)

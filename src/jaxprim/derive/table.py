@@ -35,6 +35,8 @@ class Row:
             compiled code.
         is_vmap: whether JAX must vmap the implementation on every platform, so the row does not apply to a host
             function.
+        is_where_it_runs: whether the row applies only where ``have`` is the implementation that runs. There is nothing to
+            choose then.
     """
 
     missing: str
@@ -42,6 +44,7 @@ class Row:
     how: str = ""
     looks_inside: bool = False
     is_vmap: bool = False
+    is_where_it_runs: bool = False
 
     @property
     def is_given(self) -> bool:
@@ -50,7 +53,7 @@ class Row:
     @property
     def derive(self) -> Derivation:
         """The function that derives the rule."""
-        return _FUNCTIONS[self.missing, self.have]
+        return derivation(self.missing, self.have)
 
 
 TABLE: tuple[Row, ...] = (
@@ -76,6 +79,11 @@ TABLE: tuple[Row, ...] = (
     Row("batching", "impl", "vmap of the impl, rules kept", is_vmap=True),
     Row("batching", "host", "sequential: one element after the other, rules kept"),
     Row("batching", "lowering", "sequential: one element after the other, rules kept"),
+    Row("sharding", "sharding"),
+    Row("sharding", "lowering", "along the axes of vmap; its own stay whole", is_where_it_runs=True),
+    Row("sharding", "kernel", "XLA splits the program; kernels split along their batch axes", is_where_it_runs=True),
+    Row("sharding", "impl", "XLA splits the program; kernels split along their batch axes", is_where_it_runs=True),
+    Row("sharding", "host", "along the axes of vmap; its own stay whole", is_where_it_runs=True),
 )
 
 _FUNCTIONS: dict[tuple[str, str], Derivation] = {}
@@ -89,6 +97,11 @@ def derives(missing: str, have: str) -> Callable[[D], D]:
         return fn
 
     return attach
+
+
+def derivation(missing: str, have: str) -> Derivation:
+    """The function of a row."""
+    return _FUNCTIONS[missing, have]
 
 
 # ------------------------------------------------------------------------------------------------------ looking it up
@@ -159,6 +172,8 @@ def applies(rules: RuleSet, row: Row, platform: str | None = ANY) -> bool:
     """Whether a primitive has what a row needs."""
     if row.is_vmap and choose(rules, "lowering", None, given=False).source == "host":
         return False
+    if row.is_where_it_runs and choose(rules, "lowering", platform).source != row.have:
+        return False
     if row.looks_inside and is_opaque(rules, row.have):
         return False
     if row.have == "batching" and rules.batching_word is not None:
@@ -188,7 +203,7 @@ def has_own_vjp(rules: RuleSet) -> bool:
 # ----------------------------------------------------------------------------------------------------- choosing a row
 def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
     """Choose another derivation than the table's first, for a rule that is not given."""
-    sources = [row.have for row in rows_of(wanted) if not row.is_given]
+    sources = [row.have for row in rows_of(wanted) if not row.is_given and not row.is_where_it_runs]
     if source not in sources:
         raise _not_a_derivation(rules, wanted, source, sources)
     if choose(rules, wanted, None).status == "given":
@@ -198,7 +213,7 @@ def set_choice(rules: RuleSet, wanted: str, source: str) -> None:
 
 
 def _not_a_derivation(rules: RuleSet, wanted: str, source: str, sources: list[str]) -> BadCall:
-    kinds = dict.fromkeys(row.missing for row in TABLE)
+    kinds = dict.fromkeys(row.missing for row in TABLE if not row.is_given and not row.is_where_it_runs)
     return BadCall(
         message(
             f"{rules.name}: derive({wanted}='{source}') is not a derivation.",

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
+from jaxprim.forms.sharding import sharding_rule
 from jaxprim.forms.whole import jvp_rule, transpose_rule, vjp_pair_rule, vjp_rule
 
 __all__ = [
     "jvp_per_operand",
     "jvp_rule",
     "partials_rules",
+    "sharding_rule",
     "transpose_rule",
     "vjp_pair_rule",
     "vjp_per_operand",

@@ -9,7 +9,7 @@ import jax
 
 from jaxprim import _jax
 from jaxprim._avals import in_operands_mesh
-from jaxprim._errors import BadCall, message
+from jaxprim._sharded_types import Splits, split_types
 from jaxprim._split import Axes, Split
 from jaxprim.kernels.signature import Array, KernelSignature
 
@@ -39,71 +39,22 @@ def result_types(
     Raises:
         BadCall: an axis of one element is split over an explicit mesh axis, or two operands contradict each other.
     """
-    found = in_operands_mesh(results, operands)
-    if not any(over for aval in operands for over in _jax.explicit_axes(aval)):
-        return found
-    split = split_of(signature, operands, found)
-    known: dict[str, tuple[Any, ...]] = {}
-    for array, axes, aval in zip(signature.operands, split.operands, operands, strict=True):
-        for place, (axis, over) in enumerate(zip(axes, _jax.explicit_axes(aval), strict=True)):
-            if over and axis not in split.free:
-                raise _must_be_whole(name, array, aval, place, defined)
-            others = {mesh_axis for other, rest in known.items() if other != axis for mesh_axis in rest}
-            if over and (known.setdefault(axis, over) != over or others & set(over)):
-                raise _contradiction(name, array, aval, place, known, defined)
-    return tuple(
-        _jax.split_over(aval, [known.get(axis, ()) for axis in axes])
-        for axes, aval in zip(split.results, found, strict=True)
+    arrays = signature.operands
+    who = Splits(
+        name,
+        [array.name for array in arrays],
+        whole="the kernel needs whole",
+        expected=lambda index: f"batch axes alone split: {arrays[index].name}: {arrays[index]}",
+        why="each device would run the kernel on a part of one element",
+        axis=lambda axis: f"batch axis {axis.removeprefix('batch')}",
+        facts={"defined": defined},
     )
-
-
-def _must_be_whole(name: str, array: Array, aval: Any, axis: int, defined: str) -> BadCall:
-    return BadCall(
-        message(
-            f"{name}: operand '{array.name}' is split along an axis that the kernel needs whole.",
-            got=f"{aval.str_short(short_dtypes=True)}, axis {axis} {_over(_jax.explicit_axes(aval)[axis])}",
-            expected=f"batch axes alone split: {array.name}: {array}",
-            why="each device would run the kernel on a part of one element",
-            defined=defined,
-            write=_made_whole(array, aval, axis),
-        )
-    )
-
-
-def _contradiction(
-    name: str, array: Array, aval: Any, axis: int, known: dict[str, tuple[Any, ...]], defined: str
-) -> BadCall:
-    others = [f"batch axis {other.removeprefix('batch')} {_over(over)}" for other, over in known.items()]
-    return BadCall(
-        message(
-            f"{name}: its operands are split in ways that do not fit together.",
-            got=f"batch axis {axis} {_over(_jax.explicit_axes(aval)[axis])} in operand '{array.name}'",
-            expected=f"as in the operands before it: {', '.join(others)}",
-            why="a device must have the same elements of each operand",
-            defined=defined,
-            write=_made_whole(array, aval, axis),
-        )
-    )
-
-
-def _over(mesh_axes: tuple[Any, ...]) -> str:
-    return f"split over {', '.join(map(str, mesh_axes))}"
-
-
-def _made_whole(array: Array, aval: Any, axis: int) -> str:
-    """The line that makes one axis of an operand whole."""
-    parts = [None if i == axis else over or None for i, over in enumerate(_jax.explicit_axes(aval))]
-    shown = ", ".join(repr(part[0] if part is not None and len(part) == 1 else part) for part in parts)
-    return f"{array.name} = jax.sharding.reshard({array.name}, jax.sharding.PartitionSpec({shown}))"
+    return split_types(who, lambda: split_of(signature, operands, results), results, operands)
 
 
 def on_one_device(split: Split, results: Sequence[Any], operands: Sequence[jax.Array]) -> tuple[Any, ...]:
     """The result types of a call on the part of the operands that one device has."""
-    sizes = {
-        name: size
-        for axes, x in zip(split.operands, operands, strict=True)
-        for name, size in zip(axes, x.shape, strict=True)
-    }
+    sizes = split.sizes([x.shape for x in operands])
     local = [
         _jax.ShapedArray(tuple(sizes.get(n, size) for n, size in zip(axes, aval.shape, strict=True)), aval.dtype)
         for axes, aval in zip(split.results, results, strict=True)

@@ -1,0 +1,297 @@
+"""XLA's question about a call that may be split: the program of one device, and the shardings that it takes and returns.
+
+XLA names the call by the text that it was lowered with. A call of foreign code is named by all that is needed to write
+its program. An operation is a program that JAX traces, which depends on the shapes. It is named by a digest of its program
+for the whole arrays, and found in a table. No name holds an address, so JAX's compilation cache finds the program again in
+another process. A process that loads an exported program makes the operation again from its module and name.
+
+JAX's `custom_partitioning` asks in the same way, but names a program by an object's address. So no other process finds it
+in the cache, it cannot be exported, and a host function in it is called by a wrong number.
+"""
+
+# Private names are what this folder is for.
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from jax._src import sharding_impls
+from jax._src.interpreters import mlir
+from jax._src.lib import xla_client
+from jax._src.lib.mlir import ir
+from jax._src.lib.mlir.dialects import hlo
+
+from jaxprim._jax.avals import Aval, ShapedArray
+from jaxprim._jax.host_call import HostCalls
+from jaxprim._jax.programs import Program, trace
+from jaxprim._jax.state import settings, without_mesh
+from jaxprim._jax.tables import new_primitive, register_lowering
+from jaxprim._split import Cut, Split, choose, groups, tiling
+
+SPLIT_TARGET = "jaxprim_split"
+
+
+class Operation(Protocol):
+    """An operation on the arrays that one device has: a function for JAX to trace.
+
+    Attributes:
+        owner: the name of the primitive.
+        words: what another process needs to make it again, for JSON.
+    """
+
+    owner: str
+    words: Any
+
+    def __call__(self, *operands: Any) -> Sequence[Any]: ...
+
+
+# ------------------------------------------------------------------------------------------------------------- naming
+def name_of_foreign_call(split: Split, attributes: dict[str, str]) -> str:
+    """The name of a call of foreign code: its axes, and the call as MLIR writes it."""
+    written = ", ".join(f'"{key}" = {value}' for key, value in attributes.items())
+    return json.dumps({"axes": _words_of(split), "call": written})
+
+
+def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval], platform: str) -> str:
+    """The name of an operation, under which `_partition` finds it as long as the module or what is compiled of it lives."""
+    known = _Known(split, operation, platform, tuple(aval.weak_type for aval in avals))
+    plain = [ShapedArray(aval.shape, aval.dtype, aval.weak_type) for aval in avals]
+    digest = known.digest(plain, module)
+    found = json.dumps(
+        {"axes": _words_of(split), "operation": operation.words, "platform": platform, "weak": known.weak, "is": digest}
+    )
+    other = _known.get(found)
+    while other is not None and not _same(other.operation, operation):
+        found += " "  # another operation that only looks the same at these shapes
+        other = _known.get(found)
+    known = known if other is None else other
+    _known[found] = known
+    if module.lowering_parameters.for_export:  # what is exported must not be kept alive by the module
+        _exported.append(known)
+    else:
+        module.add_keepalive(known)
+    return found
+
+
+def _words_of(split: Split) -> list[Any]:
+    return [split.operands, split.results, sorted(split.free)]
+
+
+def _split_of(words: Sequence[Any]) -> Split:
+    operands, results, free = words
+    return Split(tuple(map(tuple, operands)), tuple(map(tuple, results)), frozenset(free))
+
+
+def _same(one: Operation, other: Operation) -> bool:
+    return one == other
+
+
+@dataclass(eq=False)
+class _Known:
+    """An operation that XLA may ask about.
+
+    Attributes:
+        split: what may be split.
+        operation: the operation on the arrays of one device.
+        platform: the platform that it is lowered for.
+        weak: which operands have a weak type, which XLA does not know.
+        settings: a context with JAX's settings of the place where it was lowered.
+        hosts: the host functions in it.
+        made: the programs of one device so far, by what XLA asked.
+    """
+
+    split: Split
+    operation: Operation
+    platform: str
+    weak: tuple[bool, ...]
+    settings: Callable[[], Any] = field(default_factory=settings)
+    hosts: HostCalls = field(default_factory=HostCalls)
+    made: dict[Any, Any] = field(default_factory=dict[Any, Any])
+
+    def digest(self, avals: Sequence[Aval], module: Any = None) -> str:
+        """A digest of the program for arrays of these types."""
+        program = self.lowered(self.operation, avals, module)[0]
+        return hashlib.sha256(str(program).encode()).hexdigest()
+
+    def lowered(self, run: Callable[..., Any], avals: Sequence[Aval], module: Any = None) -> tuple[Any, Program]:
+        """The MLIR of a function of arrays of these types, for one device, and its program."""
+        with self.settings(), without_mesh(), self.hosts.inside(module):
+            program = trace(run, avals, self.operation.owner)
+            lowered = mlir.build_mlir_module_helper(
+                program, name="shard", platforms=[self.platform], backend=None,
+                axis_context=sharding_impls.ShardingContext(1),
+            )  # fmt: skip
+        return lowered, program
+
+
+_known: weakref.WeakValueDictionary[str, _Known] = weakref.WeakValueDictionary()
+_exported: list[_Known] = []
+# What makes an operation and its split from its words and the types of its operands; None if it is not here.
+make_again: list[Callable[[Any, Sequence[Aval]], tuple[Split, Operation] | None]] = []
+
+
+def _find(name: str, avals: Sequence[Aval]) -> _Known:
+    known = _known.get(name)
+    if known is None:  # exported by another process
+        words = json.loads(name)
+        typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(avals, words["weak"], strict=True)]
+        found = next((made for make in make_again if (made := make(words["operation"], typed)) is not None), None)
+        if found is None:
+            raise LookupError(
+                f"jaxprim: the program calls the operation {words['operation']}, which this process has not made. "
+                "Import the module that makes it first."
+            )
+        known = _Known(*found, words["platform"], tuple(words["weak"]))
+        if known.split != _split_of(words["axes"]) or known.digest(typed) != words["is"]:
+            raise LookupError(
+                f"jaxprim: the operation {words['operation']} is another one here than in the exported program. "
+                "Export it again."
+            )
+        _known[name] = known
+        _exported.append(known)
+    return known
+
+
+# --------------------------------------------------------------------------------------------------- XLA's question
+def _partition(
+    operand_shapes: Any, operand_shardings: Any, result_shape: Any, result_sharding: Any, name: bytes
+) -> Any:
+    """The program of one device, and the shardings of its operands and of its result."""
+    result_shardings = result_sharding.tuple_elements() if result_shape.is_tuple() else [result_sharding]
+    shapes, shardings = [*operand_shapes, *_each(result_shape)], [*operand_shardings, *result_shardings]
+    avals = [ShapedArray(tuple(shape.dimensions()), np.dtype(shape.numpy_dtype())) for shape in shapes]
+    text, count = name.decode(), len(operand_shapes)
+    words = json.loads(text)
+    split = _split_of(words["axes"])
+    cuts = [_cuts(sharding, aval.ndim) for sharding, aval in zip(shardings, avals, strict=True)]
+    bytes_of = [aval.size * aval.dtype.itemsize for aval in avals]
+    chosen = choose(split, [(aval.shape, cut) for aval, cut in zip(avals, cuts, strict=True)], bytes_of)
+    devices = max((len(sharding.tile_assignment_devices()) for sharding in shardings if sharding.is_tiled()), default=1)
+    new = [_sharding(*tiling(axes, chosen, devices)) for axes in split.arrays]
+    local = [
+        ShapedArray(tuple(sharding.tile(shape).dimensions()), aval.dtype)
+        for sharding, shape, aval in zip(new, shapes, avals, strict=True)
+    ]
+    if "call" in words:
+        program = _foreign_program(words["call"], tuple(local[:count]), tuple(local[count:]))
+    else:
+        sums = tuple(groups(split.summed(axes), chosen, devices) for axes in split.results)
+        program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), sums)
+    return program, new[:count], _of_all(result_shape, new[count:])
+
+
+def _each(result_shape: Any) -> list[Any]:
+    """The shapes of the results: XLA has a tuple for several."""
+    return result_shape.tuple_shapes() if result_shape.is_tuple() else [result_shape]
+
+
+def _of_all(result_shape: Any, shardings: list[Any]) -> Any:
+    """The shardings of the results as one."""
+    return xla_client.HloSharding.tuple_sharding(result_shape, shardings) if result_shape.is_tuple() else shardings[0]
+
+
+def _cuts(sharding: Any, rank: int) -> list[Cut] | None:
+    """How XLA has cut each axis of an array; None if it has not."""
+    if not sharding.is_tiled():
+        return None
+    dims, devices = sharding.tile_assignment_dimensions(), np.asarray(sharding.tile_assignment_devices())
+    found: list[Cut] = []
+    for parts, index in zip(dims[:rank], np.unravel_index(np.arange(len(devices)), dims), strict=False):
+        part = np.empty(len(devices), int)
+        part[devices] = index
+        found.append((parts, part))
+    return found
+
+
+def _sharding(parts: list[int], devices: list[int]) -> Any:
+    copies = len(devices) // int(np.prod(parts, dtype=int))
+    if copies == len(devices):
+        return xla_client.HloSharding.replicate()
+    made: Any = xla_client.OpSharding()
+    made.type = xla_client.OpSharding.Type.OTHER
+    made.tile_assignment_dimensions = [*parts, copies] if copies > 1 else parts
+    made.tile_assignment_devices = devices
+    made.replicate_on_last_tile_dim = copies > 1
+    return xla_client.HloSharding.from_proto(made)
+
+
+# ------------------------------------------------------------------------------------------ the program of one device
+def _operation_program(known: _Known, operands: tuple[Aval, ...], sums: tuple[Any, ...]) -> bytes:
+    """The operation on the arrays of one device, with the groups of devices over which each result is summed."""
+    key = (operands, sums)
+    if key not in known.made:
+        typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(operands, known.weak, strict=True)]
+
+        def run(*xs: Any) -> list[Any]:
+            return [
+                sum_over_p.bind(y, groups=over)[0] if over else y
+                for y, over in zip(known.operation(*xs), sums, strict=True)
+            ]
+
+        known.made[key] = mlir.module_to_bytecode(known.lowered(run, typed)[0])
+    return known.made[key]
+
+
+sum_over_p = new_primitive("sum_over_devices")
+
+
+def _lower_sum(ctx: Any, x: Any, *, groups: Any) -> Any:
+    call = hlo.AllReduceOp(
+        [x.type],
+        [x],
+        replica_groups=ir.DenseElementsAttr.get(np.asarray(groups, np.int64)),
+        channel_handle=hlo.ChannelHandle.get(1, mlir.DEVICE_TO_DEVICE_TYPE),
+        use_global_device_ids=True,
+    )
+    number = ir.RankedTensorType.get([], ir.RankedTensorType(x.type).element_type)
+    with ir.InsertionPoint(call.regions[0].blocks.append(number, number)) as point:
+        hlo.return_([hlo.add(*point.block.arguments)])
+    return call.results
+
+
+sum_over_p.def_abstract_eval(lambda x, groups: [x])
+register_lowering(sum_over_p, _lower_sum)
+
+
+@lru_cache(maxsize=1024)
+def _foreign_program(attributes: str, operands: tuple[Aval, ...], results: tuple[Aval, ...]) -> bytes:
+    """One call of foreign code."""
+    with mlir.make_ir_context(), ir.Location.unknown():
+        ins, outs = ([_type(aval) for aval in avals] for avals in (operands, results))
+        given = ", ".join(f"%x{i}: {kind}" for i, kind in enumerate(ins))
+        passed = ", ".join(f"%x{i}" for i in range(len(ins)))
+        got = ", ".join(f"%y#{i}" for i in range(len(outs)))
+        returned = f"({', '.join(outs)})"
+        text = f"""
+          func.func public @main({given}) -> {returned} {{
+            %y:{len(outs)} = "stablehlo.custom_call"({passed}) {{{attributes}}} : ({", ".join(ins)}) -> {returned}
+            return {got} : {", ".join(outs)}
+          }}"""
+        return mlir.module_to_bytecode(ir.Module.parse(text))
+
+
+def _type(aval: Aval) -> str:
+    """An array's type in MLIR's words."""
+    return str(ir.RankedTensorType.get(aval.shape, mlir.dtype_to_ir_type(aval.dtype)))
+
+
+def _result_without_shardy(_: Any, __: Any, result_shape: Any, name: bytes) -> Any:
+    """The sharding of a result for XLA's own propagation, which knows no rule: on each device whole."""
+    return _of_all(result_shape, [xla_client.HloSharding.replicate() for _ in _each(result_shape)])
+
+
+xla_client.register_custom_call_partitioner(
+    SPLIT_TARGET,
+    lambda sharding, shape, name: sharding,
+    _partition,
+    _result_without_shardy,
+    can_side_effecting_have_replicated_sharding=True,
+)

@@ -1,0 +1,134 @@
+"""An application on the part of the arrays that one device has: the same primitive, with vmaps over that part alone."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxprim import _jax, _origin
+from jaxprim._avals import short
+from jaxprim._calls import Call
+from jaxprim._errors import RuleWrong, message
+from jaxprim._levels import Level, axes_of
+from jaxprim._split import Axes, Split
+from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.programs import named_axes
+from jaxprim.derive.sharding import split_of_element
+
+
+def split_of(call: Call, avals: Sequence[Any], platform: str | None) -> Split | None:
+    """What an application may split, by its rule and along the axes of its vmaps; None if XLA is to look into it."""
+    elements = call.element_avals(avals)
+    split = split_of_element(call, elements, results(call, elements).avals, platform)
+    if split is None or not call.levels:
+        return split
+    ins, outs, free = split.operands, split.results, set(split.free)
+    for depth, level in enumerate(call.levels):
+        ins = tuple(_with_axis(axes, dim, depth) for axes, dim in zip(ins, level.in_dims, strict=True))
+        outs = tuple(_with_axis(axes, dim, depth) for axes, dim in zip(outs, level.out_dims, strict=True))
+        # A result that all elements share needs the whole batch, and so does a collective over it.
+        if all(dim is not None for dim in level.out_dims) and not _is_used(call, avals, depth):
+            free.add(_batch(depth))
+    return Split(ins, outs, frozenset(free) & {name for axes in ins for name in axes})
+
+
+def _is_used(call: Call, avals: Sequence[Any], depth: int) -> bool:
+    """Whether a collective in the implementation runs over the axis of a vmap."""
+    name, inner = call.levels[depth].axis.name, call
+    for level in reversed(call.levels[depth:]):
+        avals, inner = level.element(avals), inner.parent or inner
+    with axes_of(call.levels):
+        return name in named_axes(inner, avals)
+
+
+def _batch(depth: int) -> str:
+    return f"batch{depth}"
+
+
+def _with_axis(axes: Axes, dim: int | None, depth: int) -> Axes:
+    return axes if dim is None else (*axes[:dim], _batch(depth), *axes[dim:])
+
+
+class OnDevice:
+    """An application on the part of the operands that one device has."""
+
+    def __init__(self, call: Call, split: Split) -> None:
+        self.call, self.split, self.owner = call, split, call.rules.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OnDevice) and (other.call, other.split) == (self.call, self.split)
+
+    def __hash__(self) -> int:
+        return hash((self.call, self.split))
+
+    def __call__(self, *operands: Any) -> list[Any]:
+        call, split = self.call, self.split
+        sizes = split.sizes([x.shape for x in operands])
+        lengths: list[Any] = [sizes.get(_batch(depth), level.axis.size) for depth, level in enumerate(call.levels)]
+        outs = call.rules.primitive.bind(*operands, call=call.resized(lengths))
+        for index, (axes, out) in enumerate(zip(split.results, outs, strict=True)):
+            expected: Any = tuple(sizes.get(name, size) for name, size in zip(axes, out.shape, strict=True))
+            if out.shape != expected:
+                raise _broken(call, operands, index, out, expected)
+        return outs
+
+    @property
+    def words(self) -> list[Any]:
+        """The application in words: module, name, params, operands, implementation, vmaps. None for what has no words."""
+        call = self.call
+        vmaps: list[Any] = []
+        while call.parent is not None:
+            level = call.levels[-1]
+            vmaps.insert(0, [level.axis.size, level.in_dims, level.out_dims, call.how])
+            call = call.parent
+        operands = _as_literal(call.operands(range(call.tree.num_leaves)))
+        return [call.rules.module, call.rules.name, _as_literal(call.params), operands, call.using, vmaps]
+
+
+def _as_literal(value: Any) -> str | None:
+    """A value as Python writes it, if that can be read again."""
+    text = repr(value)
+    try:
+        return text if ast.literal_eval(text) == value else None
+    except (ValueError, SyntaxError, TypeError):
+        return None
+
+
+def _broken(call: Call, operands: Sequence[Any], index: int, out: Any, expected: tuple[int, ...]) -> RuleWrong:
+    given = ", ".join(f"{name}: {short(_jax.typeof(x))}" for name, x in zip(call.names(), operands, strict=True))
+    y = (
+        results(call, call.element_avals([_jax.typeof(x) for x in operands])).names()[index]
+        if not call.levels
+        else "a result"
+    )
+    rule: Any = call.rules.given["sharding"].author
+    return RuleWrong(
+        message(
+            f"{call.rules.name}: its sharding rule does not hold for {y}.",
+            got=f"{list(out.shape)} from a part of the operands, {given}",
+            expected=f"{list(expected)}, the part of {y} that the rule says",
+            why=f"the rule is {', '.join(rule.notes)}",
+            rule=rule,
+            write=f"{call.rules.name}.def_sharding(..., replicated=...)  # with the axes that a device needs whole",
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------- from an exported program
+def _from_words(words: Sequence[Any], avals: Sequence[Any]) -> tuple[Split, OnDevice] | None:
+    """The split and the application that were put into words, perhaps by another process; None if it is not here."""
+    module, name, params, operands, using, vmaps = words
+    rules = next(iter(_origin.made(module, name)), None)
+    if rules is None or params is None or operands is None:
+        return None
+    call = Call(rules, ast.literal_eval(params), jax.tree.structure(ast.literal_eval(operands)), using=using)
+    for size, in_dims, out_dims, how in vmaps:
+        call = call.push(Level(_jax.axis_of_size(size), tuple(in_dims), tuple(out_dims)), how)
+    split = split_of(call, avals, None)
+    return None if split is None else (split, OnDevice(call, split))
+
+
+_jax.make_again.append(_from_words)
