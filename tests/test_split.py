@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from jaxprim._split import Split, choose, tiling
+from jaxprim._split import Split, choose, groups, steps, tiling
 
 ROWS = Split((("b", "n"), ("b", "m")), (("b", "n"),), frozenset("b"))
 
@@ -69,3 +69,33 @@ def test_each_device_gets_the_tile_of_its_parts():
 )
 def test_leading_axes_that_all_arrays_have(split, count):
     assert split.leading == count
+
+
+def cuts(**axes):
+    return {name: cut(*part) for name, part in axes.items()}
+
+
+LAYOUT = cuts(a=(1, 0, 1, 0, 1, 0, 1, 0), b=(0, 0, 1, 1, 0, 0, 1, 1))  # and two devices for each tile
+
+
+@pytest.mark.parametrize("summed", [("a",), ("b",), ("a", "b"), ("other",)])
+def test_each_sum_has_one_device_for_each_part(summed):
+    found = groups(summed, LAYOUT, 8)
+    assert sorted(sum(found, ())) == (list(range(8)) if summed != ("other",) else [])
+    for group in found:
+        parts = {tuple(LAYOUT[name][1][device] for name in summed) for device in group}
+        rest = {tuple(LAYOUT[name][1][device] for name in "ab" if name not in summed) for device in group}
+        assert (len(parts), len(rest)) == (len(group), 1)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("by", [1, -1, 2])
+def test_data_move_to_the_same_tile_of_all_other_axes(by, periodic):
+    layout = cuts(a=(3, 2, 1, 0, 3, 2, 1, 0), b=(0, 0, 0, 0, 1, 1, 1, 1))
+    moves = steps("a", by, layout, 8, periodic=periodic)
+    assert len({target for _, target in moves}) == len(moves) == (8 if periodic else 2 * (4 - abs(by)))
+    for source, target in moves:
+        assert layout["b"][1][source] == layout["b"][1][target]
+        assert layout["a"][1][target] == (layout["a"][1][source] + by) % 4
+        assert periodic or 0 <= layout["a"][1][source] + by < 4
+    assert steps("other", by, layout, 8, periodic=periodic) == ()

@@ -33,7 +33,7 @@ SIDEBAR = {
     "Your code": ["kernels/index", "scaling", "libraries", "integers", "porting"],
     "Worked through": ["worked/cpp-kernel", "worked/scipy-solver", "worked/someone-elses-function", "gallery"],
     "Rules": ["modes", *(f"rules/{name}" for name in (
-        "impl", "host", "kernel", "lowering", "abstract-eval", "jvp", "vjp", "partials", "transpose", "batching", "sharding"
+        "impl", "host", "kernel", "lowering", "abstract-eval", "jvp", "vjp", "partials", "transpose", "batching", "sharding", "partition"
     ))],
     "Checking": ["checking/index", "checking/debugging", "checking/questions/index", "checking/survey"],
     "Look up": ["reference/index", "errors", "limits", "glossary", "releases", "changelog"],

@@ -601,6 +601,36 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         self._rules.give(Rule("sharding", given, given))
         return rule
 
+    def def_partition(self, rule: F) -> F:
+        """Give the partition rule: ``rule(*local_operands, axis, **params) -> local_results``, what one device computes.
+
+        It is for operations whose part of the result needs more than the same part of the operands, such as a stencil. The
+        rule gets the part of the operands that the device has, and ``axis``, by which it asks the other devices:
+
+        - ``axis.shift(x, "n", 1)``: the array of the device that has the part before, along the axis ``n``.
+        - ``axis.index("n")`` and ``axis.parts("n")``: which part this device has, and of how many.
+
+        `def_sharding` names the axes. The rule runs only if the operation is split. It is never differentiated: the
+        derivative rules are those of the operation.
+
+        Raises:
+            RuleMissing: raised by a call if there is no sharding rule.
+            RuleWrong: raised by a call if the rule returns something else than its part of the results.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> ahead = Primitive("ahead")
+            >>> _ = ahead.def_impl(lambda x: jnp.roll(x, 1))
+            >>> _ = ahead.def_sharding("n -> n")
+            >>> @ahead.def_partition
+            ... def _(x, axis):
+            ...     return jnp.concatenate([axis.shift(x[-1:], "n", 1), x[:-1]])
+            >>> ahead(jnp.arange(4)).tolist()
+            [3, 0, 1, 2]
+        """
+        self._rules.give(Rule("partition", rule, rule))
+        return rule
+
     # ------------------------------------------------------------------------------------------- looking and checking
     def derive(self, **choices: str) -> None:
         """Choose how rules that are not given are derived, instead of the table's default.

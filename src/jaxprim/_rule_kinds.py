@@ -21,6 +21,7 @@ class Form:
         said: the note in ``explain``; empty for the usual form.
         beside: the second entry of the returned pair, next to the primal outputs, if there is one.
         why: what a message says about its arguments.
+        trailing: the arguments after the operands.
     """
 
     phrase: str
@@ -28,6 +29,7 @@ class Form:
     said: str = ""
     beside: str = ""
     why: str = ""
+    trailing: tuple[str, ...] = ()
 
     def of(self, operand: str) -> Form:
         """The form of a rule for one operand."""
@@ -115,6 +117,12 @@ KINDS: tuple[RuleKind, ...] = (
         "@{0}.def_batching  # def rule(axis, args, dims): return outs, dims_out",
     ),
     RuleKind("sharding", Form("sharding rule"), "splitting over devices", "{0}.def_sharding('n -> n')"),
+    RuleKind(
+        "partition",
+        Form("partition rule", trailing=("axis",)),
+        "splitting over devices",
+        "@{0}.def_partition  # def rule(*local_operands, axis): return local_results",
+    ),
 )
 
 BY_NAME: dict[str, RuleKind] = {kind.name: kind for kind in KINDS}

@@ -305,7 +305,7 @@ def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> 
 def _wrong_signature(rules: RuleSet, form: Form, author: AuthorFn, count: int, params: Mapping[str, Any]) -> RuleWrong:
     is_transpose = form == form_of("transpose")  # a transpose rule gets only the operands that are not linear
     operands = [name for name in rules.signature.names(count) if not is_transpose or name not in rules.linear]
-    positional = [*form.leading, *operands[: count - len(form.leading)]]
+    positional = [*form.leading, *operands[: count - len(form.leading) - len(form.trailing)], *form.trailing]
     wanted = ", ".join([*positional, *(["*"] if params else []), *params])
     name = getattr(author, "__name__", "_")
     return RuleWrong(

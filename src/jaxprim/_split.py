@@ -96,21 +96,38 @@ def tiling(axes: Axes, chosen: Mapping[str, Cut], devices: int) -> tuple[list[in
 
 
 def groups(summed: Sequence[str], chosen: Mapping[str, Cut], devices: int) -> tuple[tuple[int, ...], ...]:
-    """The groups of devices whose results are added: one device for each part of the summed axes, the rest being equal.
+    """The groups of devices whose results are added: one device for each part of the summed axes, the rest being equal."""
+    return tuple(tuple(row.values()) for row in _rows(summed, chosen, devices))
 
-    Several devices may compute the same thing. Then the first of them is added to the first of the others, and so on.
+
+def steps(
+    name: str, by: int, chosen: Mapping[str, Cut], devices: int, *, periodic: bool
+) -> tuple[tuple[int, int], ...]:
+    """From which device to which one data go that move by so many parts along an axis."""
+    count = chosen[name][0] if name in chosen else 1
+    return tuple(
+        (device, row[(part + by) % count])
+        for row in _rows([name], chosen, devices)
+        for part, device in row.items()
+        if periodic or 0 <= part + by < count
+    )
+
+
+def _rows(names: Sequence[str], chosen: Mapping[str, Cut], devices: int) -> list[dict[int, int]]:
+    """The devices along some axes, all else being equal: rows of one device for each part.
+
+    Several devices may compute the same thing. Then the first of them is in a row with the first of the others, and so on.
     """
-    over = [chosen[name] for name in summed if name in chosen]
+    over = [chosen[name] for name in names if name in chosen]
     if not over:
-        return ()
-    part = _tile(over, devices)
-    rest = _tile([cut for name, cut in chosen.items() if name not in summed], devices)
-    members: dict[tuple[int, int], list[int]] = {}
+        return []
+    rest = _tile([cut for name, cut in chosen.items() if name not in names], devices)
+    rows: dict[tuple[int, int], dict[int, int]] = {}
     copies: dict[tuple[int, int], int] = {}
-    for device, place in enumerate(zip(rest.tolist(), part.tolist(), strict=True)):
+    for device, place in enumerate(zip(rest.tolist(), _tile(over, devices).tolist(), strict=True)):
         copies[place] = copies.get(place, -1) + 1
-        members.setdefault((place[0], copies[place]), []).append(device)
-    return tuple(map(tuple, members.values()))
+        rows.setdefault((place[0], copies[place]), {})[place[1]] = device
+    return [dict(sorted(row.items())) for row in rows.values()]
 
 
 def _tile(cuts: Sequence[Cut], devices: int) -> np.ndarray:

@@ -316,6 +316,17 @@ def test_named_vmaps_and_those_over_a_mesh_axis(kinds):
         np.testing.assert_allclose(run(xs, w), x @ w, rtol=2e-5, atol=1e-5)
 
 
+def test_a_host_function_in_partly_manual_code():
+    """JAX refuses its own callbacks there. Each device calls it, with all that its part of the manual axes has."""
+    p = Primitive("sorted")
+    p.def_host(lambda x: np.sort(x))
+    p.def_abstract_eval(lambda x: x)
+    mesh = jax.make_mesh((2, 2), ("d", "t"), axis_types=AUTO)
+    run = jax.shard_map(p, mesh=mesh, in_specs=P("d"), out_specs=P("d"), axis_names={"d"})
+    x = jax.device_put(X, NamedSharding(mesh, P("d", "t")))
+    np.testing.assert_array_equal(jax.jit(run)(x), np.sort(X))
+
+
 def test_a_collective_over_the_batch_needs_all_of_it():
     p = Primitive("centred")
     p.def_impl(lambda x: x - jax.lax.pmean(x, "i"))

@@ -9,6 +9,7 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
 - `split_call`: calls that XLA may split over devices;
+- `over`: the devices of such a call, as the program of one of them sees them;
 - `partitioner`: XLA's question about such a call, and the program of one device;
 - `host_call`: Python functions that run inside a compiled program;
 - `tracebacks`: errors without the frames of JAX and jaxprim;
@@ -60,6 +61,7 @@ from jaxprim._jax.avals import (
     zeros,
 )
 from jaxprim._jax.host_call import host_call, is_runtime_error
+from jaxprim._jax.over import Over
 from jaxprim._jax.partitioner import SPLIT_TARGET, Operation, make_again
 from jaxprim._jax.programs import (
     Literal,

@@ -27,14 +27,13 @@ from jax._src import sharding_impls
 from jax._src.interpreters import mlir
 from jax._src.lib import xla_client
 from jax._src.lib.mlir import ir
-from jax._src.lib.mlir.dialects import hlo
 
 from jaxprim._jax.avals import Aval, ShapedArray
 from jaxprim._jax.host_call import HostCalls
+from jaxprim._jax.over import Over, OverTiles
 from jaxprim._jax.programs import Program, trace
 from jaxprim._jax.state import settings, without_mesh
-from jaxprim._jax.tables import new_primitive, register_lowering
-from jaxprim._split import Cut, Split, choose, groups, tiling
+from jaxprim._split import Cut, Split, choose, tiling
 
 SPLIT_TARGET = "jaxprim_split"
 
@@ -45,12 +44,18 @@ class Operation(Protocol):
     Attributes:
         owner: the name of the primitive.
         words: what another process needs to make it again, for JSON.
+        is_on_host: whether it is a call of a host function.
     """
 
     owner: str
     words: Any
+    is_on_host: bool
 
-    def __call__(self, *operands: Any) -> Sequence[Any]: ...
+    def __call__(self, *operands: Any, over: Over | None = None) -> Sequence[Any]: ...
+
+    def silent(self, split: Split) -> Split:
+        """What may be split if devices cannot be told apart."""
+        ...
 
 
 # ------------------------------------------------------------------------------------------------------------- naming
@@ -118,7 +123,12 @@ class _Known:
 
     def digest(self, avals: Sequence[Aval], module: Any = None) -> str:
         """A digest of the program for arrays of these types."""
-        program = self.lowered(self.operation, avals, module)[0]
+        nothing = OverTiles({}, 1)
+
+        def run(*operands: Any) -> list[Any]:  # a rule for parts is a program of its own
+            return [*self.operation(*operands), *self.operation(*operands, over=nothing)]
+
+        program = self.lowered(run, avals, module)[0]
         return hashlib.sha256(str(program).encode()).hexdigest()
 
     def lowered(self, run: Callable[..., Any], avals: Sequence[Aval], module: Any = None) -> tuple[Any, Program]:
@@ -183,8 +193,8 @@ def _partition(
     if "call" in words:
         program = _foreign_program(words["call"], tuple(local[:count]), tuple(local[count:]))
     else:
-        sums = tuple(groups(split.summed(axes), chosen, devices) for axes in split.results)
-        program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), sums)
+        over = OverTiles(chosen, devices)
+        program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), over)
     return program, new[:count], _of_all(result_shape, new[count:])
 
 
@@ -224,41 +234,20 @@ def _sharding(parts: list[int], devices: list[int]) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ the program of one device
-def _operation_program(known: _Known, operands: tuple[Aval, ...], sums: tuple[Any, ...]) -> bytes:
-    """The operation on the arrays of one device, with the groups of devices over which each result is summed."""
-    key = (operands, sums)
+def _operation_program(known: _Known, operands: tuple[Aval, ...], over: OverTiles) -> bytes:
+    """The operation on the arrays of one device."""
+    key = (operands, over.key)
     if key not in known.made:
         typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(operands, known.weak, strict=True)]
-
-        def run(*xs: Any) -> list[Any]:
-            return [
-                sum_over_p.bind(y, groups=over)[0] if over else y
-                for y, over in zip(known.operation(*xs), sums, strict=True)
-            ]
-
-        known.made[key] = mlir.module_to_bytecode(known.lowered(run, typed)[0])
+        lowered, _ = known.lowered(lambda *xs: on_one_device(known.split, known.operation, over, xs), typed)
+        known.made[key] = mlir.module_to_bytecode(lowered)
     return known.made[key]
 
 
-sum_over_p = new_primitive("sum_over_devices")
-
-
-def _lower_sum(ctx: Any, x: Any, *, groups: Any) -> Any:
-    call = hlo.AllReduceOp(
-        [x.type],
-        [x],
-        replica_groups=ir.DenseElementsAttr.get(np.asarray(groups, np.int64)),
-        channel_handle=hlo.ChannelHandle.get(1, mlir.DEVICE_TO_DEVICE_TYPE),
-        use_global_device_ids=True,
-    )
-    number = ir.RankedTensorType.get([], ir.RankedTensorType(x.type).element_type)
-    with ir.InsertionPoint(call.regions[0].blocks.append(number, number)) as point:
-        hlo.return_([hlo.add(*point.block.arguments)])
-    return call.results
-
-
-sum_over_p.def_abstract_eval(lambda x, groups: [x])
-register_lowering(sum_over_p, _lower_sum)
+def on_one_device(split: Split, operation: Callable[..., Any], over: Over, operands: Sequence[Any]) -> list[Any]:
+    """The results that one device has: of its own part, summed over the parts of the axes that a result lacks."""
+    outs = operation(*operands, over=over)
+    return [over.sum(y, split.summed(axes)) for y, axes in zip(outs, split.results, strict=True)]
 
 
 @lru_cache(maxsize=1024)

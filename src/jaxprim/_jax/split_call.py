@@ -29,6 +29,7 @@ from jax._src.lib.mlir.dialects import hlo
 
 from jaxprim._jax import partitioner
 from jaxprim._jax.avals import Aval, explicit_axes, is_key
+from jaxprim._jax.over import OverMesh
 from jaxprim._jax.tables import lower_fun, platform_of
 from jaxprim._split import Split
 
@@ -46,7 +47,8 @@ def lower_split(
         args: the operands.
     """
     if _is_explicit(ctx):
-        return lower_fun(partial(_in_shard_map, ctx.avals_in, split, on_device))(ctx, *args)
+        alone = lambda *operands, over: on_device(*operands)
+        return lower_fun(partial(_in_shard_map, ctx.avals_in, split, alone))(ctx, *args)
     outs = lower_fun(whole)(ctx, *args)
     if _is_left_to_xla(ctx, split):
         return _foreign_call(ctx, split, outs)
@@ -69,8 +71,10 @@ def lower_operation(
         return lower_fun(partial(_in_shard_map, ctx.avals_in, split, operation))(ctx, *args)
     if not _is_plain(ctx):
         # In partly manual code, XLA numbers devices in an order of its own, so that no group of devices can be named.
-        split = split.without_sums
-    if not _is_left_to_xla(ctx, split):
+        split = operation.silent(split)
+    # JAX has no host functions in partly manual code. In the program of one device they may stand.
+    must_be_named = operation.is_on_host and _devices_of_xla(ctx) > 1 and not _is_plain(ctx)
+    if not _is_left_to_xla(ctx, split) and not must_be_named:
         return whole()
     name = partitioner.name(ctx.module_context, split, operation, ctx.avals_in, platform_of(ctx))
     return _named_call(split, name, args, [_type(aval) for aval in ctx.avals_out])
@@ -98,10 +102,10 @@ def _in_shard_map(avals: Sequence[Aval], split: Split, on_device: Callable[..., 
     }
     specs = [jax.sharding.PartitionSpec(*[over.get(name) for name in names]) for names in split.arrays]
     count = len(split.operands)
-    summed = [tuple(axis for name in split.summed(names) for axis in over.get(name, ())) for names in split.results]
+    devices = OverMesh(over, mesh.shape)
 
     def local(*xs: Any) -> list[Any]:
-        return [jax.lax.psum(y, axes) if axes else y for y, axes in zip(on_device(*xs), summed, strict=True)]
+        return partitioner.on_one_device(split, on_device, devices, xs)
 
     # All explicit axes, also those that nothing is split over: inside, nothing is explicit.
     mapped = jax.shard_map(

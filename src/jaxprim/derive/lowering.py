@@ -41,7 +41,11 @@ def lower(ctx: Any, *args: Any, call: Call, jaxpr: Any = None, platform: str | N
 
     try:
         split = split_of(call, ctx.avals_in, platform)
-        return whole() if split is None else _jax.lower_operation(ctx, split, OnDevice(call, split), whole, args)
+        return (
+            whole()
+            if split is None
+            else _jax.lower_operation(ctx, split, OnDevice(call, split, is_on_host=rule.kind == "host"), whole, args)
+        )
     except RecursionError:  # a kernel that applies its own operation
         raise endless(call.rules, form_of(rule.kind), rule.author) from None
 

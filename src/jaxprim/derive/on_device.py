@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,12 +16,16 @@ from jaxprim._errors import RuleWrong, message
 from jaxprim._levels import Level, axes_of
 from jaxprim._split import Axes, Split
 from jaxprim.derive.abstract_eval import results
+from jaxprim.derive.partition import partitioned
 from jaxprim.derive.programs import named_axes
 from jaxprim.derive.sharding import split_of_element
+from jaxprim.derive.table import choose, missing
 
 
 def split_of(call: Call, avals: Sequence[Any], platform: str | None) -> Split | None:
     """What an application may split, by its rule and along the axes of its vmaps; None if XLA is to look into it."""
+    if call.rules.has("partition") and not call.rules.has("sharding"):
+        raise missing(call.rules, "sharding", "a partition rule needs the names of the axes")
     elements = call.element_avals(avals)
     split = split_of_element(call, elements, results(call, elements).avals, platform)
     if split is None or not call.levels:
@@ -55,8 +60,8 @@ def _with_axis(axes: Axes, dim: int | None, depth: int) -> Axes:
 class OnDevice:
     """An application on the part of the operands that one device has."""
 
-    def __init__(self, call: Call, split: Split) -> None:
-        self.call, self.split, self.owner = call, split, call.rules.name
+    def __init__(self, call: Call, split: Split, *, is_on_host: bool = False) -> None:
+        self.call, self.split, self.owner, self.is_on_host = call, split, call.rules.name, is_on_host
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OnDevice) and (other.call, other.split) == (self.call, self.split)
@@ -64,16 +69,35 @@ class OnDevice:
     def __hash__(self) -> int:
         return hash((self.call, self.split))
 
-    def __call__(self, *operands: Any) -> list[Any]:
+    def __call__(self, *operands: Any, over: _jax.Over | None = None) -> list[Any]:
+        """The results of this part of the operands: by the partition rule if there is one, else as for any operands."""
         call, split = self.call, self.split
         sizes = split.sizes([x.shape for x in operands])
         lengths: list[Any] = [sizes.get(_batch(depth), level.axis.size) for depth, level in enumerate(call.levels)]
-        outs = call.rules.primitive.bind(*operands, call=call.resized(lengths))
+        call = call.resized(lengths)
+        if over is not None and choose(call.rules, "partition").row is not None:
+            return partitioned(call, self.element, operands, sizes, over)
+        outs = call.rules.primitive.bind(*operands, call=call)
         for index, (axes, out) in enumerate(zip(split.results, outs, strict=True)):
             expected: Any = tuple(sizes.get(name, size) for name, size in zip(axes, out.shape, strict=True))
             if out.shape != expected:
                 raise _broken(call, operands, index, out, expected)
         return outs
+
+    @property
+    def element(self) -> Split:
+        """The axes of one element, without those of vmaps."""
+        own = lambda axes: tuple(name for name in axes if name not in batches)
+        batches = {_batch(depth) for depth in range(len(self.call.levels))}
+        return Split(
+            tuple(map(own, self.split.operands)), tuple(map(own, self.split.results)), self.split.free - batches
+        )
+
+    def silent(self, split: Split) -> Split:
+        """What may be split if devices cannot be told apart: no axis over which they would talk."""
+        if choose(self.call.rules, "partition").row is None:
+            return split.without_sums
+        return replace(split, free=split.free - self.element.free)
 
     @property
     def words(self) -> list[Any]:

@@ -79,6 +79,7 @@ TABLE: tuple[Row, ...] = (
     Row("batching", "impl", "vmap of the impl, rules kept", is_vmap=True),
     Row("batching", "host", "sequential: one element after the other, rules kept"),
     Row("batching", "lowering", "sequential: one element after the other, rules kept"),
+    Row("partition", "partition"),
     Row("sharding", "sharding"),
     Row("sharding", "lowering", "along the axes of vmap; its own stay whole", is_where_it_runs=True),
     Row("sharding", "kernel", "XLA splits the program; kernels split along their batch axes", is_where_it_runs=True),
