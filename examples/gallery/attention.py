@@ -36,6 +36,13 @@ flash_tangent = Primitive("flash_tangent")  # (q, k, v, lse, q_dot, k_dot, v_dot
 flash_pullback = Primitive("flash_pullback")  # (q, k, v, lse, delta, o_bar) -> q_bar, k_bar, v_bar
 
 
+# Heads and batches are what splits over devices: the axes of vmap. A block of queries alone does not know its rows.
+WHOLE = "n m d e"
+flash.def_sharding("n d, m d, m e -> n e, n", replicated=WHOLE)
+flash_tangent.def_sharding("n d, m d, m e, n, n d, m d, m e -> n e, n", replicated=WHOLE)
+flash_pullback.def_sharding("n d, m d, m e, n, n, n e -> n d, m d, m e", replicated=WHOLE)
+
+
 def attention(q, k, v, *, causal=False, block=64):
     """Attention of queries `[n, d]` to keys `[m, d]` and values `[m, e]`."""
     return flash(q, k, v, causal=causal, block=block)[0]

@@ -124,6 +124,26 @@ def _(primals):
     return exchange(u, y), lambda e: (diffuse(y, e), diffuse(u, e))
 
 
+# ------------------------------------------------------------------------------------------------------ several devices
+def with_neighbours(field, axis):
+    """The part of a device with the cells beside it. At the edge of the plate these are its own: nothing flows to them."""
+    for place, name in enumerate("nm"):
+        first, last = (jax.lax.slice_in_dim(field, i, i + 1, axis=place) for i in (0, field.shape[place] - 1))
+        before, after = axis.shift(last, name, 1), axis.shift(first, name, -1)
+        before = jnp.where(axis.index(name) == 0, first, before)
+        after = jnp.where(axis.index(name) == axis.parts(name) - 1, last, after)
+        field = jnp.concatenate([before, field, after], place)
+    return field
+
+
+for op in (diffuse, exchange):
+    op.def_sharding("n m, n m -> n m")
+    op.def_partition(
+        lambda u, other, axis, op=op: op(with_neighbours(u, axis), with_neighbours(other, axis))[1:-1, 1:-1]
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- examples
 @diffuse.def_examples
 def _():
     return [(jnp.array([[0.5, -1.0, 2.0], [3.0, 0.25, -0.125]]), jnp.array([[1.0, 2.0, 0.5], [0.25, 3.0, 1.5]]))]

@@ -32,6 +32,8 @@ from jaxprim import Example, Primitive, Zero
 
 # `points` are [m, d] in radians, `strengths` [..., m], `spectrum` [..., n1, ..., nd]; the axes `...` are transforms of the
 # same points. `modes` is (n1, ..., nd); frequencies go from -(n // 2) up. `eps` is the error that is asked for, relative.
+# No sharding rule: `modes` says how many axes a spectrum has, and each of its numbers needs all points. On several devices,
+# what splits are the axes of vmap.
 nufft1 = Primitive("nufft1", batching="expand_dims")
 nufft2 = Primitive("nufft2", batching="expand_dims")
 

@@ -58,6 +58,7 @@ class Solver(NamedTuple):
     atol: float = 1e-12
 
 
+# On several devices, what splits are the axes of vmap: a solve needs all of `y0` and `p`. So there is no sharding rule.
 ode = Primitive("ode", batching="expand_dims")  # (y0, p) -> y [len(times), n]
 ode_tangent = Primitive("ode_tangent", batching="expand_dims")  # (y0, p, y0_dot, p_dot) -> y_dot
 ode_adjoint = Primitive("ode_adjoint", batching="expand_dims")  # (y0, p, y_bar) -> y0_bar, p_bar

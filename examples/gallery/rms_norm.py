@@ -83,6 +83,11 @@ def _(g, x, w, *, eps=1e-6):
     return r * w[None] * g - r**3 * along * x, jnp.sum(r * x * g, 0)
 
 
+# Rows may be split over devices. Backwards, each device sums its part of the cotangent of `w`.
+rms_norm.def_sharding("n d, d -> n d", replicated="d")
+rms_norm_backward.def_sharding("n d, n d, d -> n d, d", reduced="n", replicated="d")
+
+
 def in_single(kernel):
     """The kernel, in float32 for operands in half precision, of which C++ would get the bits alone."""
 

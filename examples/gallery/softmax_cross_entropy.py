@@ -91,6 +91,7 @@ def _(loss_bar, lse_bar, z, label, lse):
     return softmax * (loss_bar + lse_bar)[..., None] - hot * loss_bar[..., None]
 
 
+# On several devices the kernels split along `...`, their batch axes, so the operations need no sharding rule.
 def in_single(kernel):
     """The kernel, in float32 for operands in half precision, of which C++ would get the bits alone."""
 

@@ -28,6 +28,7 @@ import scipy.sparse.linalg
 from jaxprim import Primitive
 
 # The matrix has `values[k]` at `rows[k], columns[k]`, entries at one place are added; `b` is [n].
+# A solve needs all of a matrix. On several devices, what splits are the axes of vmap, so there is no sharding rule.
 sparse_lu = Primitive("sparse_lu", batching="expand_dims")
 
 

@@ -27,6 +27,7 @@ from scipy.linalg import cython_lapack
 
 from jaxprim import Example, Primitive, kernels
 
+# LAPACK needs whole matrices: on several devices they are gathered, and there is no sharding rule.
 sylvester = Primitive("sylvester")
 
 

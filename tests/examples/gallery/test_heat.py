@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tools import cxx, needs
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from tools import collectives, cxx, needs
 from truth import along
 
 pytestmark = [cxx, needs("numba")]
@@ -97,3 +99,22 @@ def test_the_compiled_loop_runs_and_a_batch_is_one_call(example):
 def test_check(example):
     with jax.enable_x64(False):
         assert example.diffuse.check(speed="fast").ok
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+def test_devices_exchange_the_cells_at_their_edges(example, kind):
+    u, k = fields(shape=(8, 6))
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(kind,) * 2)
+
+    def run(u, k):
+        warmth = lambda u, k: jnp.sum(jnp.sin(example.heat(u, k, blocks=2, steps=3)))
+        return example.heat(u, k, blocks=2, steps=3), jax.grad(warmth, (0, 1))(u, k)
+
+    want = run(u, k)
+    with jax.set_mesh(mesh):
+        placed = [jax.device_put(field, NamedSharding(mesh, P("x", "y"))) for field in (u, k)]
+        compiled = jax.jit(run).lower(*placed).compile()
+        jax.tree.map(close, compiled(*placed), want)
+    found = collectives(compiled)
+    assert (found["all-gather"], found["all-reduce"]) == (0, 0)
+    assert found["collective-permute"] > 0

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tools import cxx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from tools import collectives, cxx
 from truth import along
 
 import jaxprim
@@ -104,3 +106,16 @@ def test_the_version_by_hand_gives_the_same(example):
 def test_check(example):
     with jax.enable_x64(False):
         assert example.rms_norm.check(speed="fast").ok
+
+
+def test_rows_split_over_devices(example):
+    """Two all-reduces at most: of the loss, which is a sum, and of the cotangent of w."""
+    mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
+    x, w = np.cos(np.arange(48.0)).reshape(8, 6).astype(np.float32), np.linspace(1, 2, 6, dtype=np.float32)
+    loss = jax.value_and_grad(lambda x, w: jnp.sum(jnp.sin(example.rms_norm(x, w))), (0, 1))
+    compiled = jax.jit(loss).lower(jax.device_put(x, NamedSharding(mesh, P("rows"))), w).compile()
+    got = compiled(jax.device_put(x, NamedSharding(mesh, P("rows"))), w)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, loss(x, w))
+    found = collectives(compiled)
+    assert found["all-gather"] == 0
+    assert 0 < found["all-reduce"] <= 2
