@@ -29,29 +29,21 @@ from jaxprim._rules import Rule, RuleSet, explain_call
 from jaxprim._trees import TreeMismatch
 
 
-def callback(call: Call, rule: Rule, results: Results, *, sized: bool = True) -> Callable[..., list[np.ndarray]]:
-    """The guarded host function on flat NumPy arrays.
-
-    Args:
-        call: the application.
-        rule: the host function.
-        results: the types of its results.
-        sized: False for a part of the operands whose shapes were not known when the types were found. XLA looks at the
-            shapes of the results then.
-    """
+def callback(call: Call, rule: Rule, results: Results) -> Callable[..., list[np.ndarray]]:
+    """The guarded host function on flat NumPy arrays."""
     refuse_closed_over_arrays(call.rules.name, rule.author)
 
     def run(*leaves: Any) -> list[np.ndarray]:
         call.rules.record("host")
         operands = call.operands([read_only(leaf) for leaf in leaves])
-        return _apart(_answer, call, rule, operands, results, sized)
+        return _apart(_answer, call, rule, operands, results)
 
     return run
 
 
-def _answer(call: Call, rule: Rule, operands: Sequence[Any], results: Results, sized: bool) -> list[np.ndarray]:
+def _answer(call: Call, rule: Rule, operands: Sequence[Any], results: Results) -> list[np.ndarray]:
     in_reach = lambda: call.in_reach(jax.tree.leaves(operands))
-    declared = Declared(results, _by_whom(call.rules), in_reach, rule.casts, sized)
+    declared = Declared(results, _by_whom(call.rules), in_reach, rule.casts)
     return read_results(call.rules.name, rule.author, _run(call, rule.author, operands), declared)
 
 
@@ -64,14 +56,12 @@ class Declared:
         by: what declares them.
         in_reach: the arrays that its code can name.
         casts: whether results of another dtype are cast.
-        sized: whether the shapes are those of this call.
     """
 
     results: Results
     by: str
     in_reach: InReach
     casts: bool = False
-    sized: bool = True
 
     @property
     def by_from_numpy(self) -> bool:
@@ -242,10 +232,9 @@ def _read_leaf(name: str, fn: Callable[..., Any], leaf: Any, declared: Declared,
     array = np.asarray(leaf, aval.dtype if is_weak else None)
     if not array.dtype.isnative:  # the same type, with its bytes in another order, as some files have it
         array = array.astype(array.dtype.newbyteorder("="))
-    has_shape = array.shape == tuple(aval.shape) or not declared.sized
-    if has_shape and array.dtype == aval.dtype:
+    if array.shape == tuple(aval.shape) and array.dtype == aval.dtype:
         return array
-    if declared.casts and has_shape and is_same_kind(array, aval.dtype):
+    if declared.casts and array.shape == tuple(aval.shape) and is_same_kind(array, aval.dtype):
         return array.astype(aval.dtype)
     raise HostError(
         message(

@@ -116,6 +116,7 @@ from jaxprim._jax.state import (
     is_concrete,
     is_eager,
     redefinitions,
+    settings,
     trace_context,
     trace_state_clean,
     without_jax,

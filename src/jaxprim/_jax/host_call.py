@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from jax._src import callback as jax_callback
-from jax._src import dtypes, ffi
+from jax._src import ffi
 from jax._src.interpreters import mlir
 
 from jaxprim._jax import words
@@ -64,7 +64,7 @@ def host_call(callback: Callback, results: Sequence[Aval], *args: Any, key: Hash
         results: the types of its results.
         args: its operands.
         key: what names the function, whatever the shapes.
-        unsized: the same function, for a part of the operands whose shape nobody knew before.
+        unsized: the same function, which finds the types of its results when it is called.
     """
     return host_call_p.bind(*args, callback=callback, results=tuple(results), key=key, unsized=unsized)
 
@@ -79,7 +79,7 @@ class _AnyPart:
     def __call__(self, *arrays: Any) -> tuple[Any, ...]:
         # The shapes are unknown if the program came from JAX's compilation cache: no device's part was traced here.
         run = self.by_shapes.get(tuple(map(np.shape, arrays)), self.unsized)
-        return tuple(dtypes.canonicalize_value(np.asarray(out)) for out in run(*arrays))
+        return tuple(run(*arrays))  # of the declared shapes and dtypes: XLA copies their bytes as they are
 
 
 class HostCalls:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -28,10 +29,11 @@ from jax._src.interpreters import mlir
 from jax._src.lib import xla_client
 from jax._src.lib.mlir import ir
 
+from jaxprim._jax import words
 from jaxprim._jax.avals import Aval, ShapedArray
 from jaxprim._jax.host_call import HostCalls
 from jaxprim._jax.over import Over, OverTiles
-from jaxprim._jax.programs import Program, trace
+from jaxprim._jax.programs import Program, trace, uses
 from jaxprim._jax.state import settings, without_mesh
 from jaxprim._split import Cut, Split, choose, tiling
 
@@ -65,16 +67,20 @@ def name_of_foreign_call(split: Split, attributes: dict[str, str]) -> str:
     return json.dumps({"axes": _words_of(split), "call": written})
 
 
-def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval], platform: str) -> str:
-    """The name of an operation, under which `_partition` finds it as long as the module or what is compiled of it lives."""
+def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval], platform: str) -> str | None:
+    """The name of an operation, under which `_partition` finds it as long as the module or what is compiled of it lives.
+
+    None if it cannot be split: its implementation calls Python by JAX's own callbacks, as `jax.debug.print` does.
+    """
     known = _Known(split, operation, platform, tuple(aval.weak_type for aval in avals))
-    plain = [ShapedArray(aval.shape, aval.dtype, aval.weak_type) for aval in avals]
-    digest = known.digest(plain, module)
+    digest = known.digest([ShapedArray(aval.shape, aval.dtype, aval.weak_type) for aval in avals], module)
+    if digest is None:
+        return None
     found = json.dumps(
         {"axes": _words_of(split), "operation": operation.words, "platform": platform, "weak": known.weak, "is": digest}
     )
     other = _known.get(found)
-    while other is not None and not _same(other.operation, operation):
+    while other is not None and other.operation != operation:
         found += " "  # another operation that only looks the same at these shapes
         other = _known.get(found)
     known = known if other is None else other
@@ -90,13 +96,9 @@ def _words_of(split: Split) -> list[Any]:
     return [split.operands, split.results, sorted(split.free)]
 
 
-def _split_of(words: Sequence[Any]) -> Split:
-    operands, results, free = words
+def _split_of(axes: Sequence[Any]) -> Split:
+    operands, results, free = axes
     return Split(tuple(map(tuple, operands)), tuple(map(tuple, results)), frozenset(free))
-
-
-def _same(one: Operation, other: Operation) -> bool:
-    return one == other
 
 
 @dataclass(eq=False)
@@ -121,25 +123,37 @@ class _Known:
     hosts: HostCalls = field(default_factory=HostCalls)
     made: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
-    def digest(self, avals: Sequence[Aval], module: Any = None) -> str:
-        """A digest of the program for arrays of these types."""
+    def digest(self, avals: Sequence[Aval], module: Any = None) -> str | None:
+        """A digest of the program for arrays of these types; None if it calls Python by JAX's own callbacks."""
         nothing = OverTiles({}, 1)
 
         def run(*operands: Any) -> list[Any]:  # a rule for parts is a program of its own
             return [*self.operation(*operands), *self.operation(*operands, over=nothing)]
 
-        program = self.lowered(run, avals, module)[0]
-        return hashlib.sha256(str(program).encode()).hexdigest()
-
-    def lowered(self, run: Callable[..., Any], avals: Sequence[Aval], module: Any = None) -> tuple[Any, Program]:
-        """The MLIR of a function of arrays of these types, for one device, and its program."""
-        with self.settings(), without_mesh(), self.hosts.inside(module):
+        with self._inside(module):
             program = trace(run, avals, self.operation.owner)
-            lowered = mlir.build_mlir_module_helper(
-                program, name="shard", platforms=[self.platform], backend=None,
-                axis_context=sharding_impls.ShardingContext(1),
-            )  # fmt: skip
-        return lowered, program
+            if any(uses(program, call) for call in words.PYTHON_CALLS):
+                return None
+            return hashlib.sha256(str(self._lowered(program)).encode()).hexdigest()
+
+    def lowered(self, run: Callable[..., Any], avals: Sequence[Aval]) -> bytes:
+        """The code of a function of arrays of these types, for one device."""
+        with self._inside():
+            return mlir.module_to_bytecode(self._lowered(trace(run, avals, self.operation.owner)))
+
+    @contextmanager
+    def _inside(self, module: Any = None) -> Generator[None]:
+        with self.settings(), without_mesh(), self.hosts.inside(module):
+            yield
+
+    def _lowered(self, program: Program) -> Any:
+        return mlir.build_mlir_module_helper(
+            program,
+            name="part",
+            platforms=[self.platform],
+            backend=None,
+            axis_context=sharding_impls.ShardingContext(1),
+        )
 
 
 _known: weakref.WeakValueDictionary[str, _Known] = weakref.WeakValueDictionary()
@@ -151,18 +165,18 @@ make_again: list[Callable[[Any, Sequence[Aval]], tuple[Split, Operation] | None]
 def _find(name: str, avals: Sequence[Aval]) -> _Known:
     known = _known.get(name)
     if known is None:  # exported by another process
-        words = json.loads(name)
-        typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(avals, words["weak"], strict=True)]
-        found = next((made for make in make_again if (made := make(words["operation"], typed)) is not None), None)
+        said = json.loads(name)
+        typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(avals, said["weak"], strict=True)]
+        found = next((made for make in make_again if (made := make(said["operation"], typed)) is not None), None)
         if found is None:
             raise LookupError(
-                f"jaxprim: the program calls the operation {words['operation']}, which this process has not made. "
+                f"jaxprim: the program calls the operation {said['operation']}, which this process has not made. "
                 "Import the module that makes it first."
             )
-        known = _Known(*found, words["platform"], tuple(words["weak"]))
-        if known.split != _split_of(words["axes"]) or known.digest(typed) != words["is"]:
+        known = _Known(*found, said["platform"], tuple(said["weak"]))
+        if known.split != _split_of(said["axes"]) or known.digest(typed) != said["is"]:
             raise LookupError(
-                f"jaxprim: the operation {words['operation']} is another one here than in the exported program. "
+                f"jaxprim: the operation {said['operation']} is another one here than in the exported program. "
                 "Export it again."
             )
         _known[name] = known
@@ -179,8 +193,8 @@ def _partition(
     shapes, shardings = [*operand_shapes, *_each(result_shape)], [*operand_shardings, *result_shardings]
     avals = [ShapedArray(tuple(shape.dimensions()), np.dtype(shape.numpy_dtype())) for shape in shapes]
     text, count = name.decode(), len(operand_shapes)
-    words = json.loads(text)
-    split = _split_of(words["axes"])
+    said = json.loads(text)
+    split = _split_of(said["axes"])
     cuts = [_cuts(sharding, aval.ndim) for sharding, aval in zip(shardings, avals, strict=True)]
     bytes_of = [aval.size * aval.dtype.itemsize for aval in avals]
     chosen = choose(split, [(aval.shape, cut) for aval, cut in zip(avals, cuts, strict=True)], bytes_of)
@@ -190,8 +204,8 @@ def _partition(
         ShapedArray(tuple(sharding.tile(shape).dimensions()), aval.dtype)
         for sharding, shape, aval in zip(new, shapes, avals, strict=True)
     ]
-    if "call" in words:
-        program = _foreign_program(words["call"], tuple(local[:count]), tuple(local[count:]))
+    if "call" in said:
+        program = _foreign_program(said["call"], tuple(local[:count]), tuple(local[count:]))
     else:
         over = OverTiles(chosen, devices)
         program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), over)
@@ -239,8 +253,8 @@ def _operation_program(known: _Known, operands: tuple[Aval, ...], over: OverTile
     key = (operands, over.key)
     if key not in known.made:
         typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(operands, known.weak, strict=True)]
-        lowered, _ = known.lowered(lambda *xs: on_one_device(known.split, known.operation, over, xs), typed)
-        known.made[key] = mlir.module_to_bytecode(lowered)
+        run = lambda *xs: on_one_device(known.split, known.operation, over, xs)
+        known.made[key] = known.lowered(run, typed)
     return known.made[key]
 
 

@@ -77,6 +77,8 @@ def lower_operation(
     if not _is_left_to_xla(ctx, split) and not must_be_named:
         return whole()
     name = partitioner.name(ctx.module_context, split, operation, ctx.avals_in, platform_of(ctx))
+    if name is None:
+        return whole()
     return _named_call(split, name, args, [_type(aval) for aval in ctx.avals_out])
 
 

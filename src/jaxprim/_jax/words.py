@@ -49,6 +49,10 @@ OPAQUE = frozenset(
     {"pure_callback", "io_callback", "ffi_call", "host_call", "pallas_call", "custom_call", "triton_kernel_call"}
 )
 
+# JAX's own calls of Python. A program calls Python by a number that is counted in the module that it is lowered in, so such a
+# program cannot be put into another module. With one missing here, an operation that is split calls another function.
+PYTHON_CALLS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
+
 # In the text of a lowered program, a call of code that is no JAX: a kernel, a host function, a routine of LAPACK.
 FOREIGN_CALL = "custom_call"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxprim import _host, _jax
 from jaxprim._calls import Call
@@ -133,7 +134,7 @@ def _base_program(call: Call, avals: Sequence[Any], platform: str | None) -> Any
     rule = which_runs(call, platform)
     expected = results(call, avals)
     if rule.kind == "host":
-        return _host_program(call, rule, avals, expected)
+        return _host_program(call, rule, avals, expected, lambda some: results(call, some))
     found = traced(call, rule, avals)
     if rule is not traced_source(call):
         _compare_types(call, rule, found, expected, avals)
@@ -153,8 +154,24 @@ def _compare_types(call: Call, rule: Rule, found: Traced, expected: Results, ava
     read_outputs(call.rules.name, form_of(rule.kind), rule.author, found.results.value, expected, operands)
 
 
-def _host_program(call: Call, rule: Rule, avals: Sequence[Any], expected: Results) -> Any:
-    run, unsized = (_host.callback(call, rule, expected, sized=sized) for sized in (True, False))
+def _host_program(
+    call: Call, rule: Rule, avals: Sequence[Any], expected: Results, of_part: Callable[[Sequence[Any]], Results]
+) -> Any:
+    """A call of the host function.
+
+    Args:
+        call: the application, without batch levels.
+        rule: the host function.
+        avals: the types of the operands.
+        expected: the types of the results.
+        of_part: finds the types of the results from those of the operands, for a part whose shapes are not known yet.
+    """
+    run, settings = _host.callback(call, rule, expected), _jax.settings()
+
+    def unsized(*leaves: Any) -> list[Any]:
+        with settings(), _jax.without_mesh():
+            found = of_part([_jax.ShapedArray(leaf.shape, leaf.dtype) for leaf in leaves])
+        return _host.callback(call, rule, found)(*leaves)
 
     def on_host(*leaves: Any) -> list[Any]:
         plain = [jax.random.key_data(x) if _jax.is_key(_jax.typeof(x)) else x for x in leaves]
@@ -171,12 +188,21 @@ def _leading_program(call: Call, avals: Sequence[Any], platform: str | None) -> 
     spread = _jax.trace(lambda *xs: batched_programs.spread(call, xs), avals, "spread")
     wide = _jax.out_avals(spread)
     element = results(call, call.element_avals(avals))
-    sizes = tuple(level.axis.size for level in reversed(call.levels))
-    expected = Results(tuple(_jax.ShapedArray((*sizes, *a.shape), a.dtype) for a in element.avals), element.tree)
+    expected = _of_batch(tuple(level.axis.size for level in reversed(call.levels)), element)
     if rule.kind == "host":
-        inner = _host_program(base, rule, wide, expected)
+        inner = _host_program(base, rule, wide, expected, lambda some: _of_any_batch(base, some, len(call.levels)))
     else:
         found = traced(base, rule, wide)
         batched_programs.check_leading(call, rule.author, found.results, expected)
         inner = found.program
     return _jax.trace(lambda *xs: _jax.evaluate(inner, *_jax.evaluate(spread, *xs)), avals, call.rules.name)
+
+
+def _of_batch(sizes: Sequence[Any], element: Results) -> Results:
+    return Results(tuple(_jax.ShapedArray((*sizes, *a.shape), a.dtype) for a in element.avals), element.tree)
+
+
+def _of_any_batch(call: Call, wide: Sequence[Any], rank: int) -> Results:
+    """The types of the results of operands with so many leading batch axes."""
+    sizes = np.broadcast_shapes(*(aval.shape[:rank] for aval in wide))
+    return _of_batch(sizes, results(call, [_jax.ShapedArray(aval.shape[rank:], aval.dtype) for aval in wide]))
