@@ -406,6 +406,18 @@ def test_each_part_is_traced_once_in_a_program():
     assert sorted(traces) == [(4, 2), (8, 4)]
 
 
+def test_a_host_function_has_a_place_in_each_module():
+    p, _ = seen_by_host("b n -> b n", replicated="n")
+    other = lambda x: jax.pure_callback(
+        lambda x: np.multiply(x, 0, dtype=x.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x
+    )
+    mesh = jax.make_mesh((2, 2), ("d", "t"), axis_types=AUTO)
+    x = jax.device_put(X, NamedSharding(mesh, P("d")))
+    once = X.sum(1, keepdims=True) + X
+    for program in (p, lambda x: other(x) + p(x), lambda x: other(x) + p(other(x) + x)):
+        np.testing.assert_allclose(jax.jit(program)(x), once, rtol=1e-5)
+
+
 def test_two_operations_that_differ_only_on_a_part():
     def make(number):
         p = Primitive("look alike")

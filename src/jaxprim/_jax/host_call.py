@@ -89,6 +89,9 @@ class HostCalls:
         self._module: Any = None
         self._places: dict[Hashable, tuple[np.uint64, _AnyPart]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._places)
+
     @contextmanager
     def inside(self, module: Any = None) -> Generator[None]:
         """A context in which the operation is lowered; with the module, host functions get their places there."""

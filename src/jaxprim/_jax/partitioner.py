@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -55,6 +55,10 @@ class Operation(Protocol):
 
     def __call__(self, *operands: Any, over: Over | None = None) -> Sequence[Any]: ...
 
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What was made for this operation under a key."""
+        ...
+
     def silent(self, split: Split) -> Split:
         """What may be split if devices cannot be told apart."""
         ...
@@ -73,7 +77,10 @@ def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval],
     None if it cannot be split: its implementation calls Python by JAX's own callbacks, as `jax.debug.print` does.
     """
     known = _Known(split, operation, platform, tuple(aval.weak_type for aval in avals))
-    digest = known.digest([ShapedArray(aval.shape, aval.dtype, aval.weak_type) for aval in avals], module)
+    plain = tuple(ShapedArray(aval.shape, aval.dtype, aval.weak_type) for aval in avals)
+    digest, has_hosts = operation.cached((plain, platform), lambda: (known.digest(plain, module), bool(known.hosts)))
+    if has_hosts and not known.hosts:  # its host functions have no place in this module yet
+        digest = known.digest(plain, module)
     if digest is None:
         return None
     found = json.dumps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -92,6 +92,10 @@ class OnDevice:
         return Split(
             tuple(map(own, self.split.operands)), tuple(map(own, self.split.results)), self.split.free - batches
         )
+
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What was made for this application under a key."""
+        return self.call.rules.cache.get(("on device", self.call, self.split, key), make)
 
     def silent(self, split: Split) -> Split:
         """What may be split if devices cannot be told apart: no axis over which they would talk."""
