@@ -36,10 +36,10 @@ host_call_p = new_primitive("host_call")
 host_call_p.def_abstract_eval(lambda *avals, results, **_: results)
 
 
-def _lower_host_call(ctx: Any, *args: Any, callback: Callback, results: Any, key: Hashable, unsized: Callback) -> Any:
+def _lower_host_call(ctx: Any, *args: Any, callback: Callback, results: Any, named: Hashable, unsized: Callback) -> Any:
     calls: HostCalls | None = getattr(_here, "calls", None)
     if calls is not None:
-        place = calls.place(key, tuple(aval.shape for aval in ctx.avals_in), callback, unsized)
+        place = calls.place(named, tuple(aval.shape for aval in ctx.avals_in), callback, unsized)
         device = "cpu" if platform_of(ctx) == "cpu" else "gpu"
         target = f"xla_ffi_python_{device}_callback"
         return ffi.build_ffi_lowering_function(target, has_side_effect=False)(ctx, *args, index=place).results
@@ -56,17 +56,17 @@ def _lower_host_call(ctx: Any, *args: Any, callback: Callback, results: Any, key
 mlir.register_lowering(host_call_p, _lower_host_call, cacheable=False)
 
 
-def host_call(callback: Callback, results: Sequence[Aval], *args: Any, key: Hashable, unsized: Callback) -> list[Any]:
+def host_call(callback: Callback, results: Sequence[Aval], *args: Any, named: Hashable, unsized: Callback) -> list[Any]:
     """Call a Python function on NumPy arrays at run time. JAX only knows the types of its results.
 
     Args:
         callback: the function.
         results: the types of its results.
         args: its operands.
-        key: what names the function, whatever the shapes.
+        named: what names the function, whatever the shapes.
         unsized: the same function, which finds the types of its results when it is called.
     """
-    return host_call_p.bind(*args, callback=callback, results=tuple(results), key=key, unsized=unsized)
+    return host_call_p.bind(*args, callback=callback, results=tuple(results), named=named, unsized=unsized)
 
 
 class _AnyPart:

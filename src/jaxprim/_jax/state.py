@@ -65,11 +65,13 @@ def without_mesh() -> Generator[None]:
 # A JAX "user context". Its value is part of every cache key of JAX, so increasing it makes all jitted functions
 # retrace.
 redefinitions = jax.make_user_context(default_value=0)
+# JAX 0.10.1 gave a user context these methods of what it holds. This can go with 0.10.0.
+_of_all_threads: Any = redefinitions if hasattr(redefinitions, "set_global") else getattr(redefinitions, "_obj")  # noqa: B009
 
 
 def bump_redefinitions() -> None:
     """Make every compiled function of this process retrace, because a rule that it may use was replaced."""
-    redefinitions.set_global(redefinitions.get_global() + 1)
+    _of_all_threads.set_global(_of_all_threads.get_global() + 1)
 
 
 class ForbiddenTrace(core.Trace):

@@ -175,7 +175,7 @@ def _host_program(
 
     def on_host(*leaves: Any) -> list[Any]:
         plain = [jax.random.key_data(x) if _jax.is_key(_jax.typeof(x)) else x for x in leaves]
-        outs = _jax.host_call(run, expected.avals, *plain, key=call, unsized=unsized)
+        outs = _jax.host_call(run, expected.avals, *plain, named=call, unsized=unsized)
         return [fit(out, aval) for out, aval in zip(outs, expected.avals, strict=True)]
 
     return _jax.trace(on_host, avals, call.rules.name)
