@@ -28,10 +28,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/test_mode_fidelity.py", "tests/test_zoo.py::test_matrix")
+TESTS = (
+    "tests/test_mode_fidelity.py",
+    "tests/derive/test_table.py",  # which rule runs, also after another one was given
+    "tests/test_zoo.py::test_matrix",
+    "tests/derive/test_on_device.py",
+    "tests/derive/test_partition.py",
+)
 GROUPS = ("modes", "matrix", "devices")
-# The rows of four devices, as test ids name them.
-DEVICES = re.compile(r"shard_map|explicit mesh")
+# The rows of four devices, as files or test ids name them.
+DEVICES = re.compile(r"shard_map|explicit mesh|test_on_device|test_partition")
 LIMIT = 1500  # seconds for one release, on a machine with much else to do
 # What the caller's shell has set must not reach the tests.
 OURS = (
@@ -154,7 +160,7 @@ def read(found: Run, report: Path) -> str:
         return "pytest wrote no report"
     for case in ElementTree.parse(report).iter("testcase"):
         name, file = case.get("name", ""), case.get("classname", "")
-        group = "devices" if DEVICES.search(name) else "modes" if "mode_fidelity" in file else "matrix"
+        group = "devices" if DEVICES.search(file + name) else "matrix" if "test_zoo" in file else "modes"
         if case.find("failure") is not None or case.find("error") is not None:
             found.failed.append((group, name))
         elif case.find("skipped") is None:
