@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import re
 import subprocess
 import sys
@@ -294,14 +296,44 @@ def test_another_process_finds_the_program_and_loads_an_exported_one(tmp_path):
     assert (int(first.stdout), int(second.stdout)) == (0, 2)
 
 
+@cache
+def elementwise(name):
+    if name == "c_function":
+        return kernels.c_function(ctypes.CDLL(ctypes.util.find_library("m")).cosf, "(f32) -> f32")
+    return kernels.numba(lambda x: x + 1, name="plus")
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", ["c_function", pytest.param("numba", marks=needs("numba"))])
+def test_an_elementwise_kernel_is_split_along_each_axis(name, kind):
+    """No operand has an axis beside those of the batch: XLA's own partitioner would gather them all."""
+    x = numbers(4, 6, 256)
+    want = np.cos(x) if name == "c_function" else x + 1
+    devices = mesh(kind, 2, 2)
+    with jax.set_mesh(devices):
+        for spec, seen in ((P("d", "t"), "2,3,256"), (P("t", None, "d"), "2,6,128"), (P(("d", "t")), "1,6,256")):
+            placed = jax.device_put(x, NamedSharding(devices, spec))
+            compiled = jax.jit(elementwise(name)).lower(placed).compile()
+            got = compiled(placed)
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+            assert got.sharding.is_equivalent_to(placed.sharding, 3)
+            assert not any(collectives(compiled).values())
+            assert shapes_seen(compiled) == {seen}
+
+
 @needs("numba")
-def test_a_numba_kernel():
-    kernel = kernels.numba(lambda x: x + 1, "(x: f32[..., n]) -> f32[..., n]", name="plus")
-    devices = mesh(AxisType.Auto, 4)
-    x = jax.device_put(X, NamedSharding(devices, P("d")))
-    compiled = jax.jit(kernel).lower(x).compile()
-    np.testing.assert_array_equal(compiled(x), X + 1)
-    assert shapes_seen(compiled) == {"4,8"}
+def test_short_rows_of_an_elementwise_numba_kernel_are_merged_but_not_gathered():
+    """The loop over a row is Numba's; a row of three numbers is merged with those before it."""
+    kernel = elementwise("numba")
+    for kind, shape in ((AxisType.Auto, (8, 3)), (AxisType.Auto, (8,)), (AxisType.Explicit, (4, 2, 3))):
+        devices = mesh(kind, 4)
+        with jax.set_mesh(devices):
+            x = jax.device_put(numbers(*shape), NamedSharding(devices, P("d")))
+            compiled = jax.jit(kernel).lower(x).compile()
+            got = compiled(x)
+        np.testing.assert_array_equal(got, numbers(*shape) + 1)
+        assert got.sharding.is_equivalent_to(x.sharding, len(shape))
+        assert not any(collectives(compiled).values())
 
 
 def said(call):

@@ -100,10 +100,11 @@ def _left_to_xla(ctx: Any, split: Split, outs: Sequence[Any], devices: int) -> A
     call = outs[0].owner
     rule = _shardy_rule(split, [x.type for x in call.operands], [x.type for x in call.results])
     # XLA's batch partitioner fills up parts of unequal size with anything, which foreign code must not see. The number of
-    # parts divides the number of devices.
+    # parts divides the number of devices. And it gathers the operands if none has an axis beside the leading ones.
     sizes = ctx.avals_in[0].shape[: split.leading]
+    has_more = any(len(axes) > split.leading for axes in split.operands)
     is_plain = isinstance(ctx.module_context.axis_context, sharding_impls.ShardingContext)
-    if is_plain and split.leading and all(n % devices == 0 for n in sizes):
+    if is_plain and split.leading and has_more and all(n % devices == 0 for n in sizes):
         call.attributes["sdy.sharding_rule"] = rule
         call.attributes["mhlo.frontend_attributes"] = mlir.ir_attribute({"num_batch_dims": str(split.leading)})
         return outs
