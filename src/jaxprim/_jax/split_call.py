@@ -143,9 +143,10 @@ def _foreign_call(ctx: Any, split: Split, outs: Sequence[Any]) -> Any:
     """The same call of foreign code with what XLA needs to split it."""
     call = outs[0].owner
     # XLA's batch partitioner fills up parts of unequal size with anything, which foreign code must not see. The number of
-    # parts divides the number of devices.
+    # parts divides the number of devices. And it gathers the operands if none has an axis beside the leading ones.
     sizes, devices = ctx.avals_in[0].shape[: split.leading], _devices_of_xla(ctx)
-    if _is_plain(ctx) and split.leading and all(n % devices == 0 for n in sizes):
+    has_more = any(len(axes) > split.leading for axes in split.operands)
+    if _is_plain(ctx) and split.leading and has_more and all(n % devices == 0 for n in sizes):
         call.attributes["sdy.sharding_rule"] = _shardy_rule(split, call)
         call.attributes["mhlo.frontend_attributes"] = mlir.ir_attribute({"num_batch_dims": str(split.leading)})
         return outs

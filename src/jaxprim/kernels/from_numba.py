@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -161,29 +162,56 @@ def _style(name: str, signature: KernelSignature, count: int) -> str:
 
 
 class _Elementwise(Kernel):
-    """A function of numbers. Numba compiles the loop too, over operands that are broadcast and passed as flat arrays."""
+    """A function of numbers. Numba compiles the loop over the last axis too; the other axes are batch axes."""
 
     def __init__(self, name: str, signature: KernelSignature, loader: _Loader) -> None:
         row = lambda array: replace(array, dims=("n",), batched=False, by_value=False)
         flat = replace(
             signature, operands=tuple(map(row, signature.operands)), results=tuple(map(row, signature.results))
         )
-        self._flat = Kernel(name, flat, loader)
         resolve = lambda resolved: flat.resolve(_types(signature, resolved))
         super().__init__(
             name,
             signature,
-            lambda resolved: self._flat.target(resolve(resolved)),
+            lambda resolved: loader(resolve(resolved)),
             source=lambda resolved: loader.source(resolve(resolved)),
         )
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
-        flat = [
-            jnp.broadcast_to(settle(operand, array.type.numpy, shape), found.batch).reshape(-1)
-            for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
+        avals = self._avals(operands)
+        found = bind(self.name, self.signature, avals, attributes, self.origin)
+        shape = _rows(found.batch, _last_split_axis(avals, len(found.batch)))
+        rows = [
+            jnp.broadcast_to(settle(operand, array.type.numpy, own), found.batch).reshape(shape)
+            for operand, array, own in zip(operands, found.signature.operands, found.shapes, strict=True)
         ]
-        return self._flat(*flat, **attributes).reshape(found.batch)
+        return super()._apply(rows, attributes).reshape(found.batch)
+
+
+# The C function is called once for each row, which takes some 10 ns: little beside a loop over so many numbers.
+_LONG_ROW = 128
+
+
+def _rows(shape: Sequence[Any], split: int) -> tuple[Any, ...]:
+    """The shape with its last axes merged into rows that are long enough.
+
+    A merged axis cannot be split over devices. So no more than needed are, and none up to the axis `split`.
+    """
+    kept = max(len(shape) - 1, 0)
+    while kept > split + 1 and _is_short(shape[kept:]):
+        kept -= 1
+    return (*shape[:kept], math.prod(shape[kept:]))
+
+
+def _is_short(sizes: Sequence[Any]) -> bool:
+    return not all(isinstance(size, int) for size in sizes) or math.prod(sizes) < _LONG_ROW
+
+
+def _last_split_axis(avals: Sequence[Any], rank: int) -> int:
+    """The last axis of the batch that an operand's type says is split over devices; -1 if none is."""
+    return max(
+        (rank - aval.ndim + i for aval in avals for i, over in enumerate(_jax.explicit_axes(aval)) if over), default=-1
+    )
 
 
 def _numbers(flat: KernelSignature) -> KernelSignature:
