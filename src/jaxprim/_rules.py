@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
 import traceback
@@ -34,6 +35,8 @@ class Rule:
         operands: for one rule per operand, the operands that have a rule.
         surrogate: the reason for a deliberate departure from the derivative.
         casts: whether results of a host function take the declared dtype where that is NumPy's "same_kind".
+        value_by_operation: whether the operation computes the value beside a tangent, even if the VJP rule writes it in
+            another way.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class Rule:
     operands: tuple[str, ...] | None = None
     surrogate: str | None = None
     casts: bool = False
+    value_by_operation: bool = False
 
     @property
     def label(self) -> str:
@@ -147,6 +151,7 @@ class RuleSet:
         self.calls: dict[Any, Any] = {}
         self.compiled: dict[Any, Any] = {}
         self._signature: CallSignature | None = None
+        self._whole: RuleSet | None = None
 
     # ------------------------------------------------------------------------------------------------------- writing
     def give(self, rule: Rule) -> None:
@@ -156,6 +161,13 @@ class RuleSet:
         self.given[rule.label] = rule
         self.choices.pop(rule.kind, None)  # a given rule is used; `derive` chooses among derivations
         self.changed()
+
+    def for_one_call(self) -> RuleSet:
+        """The same rules with tables of their own, for a call that closes over traced values. They die with the call."""
+        own = copy.copy(self)
+        own.cache, own.calls, own.compiled = Cache(), {}, {}
+        own._whole = self  # JAX's tables know the three primitives as long as it lives
+        return own
 
     def changed(self) -> None:
         self._signature = None

@@ -108,6 +108,7 @@ from jaxprim._jax.state import (
     compilations,
     is_concrete,
     is_eager,
+    live_tracers,
     redefinitions,
     trace_context,
     trace_state_clean,

@@ -29,6 +29,17 @@ def is_concrete(values: Sequence[Any]) -> bool:
     return not any(isinstance(value, Tracer) for value in values)
 
 
+def live_tracers(tracers: Sequence[Any]) -> list[Any]:
+    """The tracers that belong to a trace that is running now. The others have leaked out of theirs."""
+    running: set[int] = set()
+    trace: Any = core.trace_ctx.trace
+    while trace is not None:
+        # JAX makes several trace objects for one transformation; they share a tag.
+        running |= {id(trace), id(getattr(trace, "tag", None) or trace)}
+        trace = getattr(trace, "parent_trace", None)
+    return [t for t in tracers if id(t._trace) in running or id(getattr(t._trace, "tag", None) or t._trace) in running]
+
+
 # A JAX "user context". Its value is part of every cache key of JAX, so increasing it makes all jitted functions
 # retrace.
 redefinitions = jax.make_user_context(default_value=0)
