@@ -23,9 +23,23 @@ from jaxprim import _jax
 from jaxprim._masks import expand
 
 Fn = Callable[..., Any]
+Ended = Callable[["ClosedOver", Fn], Exception]
 
 # What holds no tracer, or is not looked into.
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type, ModuleType, BuiltinFunctionType, np.ndarray, np.generic)
+_PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type,
+    ModuleType,
+    BuiltinFunctionType,
+    np.ndarray,
+    np.generic,
+)
 # A method's object may lead to all of a program. So at most this many objects are looked at, and an attribute of an
 # attribute of an object, but no further.
 _MOST, _DEPTH = 2000, 2
@@ -76,17 +90,18 @@ def closed_over(fns: Iterable[Fn]) -> list[ClosedOver]:
     """The traced values that functions close over, each once."""
     found: dict[int, ClosedOver] = {}
     seen: set[int] = set()
-    todo = [_Held(fn, "", fn) for fn in fns]
+    todo = [_Held(fn, "", fn) for fn in reversed(list(fns))]  # the first function is looked at first
     while todo and len(seen) < _MOST:
         held = todo.pop()
         thing = held.thing
         if isinstance(thing, _jax.Tracer):
+            if _jax.has_ended(thing):  # it has leaked; who reads it is told by JAX
+                continue
             found.setdefault(id(thing), ClosedOver(thing, held.name, held.fn))
         elif id(thing) not in seen and not isinstance(thing, (*_PLAIN, jax.Array)):
             seen.add(id(thing))
             todo += _parts(held)
-    live = set(map(id, _jax.live_tracers([closed.tracer for closed in found.values()])))
-    return [closed for key, closed in found.items() if key in live]
+    return list(found.values())
 
 
 def _parts(held: _Held) -> Iterator[_Held]:
@@ -104,7 +119,7 @@ def _parts(held: _Held) -> Iterator[_Held]:
     elif isinstance(thing, list | tuple | set | frozenset):
         yield from map(held.holds, thing)
     elif (functions := getattr(type(thing), "closes_over_of", None)) is not None:  # `custom_vjp`, `custom_jvp`
-        yield from map(held.holds, functions(thing))
+        yield from (_Held(fn, "", fn, held.depth) for fn in functions(thing))
         return
     elif held.depth < _DEPTH:
         yield from (held.holds(leaf, deeper=1) for leaf in _leaves(thing) if leaf is not thing)
@@ -129,14 +144,25 @@ def _leaves(thing: Any) -> list[Any]:
         return []
 
 
-def with_values(fn: Fn, outer: Sequence[ClosedOver], values: Sequence[Any]) -> Fn:
-    """A function with other values in the place of those that it closes over."""
+def with_values(fn: Fn, outer: Sequence[ClosedOver], values: Sequence[Any], ended: Ended) -> Fn:
+    """A function with other values in the place of those that it closes over.
+
+    Args:
+        fn: the function.
+        outer: what it closes over.
+        values: what stands for that.
+        ended: makes the error for a value whose transformation is over, so that JAX refuses to compute with it.
+    """
     if not outer:
         return fn
     places = {id(closed.tracer): value for closed, value in zip(outer, values, strict=True)}
 
     def call(*args: Any) -> Any:
-        jaxpr, consts, rebuild = _trace(fn, args)
+        try:
+            jaxpr, consts, rebuild = _trace(fn, args)
+        except jax.errors.UnexpectedTracerError as error:
+            over = next((closed for closed in outer if _jax.has_ended(closed.tracer)), None)
+            raise error if over is None else ended(over, fn) from None
         return rebuild(_jax.evaluate_open(jaxpr, [places.get(id(const), const) for const in consts]))
 
     return call

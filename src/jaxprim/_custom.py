@@ -22,7 +22,7 @@ from jaxprim._calls import Call
 from jaxprim._closures import ClosedOver, closed_over, holds_nothing
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._nondiff import freeze
-from jaxprim._origin import name_of, public
+from jaxprim._origin import name_of, place, public
 from jaxprim._primitive import Primitive
 from jaxprim._rule_kinds import JVP_PER_OPERAND
 from jaxprim._trees import describe
@@ -160,6 +160,9 @@ class Custom(Primitive[P, R]):
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         return args, dict(kwargs)  # `_taken_apart` has done it
 
+    def _takes(self, count: int) -> bool:
+        return self._fits((None,) * count, {})
+
     # ------------------------------------------------------------------------------------------------------ messages
     def _no_rule(self) -> RuleMissing:
         return RuleMissing(
@@ -213,9 +216,10 @@ class Custom(Primitive[P, R]):
         @functools.wraps(self.fun)
         def method(*args: Any, **kwargs: Any) -> Any:
             if args and args[0] is instance and self._fits(args, kwargs):
-                return self(*args, **kwargs)
-            return self(instance, *args, **kwargs)
+                return call(*args, **kwargs)
+            return call(instance, *args, **kwargs)
 
+        call = cast("Callable[..., Any]", self)
         return cast("Self", method)
 
     def _fits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -410,7 +414,7 @@ class custom_jvp(Custom[P, R]):  # noqa: N801 the name is JAX's
             raise self._not_one_each(jvps, names)
 
         def rule(primals: Any, tangents: Any) -> Any:
-            y = self(*primals)
+            y = cast("Callable[..., Any]", self)(*primals)
             parts = [
                 fn(dot, y, *primals)
                 for fn, dot in zip(jvps, tangents, strict=False)
@@ -429,7 +433,8 @@ class custom_jvp(Custom[P, R]):  # noqa: N801 the name is JAX's
         return BadCall(
             message(
                 f"{self.name}: defjvps takes one rule per argument, and no non-differentiable arguments.",
-                got=f"{len(jvps)} rules" + (f", and nondiff_argnames {', '.join(self._of.names)}" * bool(self._of.names)),
+                got=f"{len(jvps)} of them"
+                + (f", and nondiff_argnames {', '.join(self._of.names)}" * bool(self._of.names)),
                 expected=f"rules for {', '.join(names)}",
                 rule=self.fun,
                 write=f"{self.name}.defjvp(rule)"
@@ -484,6 +489,7 @@ def _no_function(word: str, got: Any) -> BadCall:
             f"{word} needs a function.",
             got=describe(got),
             expected="a function",
+            defined=place(),
             write=f"@jaxprim.{word}  # on the function" if word.startswith("custom") else f"{word}(rule)",
         )
     )

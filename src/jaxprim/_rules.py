@@ -169,6 +169,10 @@ class RuleSet:
         own._whole = self  # JAX's tables know the three primitives as long as it lives
         return own
 
+    @property
+    def is_for_one_call(self) -> bool:
+        return self._whole is not None
+
     def changed(self) -> None:
         self._signature = None
         self.chosen.clear()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-from jax._src import config, core, dispatch
+from jax._src import config, core, dispatch, util
 
 from jaxprim._jax import words
 
@@ -29,15 +29,21 @@ def is_concrete(values: Sequence[Any]) -> bool:
     return not any(isinstance(value, Tracer) for value in values)
 
 
-def live_tracers(tracers: Sequence[Any]) -> list[Any]:
-    """The tracers that belong to a trace that is running now. The others have leaked out of theirs."""
-    running: set[int] = set()
-    trace: Any = core.trace_ctx.trace
-    while trace is not None:
-        # JAX makes several trace objects for one transformation; they share a tag.
-        running |= {id(trace), id(getattr(trace, "tag", None) or trace)}
-        trace = getattr(trace, "parent_trace", None)
-    return [t for t in tracers if id(t._trace) in running or id(getattr(t._trace, "tag", None) or t._trace) in running]
+def has_ended(tracer: Any) -> bool:
+    """Whether a tracer's transformation is known to be over. JAX knows it of all but those of ``jit`` and control flow."""
+    return not tracer._trace.is_valid()
+
+
+C = TypeVar("C", bound=type)
+# JAX keeps the types of what an equation computes in a cache of 2048 entries, by the equation's params. Of these classes
+# it holds an object only as long as somebody else does. A JAX that lacks the set keeps the objects, and that is all.
+_held_weakly: set[type] = getattr(util, "weakref_cache_key_types", set[type]())
+
+
+def held_weakly(cls: C) -> C:
+    """A class whose objects JAX's caches do not keep alive: they may hold arrays, as a pullback holds its residuals."""
+    _held_weakly.add(cls)
+    return cls
 
 
 # A JAX "user context". Its value is part of every cache key of JAX, so increasing it makes all jitted functions

@@ -22,7 +22,7 @@ from jaxprim._avals import short
 from jaxprim._closures import ClosedOver, reads, with_values
 from jaxprim._errors import BadCall, message
 from jaxprim._nondiff import thaw
-from jaxprim._origin import named
+from jaxprim._origin import name_of, named
 from jaxprim._rule_kinds import VJP_BACKWARD, VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
 from jaxprim._trees import Flags, TreeMismatch, flatten_like, split, tuple_tree
@@ -124,7 +124,7 @@ class _Given:
 
     def close(self, fn: AuthorFn) -> AuthorFn:
         """A function of the author's, with operands in the place of the traced values that it closes over."""
-        return with_values(fn, self.outer, self.values)
+        return with_values(fn, self.outer, self.values, lambda over, rule: _ended(self.of, over, rule))
 
     def refuse_perturbed(self, rules: RuleSet, rule: AuthorFn) -> None:
         """Refuse to differentiate in what the rule gives no derivative for.
@@ -153,15 +153,11 @@ def implementation(of: Decorated) -> AuthorFn:
         given = of.given(operands, params)
         return given.close(of.fun)(*of.merge(given.static, given.operands))
 
-    kinds, static = inspect.Parameter, set(of.names)
-    parameters = of.signature.parameters.values()
-    impl.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
-        [
-            *(p for p in parameters if p.name not in static),
-            *(kinds(name, kinds.KEYWORD_ONLY) for name in of.names),
-        ]
-    )
-    impl.decorated_with = of.word  # pyright: ignore[reportFunctionMemberAccess] for messages
+    kinds = inspect.Parameter
+    operands = [p for p in of.signature.parameters.values() if p.name not in of.names]
+    static = [kinds(name, kinds.KEYWORD_ONLY) for name in of.names]
+    # Messages ask what the function was decorated with.
+    vars(impl).update(__signature__=inspect.Signature([*operands, *static]), decorated_with=of.word)
     return impl
 
 
@@ -170,7 +166,8 @@ def vjp_as_jax(
 ) -> Rule:
     """The two functions of ``defvjp``."""
     fwd_form = replace(VJP_PAIR, leading=of.positional)
-    bwd_form = replace(VJP_BACKWARD, leading=(*of.names, *VJP_BACKWARD.leading), why="" if of.names else VJP_BACKWARD.why)
+    why = "the non-differentiable arguments come first" if of.names else VJP_BACKWARD.why
+    bwd_form = replace(VJP_BACKWARD, leading=(*of.names, *VJP_BACKWARD.leading), why=why)
 
     def forward(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
         given = of.given(primals, params, perturbed)
@@ -256,6 +253,20 @@ def _differentiated_closure(rules: RuleSet, of: Decorated, closed: ClosedOver, r
             rule=rule,
             write=f"{rules.name}({', '.join([*of.positional, closed.name])})"
             "  # one more argument of the function and of its rule",
+        )
+    )
+
+
+def _ended(of: Decorated, closed: ClosedOver, rule: AuthorFn) -> BadCall:
+    name = name_of(of.fun)
+    return BadCall(
+        message(
+            f"{name}: the closed-over value '{closed.name}' belongs to a transformation that has ended.",
+            got=f"{closed.name}: {short(closed.tracer.aval)}, read by {named(closed.fn)}",
+            expected="a value of a transformation that is still running",
+            why="what differentiates here stands outside of the transformation in which the rule was made",
+            rule=rule,
+            write=f"{name}({', '.join([*of.positional, closed.name])})  # one more argument of the function and of its rule",
         )
     )
 
