@@ -129,6 +129,7 @@ class RuleSet:
         chosen: the look-ups of `derive.table.choose` so far.
         linear: names of the operands in which the primitive was declared linear.
         batching_word: the word that says how a batch is evaluated; None if there is none.
+        residual_names: the names that its VJP rule gave to residuals, as far as it was traced.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
         apply: applies the primitive to operands (a pytree call); set by `Primitive` itself.
@@ -146,6 +147,7 @@ class RuleSet:
         self.chosen: dict[Any, Any] = {}
         self.linear: tuple[str, ...] = ()
         self.batching_word: str | None = None
+        self.residual_names: dict[str, None] = {}
         self.used = False
         self.cache = Cache()
         self.calls: dict[Any, Any] = {}
@@ -175,6 +177,7 @@ class RuleSet:
 
     def changed(self) -> None:
         self._signature = None
+        self.residual_names.clear()
         self.chosen.clear()
         self.cache.clear()
         self.calls.clear()

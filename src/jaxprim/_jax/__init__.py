@@ -89,6 +89,7 @@ from jaxprim._jax.programs import (
     passed_through,
     prune,
     refused_effects,
+    residual_names,
     select_outputs,
     trace,
     trace_open,
