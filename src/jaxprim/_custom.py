@@ -60,7 +60,7 @@ class Custom(Primitive[P, R]):
     _may_close = False
 
     def __init__(
-        self: Custom[..., Any],
+        self,
         fun: Callable[P, R],
         nondiff_argnums: Sequence[int] = (),
         nondiff_argnames: Sequence[str] = (),
@@ -300,6 +300,7 @@ class custom_vjp(Custom[P, R]):  # noqa: N801 the name is JAX's
             RuleWrong: raised when the rule is used, if it returns a wrong structure, shape or dtype.
 
         Example:
+            >>> import jax, jax.numpy as jnp
             >>> from jaxprim import custom_vjp
             >>> clip = custom_vjp(lambda x: x)
             >>> clip.defvjp(lambda x: (x, None), lambda _, y_bar: (jnp.clip(y_bar, -1, 1),), surrogate="clipping")
@@ -378,6 +379,7 @@ class custom_jvp(Custom[P, R]):  # noqa: N801 the name is JAX's
             RuleWrong: raised when the rule is used, if it returns a wrong structure, shape or dtype.
 
         Example:
+            >>> import jax
             >>> from jaxprim import custom_jvp
             >>> square = custom_jvp(lambda x: x * x)
             >>> @square.defjvp
@@ -403,6 +405,7 @@ class custom_jvp(Custom[P, R]):  # noqa: N801 the name is JAX's
             BadCall: there are non-differentiable arguments, or another number of rules than arguments.
 
         Example:
+            >>> import jax
             >>> from jaxprim import custom_jvp
             >>> scale = custom_jvp(lambda x, factor: x * factor)
             >>> scale.defjvps(lambda x_dot, y, x, factor: x_dot * factor, None)
