@@ -118,7 +118,7 @@ def _parts(held: _Held) -> Iterator[_Held]:
         yield from map(held.holds, thing.values())
     elif isinstance(thing, list | tuple | set | frozenset):
         yield from map(held.holds, thing)
-    elif (functions := getattr(type(thing), "closes_over_of", None)) is not None:  # `custom_vjp`, `custom_jvp`
+    elif (functions := getattr(type(thing), "_closes_over", None)) is not None:  # `custom_vjp`, `custom_jvp`
         yield from (_Held(fn, "", fn, held.depth) for fn in functions(thing))
         return
     elif held.depth < _DEPTH:

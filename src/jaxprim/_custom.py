@@ -82,7 +82,7 @@ class Custom(Primitive[P, R]):
         self._functions = (*self._functions[:1], *functions)
         self._may_close = bool(self._of.names) or not all(map(holds_nothing, self._functions))
 
-    def closes_over_of(self) -> tuple[Callable[..., Any], ...]:
+    def _closes_over(self) -> tuple[Callable[..., Any], ...]:
         """The functions in which `closed_over` looks for traced values."""
         return self._functions
 
