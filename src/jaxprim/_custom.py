@@ -22,10 +22,9 @@ from jaxprim._calls import Call
 from jaxprim._closures import ClosedOver, closed_over, holds_nothing
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._nondiff import freeze
-from jaxprim._origin import name_of, place, public
+from jaxprim._origin import name_of, public
 from jaxprim._primitive import Primitive
 from jaxprim._rule_kinds import JVP_PER_OPERAND
-from jaxprim._trees import describe
 from jaxprim._zeros import is_zero
 
 if TYPE_CHECKING:
@@ -66,11 +65,11 @@ class Custom(Primitive[P, R]):
         nondiff_argnames: Sequence[str] = (),
     ) -> None:
         if not callable(fun):
-            raise _no_function(self._word, fun)
+            raise forms.no_function(self._word, fun)
         super().__init__(name_of(fun))
         functools.update_wrapper(self, fun, updated=())
         self.fun = fun
-        self._of = _decorated(self._word, fun, nondiff_argnums, nondiff_argnames)
+        self._of = forms.decorated(self._word, fun, nondiff_argnums, nondiff_argnames)
         self.nondiff_argnums = self._of.argnums
         parameters = self._of.signature.parameters.values()
         self._count = -1 if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters)
@@ -309,7 +308,7 @@ class custom_vjp(Custom[P, R]):  # noqa: N801 the name is JAX's
         """
         for fn in (fwd, bwd):
             if not callable(fn):
-                raise _no_function("defvjp", fn)
+                raise forms.no_function("defvjp", fn)
         self.fwd, self.bwd, self.symbolic_zeros, self.optimize_remat = fwd, bwd, symbolic_zeros, optimize_remat
         rule = forms.vjp_as_jax(self._rules, self._of, fwd, bwd, symbolic_zeros, surrogate)
         self._rules.give(replace(rule, value_by_operation=optimize_remat))
@@ -389,7 +388,7 @@ class custom_jvp(Custom[P, R]):  # noqa: N801 the name is JAX's
             6.0
         """
         if not callable(jvp):
-            raise _no_function("defjvp", jvp)
+            raise forms.no_function("defjvp", jvp)
         self.jvp, self.symbolic_zeros = jvp, symbolic_zeros
         self._rules.give(forms.jvp_as_jax(self._rules, self._of, jvp, symbolic_zeros))
         self._note(jvp)
@@ -445,54 +444,3 @@ class custom_jvp(Custom[P, R]):  # noqa: N801 the name is JAX's
                 else f"{self.name}.defjvps({', '.join(f'{name}_rule' for name in names)})",
             )
         )
-
-
-def _decorated(word: str, fun: Callable[..., Any], argnums: Sequence[int], argnames: Sequence[str]) -> forms.Decorated:
-    """A function and its non-differentiable arguments."""
-    kinds = inspect.Parameter
-    try:
-        parameters = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # a builtin
-        parameters = [kinds("operands", kinds.VAR_POSITIONAL)]
-    parameters = [p.replace(annotation=kinds.empty) for p in parameters]
-    parameters = [p for p in parameters if p.kind not in (kinds.KEYWORD_ONLY, kinds.VAR_KEYWORD)]
-    signature = inspect.Signature(parameters)
-    names = [p.name for p in parameters if p.kind is not kinds.VAR_POSITIONAL]
-    variadic = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
-    argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
-    unknown = [name for name in argnames if name not in names]
-    unknown += [i for i in argnums if not 0 <= i < len(names) and (variadic is None or i < 0)]
-    if unknown:
-        raise _no_argument(word, fun, unknown[0], names)
-    places = tuple(sorted({*argnums, *map(names.index, argnames)}))
-    static = [names[i] if i < len(names) else f"{variadic}_{i - len(names)}" for i in places]
-    return forms.Decorated(word, fun, signature, tuple(static), places)
-
-
-def _no_argument(word: str, fun: Callable[..., Any], got: Any, names: Sequence[str]) -> BadCall:
-    by_name = isinstance(got, str)
-    places = [repr(name) if by_name else str(i) for i, name in enumerate(names)]
-    option = "nondiff_argnames" if by_name else "nondiff_argnums"
-    return BadCall(
-        message(
-            f"{name_of(fun)}: {option} names an argument that the function does not take.",
-            got=f"{option}=({got!r},)",
-            expected=f"one of {', '.join(places)}" if places else "no argument",
-            why="an argument that is passed by keyword only is not possible" if by_name else None,
-            rule=fun,
-            write=f"@partial(jaxprim.{word}, {option}=({places[0] if places else ''},))",
-        )
-    )
-
-
-def _no_function(word: str, got: Any) -> BadCall:
-    return BadCall(
-        message(
-            f"{word} needs a function.",
-            got=describe(got),
-            expected="a function",
-            defined=place(),
-            write=f"@jaxprim.{word}  # on the function" if word.startswith("custom") else f"{word}(rule)",
-        )
-    )

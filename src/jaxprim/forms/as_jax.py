@@ -22,10 +22,10 @@ from jaxprim._avals import short
 from jaxprim._closures import ClosedOver, reads, with_values
 from jaxprim._errors import BadCall, message
 from jaxprim._nondiff import thaw
-from jaxprim._origin import name_of, named
+from jaxprim._origin import name_of, named, place
 from jaxprim._rule_kinds import VJP_BACKWARD, VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
-from jaxprim._trees import Flags, TreeMismatch, flatten_like, split, tuple_tree
+from jaxprim._trees import Flags, TreeMismatch, describe, flatten_like, split, tuple_tree
 from jaxprim._zeros import is_zero
 from jaxprim.forms.whole import pair_rule
 
@@ -99,6 +99,29 @@ class Decorated:
             list(values),
             marks[count] if len(marks) > count else [],
         )
+
+
+def decorated(word: str, fun: AuthorFn, argnums: Sequence[int], argnames: Sequence[str]) -> Decorated:
+    """A function and its non-differentiable arguments."""
+    kinds = inspect.Parameter
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # a builtin
+        parameters = [kinds("operands", kinds.VAR_POSITIONAL)]
+    parameters = [p.replace(annotation=kinds.empty) for p in parameters]
+    parameters = [p for p in parameters if p.kind not in (kinds.KEYWORD_ONLY, kinds.VAR_KEYWORD)]
+    signature = inspect.Signature(parameters)
+    names = [p.name for p in parameters if p.kind is not kinds.VAR_POSITIONAL]
+    variadic = next((p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL), None)
+    argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+    unknown = [name for name in argnames if name not in names]
+    unknown += [i for i in argnums if not 0 <= i < len(names) and (variadic is None or i < 0)]
+    if unknown:
+        raise _no_argument(word, fun, unknown[0], names)
+    places = tuple(sorted({*argnums, *map(names.index, argnames)}))
+    static = [names[i] if i < len(names) else f"{variadic}_{i - len(names)}" for i in places]
+    return Decorated(word, fun, signature, tuple(static), places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,5 +304,34 @@ def _differentiated_argument(rules: RuleSet, of: Decorated, rule: AuthorFn) -> B
             why="the rule returns no cotangent for it",
             rule=rule,
             write=f"jax.lax.stop_gradient({of.names[0]})  # or without nondiff_argnums: an argument with a derivative",
+        )
+    )
+
+
+def _no_argument(word: str, fun: AuthorFn, got: Any, names: Sequence[str]) -> BadCall:
+    by_name = isinstance(got, str)
+    places = [repr(name) if by_name else str(i) for i, name in enumerate(names)]
+    option = "nondiff_argnames" if by_name else "nondiff_argnums"
+    return BadCall(
+        message(
+            f"{name_of(fun)}: {option} names an argument that the function does not take.",
+            got=f"{option}=({got!r},)",
+            expected=f"one of {', '.join(places)}" if places else "no argument",
+            why="an argument that is passed by keyword only is not possible" if by_name else None,
+            rule=fun,
+            write=f"@partial(jaxprim.{word}, {option}=({places[0] if places else ''},))",
+        )
+    )
+
+
+def no_function(word: str, got: Any) -> BadCall:
+    """The error for a decorator, or one of its methods, that got something else than a function."""
+    return BadCall(
+        message(
+            f"{word} needs a function.",
+            got=describe(got),
+            expected="a function",
+            defined=place(),
+            write=f"@jaxprim.{word}  # on the function" if word.startswith("custom") else f"{word}(rule)",
         )
     )
