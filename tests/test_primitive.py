@@ -469,6 +469,23 @@ def test_a_primitive_that_was_used_can_be_dropped(use):
     assert dropped() is None
 
 
+@pytest.mark.parametrize("wrap", [lambda fn: fn, jax.vmap], ids=["plain", "vmap"])
+def test_residuals_of_an_eager_gradient_are_freed(wrap):
+    op = double_of("residuals")
+    op.def_vjp(lambda primals: (op(*primals), lambda y_bar: y_bar * primals[0]))
+    kept = []
+
+    def step(i):
+        x = jnp.full((2, 3), float(i))
+        kept.append(weakref.ref(x))
+        return wrap(jax.grad(lambda x: jnp.sum(op(x))))(x)
+
+    for i in range(3):
+        step(i)
+    gc.collect()
+    assert not [ref for ref in kept if ref() is not None]
+
+
 def test_static_params_that_never_repeat_do_not_grow_for_ever(monkeypatch):
     monkeypatch.setattr("jaxprim._calls.MOST_CALLS", 10)
     monkeypatch.setattr("jaxprim._eager.MOST_COMPILED", 10)

@@ -12,6 +12,7 @@ import jaxprim
 # The reference, one page for each title. A module stands for all its public names.
 REFERENCE = {
     "Primitives": ["Primitive", "primitive", "from_numpy", "Example"],
+    "JAX's decorators": ["custom_vjp", "custom_jvp"],
     "Kernels": ["kernels"],
     "Checks": ["check", "report", "Report", "Finding", "testing", "testing.strategies"],
     "Random nests": ["fuzz", "fuzzing"],

@@ -13,6 +13,7 @@ from jaxprim import _doctor
 
 if TYPE_CHECKING:
     from jaxprim import ad, fuzzing, kernels, mlir, testing
+    from jaxprim._custom import custom_jvp, custom_vjp
     from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
     from jaxprim._primitive import Primitive, primitive
     from jaxprim._record import record_rules
@@ -43,6 +44,8 @@ __all__ = [
     "Zero",
     "ad",
     "check",
+    "custom_jvp",
+    "custom_vjp",
     "from_numpy",
     "fuzz",
     "fuzzing",
@@ -72,6 +75,8 @@ _HOMES = {
     "RuleWrong": "_errors",
     "Zero": "_zeros",
     "check": "checking.run",
+    "custom_jvp": "_custom",
+    "custom_vjp": "_custom",
     "from_numpy": "kernels.from_numpy",
     "fuzz": "fuzzing.run",
     "primitive": "_primitive",

@@ -6,11 +6,12 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxprim import _trees, _use
+from jaxprim import _jax, _trees, _use
 from jaxprim._levels import Level, Levels, element_avals
 from jaxprim._rules import RuleSet, make_room
 
 
+@_jax.held_weakly
 class Call:
     """The static part of an application: its static params, the tree of its operands, its batch levels.
 
@@ -47,6 +48,11 @@ class Call:
 
     def _hold(self, rules: RuleSet) -> None:
         self.rules = rules
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether its functions close over traced values, which mean nothing later: no other call is like it."""
+        return self.rules.is_for_one_call
 
     @property
     def base(self) -> Call:
@@ -114,6 +120,7 @@ class Call:
         return ", ".join([*params, *map(repr, self.levels)]) or "-"
 
 
+@_jax.held_weakly
 class EagerCall(Call):
     """The call of an eager application, which does not keep its primitive alive.
 

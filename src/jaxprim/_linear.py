@@ -29,6 +29,7 @@ Role = Literal["pushforward", "pullback"]
 ResidualsForTranspose = Callable[[Sequence[Any], Levels], tuple[list[Any], Levels]]
 
 
+@_jax.held_weakly
 class LinearMap:
     """A function of residuals and linear inputs, linear in the latter: (r, t) -> A(r) t.
 
@@ -65,6 +66,11 @@ class LinearMap:
         self._restrictions: dict[tuple[Mask, Mask], LinearMap] = {}
         self._stacked: dict[Any, Any] = {}
         self._shown: dict[Any, Any] = {}
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether it belongs to a single call (`RuleSet.for_one_call`)."""
+        return getattr(self.owner, "is_for_one_call", False)
 
     @property
     def program(self) -> Any:

@@ -190,19 +190,19 @@ _made: dict[tuple[str, str], weakref.WeakKeyDictionary[Any, Origin]] = {}
 _lock = threading.RLock()  # A finalizer may run, and take it, while this thread holds it.
 
 
-def replaced(thing: Any, name: str, origin: Origin) -> list[Any]:
+def replaced(thing: Any, name: str, origin: Origin, *, in_its_run: bool = True) -> list[Any]:
     """The things that the same module made earlier under this name, which `thing` replaces: a notebook cell was rerun.
 
     Compiled functions read that name, which is now bound to `thing`, so the caller must make them trace again. A thing
     made in a helper function does not replace things of the same run: a script may make many things of one name in
-    `main`.
+    `main`. With ``in_its_run=False`` the same holds for a thing made at the top level, as in a loop.
     """
     if origin.run is None:
         return []
     key = (origin.top_module, name)
     with _lock:
         namesakes = _made.get(key, weakref.WeakKeyDictionary())
-        at_top_level = origin.function is None
+        at_top_level = origin.function is None and in_its_run
         earlier = [other for other, its in namesakes.items() if at_top_level or not origin.same_run(its)]
         for other in earlier:
             del namesakes[other]

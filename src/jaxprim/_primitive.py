@@ -78,6 +78,9 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         6.0
     """
 
+    # Whether one that is made again at the top level of a module replaces the earlier one also within a run.
+    _replaces_in_its_run = True
+
     def __init__(self: Primitive[..., Any], name: str, *, batching: str | None = None) -> None:
         self._origin = _origin.here()
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] users may err
@@ -96,7 +99,8 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             compiled=self._compiled,
             explain=self._explain_call,
         )
-        if any(earlier.used for earlier in _origin.replaced(self._rules, name, self._origin)):
+        earlier = _origin.replaced(self._rules, name, self._origin, in_its_run=self._replaces_in_its_run)
+        if any(other.used for other in earlier):
             _jax.bump_redefinitions()
 
     # ----------------------------------------------------------------------------------------------------- applying
@@ -173,6 +177,10 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
         return run
 
+    def _split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
+        """Split a call into operands and static params."""
+        return self._rules.signature.bind(self.name, args, kwargs)
+
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Split a call into operands and hashable static params."""
         operands, params = self._rules.signature.bind(self.name, args, kwargs)
@@ -209,10 +217,12 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         """Bind the JAX primitive to operands."""
         self._rules.used = True
         leaves, tree = jax.tree.flatten(tuple(operands))
-        call = call_of(self._rules, params, tree, cls)
+        return self._apply_call(call_of(self._rules, params, tree, cls), leaves)
+
+    def _apply_call(self, call: Call, leaves: list[Any]) -> Any:
         if _jax.mesh_in_reach():
             leaves = equalize_varying(leaves)
-        outs = self._rules.primitive.bind(*leaves, call=call)
+        outs = call.rules.primitive.bind(*leaves, call=call)
         tree = call.result_tree  # `bind` has set it
         if tree is None:  # the tree depends on the operand types
             tree = results(call, _avals(call, leaves)).tree

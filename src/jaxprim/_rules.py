@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
 import traceback
@@ -34,6 +35,8 @@ class Rule:
         operands: for one rule per operand, the operands that have a rule.
         surrogate: the reason for a deliberate departure from the derivative.
         casts: whether results of a host function take the declared dtype where that is NumPy's "same_kind".
+        value_by_operation: whether the operation computes the value beside a tangent, even if the VJP rule writes it in
+            another way.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class Rule:
     operands: tuple[str, ...] | None = None
     surrogate: str | None = None
     casts: bool = False
+    value_by_operation: bool = False
 
     @property
     def label(self) -> str:
@@ -126,6 +130,7 @@ class RuleSet:
         chosen: the look-ups of `derive.table.choose` so far.
         linear: names of the operands in which the primitive was declared linear.
         batching_word: the word that says how a batch is evaluated; None if there is none.
+        residual_names: the names that its VJP rule gave to residuals, as far as it was traced.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
         apply: applies the primitive to operands (a pytree call); set by `Primitive` itself.
@@ -143,11 +148,13 @@ class RuleSet:
         self.chosen: dict[Any, Any] = {}
         self.linear: tuple[str, ...] = ()
         self.batching_word: str | None = None
+        self.residual_names: dict[str, None] = {}
         self.used = False
         self.cache = Cache()
         self.calls: dict[Any, Any] = {}
         self.compiled: dict[Any, Any] = {}
         self._signature: CallSignature | None = None
+        self._whole: RuleSet | None = None
 
     # ------------------------------------------------------------------------------------------------------- writing
     def give(self, rule: Rule) -> None:
@@ -158,8 +165,20 @@ class RuleSet:
         self.choices.pop(rule.kind, None)  # a given rule is used; `derive` chooses among derivations
         self.changed()
 
+    def for_one_call(self) -> RuleSet:
+        """The same rules with tables of their own, for a call that closes over traced values. They die with the call."""
+        own = copy.copy(self)
+        own.cache, own.calls, own.compiled = Cache(), {}, {}
+        own._whole = self  # JAX's tables know the three primitives as long as it lives
+        return own
+
+    @property
+    def is_for_one_call(self) -> bool:
+        return self._whole is not None
+
     def changed(self) -> None:
         self._signature = None
+        self.residual_names.clear()
         self.chosen.clear()
         self.cache.clear()
         self.calls.clear()

@@ -236,8 +236,15 @@ class CallSignature:
         """The line that makes a static param an operand."""
         return f"{self._header(operands=[*self.operands, name])}  # '{name}' before the `*`: an operand"
 
+    @property
+    def word(self) -> str | None:
+        """``"custom_vjp"`` or ``"custom_jvp"``, if that made the operation."""
+        return getattr(self.source, "decorated_with", None)
+
     def with_param(self, name: str) -> str:
         """The line that makes an operand a static param."""
+        if self.word is not None:
+            return f"@partial(jaxprim.{self.word}, nondiff_argnames={(*self.params, name)!r})"
         return f"{self._header(params=[name, *self.params])}  # '{name}' after the `*`: a static param"
 
     def _header(self, operands: Iterable[str] | None = None, params: Iterable[str] | None = None) -> str:

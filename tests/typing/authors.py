@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 
-from jaxprim import Explanation, Primitive, primitive
+from jaxprim import Explanation, Primitive, custom_vjp, primitive
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
@@ -143,6 +143,15 @@ assert_type(extrema(x), tuple[jax.Array, jax.Array])
 extrema(x, x)  # pyright: ignore[reportCallIssue]
 primitive(batching=1)  # pyright: ignore[reportArgumentType]
 primitive("scale")  # pyright: ignore[reportArgumentType]
+
+
+@custom_vjp
+def clipped(x: jax.Array) -> jax.Array:
+    return x
+
+
+assert_type(clipped(x), jax.Array)
+clipped("text")  # pyright: ignore[reportArgumentType]
 
 
 # One that is made by its name alone takes anything.

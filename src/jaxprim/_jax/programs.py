@@ -140,6 +140,13 @@ def uses(program: Program, primitive: str) -> bool:
     )
 
 
+def residual_names(program: Program) -> tuple[str, ...]:
+    """The names that a program gives to values for policies of ``jax.checkpoint``, at any depth."""
+    own = [eqn.params["name"] for eqn in program.eqns if eqn.primitive.name == words.NAME]
+    inner = [name for eqn in program.eqns for part in inner_programs(eqn) for name in residual_names(part)]
+    return tuple(dict.fromkeys([*own, *inner]))
+
+
 def inner_programs(eqn: Any) -> list[Any]:
     """The programs in an equation's params: the body of a loop, the branches of a conditional, a jitted function."""
     values = eqn.params.values()

@@ -16,17 +16,19 @@ from inspect import signature
 from typing import Any
 
 import jax
-from jax._src import checkify, core, dispatch, util
+from jax._src import checkify, core, dispatch
 from jax._src.interpreters import partial_eval as pe
 
 from jaxprim._jax.avals import Aval
-from jaxprim._jax.programs import Program, trace
+from jaxprim._jax.programs import Program, evaluate, trace
+from jaxprim._jax.state import held_weakly
 
 # JAX 0.11 merged ClosedJaxpr into Jaxpr. This can go with 0.10.
 _Base: Any = getattr(core, "ClosedJaxpr", core.Jaxpr)
 _FIELDS = tuple(name for name in _Base.__slots__ if name != "__weakref__")
 
 
+@held_weakly
 class LateProgram(_Base):
     """A program that is made when JAX first looks into it.
 
@@ -47,10 +49,6 @@ class LateProgram(_Base):
         for field in _FIELDS:
             setattr(self, field, getattr(found, field))
         return getattr(self, name)
-
-
-# JAX's caches keep weak references to the types listed here. A JAX without the list keeps strong ones, in a bounded cache.
-getattr(util, "weakref_cache_key_types", set[type]()).add(LateProgram)
 
 
 def late_program(make: Callable[[], Program], primitive: Any, avals: Sequence[Aval], **params: Any) -> Program:
@@ -90,6 +88,9 @@ def show(primitive: Any, program_of: Callable[..., dict[str, Any]]) -> None:
         return trace.default_process_primitive(primitive, tracers, params)
 
     def run(*args: Any, jaxpr: Any = None, kernel: Any = None, **params: Any) -> Any:
+        if any(getattr(value, "runs_once", False) for value in params.values()):
+            # What is compiled would never be used again, and JAX would keep it.
+            return evaluate(program_of(list(map(core.typeof, args)), **params)["jaxpr"], *args)
         return dispatch.apply_primitive(primitive, *args, **params)
 
     def check(_: Any, *atoms: Any, **params: Any) -> Any:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-from jax._src import config, core, dispatch
+from jax._src import config, core, dispatch, util
 
 from jaxprim._jax import words
 
@@ -60,6 +60,23 @@ def without_mesh() -> Generator[None]:
     """A context for what one device computes: the mesh that the caller has set does not concern it."""
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())), config._check_vma(False):
         yield
+
+
+def has_ended(tracer: Any) -> bool:
+    """Whether a tracer's transformation is known to be over. JAX knows it of all but those of ``jit`` and control flow."""
+    return not tracer._trace.is_valid()
+
+
+C = TypeVar("C", bound=type)
+# JAX keeps the types of what an equation computes in a cache of 2048 entries, by the equation's params. Of these classes
+# it holds an object only as long as somebody else does. A JAX that lacks the set keeps the objects, and that is all.
+_held_weakly: set[type] = getattr(util, "weakref_cache_key_types", set[type]())
+
+
+def held_weakly(cls: C) -> C:
+    """A class whose objects JAX's caches do not keep alive: they may hold arrays, as a pullback holds its residuals."""
+    _held_weakly.add(cls)
+    return cls
 
 
 # A JAX "user context". Its value is part of every cache key of JAX, so increasing it makes all jitted functions

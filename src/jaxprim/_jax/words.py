@@ -38,6 +38,8 @@ LINEAR_IN = {
 # Equations that run a program on their operands, and two that choose or repeat one. A name missing here costs useless work.
 CALLS = frozenset({"jit", "closed_call", "core_call", "remat2"})
 COND = "cond"
+# What `checkpoint_name` applies. If JAX renames it, policies of `jax.checkpoint` do not see what a VJP rule names.
+NAME = "name"
 SCAN = "scan"
 
 # Operations with a transpose rule that raises. One missing here fails only when the transpose runs.

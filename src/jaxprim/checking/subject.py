@@ -186,7 +186,7 @@ class Subject:
         """A call's operands and static params. An operand of a primitive may also be passed by name."""
         if self.primitive is None:
             return args, kwargs
-        return rules_of(self.primitive).signature.bind(self.name, args, kwargs)
+        return self.primitive._split(args, kwargs)  # pyright: ignore[reportPrivateUsage]
 
     def keywords(self) -> set[str]:
         """The names of the operands and params that can be passed by keyword."""

@@ -20,6 +20,7 @@ from jaxprim.derive.transposed_pair import TransposedPair, transposed_pair
 Values = Sequence[Any]
 
 
+@_jax.held_weakly
 class EagerPullback(LinearMap):
     """The pushforward whose transpose is a Python pullback."""
 

@@ -83,6 +83,9 @@ def _info(rules: RuleSet, kind: RuleKind) -> RuleInfo:
     if name == "batching" and rules.batching_word is not None:
         return RuleInfo(name, "given", f"the word '{rules.batching_word}'")
     found = _given(rules.given[name])
+    if name == "vjp" and rules.residual_names:
+        notes = (*found.notes, f"names residuals for jax.checkpoint: {', '.join(rules.residual_names)}")
+        return RuleInfo(found.rule, found.status, found.origin, notes=notes)
     return found if name != "transpose" else _of_declared(rules, found)
 
 

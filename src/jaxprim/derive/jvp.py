@@ -24,6 +24,7 @@ from jaxprim._calls import Call
 from jaxprim._levels import Level, Levels, axes_of
 from jaxprim._linear import LinearMap, ResidualsForTranspose, apply, same_residuals
 from jaxprim._masks import Mask, expand, select
+from jaxprim.derive.named import by_named, by_named_vjp, named_residuals
 from jaxprim.derive.programs import impl_program, impl_runs
 from jaxprim.derive.rule_values import bind_value
 from jaxprim.derive.site import Site, site_of, tangent_avals
@@ -55,9 +56,12 @@ def by_rule(call: Call, primals: Values, tangents: Values) -> Pushed:
         return outs, [_jax.zero_tangent(out) if dot is None else dot for out, dot in zip(outs, dots, strict=True)]
     site = site_of(call, primals, nonzero(tangents))
     found = traced_jvp(call, site)
+    inputs = select(tangents, site.perturbed)
+    if (named := named_residuals(call, site)) is not None:
+        outs, dots = by_named(call, site, named, primals, inputs, found.program, found.nonzero, found.uses_results)
+        return outs, _with_zeros(outs, dots, found.nonzero)
     outs = bind_value(call, site, found.values, primals)
     linear_map = _tangent_map(site)
-    inputs = select(tangents, site.perturbed)
     residuals = [*primals, *(outs if found.uses_results else ())]
     levels = _levels(call, site.perturbed, found.nonzero, with_results=found.uses_results)
     if found.may_lack_transpose or has_own_vjp(call.rules):
@@ -133,6 +137,9 @@ def by_vjp(call: Call, primals: Values, tangents: Values) -> Pushed:
     """The transpose of the pullback at the residuals r of the forward half: y_dot = (J^T)^T x_dot = J x_dot."""
     site = site_of(call, primals, nonzero(tangents))
     found = traced_vjp(call, site)
+    if named_residuals(call, site) is not None:
+        outs, dots = by_named_vjp(call, site, found, primals, select(tangents, site.perturbed))
+        return outs, _with_zeros(outs, dots, site.has_tangent)
     outs = bind_value(call, site, found.values, primals)
     uses_results = found.values is None and found.residuals_from_results is not None
 

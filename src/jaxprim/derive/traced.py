@@ -65,19 +65,28 @@ def _call(call: Call, rule: Rule, operands: Sequence[Any]) -> Any:
 
 
 def _asks_for_value(call: Call, rule: Rule) -> RuleWrong:
-    rules = call.rules
-    required = [name for name, default in rules.signature.operands.items() if default is inspect.Parameter.empty]
-    defaulted = [f"{name}={value!r}" for name, value in rules.signature.operands.items() if name not in required]
+    rules, signature = call.rules, call.rules.signature
+    required = [name for name, default in signature.operands.items() if default is inspect.Parameter.empty]
+    defaulted = [f"{name}={value!r}" for name, value in signature.operands.items() if name not in required]
+    expected = "operands used only as data; a value that decides branches or shapes must be a static param, after a `*`"
+    why = "an operation is compiled once for all values; a host function gets the values and may branch on them"
+    write = f"@{rules.name}.def_host"
+    if signature.word is not None:
+        expected = "arguments used only as data, wherever JAX transforms the function"
+        why = "only an eager call sees values; a value that is no array can be a non-differentiable argument"
+        write = "y = jax.lax.cond(predicate, f, g, x)  # or jnp.where(predicate, y1, y2)"
+        if defaulted:
+            write = signature.with_param(next(name for name in signature.operands if name not in required))
+    elif defaulted:
+        write = header(rule.author, ", ".join([*required, "*", *defaulted]))
     return RuleWrong(
         message(
             f"{rules.name}: the {rule.phrase} needs the value of an operand, but the operand is traced.",
             got=f"operands {', '.join(call.names())}",
-            expected="operands used only as data; a value that decides branches or shapes must be a static param, after a `*`",
-            why="an operation is compiled once for all values; a host function gets the values and may branch on them",
+            expected=expected,
+            why=why,
             rule=rule.author,
-            write=header(rule.author, ", ".join([*required, "*", *defaulted]))
-            if defaulted
-            else f"@{rules.name}.def_host",
+            write=write,
         )
     )
 

@@ -116,7 +116,7 @@ class TracedVjp:
     @cached_property
     def values(self) -> Any | None:
         """The results as the rule writes them (`values_of`)."""
-        return values_of(self.site, self.forward)
+        return None if vjp_rule_of(self.site.call).value_by_operation else values_of(self.site, self.forward)
 
     @cached_property
     def residuals_from_results(self) -> Any:

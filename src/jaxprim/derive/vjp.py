@@ -45,7 +45,7 @@ def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, c
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
     call.rules.record("vjp forward", vjp_rule_of(call))
     site = site_of(call, primals, perturbed)
-    if not call.levels and _jax.is_eager() and _jax.is_concrete(primals):
+    if not call.levels and not call.runs_once and _jax.is_eager() and _jax.is_concrete(primals):
         return _linearize_eagerly(site, primals)
     return _linearize(call, site, primals)
 

@@ -7,17 +7,25 @@
 
 from __future__ import annotations
 
+from jaxprim.forms.as_jax import HIDDEN, Hidden, decorated, implementation, jvp_as_jax, no_function, vjp_as_jax
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
 from jaxprim.forms.sharding import sharding_rule
 from jaxprim.forms.whole import jvp_rule, transpose_rule, vjp_pair_rule, vjp_rule
 
 __all__ = [
+    "HIDDEN",
+    "Hidden",
+    "decorated",
+    "implementation",
+    "jvp_as_jax",
     "jvp_per_operand",
     "jvp_rule",
+    "no_function",
     "partials_rules",
     "sharding_rule",
     "transpose_rule",
+    "vjp_as_jax",
     "vjp_pair_rule",
     "vjp_per_operand",
     "vjp_rule",

@@ -65,9 +65,24 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
     """The two functions of ``jax.custom_vjp``."""
     takes = names_argument(fwd, "perturbed")
 
+    def forward(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
+        return call_author(rules, VJP_PAIR, fwd, *primals, **_extra(takes, perturbed, params), **params)
+
+    def backward(residuals: Any, cts: Any) -> Any:
+        return call_author(rules, VJP_BACKWARD, bwd, residuals, cts)
+
+    return pair_rule(rules, fwd, forward, backward, surrogate)
+
+
+def pair_rule(
+    rules: RuleSet, fwd: AuthorFn, forward: Callable[..., Any], backward: Callable[..., Any], surrogate: str | None
+) -> Rule:
+    """A VJP rule of two functions: ``forward(primals, perturbed, params)``, which calls the author's ``fwd``, and
+    ``backward(residuals, cotangents)``.
+    """
+
     def fn(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
-        extra = _extra(takes, perturbed, params)
-        result = call_author(rules, VJP_PAIR, fwd, *primals, **extra, **params)
+        result = forward(primals, perturbed, params)
         if not isinstance(result, tuple) or len(result) != 2:
             raise RuleWrong(
                 message(
@@ -79,7 +94,7 @@ def vjp_pair_rule(rules: RuleSet, fwd: AuthorFn, bwd: AuthorFn, surrogate: str |
                 )
             )
         out, residuals = result
-        return out, lambda cts: call_author(rules, VJP_BACKWARD, bwd, residuals, cts)
+        return out, lambda cts: backward(residuals, cts)
 
     return Rule("vjp", fwd, fn, form=VJP_PAIR, surrogate=surrogate)
 
