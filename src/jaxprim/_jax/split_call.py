@@ -103,7 +103,9 @@ def _left_to_xla(ctx: Any, split: Split, outs: Sequence[Any], devices: int) -> A
     # parts divides the number of devices.
     sizes = ctx.avals_in[0].shape[: split.leading]
     is_plain = isinstance(ctx.module_context.axis_context, sharding_impls.ShardingContext)
-    if is_plain and split.leading and all(n % devices == 0 for n in sizes):
+    # It also forgets which operands and results share their memory.
+    is_in_place = "output_operand_aliases" in call.attributes and len(call.attributes["output_operand_aliases"]) > 0
+    if is_plain and split.leading and not is_in_place and all(n % devices == 0 for n in sizes):
         call.attributes["sdy.sharding_rule"] = rule
         call.attributes["mhlo.frontend_attributes"] = mlir.ir_attribute({"num_batch_dims": str(split.leading)})
         return outs

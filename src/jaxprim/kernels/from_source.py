@@ -15,6 +15,7 @@ import jax
 from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import ahead, build, parameters
+from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.arguments import refuse_left_out
 from jaxprim.kernels.handler import SYMBOL, Function, contract, given, literal, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
@@ -55,6 +56,7 @@ def cpp(
     libraries: Sequence[str] = (),
     fast_math: bool = False,
     native: bool = False,
+    aliases: Mapping[str, str] | None = None,
 ) -> Kernel:
     """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
@@ -83,6 +85,8 @@ def cpp(
             not rely on NaN or infinity: tests such as ``std::isnan`` are taken to be false.
         native: whether the library may use all that this machine's processor has. A package that is built ahead gets a
             library for every processor, and one for newer ones.
+        aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
+            works in place. It gets y alone, which holds the values of x when it starts.
 
     Example:
         >>> import jax.numpy as jnp
@@ -101,7 +105,7 @@ def cpp(
     options = Options(
         CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native
     )
-    return _kernel(source, signature, function, options)
+    return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
 
 @_jax.boundary
@@ -118,6 +122,7 @@ def cuda(
     flags: Sequence[str] = (),
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> Kernel:
     """CUDA C++ as a kernel for NVIDIA GPUs. nvcc compiles it on first use, and the result is cached on disk.
 
@@ -127,7 +132,7 @@ def cuda(
     if handler is not None:
         refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status)
     options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
-    return _kernel(source, signature, function, options)
+    return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
 
 class Options:
@@ -172,8 +177,7 @@ class Options:
         }
 
 
-def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
-    found = parse(signature)
+def _kernel(source: Sources, found: KernelSignature, signature: str, function: str | None, options: Options) -> Kernel:
     main, place, files = _texts(source)
     if options.handler is not None:
         return _with_handler(main, place, files, found, options)
@@ -194,7 +198,9 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
     passed = given(example, call)
     defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
     names = [[parameter.name for parameter in each] for each in defined]
-    parameters.refuse_another_order(name, [word for word, _ in passed], names, f"{signature} {options.arguments}")
+    parameters.refuse_another_order(
+        name, [word for word, _ in passed], names, f"{signature} {options.arguments}", found.in_place
+    )
     if not found.variables:
         parameters.refuse_cut_numbers(name, passed, defined)
 

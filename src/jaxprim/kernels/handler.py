@@ -106,7 +106,7 @@ def contract(signature: KernelSignature, function: Function) -> tuple[str, ...]:
     """All that a handler is written from. It names the handler where its text may be that of another jaxprim."""
     said = (function.arguments, function.size, function.status)
     own = () if function.by_address else (function.name, function.meanings, function.threads)
-    return (str(signature), repr((*said, *own)))
+    return (str(signature), repr((*said, *own)), *[repr(signature.aliases)] * bool(signature.aliases))
 
 
 def literal(text: str) -> str:
@@ -175,7 +175,8 @@ def _body(
         *_sizes(signature),
         *_address(function),
         *_stream(function),
-        *_copier(function, passed),
+        *_copier(signature, function, passed),
+        *_starts(signature),
         f"jaxprim::for_each(call, buffers, {threads}, [&](const int64_t* at) {{",
         *(f"  {line}" for line in _element(signature, function, passed)),
         "});",
@@ -225,12 +226,23 @@ def _stream(function: Function) -> list[str]:
     return [] if device is None else [f"const auto stream = static_cast<{device.stream}>(call.stream());"]
 
 
-def _copier(function: Function, passed: Sequence[Argument]) -> list[str]:
-    if not any(argument.before.startswith("copy(") for argument in passed):
+def _copier(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
+    if not signature.aliases and not any(argument.before.startswith("copy(") for argument in passed):
         return []
     device = function.language.device
     copy = "std::copy(from, from + count, to);" if device is None else device.copy
     return [f"auto copy = [&](auto* to, const auto* from, int64_t count) {{ {copy} }};"]
+
+
+def _starts(signature: KernelSignature) -> list[str]:
+    """Copies of operands into results that should share their memory, for a caller that gave each its own."""
+    pairs = [(x, len(signature.operands) + y) for x, y in signature.alias_places.items()]
+    kinds = [signature.operands[x].type.c for x, _ in pairs]
+    return [
+        f"if (call.apart(buffers[{x}], buffers[{y}])) "
+        f"copy(buffers[{y}].at<{kind}>(0), buffers[{x}].at<const {kind}>(0), buffers[{x}].total());"
+        for (x, y), kind in zip(pairs, kinds, strict=True)
+    ]
 
 
 def _element(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
@@ -252,7 +264,9 @@ def _at(signature: KernelSignature, function: Function, index: int) -> str:
     """The number, or the pointer to the numbers, of one element of an operand or result."""
     is_result = index >= len(signature.operands)
     array = (*signature.operands, *signature.results)[index]
-    kind = ("" if is_result else "const ") + (_value_type(array, function) if array.by_value else array.type.c)
+    kind = ("" if is_result or array.name in signature.in_place else "const ") + (
+        _value_type(array, function) if array.by_value else array.type.c
+    )
     place = f"buffers[{index}].at<{kind}>(at[{index}])"
     if array.by_value and not is_result:
         return f"{kind} {local(array.name)} = *{place};"
