@@ -38,6 +38,13 @@ static void rms_norm_back(const float* x, const float* w, const float* g, float 
   }
 }
 """
+ADD_AT = """
+#include <algorithm>
+void add_at(%s const int32_t* at, const float* v, int64_t n, int64_t k, float* y) {
+  %s
+  for (int64_t j = 0; j < k; ++j) if (at[j] >= 0 && at[j] < n) y[at[j]] += v[j];
+}
+"""
 HANDLERS = """
 #include "xla/ffi/api/ffi.h"
 namespace ffi = xla::ffi;
@@ -118,6 +125,12 @@ def axpy_numba() -> Any:
 
     kernel = kernels.numba(axpy, "(x: T[n]; a: T) -> T[n]")
     return lambda x: kernel(x, a=0.5)
+
+
+def add_at(aliases: dict[str, str] | None) -> Any:
+    """Add to some places of x: in its memory, or in a copy that the kernel makes."""
+    source = ADD_AT % (("", "") if aliases else ("const float* x,", "std::copy(x, x + n, y);"))
+    return kernels.cpp(source, "add_at(x: f32[n], at: i32[k], v: f32[k]) -> y: f32[n]", aliases=aliases)
 
 
 def rms_norm() -> Primitive:
