@@ -276,6 +276,106 @@ def a_parameter_for_the_memory_at_the_operands_place():
     kernels.cpp(source, "f(x: f64[n], w: f64[n]) -> y: f64[n]", aliases={"y": "x"})
 
 
+# ------------------------------------------------------------------------------------------------------- kept set-ups
+def keeps(keep: Any, **options: Any):
+    return kernels.cpp("", "f(a: f64[n], b: f64[..., n]; k: i64) -> y: f64[..., n]", keep=keep, **options)
+
+
+@case(
+    """keep= can't be read.
+  got:      keep='Plan'
+  expected: the name of a class, and in parentheses what it is made from
+  defined:  test_kernel_messages.py:N
+  write:    keep="Factors(a)"  # for a struct Factors { Factors(const double* a, int64_t n); ~Factors(); };"""
+)
+def keep_without_parentheses():
+    keeps("Plan")
+
+
+@case(
+    """keep= can't be read.
+  got:      keep='Plan(x)'
+  expected: operands, attributes and sizes of f(a: f64[n], b: f64[..., n]; k: i64) -> y: f64[..., n]
+  why:      no 'x' is known there
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_of_an_unknown_name():
+    keeps("Plan(x)")
+
+
+@case(
+    """keep= can't be read.
+  got:      keep='Plan()'
+  expected: at least one operand, attribute or size of f(a: f64[n], b: f64[..., n]; k: i64) -> y: f64[..., n]
+  why:      Plan is made from nothing
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_of_nothing():
+    keeps("Plan()")
+
+
+@case(
+    """keep= can't be read.
+  got:      keep=['Order(n)', 'Plan(a)']
+  expected: Order as the first argument of a set-up that comes after it
+  why:      nothing is made from Order
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_of_a_class_that_nothing_uses():
+    keeps(["Order(n)", "Plan(a)"])
+
+
+@case(
+    """keep= can't be read.
+  got:      keep=('Order(n)', 'Plan(a, Order)')
+  expected: the set-ups first: Plan(Order, a)
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_with_the_set_up_last():
+    keeps(("Order(n)", "Plan(a, Order)"))
+
+
+@case(
+    """invalid value for `most`.
+  got:      most=-1
+  expected: an integer of 0 or more: how many set-ups are kept that no call uses now
+  defined:  test_kernel_messages.py:N
+  write:    most=16"""
+)
+def keep_less_than_none():
+    keeps("Plan(a)", most=-1)
+
+
+@case(
+    """`keep` has no meaning for a handler of your own.
+  got:      handler='h', keep='Plan(a)'
+  expected: handler= alone, or a plain function and keep=
+  why:      XLA calls the handler directly
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_for_a_handler():
+    keeps("Plan(a)", handler="h")
+
+
+@case(
+    """rms_norm: it keeps no set-ups.
+  expected: a kernel that was made with keep=
+  defined:  test_kernel_messages.py:N
+  write:    kernels.cpp(source, signature, keep="Factors(a)")"""
+)
+def kept_by_a_kernel_without():
+    rms_norm.forget()
+
+
+@case(
+    """f: it keeps no Order.
+  expected: 'Plan'
+  defined:  test_kernel_messages.py:N"""
+)
+def kept_of_another_class():
+    keeps("Plan(a)").kept("Order")
+
+
 # ------------------------------------------------------------------------------------------------------- attributes
 @case(
     """rms_norm: the attribute 'eps' has a value that does not fit.

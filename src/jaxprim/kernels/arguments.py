@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from jaxprim import _origin
@@ -136,17 +137,18 @@ def _parse(text: str) -> Scratch | Copied | Value:
 
 
 # --------------------------------------------------------------------------------------------------- what is left out
-def refuse_left_out(signature: KernelSignature, spec: str | None) -> None:
+def refuse_left_out(signature: KernelSignature, spec: str | None, kept: Collection[str] = ()) -> None:
     """Refuse an ``arguments=`` that does not pass on all that the signature has.
 
     A result that the function does not get is memory that nobody writes. An operand or attribute that it does not get
-    cannot change the result, except as a size; so an operand may be left out if only its sizes matter.
+    cannot change the result, except as a size; so an operand may be left out if only its sizes matter, or if it is in
+    ``kept``, the names that a set-up gets.
     """
     if spec is None:
         return
     items = [_parse(text) for text in _split(signature, spec)]
     copied = {item.result for item in items if isinstance(item, Copied)}
-    passed = {name for item in items for name in _names(item)}
+    passed = {*kept, *(name for item in items for name in _names(item))}
     passed |= {operand for operand, result in signature.in_place.items() if result in passed - copied}
     sizes_of = {array.name: _sizes_in(array) for array in signature.operands}
     known = {size for name, found in sizes_of.items() if name in passed for size in found}

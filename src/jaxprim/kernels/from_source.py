@@ -14,7 +14,7 @@ import jax
 
 from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import ahead, build, parameters
+from jaxprim.kernels import ahead, build, keeping, parameters
 from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.arguments import refuse_left_out
 from jaxprim.kernels.handler import SYMBOL, Function, contract, given, literal, prototype, write_handler
@@ -57,6 +57,8 @@ def cpp(
     fast_math: bool = False,
     native: bool = False,
     aliases: Mapping[str, str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    most: int = 16,
 ) -> Kernel:
     """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
@@ -87,6 +89,11 @@ def cpp(
             library for every processor, and one for newer ones.
         aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
             works in place. It gets y alone, which holds the values of x when it starts.
+        keep: ``"Factors(a)"`` for a class of the source that is expensive to make. An object of it is made from the
+            operands, attributes and sizes named, and kept for calls with the same. The function gets it first, by
+            reference, and then what the class does not get. Several, as in ``("Symbolic(ap)", "Factors(Symbolic, ax)")``,
+            are made from one another. See `Kernel.kept` and `Kernel.forget`.
+        most: how many objects are kept that no call uses now.
 
     Example:
         >>> import jax.numpy as jnp
@@ -101,9 +108,11 @@ def cpp(
         [1.0, 3.0, 6.0]
     """
     if handler is not None:
-        refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads)
+        refuse_ignored(
+            handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads, keep=keep
+        )
     options = Options(
-        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native
+        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native, keep, most
     )
     return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
@@ -152,6 +161,8 @@ class Options:
         libraries: Sequence[str],
         fast_math: bool = False,
         native: bool = False,
+        keep: str | Sequence[str] | None = None,
+        most: int = 16,
     ) -> None:
         self.language, self.handler, self.arguments = language, text_of("handler", handler), arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
@@ -159,6 +170,7 @@ class Options:
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.fast_math, self.native = truth_of("fast_math", fast_math), truth_of("native", native)
+        self.keep, self.most = keep, keeping.most_of(most)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:
@@ -183,17 +195,20 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
         return _with_handler(main, place, files, found, options)
     name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
+    kept = keeping.set_ups(found, options.keep)
     call = Function(
         name,
         options.language,
-        arguments=options.arguments,
+        arguments=", ".join(keeping.left_over(found, kept)) if kept and not options.arguments else options.arguments,
         size=options.sizes,
         meanings=options.meanings,
         threads=options.threads,
+        kept=kept,
+        most=options.most if kept else 0,
     )
     example = found.resolve(dict.fromkeys(found.variables, "f32"))
     write_handler(example, call)  # refuses a wrong signature at once
-    refuse_left_out(found, options.arguments)
+    refuse_left_out(found, options.arguments, keeping.names(kept))
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
     passed = given(example, call)
     defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
@@ -204,7 +219,8 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
     if not found.variables:
         parameters.refuse_cut_numbers(name, passed, defined)
 
-    headers = "".join(f"#include <{header}>\n" for header in ["jaxprim_kernel.h", *options.language.headers])
+    own = ["jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(kept)]
+    headers = "".join(f"#include <{header}>\n" for header in [*own, *options.language.headers])
     rest = options.for_build(main, place, files)
 
     def made(resolved: KernelSignature) -> Source:
@@ -215,14 +231,18 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
             prototype=prototype(resolved, call),
             handler=write_handler(resolved, call),
             contract=contract(resolved, call),
-            exports=(SYMBOL,),
+            exports=(SYMBOL, *[keeping.COUNTS, keeping.FORGET] * bool(kept)),
             **rest,
         )
 
-    def load(resolved: KernelSignature) -> Target:
-        return _register(made(resolved), SYMBOL)
+    caches = keeping.Caches(kept) if kept else None
 
-    return Kernel(name, found, load, source=made, platform=options.language.platform, order=options.order)
+    def load(resolved: KernelSignature) -> Target:
+        return _register(made(resolved), SYMBOL, caches)
+
+    return Kernel(
+        name, found, load, source=made, platform=options.language.platform, order=options.order, caches=caches
+    )
 
 
 def _with_handler(
@@ -246,8 +266,10 @@ def _with_handler(
     )
 
 
-def _register(source: Source, symbol: str) -> Target:
+def _register(source: Source, symbol: str, caches: keeping.Caches | None = None) -> Target:
     library, key = build.library(source)
+    if caches is not None:
+        caches.add(key, library)
     return register(library, symbol, target_name(source.name, key), source.language)
 
 

@@ -29,6 +29,7 @@ from jaxprim._signature import Bound
 from jaxprim.kernels import aliases, splitting
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.filled import NAME, can_be_filled
+from jaxprim.kernels.keeping import Caches, Kept
 from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.source import Source
 
@@ -85,10 +86,11 @@ class Kernel(ByName):
         platform: str = "cpu",
         order: str = "C",
         own_handler: bool = False,
+        caches: Caches | None = None,
     ) -> None:
         self._origin = _origin.here()
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
-        self.order, self.own_handler = order, own_handler
+        self.order, self.own_handler, self._caches = order, own_handler, caches
         self._load, self.source = load, source
         self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
@@ -135,6 +137,33 @@ class Kernel(ByName):
         """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""
         self.target(self._resolved(types))
         return self
+
+    def kept(self, name: str | None = None) -> Kept:
+        """How often set-ups were made and found, and how many there are, of a kernel with ``keep=``.
+
+        Args:
+            name: the class of the set-ups; None for the one that the function gets.
+
+        Raises:
+            BadCall: it keeps none.
+        """
+        types = [] if self._caches is None else self._caches.types
+        if self._caches is None or (name is not None and name not in types):
+            raise BadCall(
+                message(
+                    f"{self.name}: it keeps no {name or 'set-ups'}.",
+                    expected=" or ".join(map(repr, types)) if types else "a kernel that was made with keep=",
+                    defined=self.origin,
+                    write=None if types else 'kernels.cpp(source, signature, keep="Factors(a)")',
+                )
+            )
+        return self._caches.counts(len(types) - 1 if name is None else types.index(name))
+
+    def forget(self) -> None:
+        """Free all set-ups that are kept. Those that a call uses now are freed when it ends."""
+        self.kept()  # refuses a kernel that keeps none
+        if self._caches is not None:
+            self._caches.forget()
 
     def export_checks(self, **types: str) -> tuple[Any, ...]:
         """The ``disabled_checks`` that ``jax.export.export`` needs for a program with this kernel.
