@@ -1,4 +1,4 @@
-"""What a kernel costs: ``python benchmarks/kernels/run.py [calls host gradient load in_place]``.
+"""What a kernel costs: ``python benchmarks/kernels/run.py [calls host gradient load in_place kept]``.
 
 Each line is a ratio of medians in this run against a peer written by hand, with its target; see ../README.md.
 """
@@ -140,7 +140,25 @@ def _updates(fn: Any, x: Any, at: Any, v: Any) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(loop(x, at, v))
 
 
-ALL = {"calls": calls, "host": host, "gradient": gradient, "load": load, "in_place": in_place}
+# -------------------------------------------------------------------------------------------------------------- kept
+def kept() -> list[Line]:
+    """A hundred solves with one matrix of 200 x 200, and their gradient: its factors kept, and made in each call."""
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((200, 200))
+    a, b = jnp.asarray(half @ half.T + 200 * np.eye(200), jnp.float32), jnp.ones(200, jnp.float32)
+    tasks = {name: _solves(sources.cholesky_solve(most), a, b) for name, most in (("kept", 16), ("not kept", 0))}
+    np.testing.assert_allclose(tasks["kept"](), tasks["not kept"](), rtol=1e-5)
+    times = interleaved(tasks, 7)
+    return [line("100 solves with one matrix, and their gradient", times, "kept", "not kept", 0.2)]
+
+
+def _solves(solve: Any, a: Any, b: Any) -> Callable[[], Any]:
+    loop = lambda b: jnp.sum(jax.lax.scan(lambda x, _: (10 * solve(a, x) + b, None), b, None, length=100)[0] ** 2)
+    gradient = jax.jit(jax.grad(loop))
+    return lambda: jax.block_until_ready(gradient(b))
+
+
+ALL = {"calls": calls, "host": host, "gradient": gradient, "load": load, "in_place": in_place, "kept": kept}
 
 
 def main(names: list[str]) -> int:
