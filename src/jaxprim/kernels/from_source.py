@@ -195,20 +195,10 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
         return _with_handler(main, place, files, found, options)
     name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
-    kept = keeping.set_ups(found, options.keep)
-    call = Function(
-        name,
-        options.language,
-        arguments=", ".join(keeping.left_over(found, kept)) if kept and not options.arguments else options.arguments,
-        size=options.sizes,
-        meanings=options.meanings,
-        threads=options.threads,
-        kept=kept,
-        most=options.most if kept else 0,
-    )
+    call = _call(name, found, options)
     example = found.resolve(dict.fromkeys(found.variables, "f32"))
     write_handler(example, call)  # refuses a wrong signature at once
-    refuse_left_out(found, options.arguments, keeping.names(kept))
+    refuse_left_out(found, options.arguments, keeping.names(call.kept))
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
     passed = given(example, call)
     defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
@@ -219,7 +209,7 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
     if not found.variables:
         parameters.refuse_cut_numbers(name, passed, defined)
 
-    own = ["jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(kept)]
+    own = ["jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(call.kept)]
     headers = "".join(f"#include <{header}>\n" for header in [*own, *options.language.headers])
     rest = options.for_build(main, place, files)
 
@@ -231,17 +221,33 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
             prototype=prototype(resolved, call),
             handler=write_handler(resolved, call),
             contract=contract(resolved, call),
-            exports=(SYMBOL, *[keeping.COUNTS, keeping.FORGET] * bool(kept)),
+            exports=(SYMBOL, *[keeping.COUNTS, keeping.FORGET] * bool(call.kept)),
             **rest,
         )
 
-    caches = keeping.Caches(kept) if kept else None
+    caches = keeping.Caches(call.kept) if call.kept else None
 
     def load(resolved: KernelSignature) -> Target:
         return _register(made(resolved), SYMBOL, caches)
 
     return Kernel(
         name, found, load, source=made, platform=options.language.platform, order=options.order, caches=caches
+    )
+
+
+def _call(name: str, signature: KernelSignature, options: Options) -> Function:
+    """How the author's function is called."""
+    kept = keeping.set_ups(signature, options.keep)
+    left = ", ".join(keeping.left_over(signature, kept)) if kept else None
+    return Function(
+        name,
+        options.language,
+        arguments=left if options.arguments is None else options.arguments,
+        size=options.sizes,
+        meanings=options.meanings,
+        threads=options.threads,
+        kept=kept,
+        most=options.most if kept else 0,
     )
 
 
