@@ -1,4 +1,4 @@
-"""What a kernel costs: ``python benchmarks/kernels/run.py [calls host gradient load]``.
+"""What a kernel costs: ``python benchmarks/kernels/run.py [calls host gradient load in_place kept]``.
 
 Each line is a ratio of medians in this run against a peer written by hand, with its target; see ../README.md.
 """
@@ -116,7 +116,49 @@ def load() -> list[Line]:
     return [Line("load of a compiled kernel, per 50 ms", "50 ms", seconds[3] / 0.050, 1.0)]
 
 
-ALL = {"calls": calls, "host": host, "gradient": gradient, "load": load}
+# ----------------------------------------------------------------------------------------------------------- in place
+def in_place() -> list[Line]:
+    """Fifty updates of 32 MiB in a compiled loop: in place, with a copy each time, and by JAX's own scatter."""
+    x, at, v = jnp.zeros(1 << 23, jnp.float32), jnp.array([1, 5, 5], jnp.int32), jnp.ones(3, jnp.float32)
+    made = {
+        "aliased": sources.add_at({"y": "x"}),
+        "not aliased": sources.add_at(None),
+        ".at[].add": lambda x, at, v: x.at[at].add(v),
+    }
+    tasks = {name: _updates(fn, x, at, v) for name, fn in made.items()}
+    for task in tasks.values():
+        np.testing.assert_array_equal(task()[:8], [0, 50, 0, 0, 0, 100, 0, 0])
+    times = interleaved(tasks, 7)
+    return [
+        line("50 updates of 32 MiB in a loop, in place", times, "aliased", "not aliased", 0.1),
+        line("50 updates of 32 MiB in a loop, in place", times, "aliased", ".at[].add", 1.5),
+    ]
+
+
+def _updates(fn: Any, x: Any, at: Any, v: Any) -> Callable[[], Any]:
+    loop = jax.jit(lambda x, at, v: jax.lax.fori_loop(0, 50, lambda _, x: fn(x, at, v), x)[:8])
+    return lambda: jax.block_until_ready(loop(x, at, v))
+
+
+# -------------------------------------------------------------------------------------------------------------- kept
+def kept() -> list[Line]:
+    """A hundred solves with one matrix of 200 x 200, and their gradient: its factors kept, and made in each call."""
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((200, 200))
+    a, b = jnp.asarray(half @ half.T + 200 * np.eye(200), jnp.float32), jnp.ones(200, jnp.float32)
+    tasks = {name: _solves(sources.cholesky_solve(most), a, b) for name, most in (("kept", 16), ("not kept", 0))}
+    np.testing.assert_allclose(tasks["kept"](), tasks["not kept"](), rtol=1e-5)
+    times = interleaved(tasks, 7)
+    return [line("100 solves with one matrix, and their gradient", times, "kept", "not kept", 0.2)]
+
+
+def _solves(solve: Any, a: Any, b: Any) -> Callable[[], Any]:
+    loop = lambda b: jnp.sum(jax.lax.scan(lambda x, _: (10 * solve(a, x) + b, None), b, None, length=100)[0] ** 2)
+    gradient = jax.jit(jax.grad(loop))
+    return lambda: jax.block_until_ready(gradient(b))
+
+
+ALL = {"calls": calls, "host": host, "gradient": gradient, "load": load, "in_place": in_place, "kept": kept}
 
 
 def main(names: list[str]) -> int:

@@ -38,6 +38,39 @@ static void rms_norm_back(const float* x, const float* w, const float* g, float 
   }
 }
 """
+ADD_AT = """
+#include <algorithm>
+void add_at(%s const int32_t* at, const float* v, int64_t n, int64_t k, float* y) {
+  %s
+  for (int64_t j = 0; j < k; ++j) if (at[j] >= 0 && at[j] < n) y[at[j]] += v[j];
+}
+"""
+CHOLESKY = """
+#include <cmath>
+#include <vector>
+struct Factors {
+  std::vector<float> l;
+  Factors(const float* a, int64_t n) : l(a, a + n * n) {
+    for (int64_t j = 0; j < n; ++j)
+      for (int64_t i = j; i < n; ++i) {
+        float sum = l[i * n + j];
+        for (int64_t k = 0; k < j; ++k) sum -= l[i * n + k] * l[j * n + k];
+        l[i * n + j] = i == j ? std::sqrt(sum) : sum / l[j * n + j];
+      }
+  }
+};
+void solve(Factors& f, const float* b, int64_t n, float* x) {
+  for (int64_t i = 0; i < n; ++i) {
+    x[i] = b[i];
+    for (int64_t k = 0; k < i; ++k) x[i] -= f.l[i * n + k] * x[k];
+    x[i] /= f.l[i * n + i];
+  }
+  for (int64_t i = n - 1; i >= 0; --i) {
+    for (int64_t k = i + 1; k < n; ++k) x[i] -= f.l[k * n + i] * x[k];
+    x[i] /= f.l[i * n + i];
+  }
+}
+"""
 HANDLERS = """
 #include "xla/ffi/api/ffi.h"
 namespace ffi = xla::ffi;
@@ -118,6 +151,28 @@ def axpy_numba() -> Any:
 
     kernel = kernels.numba(axpy, "(x: T[n]; a: T) -> T[n]")
     return lambda x: kernel(x, a=0.5)
+
+
+def add_at(aliases: dict[str, str] | None) -> Any:
+    """Add to some places of x: in its memory, or in a copy that the kernel makes."""
+    source = ADD_AT % (("", "") if aliases else ("const float* x,", "std::copy(x, x + n, y);"))
+    return kernels.cpp(source, "add_at(x: f32[n], at: i32[k], v: f32[k]) -> y: f32[n]", aliases=aliases)
+
+
+def cholesky_solve(most: int) -> Primitive:
+    """Solve with a positive definite matrix, whose factors are kept between calls, or made anew if `most` is 0."""
+    signature = "solve(a: f32[..., n, n], b: f32[..., n]) -> x: f32[..., n]"
+    op = Primitive("solve")
+    op.def_impl(kernels.cpp(CHOLESKY, signature, keep="Factors(a)", most=most))
+
+    @op.def_jvp
+    def _(primals, tangents):
+        (a, b), (a_dot, b_dot) = primals, tangents
+        x = op(a, b)
+        return x, op(a, jnp.asarray(b_dot) - jnp.asarray(a_dot) @ x)
+
+    op.def_transpose(lambda x_bar, a: op(a, x_bar), linear="b")
+    return op
 
 
 def rms_norm() -> Primitive:

@@ -173,6 +173,209 @@ def an_unknown_dtype():
     kernels.cpp("", "f(x: T[n]) -> T[n]")(W.astype(jnp.float8_e4m3fn))
 
 
+# ------------------------------------------------------------------------------------------------------- work in place
+def in_place(
+    aliases: Any, signature: str = "f(x: f64[..., n], w: f64[n]; k: i64) -> (y: f64[..., n], z: f64[..., n + 1])"
+):
+    return kernels.cpp("", signature, aliases=aliases)
+
+
+@case(
+    """invalid value for `aliases`.
+  got:      aliases='yx'
+  expected: the name of an operand for that of a result
+  defined:  test_kernel_messages.py:N
+  write:    aliases={"y": "x"}  # the result y is in the memory of the operand x"""
+)
+def aliases_that_are_no_names():
+    in_place("yx")
+
+
+@case(
+    """'x' is an operand, and 'y' is a result.
+  got:      aliases={'x': 'y'}
+  expected: the result first, then the operand in whose memory it is
+  defined:  test_kernel_messages.py:N
+  write:    aliases={"y": "x"}"""
+)
+def aliases_the_other_way_round():
+    in_place({"x": "y"})
+
+
+@case(
+    """aliases= names a result 'yy'.
+  got:      aliases={'yy': 'x'}
+  expected: a result of f(x: f64[..., n], w: f64[n]; k: i64) -> (y: f64[..., n], z: f64[..., n + 1])
+  defined:  test_kernel_messages.py:N
+  write:    'y' for 'yy' in aliases="""
+)
+def aliases_of_an_unknown_result():
+    in_place({"yy": "x"})
+
+
+@case(
+    """aliases= names an operand 'k'.
+  got:      aliases={'y': 'k'}
+  expected: an operand of f(x: f64[..., n], w: f64[n]; k: i64) -> (y: f64[..., n], z: f64[..., n + 1])
+  defined:  test_kernel_messages.py:N"""
+)
+def aliases_of_an_attribute():
+    in_place({"y": "k"})
+
+
+@case(
+    """the result 'z' does not fit into the memory of the operand 'x'.
+  got:      z: f64[..., n + 1], and x: f64[..., n]
+  expected: the same dtype, sizes and batch axes
+  defined:  test_kernel_messages.py:N"""
+)
+def aliases_of_another_size():
+    in_place({"z": "x"})
+
+
+@case(
+    """the result 'y' does not fit into the memory of the operand 'w'.
+  got:      y: f64[..., n], and w: f64[n]
+  expected: the same dtype, sizes and batch axes
+  defined:  test_kernel_messages.py:N"""
+)
+def aliases_without_the_batch_axes():
+    in_place({"y": "w"})
+
+
+@case(
+    """two results would be in the memory of the operand 'x'.
+  got:      aliases={'y': 'x', 'z': 'x'}
+  expected: another operand for each result
+  defined:  test_kernel_messages.py:N"""
+)
+def aliases_of_one_operand_for_two_results():
+    in_place({"y": "x", "z": "x"}, "f(x: f64[n]) -> (y: f64[n], z: f64[n])")
+
+
+@case(
+    """the operand 'x' is passed by value, so it has no memory to share.
+  got:      x: f64
+  expected: arrays, x: f64[...] and out: f64[...]
+  defined:  test_kernel_messages.py:N"""
+)
+def aliases_of_a_number_by_value():
+    in_place({"out": "x"}, "f(x: f64, y: f64) -> f64")
+
+
+@case(
+    """f: its parameters have another order than what it is given.
+  got:      the parameters x, w, n
+  expected: w, n, y, the order in which jaxprim passes them
+  why:      arguments go by position, so each would get another's value
+  defined:  test_kernel_messages.py:N
+  write:    arguments="y, w, n\""""
+)
+def a_parameter_for_the_memory_at_the_operands_place():
+    source = "void f(double* x, const double* w, int64_t n) {}"
+    kernels.cpp(source, "f(x: f64[n], w: f64[n]) -> y: f64[n]", aliases={"y": "x"})
+
+
+# ------------------------------------------------------------------------------------------------------- kept set-ups
+def keeps(keep: Any, **options: Any):
+    return kernels.cpp("", "f(a: f64[n], b: f64[..., n]; k: i64) -> y: f64[..., n]", keep=keep, **options)
+
+
+@case(
+    """keep= can't be read.
+  got:      keep='Plan'
+  expected: the name of a class, and in parentheses what it is made from
+  defined:  test_kernel_messages.py:N
+  write:    keep="Factors(a)"  # for a struct Factors { Factors(const double* a, int64_t n); ~Factors(); };"""
+)
+def keep_without_parentheses():
+    keeps("Plan")
+
+
+@case(
+    """keep= can't be read.
+  got:      keep='Plan(x)'
+  expected: operands, attributes and sizes of f(a: f64[n], b: f64[..., n]; k: i64) -> y: f64[..., n]
+  why:      no 'x' is known there
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_of_an_unknown_name():
+    keeps("Plan(x)")
+
+
+@case(
+    """keep= can't be read.
+  got:      keep='Plan()'
+  expected: at least one operand, attribute or size of f(a: f64[n], b: f64[..., n]; k: i64) -> y: f64[..., n]
+  why:      Plan is made from nothing
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_of_nothing():
+    keeps("Plan()")
+
+
+@case(
+    """keep= can't be read.
+  got:      keep=['Order(n)', 'Plan(a)']
+  expected: Order as the first argument of a set-up that comes after it
+  why:      nothing is made from Order
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_of_a_class_that_nothing_uses():
+    keeps(["Order(n)", "Plan(a)"])
+
+
+@case(
+    """keep= can't be read.
+  got:      keep=('Order(n)', 'Plan(a, Order)')
+  expected: the set-ups first: Plan(Order, a)
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_with_the_set_up_last():
+    keeps(("Order(n)", "Plan(a, Order)"))
+
+
+@case(
+    """invalid value for `most`.
+  got:      most=-1
+  expected: an integer of 0 or more: how many set-ups are kept that no call uses now
+  defined:  test_kernel_messages.py:N
+  write:    most=16"""
+)
+def keep_less_than_none():
+    keeps("Plan(a)", most=-1)
+
+
+@case(
+    """`keep` has no meaning for a handler of your own.
+  got:      handler='h', keep='Plan(a)'
+  expected: handler= alone, or a plain function and keep=
+  why:      XLA calls the handler directly
+  defined:  test_kernel_messages.py:N"""
+)
+def keep_for_a_handler():
+    keeps("Plan(a)", handler="h")
+
+
+@case(
+    """rms_norm: it keeps no set-ups.
+  expected: a kernel that was made with keep=
+  defined:  test_kernel_messages.py:N
+  write:    kernels.cpp(source, signature, keep="Factors(a)")"""
+)
+def kept_by_a_kernel_without():
+    rms_norm.forget()
+
+
+@case(
+    """f: it keeps no Order.
+  expected: 'Plan'
+  defined:  test_kernel_messages.py:N"""
+)
+def kept_of_another_class():
+    keeps("Plan(a)").kept("Order")
+
+
 # ------------------------------------------------------------------------------------------------------- attributes
 @case(
     """rms_norm: the attribute 'eps' has a value that does not fit.
@@ -647,6 +850,22 @@ def test_numba_cannot_compile():
   got:      Numba says:
     NameError: name 'no_such_name' is not defined
   expected: a function that Numba compiles for (x: f32[n]) -> f32[n]"""
+    )
+
+
+@needs("numba")
+def test_a_numba_function_in_place_gets_the_operand_itself():
+    def adds(x, w):
+        x += w
+
+    assert (
+        said(lambda: kernels.numba(adds, "(x: T[n], w: T[n]) -> y: T[n]", aliases={"y": "x"}))
+        == """adds: a function that works in place gets 'x' as 'y'.
+  got:      the parameters x, w
+  expected: w, y
+  why:      y holds the values of x when the function starts, and the result when it ends
+  defined:  test_kernel_messages.py:N
+  write:    def adds(w, y):"""
     )
 
 

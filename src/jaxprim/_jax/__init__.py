@@ -79,6 +79,7 @@ from jaxprim._jax.programs import (
     effects_of,
     element_aval,
     evaluate,
+    evaluate_inside,
     evaluate_needed,
     evaluate_open,
     flow_of,

@@ -213,6 +213,30 @@ def apply_equation(eqn: Any, values: Sequence[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+def evaluate_inside(program: Program, args: Sequence[Any], name: str) -> list[Any]:
+    """Run a program on values, each operation by itself, also those in the programs of the calls that use a primitive.
+
+    Programs inside loops, conditionals and `shard_map` run as wholes.
+    """
+    values: dict[Any, Any] = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
+    values.update(zip(program.jaxpr.invars, args, strict=True))
+    read = lambda atom: atom.val if isinstance(atom, core.Literal) else values[atom]
+    for eqn in program.jaxpr.eqns:
+        given, inner = [read(atom) for atom in eqn.invars], _called_program(eqn, name)
+        outs = apply_equation(eqn, given) if inner is None else evaluate_inside(inner, given, name)
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in program.jaxpr.outvars]
+
+
+def _called_program(eqn: Any, name: str) -> Program | None:
+    """The program that an equation runs once on its own operands, if it uses a primitive of this name."""
+    found = inner_programs(eqn)
+    if eqn.primitive.name in words.NOT_A_CALL or len(found) != 1 or not uses(found[0], name):
+        return None
+    inner = close(found[0], ()) if not hasattr(found[0], "consts") else found[0]
+    return inner if len(inner.jaxpr.invars) == len(eqn.invars) else None
+
+
 def passed_through(program: Program) -> tuple[bool, ...]:
     """Which outputs are unchanged inputs or constants."""
     made = {outvar for eqn in program.jaxpr.eqns for outvar in eqn.outvars}

@@ -143,10 +143,13 @@ def _foreign_call(ctx: Any, split: Split, outs: Sequence[Any]) -> Any:
     """The same call of foreign code with what XLA needs to split it."""
     call = outs[0].owner
     # XLA's batch partitioner fills up parts of unequal size with anything, which foreign code must not see. The number of
-    # parts divides the number of devices. And it gathers the operands if none has an axis beside the leading ones.
+    # parts divides the number of devices. It gathers the operands if none has an axis beside the leading ones, and it forgets
+    # which operands and results share their memory.
     sizes, devices = ctx.avals_in[0].shape[: split.leading], _devices_of_xla(ctx)
     has_more = any(len(axes) > split.leading for axes in split.operands)
-    if _is_plain(ctx) and split.leading and has_more and all(n % devices == 0 for n in sizes):
+    is_in_place = "output_operand_aliases" in call.attributes and len(call.attributes["output_operand_aliases"]) > 0
+    fits = has_more and not is_in_place and all(n % devices == 0 for n in sizes)
+    if _is_plain(ctx) and split.leading and fits:
         call.attributes["sdy.sharding_rule"] = _shardy_rule(split, call)
         call.attributes["mhlo.frontend_attributes"] = mlir.ir_attribute({"num_batch_dims": str(split.leading)})
         return outs

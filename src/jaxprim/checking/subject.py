@@ -6,7 +6,8 @@ This is the only file of the checker and of fuzzing that knows `Primitive`, its 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -137,6 +138,19 @@ class Subject:
         plain = function(*args)  # raises, if it fails at this point
         self._programs[key] = function
         return plain
+
+    def over_other_memory(self, flat: Callable[..., Any], leaves: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """What a function of flat leaves gives where the memory of its kernels' results held other numbers before.
+
+        Nothing, if it uses no kernel.
+        """
+        if "jaxprim.kernels.filled" not in sys.modules:
+            return
+        from jaxprim.kernels import filled
+
+        program = _jax.trace(flat, [_jax.typeof(leaf) for leaf in leaves], self.name)
+        if _jax.uses(program, filled.NAME):
+            yield from filled.runs(program, leaves)
 
     def examples(self) -> Sequence[Example]:
         """The author's examples, or the types that a kernel declares. Without either, raises NoExamples."""

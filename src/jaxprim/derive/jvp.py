@@ -39,6 +39,13 @@ Pushed = tuple[list[Any], list[Any]]  # results, tangents
 
 def jvp_rule(primals: Values, tangents: Values, *, call: Call, **_: Any) -> Pushed:
     """JAX's JVP rule: result leaves and tangent leaves. Zero tangents are JAX's zeros."""
+    # JAX gives what is read from a ref a tangent that is no symbolic zero, also an integer.
+    tangents = [
+        t if _jax.has_tangent(_jax.typeof(x)) else _jax.zero_tangent(x) for x, t in zip(primals, tangents, strict=True)
+    ]
+    if not any(nonzero(tangents)):
+        outs = call.rules.primitive.bind(*primals, call=call)
+        return outs, list(map(_jax.zero_tangent, outs))
     choice = choose(call.rules, "jvp")
     if choice.row is None:
         raise missing(call.rules, "jvp")

@@ -36,6 +36,11 @@ Values = Sequence[Any]
 
 def linearization_rule(is_vjp: bool, perturbed: Sequence[bool], *primals: Any, call: Call, **_: Any) -> tuple[Any, ...]:
     """JAX's linearization rule. ``is_vjp`` says whether the linear function will be transposed."""
+    # JAX calls what is read from a ref perturbed, also an integer.
+    perturbed = [each and _jax.has_tangent(_jax.typeof(x)) for each, x in zip(perturbed, primals, strict=True)]
+    if not any(perturbed):
+        outs = call.rules.primitive.bind(*primals, call=call)
+        return _jax.linearization(outs, [False] * len(outs), (), lambda *_: list(map(_jax.zero_tangent, outs)))
     if not is_vjp:
         return _jax.linearize_by_jvp(call.rules.primitive, is_vjp, perturbed, *primals, call=call)
     choice = choose(call.rules, "vjp")

@@ -7,7 +7,8 @@ appearance), then its results. ``arguments="&n, &nrhs, lu=a, &n, ipiv, x=b, &n, 
                 (`n`, `n*d`), or an operand that the signature passes by value
     &n          a pointer to such a number (Fortran)
     3  1.0  'N' a constant; with & a pointer to it
-    lu=a        a result that starts as a copy of an operand, for functions that overwrite their input
+    lu=a        a result that starts as a copy of an operand, for functions that overwrite their input; no copy with
+                ``aliases={"lu": "a"}``
     &status     a pointer to an integer; any value other than 0 is an error
     scratch f64[4*n]   memory for this call only
     n:i32       any number as another type
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from jaxprim import _origin
@@ -78,11 +80,11 @@ def c_arguments(signature: KernelSignature, spec: str | None, layout: Layout) ->
 
 
 def default_order(signature: KernelSignature) -> list[str]:
-    """Operands, attributes, sizes, results."""
+    """Operands, attributes, sizes, results. An operand in the memory of a result is that result."""
     by_pointer = [array.name for array in signature.results if not array.by_value]
     attributes = [attribute.name for attribute in signature.attributes]
     plain_sizes = [size for size in signature.sizes if size not in attributes]
-    return [*(array.name for array in signature.operands), *attributes, *plain_sizes, *by_pointer]
+    return [*(array.name for array in signature.inputs), *attributes, *plain_sizes, *by_pointer]
 
 
 # ------------------------------------------------------------------------------------------------------------ parsing
@@ -135,15 +137,19 @@ def _parse(text: str) -> Scratch | Copied | Value:
 
 
 # --------------------------------------------------------------------------------------------------- what is left out
-def refuse_left_out(signature: KernelSignature, spec: str | None) -> None:
+def refuse_left_out(signature: KernelSignature, spec: str | None, kept: Collection[str] = ()) -> None:
     """Refuse an ``arguments=`` that does not pass on all that the signature has.
 
     A result that the function does not get is memory that nobody writes. An operand or attribute that it does not get
-    cannot change the result, except as a size; so an operand may be left out if only its sizes matter.
+    cannot change the result, except as a size; so an operand may be left out if only its sizes matter, or if it is in
+    ``kept``, the names that a set-up gets.
     """
     if spec is None:
         return
-    passed = {name for text in _split(signature, spec) for name in _names(_parse(text))}
+    items = [_parse(text) for text in _split(signature, spec)]
+    copied = {item.result for item in items if isinstance(item, Copied)}
+    passed = {*kept, *(name for item in items for name in _names(item))}
+    passed |= {operand for operand, result in signature.in_place.items() if result in passed - copied}
     sizes_of = {array.name: _sizes_in(array) for array in signature.operands}
     known = {size for name, found in sizes_of.items() if name in passed for size in found}
     used = passed.union(signature.sizes, *map(_sizes_in, signature.results))
@@ -223,11 +229,14 @@ class _Emitter:
             return None
         if (result.dtype, result.dims) != (operand.dtype, operand.dims):
             return None
+        if self.signature.in_place.get(operand.name) == result.name:
+            return self.array(result)
         target, count = local(result.name), f"buffers[{list(self.operands).index(operand.name)}].count()"
         return Argument(f"{result.type.c}*", target, f"copy({target}, {local(operand.name)}, {count});")
 
     def array(self, array: Array) -> Argument:
-        kind = array.type.c if array.name in self.results else f"const {array.type.c}"
+        is_written = array.name in self.results or array.name in self.signature.in_place
+        kind = array.type.c if is_written else f"const {array.type.c}"
         return Argument(f"{kind}*", local(array.name))
 
     def number(self, item: Value, name: str) -> Argument | None:

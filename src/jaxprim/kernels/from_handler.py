@@ -13,6 +13,7 @@ import numpy as np
 from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import identity, metadata, pointers
+from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.options import ORDERS, one_of, text_of
 from jaxprim.kernels.signature import KernelSignature, parse
@@ -31,6 +32,7 @@ def ffi(
     attributes: Mapping[str, Any] | None = None,
     order: str = "C",
     name: str | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Kernel:
     """A handler for XLA's FFI that is compiled already, as a kernel. Nothing is compiled.
 
@@ -45,6 +47,8 @@ def ffi(
             differ from call to call stand in the signature, after the `;`.
         order: ``"F"`` for arrays in Fortran order.
         name: its name in messages.
+        aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a handler that
+            works in place. It gets both, at the same address.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -60,7 +64,7 @@ def ffi(
         >>> factor.tolist(), int(info)
         ([[2.0, 0.0], [1.0, 1.0]], 0)
     """
-    found = parse(signature)
+    found = shared(parse(signature), aliases)
     one_of("platform", platform, tuple(PLATFORMS))
     stages = None if isinstance(handler, str) else _stages(handler)
     own = text_of("name", name) or found.function or (handler if isinstance(handler, str) else _name(handler))

@@ -21,6 +21,7 @@ from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
 from jaxprim._origin import shorten
 from jaxprim.kernels import ahead, parameters
+from jaxprim.kernels.aliases import refuse_returned, shared
 from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target, trampoline
@@ -39,7 +40,12 @@ _RAISED, _OTHER_SHAPE = 1, 2
 
 @_jax.boundary
 def numba(
-    fn: Callable[..., Any], signature: str | None = None, *, threads: int | None = 1, name: str | None = None
+    fn: Callable[..., Any],
+    signature: str | None = None,
+    *,
+    threads: int | None = 1,
+    name: str | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Kernel:
     """A Numba function as a kernel for CPUs. It is compiled once for each set of types, and runs without Python.
 
@@ -51,6 +57,8 @@ def numba(
             signature, the function takes numbers and returns a number, and is applied to each element.
         threads: the number of threads that share the batch axes; None for all of XLA's.
         name: its name in messages.
+        aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
+            works in place. It gets y alone, which holds the values of x when it starts.
 
     Example:
         >>> import jax.numpy as jnp
@@ -70,11 +78,12 @@ def numba(
         raise _no_function(plain)
     name = name or str(getattr(plain, "__name__", "kernel"))
     count = len(inspect.signature(plain).parameters)
-    found = parse(signature or f"({', '.join(['T'] * count)}) -> T")
+    found = shared(parse(signature or f"({', '.join(['T'] * count)}) -> T"), aliases)
+    refuse_returned(name, found, list(inspect.signature(plain).parameters))
     style = "loop" if found.elementwise and found.operands else _style(name, found, count)
     if signature is not None:
         parameters.refuse_another_order(
-            name, _given(found)[:count], [list(inspect.signature(plain).parameters)], signature
+            name, _given(found)[:count], [list(inspect.signature(plain).parameters)], signature, found.in_place
         )
     compiled = fn if hasattr(fn, "py_func") else module.njit(fn)
     is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
@@ -141,12 +150,14 @@ def _two_kinds_of_threads(name: str, threads: int | None) -> KernelError:
 
 def _given(signature: KernelSignature) -> list[str]:
     """The names of what a function that writes its results is given, in order."""
-    return [row.name for row in (*signature.operands, *signature.attributes, *signature.results)]
+    return [row.name for row in (*signature.inputs, *signature.attributes, *signature.results)]
 
 
 def _style(name: str, signature: KernelSignature, count: int) -> str:
     """Whether the function writes its results or returns them. The number of its arguments tells."""
-    inputs = len(signature.operands) + len(signature.attributes)
+    inputs = len(signature.inputs) + len(signature.attributes)
+    if signature.aliases:
+        return "writes"
     styles = {inputs: "returns", inputs + len(signature.results): "writes"}
     if count in styles:
         return styles[count]
@@ -340,7 +351,7 @@ def _by_pointer(signature: KernelSignature) -> KernelSignature:
 def _source(signature: KernelSignature, style: str) -> str:
     """The Python source of the C function, for Numba to compile."""
     order = ", ".join(map(local, default_order(_by_pointer(signature))))
-    operands = [_array(array, "read_only") for array in signature.operands]
+    operands = [_array(array, "read_only") for array in signature.inputs]
     attributes = [local(attribute.name) for attribute in signature.attributes]
     inputs = ", ".join([*operands, *attributes])
     results = [_array(array, "") for array in signature.results]

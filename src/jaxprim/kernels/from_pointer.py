@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim.kernels import ahead, build, identity, pointers
+from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.arguments import Layout, c_arguments, default_order, refuse_left_out
 from jaxprim.kernels.from_source import register
 from jaxprim.kernels.handler import BIND, KEY, NAME, SYMBOL, Function, contract, return_type, write_handler
@@ -35,6 +36,7 @@ def c_function(
     threads: int | None = 1,
     order: str = "C",
     name: str | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Kernel:
     """A compiled C function as a kernel for CPUs. XLA calls it directly: no copies, no Python.
 
@@ -51,6 +53,8 @@ def c_function(
         threads: the number of threads that share the batch axes; None for all of XLA's. The function must be thread-safe.
         order: ``"F"`` for arrays in Fortran order.
         name: its name in messages.
+        aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
+            works in place. It gets y alone, which holds the values of x when it starts.
 
     Example:
         >>> import ctypes, ctypes.util
@@ -61,7 +65,7 @@ def c_function(
         >>> cbrt(jnp.array([8.0, 27.0], jnp.float32)).tolist()
         [2.0, 3.0]
     """
-    found = parse(signature)
+    found = shared(parse(signature), aliases)
     pointers.refuse_data(pointer)
     name = str(name or found.function or _name(pointer))
     prototype = pointers.prototype_of(pointer)

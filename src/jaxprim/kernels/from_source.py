@@ -14,7 +14,8 @@ import jax
 
 from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import ahead, build, parameters
+from jaxprim.kernels import ahead, build, keeping, parameters
+from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.arguments import refuse_left_out
 from jaxprim.kernels.handler import SYMBOL, Function, contract, given, literal, prototype, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
@@ -55,6 +56,9 @@ def cpp(
     libraries: Sequence[str] = (),
     fast_math: bool = False,
     native: bool = False,
+    aliases: Mapping[str, str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    most: int = 16,
 ) -> Kernel:
     """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
@@ -83,6 +87,13 @@ def cpp(
             not rely on NaN or infinity: tests such as ``std::isnan`` are taken to be false.
         native: whether the library may use all that this machine's processor has. A package that is built ahead gets a
             library for every processor, and one for newer ones.
+        aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
+            works in place. It gets y alone, which holds the values of x when it starts.
+        keep: ``"Factors(a)"`` for a class of the source that is expensive to make. An object of it is made from the
+            operands, attributes and sizes named, and kept for calls with the same. The function gets it first, by
+            reference, and then what the class does not get. Several, as in ``("Symbolic(ap)", "Factors(Symbolic, ax)")``,
+            are made from one another. See `Kernel.kept` and `Kernel.forget`.
+        most: how many objects are kept that no call uses now.
 
     Example:
         >>> import jax.numpy as jnp
@@ -97,11 +108,13 @@ def cpp(
         [1.0, 3.0, 6.0]
     """
     if handler is not None:
-        refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads)
+        refuse_ignored(
+            handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads, keep=keep
+        )
     options = Options(
-        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native
+        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native, keep, most
     )
-    return _kernel(source, signature, function, options)
+    return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
 
 @_jax.boundary
@@ -118,6 +131,7 @@ def cuda(
     flags: Sequence[str] = (),
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> Kernel:
     """CUDA C++ as a kernel for NVIDIA GPUs. nvcc compiles it on first use, and the result is cached on disk.
 
@@ -127,7 +141,7 @@ def cuda(
     if handler is not None:
         refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status)
     options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
-    return _kernel(source, signature, function, options)
+    return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
 
 class Options:
@@ -147,6 +161,8 @@ class Options:
         libraries: Sequence[str],
         fast_math: bool = False,
         native: bool = False,
+        keep: str | Sequence[str] | None = None,
+        most: int = 16,
     ) -> None:
         self.language, self.handler, self.arguments = language, text_of("handler", handler), arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
@@ -154,6 +170,7 @@ class Options:
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.fast_math, self.native = truth_of("fast_math", fast_math), truth_of("native", native)
+        self.keep, self.most = keep, keeping.most_of(most)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:
@@ -172,33 +189,28 @@ class Options:
         }
 
 
-def _kernel(source: Sources, signature: str, function: str | None, options: Options) -> Kernel:
-    found = parse(signature)
+def _kernel(source: Sources, found: KernelSignature, signature: str, function: str | None, options: Options) -> Kernel:
     main, place, files = _texts(source)
     if options.handler is not None:
         return _with_handler(main, place, files, found, options)
     name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
-    call = Function(
-        name,
-        options.language,
-        arguments=options.arguments,
-        size=options.sizes,
-        meanings=options.meanings,
-        threads=options.threads,
-    )
+    call = _call(name, found, options)
     example = found.resolve(dict.fromkeys(found.variables, "f32"))
     write_handler(example, call)  # refuses a wrong signature at once
-    refuse_left_out(found, options.arguments)
+    refuse_left_out(found, options.arguments, keeping.names(call.kept))
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
     passed = given(example, call)
     defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
     names = [[parameter.name for parameter in each] for each in defined]
-    parameters.refuse_another_order(name, [word for word, _ in passed], names, f"{signature} {options.arguments}")
+    parameters.refuse_another_order(
+        name, [word for word, _ in passed], names, f"{signature} {options.arguments}", found.in_place
+    )
     if not found.variables:
         parameters.refuse_cut_numbers(name, passed, defined)
 
-    headers = "".join(f"#include <{header}>\n" for header in ["jaxprim_kernel.h", *options.language.headers])
+    own = ["jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(call.kept)]
+    headers = "".join(f"#include <{header}>\n" for header in [*own, *options.language.headers])
     rest = options.for_build(main, place, files)
 
     def made(resolved: KernelSignature) -> Source:
@@ -209,14 +221,34 @@ def _kernel(source: Sources, signature: str, function: str | None, options: Opti
             prototype=prototype(resolved, call),
             handler=write_handler(resolved, call),
             contract=contract(resolved, call),
-            exports=(SYMBOL,),
+            exports=(SYMBOL, *[keeping.COUNTS, keeping.FORGET] * bool(call.kept)),
             **rest,
         )
 
-    def load(resolved: KernelSignature) -> Target:
-        return _register(made(resolved), SYMBOL)
+    caches = keeping.Caches(call.kept) if call.kept else None
 
-    return Kernel(name, found, load, source=made, platform=options.language.platform, order=options.order)
+    def load(resolved: KernelSignature) -> Target:
+        return _register(made(resolved), SYMBOL, caches)
+
+    return Kernel(
+        name, found, load, source=made, platform=options.language.platform, order=options.order, caches=caches
+    )
+
+
+def _call(name: str, signature: KernelSignature, options: Options) -> Function:
+    """How the author's function is called."""
+    kept = keeping.set_ups(signature, options.keep)
+    left = ", ".join(keeping.left_over(signature, kept)) if kept else None
+    return Function(
+        name,
+        options.language,
+        arguments=left if options.arguments is None else options.arguments,
+        size=options.sizes,
+        meanings=options.meanings,
+        threads=options.threads,
+        kept=kept,
+        most=options.most if kept else 0,
+    )
 
 
 def _with_handler(
@@ -240,8 +272,10 @@ def _with_handler(
     )
 
 
-def _register(source: Source, symbol: str) -> Target:
+def _register(source: Source, symbol: str, caches: keeping.Caches | None = None) -> Target:
     library, key = build.library(source)
+    if caches is not None:
+        caches.add(key, library)
     return register(library, symbol, target_name(source.name, key), source.language)
 
 

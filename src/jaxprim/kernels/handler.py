@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from jaxprim.kernels import keeping
 from jaxprim.kernels.arguments import Argument, Layout, c_arguments
+from jaxprim.kernels.keeping import SetUp
 from jaxprim.kernels.languages import CPP, Language
 from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.sizes import local, to_c
@@ -38,6 +40,8 @@ class Function:
         meanings: what such integers mean.
         threads: the number of XLA's threads that share the batch axes; 0 for all of them.
         exclusive: whether only one function of this kind may run at a time in a process.
+        kept: the classes of set-ups that are kept between calls. The function gets one of the last, before all else.
+        most: how many of them are kept.
     """
 
     name: str
@@ -49,6 +53,8 @@ class Function:
     meanings: tuple[tuple[int, str], ...] = ()
     threads: int = 1
     exclusive: bool = False
+    kept: tuple[SetUp, ...] = ()
+    most: int = 0
 
 
 def write_handler(signature: KernelSignature, function: Function) -> str:
@@ -57,6 +63,7 @@ def write_handler(signature: KernelSignature, function: Function) -> str:
     names = attribute_names(signature, function)
     return "\n".join(
         [
+            *keeping.functions(function.kept, function.most),
             *(_by_address(signature, function, passed, names) if function.by_address else _by_name(function)),
             *(f"    {line}" for line in _body(signature, function, passed, names)),
             "  });",
@@ -106,7 +113,9 @@ def contract(signature: KernelSignature, function: Function) -> tuple[str, ...]:
     """All that a handler is written from. It names the handler where its text may be that of another jaxprim."""
     said = (function.arguments, function.size, function.status)
     own = () if function.by_address else (function.name, function.meanings, function.threads)
-    return (str(signature), repr((*said, *own)))
+    more = [repr(signature.aliases)] if signature.aliases else []
+    kept = [repr((function.kept, function.most))] if function.kept else []
+    return (str(signature), repr((*said, *own)), *more, *kept)
 
 
 def literal(text: str) -> str:
@@ -126,7 +135,8 @@ def prototype(signature: KernelSignature, function: Function) -> str:
     """The declaration that the author's function must have, for messages."""
     passed = _passed(signature, function, Layout(function.size))
     names = [name or f"argument{index}" for index, name in enumerate(_names(signature, passed))]
-    named = [f"{argument.type} {name}" for argument, name in zip(passed, names, strict=True)]
+    named = [f"{row.type}& set_up" for row in function.kept[-1:]]
+    named += [f"{argument.type} {name}" for argument, name in zip(passed, names, strict=True)]
     return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
 
 
@@ -136,7 +146,8 @@ def given(signature: KernelSignature, function: Function) -> list[tuple[str, str
     # A number by pointer stands in a variable that is declared before the call.
     by_pointer = [argument.before.partition("= ")[2].strip(" ;") for argument in passed]
     values = [replace(a, value=b) if a.value.startswith("&") else a for a, b in zip(passed, by_pointer, strict=True)]
-    return list(zip(_names(signature, values), [argument.type for argument in passed], strict=True))
+    set_up = [("", f"{row.type}&") for row in function.kept[-1:]]
+    return [*set_up, *zip(_names(signature, values), [argument.type for argument in passed], strict=True)]
 
 
 def _names(signature: KernelSignature, passed: Sequence[Argument]) -> list[str]:
@@ -175,7 +186,8 @@ def _body(
         *_sizes(signature),
         *_address(function),
         *_stream(function),
-        *_copier(function, passed),
+        *_copier(signature, function, passed),
+        *_starts(signature),
         f"jaxprim::for_each(call, buffers, {threads}, [&](const int64_t* at) {{",
         *(f"  {line}" for line in _element(signature, function, passed)),
         "});",
@@ -225,12 +237,23 @@ def _stream(function: Function) -> list[str]:
     return [] if device is None else [f"const auto stream = static_cast<{device.stream}>(call.stream());"]
 
 
-def _copier(function: Function, passed: Sequence[Argument]) -> list[str]:
-    if not any(argument.before.startswith("copy(") for argument in passed):
+def _copier(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
+    if not signature.aliases and not any(argument.before.startswith("copy(") for argument in passed):
         return []
     device = function.language.device
     copy = "std::copy(from, from + count, to);" if device is None else device.copy
     return [f"auto copy = [&](auto* to, const auto* from, int64_t count) {{ {copy} }};"]
+
+
+def _starts(signature: KernelSignature) -> list[str]:
+    """Copies of operands into results that should share their memory, for a caller that gave each its own."""
+    pairs = [(x, len(signature.operands) + y) for x, y in signature.alias_places.items()]
+    kinds = [signature.operands[x].type.c for x, _ in pairs]
+    return [
+        f"if (call.apart(buffers[{x}], buffers[{y}])) "
+        f"copy(buffers[{y}].at<{kind}>(0), buffers[{x}].at<const {kind}>(0), buffers[{x}].total());"
+        for (x, y), kind in zip(pairs, kinds, strict=True)
+    ]
 
 
 def _element(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
@@ -238,9 +261,11 @@ def _element(signature: KernelSignature, function: Function, passed: Sequence[Ar
     device = function.language.device
     # `::` because a variable of the handler, or a function of std, may have the same name.
     target = "function" if function.by_address else f"::{function.name}"
-    call = f"{target}({', '.join(argument.value for argument in passed)})"
+    set_up = ["*kept"] * bool(function.kept)
+    call = f"{target}({', '.join([*set_up, *(argument.value for argument in passed)])})"
     return [
         *pointers,
+        *keeping.lease(signature, function.kept),
         *(argument.before for argument in passed if argument.before),
         _call(signature, function, call),
         *(argument.after for argument in passed if argument.after),
@@ -252,7 +277,9 @@ def _at(signature: KernelSignature, function: Function, index: int) -> str:
     """The number, or the pointer to the numbers, of one element of an operand or result."""
     is_result = index >= len(signature.operands)
     array = (*signature.operands, *signature.results)[index]
-    kind = ("" if is_result else "const ") + (_value_type(array, function) if array.by_value else array.type.c)
+    kind = ("" if is_result or array.name in signature.in_place else "const ") + (
+        _value_type(array, function) if array.by_value else array.type.c
+    )
     place = f"buffers[{index}].at<{kind}>(at[{index}])"
     if array.by_value and not is_result:
         return f"{kind} {local(array.name)} = *{place};"

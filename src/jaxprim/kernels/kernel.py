@@ -26,8 +26,10 @@ from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
-from jaxprim.kernels import splitting
+from jaxprim.kernels import aliases, splitting
 from jaxprim.kernels.binding import bind
+from jaxprim.kernels.filled import NAME, can_be_filled
+from jaxprim.kernels.keeping import Caches, Kept
 from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.source import Source
 
@@ -84,10 +86,11 @@ class Kernel(ByName):
         platform: str = "cpu",
         order: str = "C",
         own_handler: bool = False,
+        caches: Caches | None = None,
     ) -> None:
         self._origin = _origin.here()
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
-        self.order, self.own_handler = order, own_handler
+        self.order, self.own_handler, self._caches = order, own_handler, caches
         self._load, self.source = load, source
         self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
@@ -120,6 +123,12 @@ class Kernel(ByName):
             raise
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What `Primitive.explain` says of it, beside where it was made."""
+        said = aliases.note(self.signature)
+        return () if said is None else (said,)
+
+    @property
     def file(self) -> str:
         """The file in which it was made."""
         return self._origin.file
@@ -128,6 +137,33 @@ class Kernel(ByName):
         """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""
         self.target(self._resolved(types))
         return self
+
+    def kept(self, name: str | None = None) -> Kept:
+        """How often set-ups were made and found, and how many there are, of a kernel with ``keep=``.
+
+        Args:
+            name: the class of the set-ups; None for the one that the function gets.
+
+        Raises:
+            BadCall: it keeps none.
+        """
+        types = [] if self._caches is None else self._caches.types
+        if self._caches is None or (name is not None and name not in types):
+            raise BadCall(
+                message(
+                    f"{self.name}: it keeps no {name or 'set-ups'}.",
+                    expected=" or ".join(map(repr, types)) if types else "a kernel that was made with keep=",
+                    defined=self.origin,
+                    write=None if types else 'kernels.cpp(source, signature, keep="Factors(a)")',
+                )
+            )
+        return self._caches.counts(len(types) - 1 if name is None else types.index(name))
+
+    def forget(self) -> None:
+        """Free all set-ups that are kept. Those that a call uses now are freed when it ends."""
+        self.kept()  # refuses a kernel that keeps none
+        if self._caches is not None:
+            self._caches.forget()
 
     def export_checks(self, **types: str) -> tuple[Any, ...]:
         """The ``disabled_checks`` that ``jax.export.export`` needs for a program with this kernel.
@@ -191,6 +227,8 @@ class Kernel(ByName):
             settle(operand, array.type.numpy, shape)
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
         ]
+        for place in found.signature.alias_places:  # its memory is that of a result, which has all batch axes in full
+            leaves[place] = _with_batch(leaves[place], found.batch)
         if self.own_handler:
             leaves = [_as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
         if _jax.mesh_in_reach():
@@ -246,11 +284,17 @@ def settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
 def _as_declared(operand: Any, array: Array, batch: tuple[int, ...]) -> Any:
     """An operand for a handler of the author's own: with all batch axes in full if it has `...`, and none if not."""
     own = jnp.shape(operand)[len(batch) :]
-    return jnp.broadcast_to(operand, (*batch, *own)) if array.batched else jnp.reshape(operand, own)
+    return _with_batch(operand, batch) if array.batched else jnp.reshape(operand, own)
+
+
+def _with_batch(operand: Any, batch: tuple[int, ...]) -> Any:
+    """An operand that has all batch axes, with each of them in full."""
+    shape = (*batch, *jnp.shape(operand)[len(batch) :])
+    return operand if jnp.shape(operand) == shape else jnp.broadcast_to(operand, shape)
 
 
 # ------------------------------------------------------------------------------------------------- the JAX primitive
-kernel_call_p = _jax.new_primitive("kernel_call")
+kernel_call_p = can_be_filled(_jax.new_primitive(NAME))
 
 
 def _abstract_eval(*avals: Any, results: Sequence[Any], **_: Any) -> tuple[list[Any], set[Any]]:
@@ -265,18 +309,15 @@ def _batch(axis: Any, args: Sequence[Any], dims: Sequence[int | None], **params:
     arrays = params["signature"].operands
     if kernel.own_handler and not all(a.batched for a, dim in zip(arrays, dims, strict=True) if dim is not None):
         return _one_by_one(args, dims, params)
-    size = (
-        next(jnp.shape(x)[dim] for x, dim in zip(args, dims, strict=True) if dim is not None)
-        if kernel.own_handler
-        else 1
-    )
+    size = next(jnp.shape(x)[dim] for x, dim in zip(args, dims, strict=True) if dim is not None)
+    in_full = [kernel.own_handler or a.name in params["signature"].in_place for a in arrays]
     fronts = [
         jnp.moveaxis(x, dim, 0)
         if dim is not None
-        else jnp.broadcast_to(x, (size, *jnp.shape(x)))
+        else jnp.broadcast_to(x, (size if full else 1, *jnp.shape(x)))
         if array.batched or not kernel.own_handler
         else x
-        for x, dim, array in zip(args, dims, arrays, strict=True)
+        for x, dim, array, full in zip(args, dims, arrays, in_full, strict=True)
     ]
     results = tuple(_jax.batched_aval(axis, 0, aval) for aval in params["results"])
     outs = kernel_call_p.bind(*fronts, **{**params, "results": results})
@@ -319,6 +360,7 @@ def _call(
         [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in results],
         input_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.operands, operands, strict=True)],
         output_layouts=[_layout(kernel, a, x.ndim) for a, x in zip(signature.results, results, strict=True)],
+        input_output_aliases=signature.alias_places or None,
     )(*operands, **given, **target.attributes)
 
 

@@ -108,7 +108,7 @@ def _name(types: Any, value: Any) -> str:
 # -------------------------------------------------------------------------------------------------------- what is stored
 def stored(module: Any, fn: Any, signature: KernelSignature) -> Misfit | None:
     """The first store into a result that loses a part of a value, in a function that was compiled for a signature."""
-    rows = [*signature.operands, *signature.attributes, *signature.results]
+    rows = [*signature.inputs, *signature.attributes, *signature.results]
     wanted = [module.from_dtype(row.type.numpy) for row in rows]
     first = len(rows) - len(signature.results)
     for args, compiled in fn.overloads.items():

@@ -80,7 +80,7 @@ def has_status(arguments: str | None) -> bool:
 
 def refuse_ignored(handler: str, **options: Any) -> None:
     """Refuse options that say how to call a function, for a handler that XLA calls itself."""
-    defaults = {"function": None, "arguments": None, "sizes": "i64", "status": None, "threads": 1}
+    defaults = {"function": None, "arguments": None, "sizes": "i64", "status": None, "threads": 1, "keep": None}
     for option, value in options.items():
         if value != defaults[option]:
             raise KernelError(

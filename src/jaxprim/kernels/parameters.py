@@ -8,7 +8,7 @@ overwrites memory. The names can: where both sides use the same names, they must
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxprim import _origin
@@ -85,7 +85,9 @@ def refuse_cut_numbers(
             )
 
 
-def refuse_another_order(name: str, passed: Sequence[str], definitions: Iterable[Sequence[str]], said: str) -> None:
+def refuse_another_order(
+    name: str, passed: Sequence[str], definitions: Iterable[Sequence[str]], said: str, in_place: Mapping[str, str]
+) -> None:
     """Refuse a function whose parameters have the names of what is passed, at other places.
 
     Args:
@@ -93,10 +95,13 @@ def refuse_another_order(name: str, passed: Sequence[str], definitions: Iterable
         passed: the names of what is passed, in order; empty where there is none.
         definitions: the names of the parameters, for each definition of the function; empty where there is none.
         said: the signature as its author wrote it. Names that jaxprim made up mean nothing.
+        in_place: the results that are in the memory of operands, by the names of the operands.
     """
-    own = [word if word and re.search(rf"\b{word}\b", said) else "" for word in passed]
+    own = [in_place.get(word, word) if word and re.search(rf"\b{word}\b", said) else "" for word in passed]
     fitting = [names for names in definitions if len(names) == len(own)]
-    if not fitting or not all(_differs(names, own) for names in fitting):
+    # A parameter with the name of such an operand is meant for that memory.
+    meant = [[in_place.get(word, word) for word in names] for names in fitting]
+    if not fitting or not all(_differs(names, own) for names in meant):
         return
     raise KernelError(
         message(
@@ -105,8 +110,8 @@ def refuse_another_order(name: str, passed: Sequence[str], definitions: Iterable
             expected=f"{', '.join(word or '_' for word in passed)}, the order in which jaxprim passes them",
             why="arguments go by position, so each would get another's value",
             defined=_origin.place(),
-            write=f'arguments="{", ".join(fitting[0])}"'
-            if "&" not in said and sorted(fitting[0]) == sorted(passed)
+            write=f'arguments="{", ".join(meant[0])}"'
+            if "&" not in said and sorted(meant[0]) == sorted(passed)
             else None,
         )
     )

@@ -85,13 +85,35 @@ class Attribute:
 
 @dataclass(frozen=True)
 class KernelSignature:
-    """What a kernel takes and returns."""
+    """What a kernel takes and returns.
+
+    Attributes:
+        aliases: the pairs of a result and an operand that are in the same memory, by name; see `aliases.shared`.
+    """
 
     function: str | None
     operands: tuple[Array, ...]
     attributes: tuple[Attribute, ...]
     results: tuple[Array, ...]
     several: bool
+    aliases: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def in_place(self) -> dict[str, str]:
+        """For the name of each operand that shares its memory with a result, the name of that result."""
+        return {operand: result for result, operand in self.aliases}
+
+    @cached_property
+    def alias_places(self) -> dict[int, int]:
+        """The same by position."""
+        results = [array.name for array in self.results]
+        places = ((i, self.in_place.get(array.name)) for i, array in enumerate(self.operands))
+        return {i: results.index(name) for i, name in places if name is not None}
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """The operands that a function is given beside its results: it finds the others in the results."""
+        return tuple(array for array in self.operands if array.name not in self.in_place)
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:

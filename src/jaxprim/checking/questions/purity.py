@@ -12,6 +12,7 @@ from jaxprim.checking import probes, tolerances
 from jaxprim.checking.answers import Answer, NotAsked, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
+from jaxprim.checking.reports import hints
 from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, has_tangents, is_scalar, wide
 
@@ -21,7 +22,7 @@ APART = 0.05
 
 @question("Do the same operands always give the same results?", group="values")
 def deterministic(case: Case) -> Answer:
-    """Compare repeated calls on the same operands, eager and compiled, with the first."""
+    """Compare repeated calls on the same operands, eager and compiled, with the first; also over other memory."""
     precision = case.native
     first, compiled = case.value(precision)[0], precision.compiled
     compiled_first = [wide(leaf) for leaf in compiled(*precision.point.leaves)]
@@ -29,6 +30,8 @@ def deterministic(case: Case) -> Answer:
         "once more": (first, precision.value()),
         "compiled once, run twice": (compiled_first, [wide(leaf) for leaf in compiled(*precision.point.leaves)]),
     }
+    for again in case.subject.over_other_memory(precision.flat, precision.point.leaves):
+        yield from _same(case, hints.OTHER_MEMORY, [wide(leaf) for leaf in again], first)
     for against, (expected, again) in runs.items():
         yield from _same(case, against, again, expected)
 

@@ -202,6 +202,8 @@ class Finding:
     def hints(self) -> tuple[str, ...]:
         """Likely causes, from patterns in all wrong numbers, or else in those of one operand."""
         bad = [item for item in self.evidence if not item.ok and not item.message]
+        if any(item.against == hints.OTHER_MEMORY for item in bad):
+            return (hints.UNWRITTEN,)
         found = self._causes(bad)
         if found:
             return found

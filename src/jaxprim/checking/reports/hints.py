@@ -20,6 +20,13 @@ CONSTANTS = {"pi": math.pi, "2 pi": 2 * math.pi, "sqrt(2)": math.sqrt(2), "sqrt(
 SMALL, ONE_SIZE = 1e-2, 100.0
 _SHAPE = re.compile(r"([\w\[\]'\.]+)=\w+\[([\d,]+)\]")
 
+# The comparison that shows it, and the cause.
+OTHER_MEMORY = "a kernel's results in memory that held other numbers"
+UNWRITTEN = (
+    "the kernel reads a result before it has written it, or leaves out a part of it; write every number, "
+    'or give the kernel aliases={"y": "x"} if the result y is to start as the operand x'
+)
+
 Number = complex | str | None
 Pair = tuple[complex, complex]
 

@@ -119,6 +119,11 @@ struct Buffer {
     for (int64_t axis = batch_rank(); axis < rank; ++axis) n *= dims[axis];
     return n;
   }
+  int64_t total() const {  // numbers in the whole buffer
+    int64_t n = count();
+    for (int64_t axis = 0; axis < batch_rank(); ++axis) n *= dims[axis];
+    return n;
+  }
   template <class T>
   T* at(int64_t offset) const {
     return reinterpret_cast<T*>(data) + offset;
@@ -182,6 +187,13 @@ class Call {
 
   void require(const Buffer& buffer, int64_t axis, int64_t size) const {
     if (buffer.size(axis) != size) refuse(std::string("a size of '") + buffer.name + "' does not fit the signature");
+  }
+
+  // Whether an operand and the result that works in its memory came in two buffers.
+  bool apart(const Buffer& operand, const Buffer& result) const {
+    if (operand.rank != result.rank || !std::equal(operand.dims, operand.dims + operand.rank, result.dims))
+      refuse(std::string("'") + result.name + "' does not have the shape of '" + operand.name + "', whose memory it needs");
+    return operand.data != result.data;
   }
 
   // XLA sorts attributes by name; `i` is the position in that order.
