@@ -7,11 +7,14 @@
 
 from __future__ import annotations
 
+from jaxprim.forms.implicit import SolverOptions, implicit_rules
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
 from jaxprim.forms.whole import jvp_rule, transpose_rule, vjp_pair_rule, vjp_rule
 
 __all__ = [
+    "SolverOptions",
+    "implicit_rules",
     "jvp_per_operand",
     "jvp_rule",
     "partials_rules",
