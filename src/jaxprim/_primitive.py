@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         transpose_solve: Callable[..., Any] | None
         symmetric: bool
         tol: float | None
+        keep: str | Sequence[str]
 
     # With these defaults, `Primitive` means `Primitive[..., Any]`. Only the type checker needs them, and Python itself
     # has them only from 3.13 on.
@@ -95,7 +96,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         self.name = self.__name__ = self.__qualname__ = name
         self.__module__ = self._origin.module
         self._rules = RuleSet(name, self._origin.place)
-        self._rules.apply = self._apply
+        self._rules.apply = self._apply_whole
         if batching is not None:
             self._set_word(batching)
         derive.install(self._rules)
@@ -211,11 +212,17 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
             # Copy the results: the function may keep the memory that it returned and write to it later.
             copies = [np.array(out) for out in outs]
-            return _trees.unflatten(found.tree, jax.device_put(copies, next(iter(devices), None)))
+            whole = _trees.unflatten(found.tree, jax.device_put(copies, next(iter(devices), None)))
+            return self._rules.without_kept(whole)
 
         return run
 
     def _apply(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
+        """Bind the JAX primitive to operands, and return what users see of its results."""
+        out = self._apply_whole(operands, params, cls)
+        return self._rules.without_kept(out) if self._rules.kept else out
+
+    def _apply_whole(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
         """Bind the JAX primitive to operands."""
         self._rules.used = True
         leaves, tree = jax.tree.flatten(tuple(operands))
@@ -505,7 +512,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
     def def_implicit(self, /, **options: Unpack[SolveOptions]) -> Callable[[F], F]: ...
     def def_implicit(
         self, residual: Any = None, /, *, fixed_point: Any = None, minimum: Any = None, solve: Any = "dense",
-        transpose_solve: Any = None, symmetric: bool = False, tol: float | None = None,
+        transpose_solve: Any = None, symmetric: bool = False, tol: float | None = None, keep: str | Sequence[str] = (),
     ) -> Any:  # fmt: skip
         """Say which equation the result y solves: ``residual(y, *operands, **params) = 0``.
 
@@ -529,6 +536,8 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             symmetric: whether the Jacobian is symmetric, so that ``solve`` solves both. At a minimum it is.
             tol: the norm of the linear system's residual at which an iterative word stops, relative to the right-hand
                 side. By default four units of rounding.
+            keep: names of what the implementation returns beside y, such as a factorization: ``return y, factors``. The
+                two functions get it after ``b``, and nobody else sees it: the operation returns y.
 
         Raises:
             BadCall: there is no such solver, or the options do not go together.
@@ -547,13 +556,16 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             >>> round(float(jax.grad(root)(8.0)), 6), round(float(jax.grad(jax.grad(root))(8.0)), 6)
             (0.083333, -0.006944)
         """
-        options = forms.SolverOptions(solve, transpose_solve, symmetric, tol)
+        options = forms.SolverOptions(
+            solve, transpose_solve, symmetric, tol, (keep,) if isinstance(keep, str) else tuple(keep)
+        )
         if residual is None and fixed_point is None and minimum is None:
             return lambda residual: self._give_implicit(residual, None, None, options)
         return self._give_implicit(residual, fixed_point, minimum, options)
 
     def _give_implicit(self, residual: Any, fixed_point: Any, minimum: Any, options: forms.SolverOptions) -> Any:
         both = forms.implicit_rules(self._rules, residual, fixed_point, minimum, options)
+        self._rules.kept = options.keep
         for rule in both:
             self._rules.give(rule)
         return both[0].author

@@ -125,9 +125,11 @@ class RuleSet:
         chosen: the look-ups of `derive.table.choose` so far.
         linear: names of the operands in which the primitive was declared linear.
         batching_word: the word that says how a batch is evaluated; None if there is none.
+        kept: names of what the implementation returns beside the result, for the derivative rules alone.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
-        apply: applies the primitive to operands (a pytree call); set by `Primitive` itself.
+        apply: applies the primitive to operands (a pytree call), and returns what is kept too; set by `Primitive`
+            itself.
     """
 
     primitive: Any
@@ -142,6 +144,7 @@ class RuleSet:
         self.chosen: dict[Any, Any] = {}
         self.linear: tuple[str, ...] = ()
         self.batching_word: str | None = None
+        self.kept: tuple[str, ...] = ()
         self.used = False
         self.cache = Cache()
         self.calls: dict[Any, Any] = {}
@@ -168,6 +171,23 @@ class RuleSet:
             self.used = False
 
     # ------------------------------------------------------------------------------------------------------- reading
+    def without_kept(self, out: Any) -> Any:
+        """The result of the primitive, of all that its implementation returned."""
+        if not self.kept:
+            return out
+        if type(out) is tuple and len(out) == 1 + len(self.kept):
+            return out[0]
+        line = ", ".join(["y", *self.kept])
+        raise RuleWrong(
+            message(
+                f"{self.name}: keep= names what the implementation returns beside the result, but it does not return it.",
+                got=describe(out),
+                expected=f"a tuple ({line})",
+                rule=self.implementation_author,
+                write=f"return {line}",
+            )
+        )
+
     def has(self, kind: str) -> bool:
         """Whether a rule of this kind was given, for any platform."""
         return kind in self.given or any(rule.kind == kind for rule in self.given.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import gc
 import weakref
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import lu_factor, lu_solve
 from scipy.optimize import minimize
 from tools import cxx
 
@@ -384,6 +386,102 @@ def test_a_minimum_in_complex_numbers(solve):
     y_dot, (z_bar,) = both_modes(op, z)
     close(y_dot, (fn(z + h * Z_DOT) - fn(z - h * Z_DOT)) / (2 * h), 1e-6)
     close(np.sum(z_bar * Z_DOT).real, np.sum(C_BAR * np.asarray(y_dot)).real, 1e-7)
+
+
+# ----------------------------------------------------------------------------------- what the implementation keeps
+def factorizing():
+    """A linear system by SciPy's LU, whose factors the derivatives use again; and how often it does what."""
+    runs = collections.Counter()
+    op, back = Primitive("factorizing"), Primitive("back")
+
+    @op.def_host
+    def _(a, b):
+        runs["factor"] += 1
+        factors, pivots = lu_factor(a)
+        return lu_solve((factors, pivots), b), factors, pivots.astype(np.int32)
+
+    op.def_abstract_eval(lambda a, b: (b, a, jax.ShapeDtypeStruct(b.shape, np.int32)))
+
+    @back.def_host
+    def _(factors, pivots, b, *, trans):
+        runs["back"] += 1
+        return lu_solve((factors, pivots), b.reshape(-1, N).T, trans=trans).T.reshape(b.shape)
+
+    back.def_abstract_eval(lambda factors, pivots, b, *, trans: b)
+
+    @back.def_batching
+    def _(axis, args, dims, *, trans):
+        """All right-hand sides of one matrix at once."""
+        if dims[:2] != (None, None):
+            return jax.lax.map(lambda each: back(*each, trans=trans), _in_front(axis, args, dims)), 0
+        return back(*args[:2], jnp.moveaxis(args[2], dims[2], 0), trans=trans), 0
+
+    op.def_implicit(
+        lambda y, a, b: a @ y - b,
+        keep=("factors", "pivots"),
+        solve=lambda matvec, b, factors, pivots: back(factors, pivots, b, trans=0),
+        transpose_solve=lambda vecmat, b, factors, pivots: back(factors, pivots, b, trans=1),
+    )
+    return op, runs
+
+
+def _in_front(axis, args, dims):
+    moved = [jnp.moveaxis(x, d, 0) if d is not None else None for x, d in zip(args, dims, strict=True)]
+    return tuple(
+        jnp.broadcast_to(x, (axis.size, *x.shape)) if m is None else m for x, m in zip(args, moved, strict=True)
+    )
+
+
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_factorization_is_made_once(call):
+    op, runs = factorizing()
+    y, u, inverse = np.linalg.solve(A, B), np.linalg.solve(A.T, Y_BAR), np.linalg.inv(A)
+    loss = lambda b: jnp.sum(op(A, b) ** 3)
+
+    def counted(f, *args):
+        runs.clear()
+        found = jax.block_until_ready(call(f)(*args))
+        return found, dict(runs)
+
+    forward = lambda a, b: jax.jvp(op, (a, b), (jnp.asarray(A_DOT), jnp.asarray(B_DOT)))[1]
+    found = {
+        "value": counted(op, A, B),
+        "jvp": counted(forward, A, B),
+        "vjp": counted(lambda a, b: jax.vjp(op, a, b)[1](jnp.asarray(Y_BAR)), A, B),
+        "hessian": counted(jax.hessian(loss), B),
+    }
+    close(found["value"][0], y)
+    close(found["jvp"][0], np.linalg.solve(A, B_DOT - A_DOT @ y))
+    close(found["vjp"][0], (-np.outer(u, y), u))
+    close(found["hessian"][0], inverse.T @ np.diag(6 * y) @ inverse)
+    assert {name: counts["factor"] for name, (_, counts) in found.items()} == dict.fromkeys(found, 1)
+    assert found["jvp"][1]["back"] == found["vjp"][1]["back"] == 1
+    assert found["hessian"][1]["back"] <= 3  # the gradient, and all directions at once, there and back
+
+
+def test_what_is_kept_never_leaves_the_operation():
+    op, _ = factorizing()
+    shape = jax.eval_shape(op, A, B)
+    assert (shape.shape, shape.dtype) == ((N,), np.float64)
+    many = jnp.stack([A, A + np.eye(N)])
+    gradients = jax.jit(jax.vmap(jax.grad(lambda a, b: jnp.sum(op(a, b) ** 2)), (0, None)))(many, B)
+    plain = jax.vmap(jax.grad(lambda a: jnp.sum(jnp.linalg.solve(a, jnp.asarray(B)) ** 2)))
+    close(gradients, jax.jit(plain)(many))
+    assert "keeps factors, pivots" in str(op.explain())
+    assert op.report(A, B, only=["abstract-eval", "jvp-differences", "primal"]).ok
+
+
+def test_without_keep_everything_is_the_result():
+    op = Primitive("pair")
+    op.def_impl(lambda a: (jnp.sqrt(a), 2 * a))
+    op.def_implicit(
+        lambda y, a: y * y - a, keep="twice", solve=lambda matvec, b, twice: b / matvec(1.0), symmetric=True
+    )
+    close(op(4.0), 2.0)
+    close(jax.grad(op)(4.0), 0.25)
+    op.def_implicit(lambda y, a: (y[0] ** 2 - a, y[1] - 2 * a))
+    close(op(4.0), (2.0, 8.0))
+    close(jax.jacfwd(op)(4.0), (0.25, 2.0))
 
 
 # ---------------------------------------------------------------------------------------------------------- definitions

@@ -473,6 +473,75 @@ def solver_without_the_matrix():
 @case(
     BadCall,
     """
+    root: keep= does not go with solve='dense'.
+      got:      keep= and a word
+      expected: keep= with a function
+      rule:     residual at FILE:LINE
+      write:    root.def_implicit(residual, solve='dense')
+    """,
+)
+def kept_for_a_word():
+    root = root_of()
+    yield lambda x: root.def_implicit(residual, keep="factors")
+    root.def_implicit(residual, solve="dense")
+    yield right(root)
+
+
+@case(
+    RuleWrong,
+    """
+    root: keep= names what the implementation returns beside the result, but it does not return it.
+      got:      one array, float32[3]
+      expected: a tuple (y, slope)
+      rule:     impl at FILE:LINE
+      write:    return y, slope
+    """,
+)
+def nothing_is_kept():
+    root = root_of()
+    options = {"solve": lambda matvec, b, slope: b / slope, "symmetric": True}
+    root.def_implicit(residual, keep="slope", **options)
+    yield root
+
+    @root.def_impl
+    def corrected(a):
+        y, slope = jnp.sqrt(a), 2 * jnp.sqrt(a)
+        return y, slope
+
+    yield right(root)
+
+
+@case(
+    RuleWrong,
+    """
+    root: the solve function does not accept the arguments it is called with.
+      got:      without_kept(matvec, b)
+      expected: (matvec, b, slope)
+      why:      it solves matvec(x) = b, where b and x have the structure of y
+      rule:     without_kept at FILE:LINE
+      write:    def without_kept(matvec, b, slope):
+    """,
+)
+def solver_that_does_not_take_what_is_kept():
+    root = Primitive("root")
+    root.def_impl(lambda a: (jnp.sqrt(a), 2 * jnp.sqrt(a)))
+
+    def without_kept(matvec, b):
+        return b
+
+    root.def_implicit(residual, keep="slope", solve=without_kept, symmetric=True)
+    yield gradient(root)
+
+    def without_kept(matvec, b, slope):
+        return b / slope
+
+    root.def_implicit(residual, keep="slope", solve=without_kept, symmetric=True)
+    yield right(root)
+
+
+@case(
+    BadCall,
+    """
     root: symmetric=True does not say which system is meant, as the solution is complex.
       got:      symmetric=True, complex64
       expected: transpose_solve=

@@ -103,8 +103,11 @@ class Subject:
     @property
     def impl(self) -> Callable[..., Any] | None:
         """The traceable implementation that the author gave a primitive."""
-        given = rules_of(self.primitive).given if self.primitive is not None else {}
-        return given["impl"].author if "impl" in given else None
+        rules = rules_of(self.primitive) if self.primitive is not None else None
+        author = rules.given["impl"].author if rules is not None and "impl" in rules.given else None
+        if author is None or rules is None or not rules.kept:
+            return author
+        return lambda *operands, **params: rules.without_kept(author(*operands, **params))
 
     @property
     def author(self) -> Callable[..., Any]:

@@ -57,12 +57,12 @@ class Equation:
     def wrong(self, what: str, **facts: Any) -> RuleWrong:
         return RuleWrong(message(f"{self.rules.name}: the {self.form.phrase} {what}", rule=self.author, **facts))
 
-    def at(self, y: Any, params: Mapping[str, Any]) -> At:
+    def at(self, y: Any, kept: Sequence[Any], params: Mapping[str, Any]) -> At:
         """The equation at a solution."""
         leaves, tree = jax.tree.flatten(y)
         mask = list(map(is_unknown, leaves))
         unknowns = [jax.lax.convert_element_type(leaf, leaf.dtype) for leaf in select(leaves, mask)]  # not weak
-        return At(self, tree, leaves, mask, unknowns, params)
+        return At(self, tree, leaves, mask, unknowns, kept, params)
 
 
 def is_unknown(leaf: Any) -> bool:
@@ -80,6 +80,7 @@ class At:
         leaves: the leaves of y.
         is_unknown: which leaves have tangents.
         unknowns: these leaves.
+        kept: what the implementation kept for the solver.
         params: the static params.
     """
 
@@ -88,6 +89,7 @@ class At:
     leaves: Sequence[Any]
     is_unknown: Sequence[bool]
     unknowns: list[Any]
+    kept: Sequence[Any]
     params: Mapping[str, Any]
 
     def residual(self, unknowns: Sequence[Any], primals: Any) -> list[Any]:
@@ -156,7 +158,7 @@ class At:
     def solve(self, solver: Solver, primals: Any, b: Sequence[Any], *, transpose: bool) -> Sequence[Any]:
         """F_y^-1 b, or F_y^-T b."""
         _, matvec = jax.linearize(lambda y: self.residual(y, primals), self.unknowns)
-        system = System(lambda v: matvec(list(v)), self.unknowns, self._build, self._read_vector)
+        system = System(lambda v: matvec(list(v)), self.unknowns, self._build, self._read_vector, self.kept)
         if isinstance(solver, ByWord) and solver.word == "dense" and system.size > MOST_DENSE:
             raise _too_large(self.equation, system)
         return solver.solve(system, b, transpose=transpose)

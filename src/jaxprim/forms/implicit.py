@@ -38,6 +38,7 @@ class SolverOptions:
     transpose_solve: Any = None
     symmetric: bool = False
     tol: float | None = None
+    keep: tuple[str, ...] = ()
 
 
 def implicit_rules(
@@ -76,27 +77,35 @@ def _both_rules(equation: Equation, solver: Solver) -> tuple[Rule, Rule]:
         return _Static(rules.signature.key(rules.name, params), params, perturbed.tree, tuple(perturbed.leaves))
 
     def jvp(primals: Any, tangents: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
-        y = rules.apply(primals, params)
+        out = rules.apply(primals, params)
+        y, kept = _parted(rules, out)
         tree, mask = _unknowns(y)
         dots = select(_trees.flatten_like(perturbed.tree, tangents), perturbed.leaves)
-        y_dot = push(static(perturbed, params), y, primals, dots)
-        return y, _trees.stand_in(tree, expand(y_dot, mask, lambda _: None))
+        found = push(static(perturbed, params), y, kept, primals, dots)
+        y_dot = _trees.stand_in(tree, expand(found, mask, lambda _: None))
+        return out, (y_dot, *(None for _ in kept)) if rules.kept else y_dot
 
     def vjp(primals: Any, perturbed: Flags, params: Mapping[str, Any]) -> Any:
-        y = rules.apply(primals, params)
+        out = rules.apply(primals, params)
 
-        def pullback(y_bar: Any) -> Any:
+        def pullback(out_bar: Any) -> Any:
+            y, kept = _parted(rules, out)
             tree, mask = _unknowns(y)
-            cts = select(_trees.flatten_like(tree, y_bar), mask)
+            cts = select(_trees.flatten_like(tree, out_bar[0] if rules.kept else out_bar), mask)
             if all(map(is_zero, cts)):
                 return None
-            found = pull(static(perturbed, params), y, primals, [jax.numpy.asarray(ct) for ct in cts])
+            found = pull(static(perturbed, params), y, kept, primals, [jax.numpy.asarray(ct) for ct in cts])
             return _trees.stand_in(perturbed.tree, expand(found, perturbed.leaves, lambda _: None))
 
-        return y, pullback
+        return out, pullback
 
     form = replace(equation.form, said=f"{equation.form.said}; {solver.said}")
     return Rule("jvp", equation.author, jvp, form=form), Rule("vjp", equation.author, vjp, form=form)
+
+
+def _parted(rules: RuleSet, out: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The solution, and what the implementation kept for the solver."""
+    return rules.without_kept(out), tuple(out[1:]) if rules.kept else ()
 
 
 def _unknowns(y: Any) -> tuple[Any, list[bool]]:
@@ -106,20 +115,20 @@ def _unknowns(y: Any) -> tuple[Any, list[bool]]:
 
 
 def _push(
-    equation: Equation, solver: Solver, static: _Static, y: Any, primals: Any, dots: Sequence[Any]
+    equation: Equation, solver: Solver, static: _Static, y: Any, kept: Any, primals: Any, dots: Sequence[Any]
 ) -> Sequence[Any]:
     """y_dot = -F_y^-1 F_x x_dot."""
-    at = equation.at(y, static.params)
+    at = equation.at(y, kept, static.params)
     moving, put = _moving(primals, static)
     _, f_dot = jax.jvp(lambda values: at.residual(at.unknowns, put(values)), (moving,), (list(dots),))
     return at.solve(solver, primals, [-x for x in f_dot], transpose=False)
 
 
 def _pull(
-    equation: Equation, solver: Solver, static: _Static, y: Any, primals: Any, cts: Sequence[Any]
+    equation: Equation, solver: Solver, static: _Static, y: Any, kept: Any, primals: Any, cts: Sequence[Any]
 ) -> Sequence[Any]:
     """x_bar = -F_x^T u, where F_y^T u = y_bar."""
-    at = equation.at(y, static.params)
+    at = equation.at(y, kept, static.params)
     moving, put = _moving(primals, static)
     u = at.solve(solver, primals, at.as_unknowns(cts), transpose=True)
     _, pull = jax.vjp(lambda values: at.residual(at.unknowns, put(values)), moving)
@@ -186,7 +195,8 @@ def _solver_of(equation: Equation, options: SolverOptions) -> Solver:
         options.transpose_solve,
         symmetric,
         is_hessian,
-        call=lambda author, matvec, b: call_author(rules, SOLVE, author, matvec, b),
+        options.keep,
+        call=partial(call_author, rules, replace(SOLVE, leading=(*SOLVE.leading, *options.keep))),
         missing=lambda: _no_transpose(equation, options),
         refuse_complex=lambda system: _refuse_complex(equation, system),
     )
@@ -222,6 +232,7 @@ def _refuse_options(equation: Equation, options: SolverOptions) -> None:
         ("transpose_solve", options.transpose_solve is not None, "a function"),
         ("symmetric", options.symmetric, "a function or a solver of lineax"),
         ("tol", options.tol is not None, " | ".join(map(repr, KRYLOV))),
+        ("keep", bool(options.keep), "a function"),
     ):
         if given and kind not in allowed and (kind != "a word" or repr(solve) not in allowed):
             what = f"{name}= does not go with solve={code}."

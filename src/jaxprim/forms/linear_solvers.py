@@ -42,12 +42,14 @@ class System:
         like: an array of the type of each unknown.
         build: makes a vector a pytree, as the author's functions take it.
         read: reads such a pytree, as an author's function returned it.
+        kept: what the implementation kept for the solver.
     """
 
     matvec: Map
     like: Vector
     build: Callable[[Vector], Any]
     read: Callable[[Any, Callable[..., Any]], Vector]
+    kept: Sequence[Any] = ()
 
     @property
     def size(self) -> int:
@@ -207,7 +209,7 @@ def _complex_quotient(b: Any, by_one: Any, by_i: Any, transpose: bool) -> Any:
 # --------------------------------------------------------------------------------------------------------- functions
 @dataclass(frozen=True)
 class ByFunction:
-    """A solver of the author's: ``solve(matvec, b) -> x``.
+    """A solver of the author's: ``solve(matvec, b, *kept) -> x``.
 
     JAX does not differentiate it: the derivative of x = A^-1 b is A^-1 (b_dot - A_dot x), which needs products with A.
 
@@ -217,7 +219,8 @@ class ByFunction:
         symmetric: whether the author says that A is symmetric.
         is_hessian: whether A is a Hessian, as that of a minimum. It is symmetric in real numbers, so that the transposed
             solution is conj(A^-1 conj(b)).
-        call: calls one of the two functions.
+        keep: the names of what the implementation keeps for the two functions.
+        call: calls one of them.
         missing: makes the error for reverse mode without ``backward``.
         refuse_complex: raises if the author's word cannot hold for complex unknowns.
     """
@@ -226,6 +229,7 @@ class ByFunction:
     backward: Callable[..., Any] | None
     symmetric: bool
     is_hessian: bool
+    keep: tuple[str, ...]
     call: Callable[..., Any]
     missing: Callable[[], Exception]
     refuse_complex: Callable[[System], None]
@@ -235,7 +239,8 @@ class ByFunction:
         given = [f"solve={named(self.forward)}"]
         if self.backward is not None:
             given.append(f"transpose_solve={named(self.backward)}")
-        return ", ".join([*given, *(["symmetric=True"] if self.symmetric else [])])
+        given += ["symmetric=True"] if self.symmetric else []
+        return ", ".join([*given, *([f"keeps {', '.join(self.keep)}"] if self.keep else [])])
 
     def solve(self, system: System, b: Vector, *, transpose: bool) -> Vector:
         if self.symmetric and system.is_complex and not self.is_hessian:
@@ -255,7 +260,9 @@ class ByFunction:
         """An author's function, on vectors."""
 
         def run(matvec: Map, b: Vector) -> Vector:
-            return system.read(self.call(author, system.in_trees(matvec, author), system.build(b)), author)
+            return system.read(
+                self.call(author, system.in_trees(matvec, author), system.build(b), *system.kept), author
+            )
 
         return run
 
