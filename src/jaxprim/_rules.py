@@ -34,6 +34,7 @@ class Rule:
         operands: for one rule per operand, the operands that have a rule.
         surrogate: the reason for a deliberate departure from the derivative.
         casts: whether results of a host function take the declared dtype where that is NumPy's "same_kind".
+        solves: the equation of a rule that `def_implicit` wrote (`forms.Implicit`).
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Rule:
     operands: tuple[str, ...] | None = None
     surrogate: str | None = None
     casts: bool = False
+    solves: Any = None
 
     @property
     def label(self) -> str:

@@ -25,6 +25,7 @@ from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
 
 if TYPE_CHECKING:
+    from jaxprim.forms.implicit import Implicit
     from jaxprim.kernels.signature import KernelSignature
 
 
@@ -93,6 +94,12 @@ class Subject:
         """Whether the author gave a rule of this name."""
         info = self.rule(name)
         return info is not None and info.status == "given"
+
+    @property
+    def implicit(self) -> Implicit | None:
+        """The equation that the operation solves, if a rule was written by def_implicit."""
+        given = rules_of(self.primitive).given if self.primitive is not None else {}
+        return next((given[mode].solves for mode in ("jvp", "vjp") if mode in given and given[mode].solves), None)
 
     def departs(self, name: str) -> bool:
         """Whether the author declared that this rule departs from the derivative."""

@@ -157,11 +157,15 @@ class At:
     # ------------------------------------------------------------------------------------------------ its derivatives
     def solve(self, solver: Solver, primals: Any, b: Sequence[Any], *, transpose: bool) -> Sequence[Any]:
         """F_y^-1 b, or F_y^-T b."""
-        _, matvec = jax.linearize(lambda y: self.residual(y, primals), self.unknowns)
-        system = System(lambda v: matvec(list(v)), self.unknowns, self._build, self._read_vector, self.kept)
+        system = self.system(primals)
         if isinstance(solver, ByWord) and solver.word == "dense" and system.size > MOST_DENSE:
             raise _too_large(self.equation, system)
         return solver.solve(system, b, transpose=transpose)
+
+    def system(self, primals: Any) -> System:
+        """The linear system of F_y."""
+        _, matvec = jax.linearize(lambda y: self.residual(y, primals), self.unknowns)
+        return System(lambda v: matvec(list(v)), self.unknowns, self._build, self._read_vector, self.kept)
 
     def _build(self, vector: Sequence[Any]) -> Any:
         """A vector in the tree of y; a leaf that is no unknown is None."""

@@ -26,7 +26,7 @@ from jaxprim._rule_kinds import FIXED_POINT, MINIMUM, RESIDUAL, SOLVE, Form
 from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim._trees import Flags
 from jaxprim._zeros import is_zero
-from jaxprim.forms.equation import Equation, is_unknown
+from jaxprim.forms.equation import At, Equation, is_unknown
 from jaxprim.forms.linear_solvers import KRYLOV, WORDS, ByFunction, ByLineax, ByWord, Solver, System, is_lineax
 
 
@@ -49,6 +49,20 @@ def implicit_rules(
     equation = Equation(rules, form, author)
     _refuse_options(equation, options)
     return _both_rules(equation, _solver_of(equation, options))
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The equation that an operation solves, and who solves the linear systems of its derivative."""
+
+    equation: Equation
+    solver: Solver
+
+    def at(self, primals: Any, params: Mapping[str, Any]) -> At:
+        """The equation at the operation's own result."""
+        rules = self.equation.rules
+        y, kept = _parted(rules, rules.apply(primals, params))
+        return self.equation.at(y, kept, params)
 
 
 # ------------------------------------------------------------------------------------------------------------ the rules
@@ -100,7 +114,11 @@ def _both_rules(equation: Equation, solver: Solver) -> tuple[Rule, Rule]:
         return out, pullback
 
     form = replace(equation.form, said=f"{equation.form.said}; {solver.said}")
-    return Rule("jvp", equation.author, jvp, form=form), Rule("vjp", equation.author, vjp, form=form)
+    solves = Implicit(equation, solver)
+    return (
+        Rule("jvp", equation.author, jvp, form=form, solves=solves),
+        Rule("vjp", equation.author, vjp, form=form, solves=solves),
+    )
 
 
 def _parted(rules: RuleSet, out: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -65,6 +65,17 @@ class System:
         """u -> A^T u."""
         return transposed(self.matvec, self.like)
 
+    @property
+    def real(self) -> tuple[Map, Vector]:
+        """v -> A v in real and imaginary parts, and an array of the type of each of these."""
+        like = self.like
+        return lambda v: _apart(self.matvec(_together(v, like)), like), _apart(like, like)
+
+    def matrix(self) -> Any:
+        """A in real and imaginary parts."""
+        matvec, like = self.real
+        return _columns(matvec, like, _dtype_of_all(like)).T
+
     def in_trees(self, fn: Map, author: Callable[..., Any]) -> Callable[[Any], Any]:
         """A linear map as an author's function calls it."""
         return lambda v: self.build(fn(self.read(v, author)))
@@ -76,6 +87,11 @@ class Solver(Protocol):
     @property
     def said(self) -> str:
         """How ``explain`` says it."""
+        ...
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether it takes the matrix to be symmetric in real numbers."""
         ...
 
     def solve(self, system: System, b: Vector, *, transpose: bool) -> Vector:
@@ -110,6 +126,10 @@ class ByWord:
     def said(self) -> str:
         return f"solve='{self.word}'" + (f", tol={self.tol}" if self.tol is not None else "")
 
+    @property
+    def symmetric(self) -> bool:
+        return self.word == "cg"
+
     def solve(self, system: System, b: Vector, *, transpose: bool) -> Vector:
         if system.size == 0:
             return b
@@ -117,10 +137,9 @@ class ByWord:
             return _diagonal(system, b, transpose)
         if transpose:
             b = [jnp.conj(x) for x in b]
-        parts, like = _apart(b, system.like), _apart(system.like, system.like)
-        matvec: Map = lambda v: _apart(system.matvec(_together(v, system.like)), system.like)
+        matvec, like = system.real
         solve = _dense if self.word == "dense" else self._krylov
-        found = _together(solve(matvec, parts, like, transpose), system.like)
+        found = _together(solve(matvec, _apart(b, system.like), like, transpose), system.like)
         return [jnp.conj(x) for x in found] if transpose else found
 
     def _krylov(self, matvec: Map, b: Vector, like: Vector, transpose: bool) -> Vector:
@@ -160,13 +179,21 @@ def _together(parts: Vector, like: Vector) -> list[Any]:
 
 
 def _dense(matvec: Map, b: Vector, like: Vector, transpose: bool) -> Vector:
-    """By the matrix: A e_i is column i, for each unit vector e_i. The value of F is computed once for all columns."""
-    dtype = max((jnp.dtype(x.dtype) for x in b), key=lambda d: jnp.finfo(d).bits)
-    dtype = dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")  # LAPACK has no half precision
-    right = _joined(b, dtype)
-    units, right = equalize_varying([jnp.eye(right.size, dtype=dtype), right])
-    columns = jax.vmap(lambda unit: _joined(matvec(_cut(unit, b)), dtype))(units)
+    dtype = _dtype_of_all(b)
+    columns, right = equalize_varying([_columns(matvec, b, dtype), _joined(b, dtype)])
     return _cut(jnp.linalg.solve(columns if transpose else columns.T, right), b)
+
+
+def _columns(matvec: Map, like: Vector, dtype: Any) -> Any:
+    """The matrix, column by column: A e_i for each unit vector e_i. The value of F is computed once for all."""
+    units, *_ = equalize_varying([jnp.eye(sum(x.size for x in like), dtype=dtype), *like])
+    return jax.vmap(lambda unit: _joined(matvec(_cut(unit, like)), dtype))(units)
+
+
+def _dtype_of_all(values: Vector) -> Any:
+    """The dtype of a matrix: the widest of the vector's, and none of half precision, which LAPACK has not."""
+    dtype = max((jnp.dtype(x.dtype) for x in values), key=lambda d: jnp.finfo(d).bits)
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")
 
 
 def _joined(values: Vector, dtype: Any) -> Any:
