@@ -829,3 +829,92 @@ def wrong_on_one_of_several_devices():
 @fault("export")
 def wrong_in_a_program_that_is_written():
     return right_until(is_traced), VECTOR
+
+
+# ----------------------------------------------------------------------------------------------------- implicit operations
+def linear_system(matrix: Any, solved: Any = None, **options: Any) -> Primitive:
+    """y with A y = b, by LAPACK, and how its derivative solves linear systems."""
+    made = Primitive("wrong")
+    made.def_impl(lambda b: jnp.linalg.solve(jnp.asarray(matrix if solved is None else solved, b.dtype), b))
+    made.def_implicit(lambda y, b: jnp.asarray(matrix, y.dtype) @ y - b, **options)
+    return made
+
+
+NOT_SYMMETRIC = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 0.5], [1.0, 0.0, 4.0]])
+HERMITIAN = np.array([[3.0, 1j], [-1j, 2.0]])
+
+
+def by_lapack(matvec: Any, b: Any) -> Any:
+    is_complex = jnp.iscomplexobj(b)
+    return jnp.linalg.solve(jax.jacfwd(matvec, holomorphic=is_complex)(b), b)
+
+
+@fault("equation")
+def equation_of_another_operation():
+    return linear_system(NOT_SYMMETRIC, 1.001 * NOT_SYMMETRIC), (numbers(3),)
+
+
+@fault("equation")
+def solver_that_stops_early():
+    """Three steps of Newton's method for y^3 + y = x."""
+    made = Primitive("wrong")
+
+    @made.def_impl
+    def _(x):
+        y = x
+        for _ in range(3):
+            y = y - (y**3 + y - x) / (3 * y**2 + 1)
+        return y
+
+    made.def_implicit(lambda y, x: y**3 + y - x, solve="diagonal")
+    return made, (jnp.array([0.5, 2.0, -3.0]),)
+
+
+@fault("equation")
+def minimum_with_a_sign_lost():
+    made = Primitive("wrong")
+    made.def_impl(lambda b: b / 2)
+    made.def_implicit(minimum=lambda y, b: jnp.sum(y * y + b * y))
+    return made, VECTOR
+
+
+@fault("linear-solve")
+def equation_that_is_not_diagonal():
+    return linear_system(NOT_SYMMETRIC, solve="diagonal"), (numbers(3),)
+
+
+@fault("linear-solve")
+def system_that_is_not_symmetric():
+    return linear_system(NOT_SYMMETRIC, solve="cg"), (numbers(3),)
+
+
+@fault("linear-solve")
+def transposed_solve_that_does_not_transpose():
+    matrix = jnp.asarray(NOT_SYMMETRIC, jnp.float32)
+    solve = lambda matvec, b: jnp.linalg.solve(matrix, b)
+    return linear_system(NOT_SYMMETRIC, solve=solve, transpose_solve=solve), (numbers(3),)
+
+
+@fault("linear-solve")
+def hermitian_system_taken_for_symmetric():
+    solve = lambda matvec, b: jnp.linalg.solve(jnp.asarray(HERMITIAN, b.dtype), b)
+    return linear_system(HERMITIAN, solve=solve, transpose_solve=solve), (numbers(2, dtype=np.complex64),)
+
+
+@fault("linear-solve")
+def residual_that_is_not_holomorphic():
+    """conj(y) |y| = z |z| has y = conj(z)."""
+    made = Primitive("wrong")
+    made.def_impl(jnp.conj)
+    residual = lambda y, z: jnp.conj(y) * jnp.abs(y) - z * jnp.abs(z)
+    made.def_implicit(residual, solve=by_lapack, transpose_solve=by_lapack)
+    return made, (numbers(2, dtype=np.complex64),)
+
+
+@fault("linear-solve")
+def singular_jacobian():
+    """y^2 = x at x = 0."""
+    made = Primitive("wrong")
+    made.def_impl(jnp.sqrt)
+    made.def_implicit(lambda y, x: y * y - x)
+    return made, (jnp.array([1.0, 0.0]),)

@@ -25,6 +25,17 @@ from jaxprim.derive.abstract_eval import refuse_other_types, results
 from jaxprim.derive.implementation import runs_on_host
 
 if TYPE_CHECKING:
+    from typing import TypedDict, Unpack
+
+    class SolveOptions(TypedDict, total=False):
+        """The arguments of `Primitive.def_implicit` about the linear solver."""
+
+        solve: Any
+        transpose_solve: Callable[..., Any] | None
+        symmetric: bool
+        tol: float | None
+        keep: str | Sequence[str]
+
     # With these defaults, `Primitive` means `Primitive[..., Any]`. Only the type checker needs them, and Python itself
     # has them only from 3.13 on.
     from typing_extensions import ParamSpec, TypeVar
@@ -88,7 +99,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         self.name = self.__name__ = self.__qualname__ = name
         self.__module__ = self._origin.module
         self._rules = RuleSet(name, self._origin.place, self._origin.top_module)
-        self._rules.apply = self._apply
+        self._rules.apply = self._apply_whole
         if batching is not None:
             self._set_word(batching)
         derive.install(self._rules)
@@ -209,11 +220,17 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             outs = host(*[np.asarray(leaf, _jax.typeof(leaf).dtype) for leaf in leaves])
             # Copy the results: the function may keep the memory that it returned and write to it later.
             copies = [np.array(out) for out in outs]
-            return _trees.unflatten(found.tree, jax.device_put(copies, next(iter(devices), None)))
+            whole = _trees.unflatten(found.tree, jax.device_put(copies, next(iter(devices), None)))
+            return self._rules.without_kept(whole)
 
         return run
 
     def _apply(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
+        """Bind the JAX primitive to operands, and return what users see of its results."""
+        out = self._apply_whole(operands, params, cls)
+        return self._rules.without_kept(out) if self._rules.kept else out
+
+    def _apply_whole(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
         """Bind the JAX primitive to operands."""
         self._rules.used = True
         leaves, tree = jax.tree.flatten(tuple(operands))
@@ -494,6 +511,74 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         for rule in forms.partials_rules(self._rules, fn):
             self._rules.give(rule)
         return fn
+
+    @overload
+    def def_implicit(self, residual: F, /, **options: Unpack[SolveOptions]) -> F: ...
+    @overload
+    def def_implicit(self, /, *, fixed_point: F, **options: Unpack[SolveOptions]) -> F: ...
+    @overload
+    def def_implicit(self, /, *, minimum: F, **options: Unpack[SolveOptions]) -> F: ...
+    @overload
+    def def_implicit(self, /, **options: Unpack[SolveOptions]) -> Callable[[F], F]: ...
+    def def_implicit(
+        self, residual: Any = None, /, *, fixed_point: Any = None, minimum: Any = None, solve: Any = "dense",
+        transpose_solve: Any = None, symmetric: bool = False, tol: float | None = None, keep: str | Sequence[str] = (),
+    ) -> Any:  # fmt: skip
+        """Say which equation the result y solves: ``residual(y, *operands, **params) = 0``.
+
+        This makes the JVP and the VJP rule, by the implicit function theorem, whatever computes y. Both can be
+        differentiated again. The residual is JAX code. It returns the structure and types of y; None, or anything, in
+        place of a result that is an integer, a boolean or a key. Only perturbed operands are differentiated.
+
+        Args:
+            residual: the equation.
+            fixed_point: instead of it, a function with ``y = fixed_point(y, *operands, **params)``.
+            minimum: instead of it, the real number that y minimizes: ``minimum(y, *operands, **params)``.
+            solve: who solves the linear system of a derivative, with the Jacobian of the residual in y.
+
+                - ``"dense"``: LU decomposition, for up to 2,000 unknowns.
+                - ``"diagonal"``: for an elementwise equation.
+                - ``"cg"``: conjugate gradients, for a symmetric positive definite Jacobian.
+                - ``"gmres"``, ``"bicgstab"``, ``"normal_cg"``: for any Jacobian, without a matrix.
+                - a function ``solve(matvec, b)``, which returns x with ``matvec(x) = b``, in the structure of y.
+                - a solver of lineax.
+            transpose_solve: a function like ``solve`` for the transposed system, which reverse mode solves.
+            symmetric: whether the Jacobian is symmetric, so that ``solve`` solves both. At a minimum it is.
+            tol: the norm of the linear system's residual at which an iterative word stops, relative to the right-hand
+                side. By default four units of rounding.
+            keep: names of what the implementation returns beside y, such as a factorization: ``return y, factors``. The
+                two functions get it after ``b``, and nobody else sees it: the operation returns y.
+
+        Raises:
+            BadCall: there is no such solver, or the options do not go together.
+            RuleMissing: raised in reverse mode, if there is no transposed solve.
+            RuleWrong: raised when a rule is used, if the equation or the solver returns a wrong structure, shape or
+                dtype, or the system is too large for ``"dense"``.
+
+        Example:
+            >>> import jax
+            >>> root = Primitive("root")
+            >>> _ = root.def_host(lambda a: np.cbrt(a))
+            >>> _ = root.def_abstract_eval(lambda a: a)
+            >>> @root.def_implicit(solve="diagonal")
+            ... def _(y, a):
+            ...     return y**3 - a
+            >>> round(float(jax.grad(root)(8.0)), 6), round(float(jax.grad(jax.grad(root))(8.0)), 6)
+            (0.083333, -0.006944)
+        """
+        options = forms.SolverOptions(
+            solve, transpose_solve, symmetric, tol, (keep,) if isinstance(keep, str) else tuple(keep)
+        )
+        if residual is None and fixed_point is None and minimum is None:
+            return lambda residual: self._give_implicit(residual, None, None, options)
+        return self._give_implicit(residual, fixed_point, minimum, options)
+
+    def _give_implicit(self, residual: Any, fixed_point: Any, minimum: Any, options: forms.SolverOptions) -> Any:
+        both = forms.implicit_rules(self._rules, residual, fixed_point, minimum, options)
+        self._rules.kept = options.keep
+        for rule in both:
+            self._rules.give(rule)
+        return both[0].author
 
     @overload
     def def_transpose(self, rule: F, *, linear: Sequence[str] | str) -> F: ...

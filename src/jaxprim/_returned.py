@@ -105,7 +105,7 @@ def read_outputs(
             write=_output_line(form, expected),
         ) from None
     for index, (leaf, aval) in enumerate(zip(leaves, expected.avals, strict=True)):
-        if is_zero(leaf) or not _fits(leaf, aval):
+        if is_zero(leaf) or not fits(leaf, aval):
             raise wrong(
                 primitive,
                 f"the {form.phrase} returned {expected.names()[index]} with a different type than the operation's.",
@@ -228,7 +228,7 @@ def _spread(operands: Any, value: Any) -> list[Any] | None:
 
 
 def _fits_cotangent(leaf: Any, aval: Any) -> bool:
-    return is_zero(leaf) or aval.dtype == _jax.float0 or _fits(leaf, aval)
+    return is_zero(leaf) or aval.dtype == _jax.float0 or fits(leaf, aval)
 
 
 def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index: int, leaf: Any) -> Any:
@@ -248,7 +248,7 @@ def _read_leaf(primitive: str, rule: str, author: Author, wanted: Wanted, index:
             write=wanted.line,
         )
     got = leaf if zero is None else zero
-    if not _fits(got, aval):
+    if not fits(got, aval):
         raise wrong(
             primitive,
             f"the {rule} returned a wrong {wanted.what} for {wanted.labels()[0][index]}.",
@@ -266,7 +266,8 @@ def _is_float0(leaf: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------------- types
-def _fits(value: Any, aval: Any) -> bool:
+def fits(value: Any, aval: Any) -> bool:
+    """Whether a value that a rule returned has this type, or takes it."""
     try:
         got = value if is_aval(value) else _jax.typeof(value)
     except TypeError:

@@ -66,6 +66,11 @@ VJP_BACKWARD = Form(
     why="it gets what fwd returned as residuals, and no static params: return those that it needs from fwd",
 )
 PARTIALS = Form("function of partial derivatives", ("y",), said="partial derivatives")
+# The equation of an operation that solves one, in its three forms, and who solves the linear systems of its derivative.
+RESIDUAL = Form("residual", ("y",), said="implicit")
+FIXED_POINT = Form("fixed-point function", ("y",), said="implicit, of a fixed point")
+MINIMUM = Form("objective", ("y",), said="implicit, of a minimum")
+SOLVE = Form("solve function", ("matvec", "b"), why="it solves matvec(x) = b, where b and x have the structure of y")
 
 KINDS: tuple[RuleKind, ...] = (
     RuleKind("impl", Form("impl"), "a call", "@{0}.def_impl", is_implementation=True),

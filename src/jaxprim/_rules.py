@@ -37,6 +37,7 @@ class Rule:
         casts: whether results of a host function take the declared dtype where that is NumPy's "same_kind".
         value_by_operation: whether the operation computes the value beside a tangent, even if the VJP rule writes it in
             another way.
+        solves: the equation of a rule that `def_implicit` wrote (`forms.Implicit`).
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Rule:
     surrogate: str | None = None
     casts: bool = False
     value_by_operation: bool = False
+    solves: Any = None
 
     @property
     def label(self) -> str:
@@ -131,9 +133,11 @@ class RuleSet:
         linear: names of the operands in which the primitive was declared linear.
         batching_word: the word that says how a batch is evaluated; None if there is none.
         residual_names: the names that its VJP rule gave to residuals, as far as it was traced.
+        kept: names of what the implementation returns beside the result, for the derivative rules alone.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
-        apply: applies the primitive to operands (a pytree call); set by `Primitive` itself.
+        apply: applies the primitive to operands (a pytree call), and returns what is kept too; set by `Primitive`
+            itself.
     """
 
     primitive: Any
@@ -149,6 +153,7 @@ class RuleSet:
         self.linear: tuple[str, ...] = ()
         self.batching_word: str | None = None
         self.residual_names: dict[str, None] = {}
+        self.kept: tuple[str, ...] = ()
         self.used = False
         self.cache = Cache()
         self.calls: dict[Any, Any] = {}
@@ -188,6 +193,23 @@ class RuleSet:
             self.used = False
 
     # ------------------------------------------------------------------------------------------------------- reading
+    def without_kept(self, out: Any) -> Any:
+        """The result of the primitive, of all that its implementation returned."""
+        if not self.kept:
+            return out
+        if type(out) is tuple and len(out) == 1 + len(self.kept):
+            return out[0]
+        line = ", ".join(["y", *self.kept])
+        raise RuleWrong(
+            message(
+                f"{self.name}: keep= names what the implementation returns beside the result, but it does not return it.",
+                got=describe(out),
+                expected=f"a tuple ({line})",
+                rule=self.implementation_author,
+                write=f"return {line}",
+            )
+        )
+
     def has(self, kind: str) -> bool:
         """Whether a rule of this kind was given, for any platform."""
         return kind in self.given or any(rule.kind == kind for rule in self.given.values())

@@ -96,6 +96,17 @@ assert_type(partials(x, x, factor=factor), tuple[jax.Array, jax.Array])
 partials(x, x, factor, x)  # pyright: ignore[reportCallIssue]
 
 
+@scale.def_implicit(solve="gmres", tol=1e-6)
+def residual(y: jax.Array, x: jax.Array, factor: jax.Array, *, power: int = 1) -> jax.Array:
+    return y - x * factor
+
+
+assert_type(residual(x, x, factor), jax.Array)
+residual(x, x)  # pyright: ignore[reportCallIssue]
+assert_type(scale.def_implicit(minimum=partials)(x, x, factor), tuple[jax.Array, jax.Array])
+scale.def_implicit(residual, solver="cg")  # pyright: ignore[reportCallIssue]
+
+
 @scale.def_transpose(linear=("x",))
 def transpose(y_bar: jax.Array, factor: jax.Array, *, power: int = 1) -> jax.Array:
     return y_bar * factor

@@ -26,6 +26,7 @@ from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
 
 if TYPE_CHECKING:
+    from jaxprim.forms.implicit import Implicit
     from jaxprim.kernels.signature import KernelSignature
 
 
@@ -95,6 +96,12 @@ class Subject:
         info = self.rule(name)
         return info is not None and info.status == "given"
 
+    @property
+    def implicit(self) -> Implicit | None:
+        """The equation that the operation solves, if a rule was written by def_implicit."""
+        given = rules_of(self.primitive).given if self.primitive is not None else {}
+        return next((given[mode].solves for mode in ("jvp", "vjp") if mode in given and given[mode].solves), None)
+
     def departs(self, name: str) -> bool:
         """Whether the author declared that this rule departs from the derivative."""
         info = self.rule(name)
@@ -104,8 +111,11 @@ class Subject:
     @property
     def impl(self) -> Callable[..., Any] | None:
         """The traceable implementation that the author gave a primitive."""
-        given = rules_of(self.primitive).given if self.primitive is not None else {}
-        return given["impl"].author if "impl" in given else None
+        rules = rules_of(self.primitive) if self.primitive is not None else None
+        author = rules.given["impl"].author if rules is not None and "impl" in rules.given else None
+        if author is None or rules is None or not rules.kept:
+            return author
+        return lambda *operands, **params: rules.without_kept(author(*operands, **params))
 
     @property
     def author(self) -> Callable[..., Any]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from jaxprim.forms.as_jax import HIDDEN, Hidden, decorated, implementation, jvp_as_jax, no_function, vjp_as_jax
+from jaxprim.forms.implicit import SolverOptions, implicit_rules
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
 from jaxprim.forms.sharding import sharding_rule
@@ -16,8 +17,10 @@ from jaxprim.forms.whole import jvp_rule, transpose_rule, vjp_pair_rule, vjp_rul
 __all__ = [
     "HIDDEN",
     "Hidden",
+    "SolverOptions",
     "decorated",
     "implementation",
+    "implicit_rules",
     "jvp_as_jax",
     "jvp_per_operand",
     "jvp_rule",

@@ -15,6 +15,7 @@ from jaxprim.checking.questions import (
     dot_product,
     dtypes,
     elsewhere,
+    equations,
     explicit_mesh,
     export,
     holomorphic,
@@ -48,6 +49,7 @@ MODULES = (
     *(abstract_eval, reference, purity, jit, implementations, primal),  # values
     *(jvp_differences, vjp_differences, elsewhere, other_points, dot_product, linearity),  # first order
     *(symbolic_zeros, tangent_types, holomorphic, linearize),
+    equations,
     second_order,
     *(vmap, vmap_patterns, vmap_sizes, vmap_nested),  # batching
     *(which_rule, control_flow, kernel_runs, residuals),  # control flow
