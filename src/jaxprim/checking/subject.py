@@ -25,6 +25,7 @@ from jaxprim.checking.values import is_scalar
 from jaxprim.derive import explain
 
 if TYPE_CHECKING:
+    from jaxprim.forms.sharding import Sharding
     from jaxprim.kernels.signature import KernelSignature
 
 
@@ -116,6 +117,12 @@ class Subject:
     def kernel_platforms(self) -> tuple[str, ...]:
         """The platforms that a primitive has a kernel for."""
         return tuple(rules_of(self.primitive).kernels()) if self.primitive is not None else ()
+
+    @property
+    def sharding(self) -> Sharding | None:
+        """The sharding rule that the author gave a primitive, or None."""
+        given: Mapping[str, Any] = rules_of(self.primitive).given if self.primitive is not None else {}
+        return given["sharding"].author if "sharding" in given else None
 
     def run_by(self, implementation: str) -> AbstractContextManager[Any]:
         """A context in which a primitive always runs its ``"impl"``, ``"host"`` or ``"kernel"``."""

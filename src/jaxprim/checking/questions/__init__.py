@@ -31,6 +31,7 @@ from jaxprim.checking.questions import (
     residuals,
     second_order,
     shapes,
+    split,
     symbolic_zeros,
     tangent_types,
     vjp_differences,
@@ -53,7 +54,7 @@ MODULES = (
     *(which_rule, control_flow, kernel_runs, residuals),  # control flow
     *(dtypes, x64, shapes),  # types
     accuracy,  # numerics
-    *(devices, explicit_mesh, export),  # scale
+    *(split, devices, explicit_mesh, export),  # scale
 )
 
 
