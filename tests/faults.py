@@ -849,6 +849,14 @@ def partition_rule_of_another_function():
     return sine, (numbers(4),)
 
 
+@fault("communication")
+def host_function_that_a_pullback_calls_as_it_is():
+    made = ruled(jnp.sin, "b n -> b n")
+    slope = lambda x: jax.pure_callback(np.cos, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (y_bar * slope(*primals),)))
+    return made, (numbers(4, 3),)
+
+
 @fault("explicit-mesh")
 def wrong_where_types_have_a_sharding():
     return right_until(lambda x: "@" in str(jax.typeof(x))), (numbers(4),)

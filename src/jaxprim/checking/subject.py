@@ -121,8 +121,8 @@ class Subject:
     @property
     def sharding(self) -> Sharding | None:
         """The sharding rule that the author gave a primitive, or None."""
-        given: Mapping[str, Any] = rules_of(self.primitive).given if self.primitive is not None else {}
-        return given["sharding"].author if "sharding" in given else None
+        given = rules_of(self.primitive).given if self.primitive is not None else {}
+        return cast("Sharding", given["sharding"].author) if "sharding" in given else None
 
     def run_by(self, implementation: str) -> AbstractContextManager[Any]:
         """A context in which a primitive always runs its ``"impl"``, ``"host"`` or ``"kernel"``."""

@@ -10,6 +10,7 @@ from jaxprim.checking.question import Question, Speed
 from jaxprim.checking.questions import (
     abstract_eval,
     accuracy,
+    communication,
     control_flow,
     devices,
     dot_product,
@@ -54,7 +55,7 @@ MODULES = (
     *(which_rule, control_flow, kernel_runs, residuals),  # control flow
     *(dtypes, x64, shapes),  # types
     accuracy,  # numerics
-    *(split, devices, explicit_mesh, export),  # scale
+    *(split, communication, devices, explicit_mesh, export),  # scale
 )
 
 
