@@ -84,10 +84,10 @@ def test_a_sum_that_the_rule_says():
     total = Primitive("total")
     total.def_impl(lambda x: (x + 0, jnp.sum(x, 0)))
     total.def_sharding("b n -> b n, n", reduced="b")
-    found = ask(total, X)
+    found = ask(total, X.astype(jnp.bfloat16))
     (value,) = (item for item in found.evidence if item.rule == "sharding")
     assert (found.status, value.got, value.expected) == (
-        "pass", "1 x all-reduce (12 bytes)", "sums of at most 12 bytes",
+        "pass", "1 x all-reduce (12 bytes)", "sums of at most 3 elements",
     )  # fmt: skip
 
 
@@ -108,9 +108,21 @@ def as_it_is_differentiable(x):
 as_it_is_differentiable.defvjp(lambda x: (x * x, x), lambda x, g: (g * as_it_is(x, jnp.float32(1)),))
 
 
+def kernel():
+    p = Primitive("k")
+    p.def_kernel(lambda x: -x, platform="cpu")
+    p.def_abstract_eval(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype))
+    return p
+
+
 @pytest.mark.parametrize(
     ("p", "reason"),
     [
+        (
+            kernel(),
+            "no sharding rule: on several devices, a kernel splits along its batch axes at most, and operands that are split "
+            "along others are gathered; def_sharding says how it splits",
+        ),
         (jnp.negative, "no sharding rule"),
         (
             host("h", np.negative),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,11 @@ def communication(case: Case) -> Answer:
 
 def _without_rule(case: Case) -> str:
     """Why nothing is asked, and for foreign code, what the missing rule costs."""
+    if case.subject.kernel_platforms:
+        return (
+            "no sharding rule: on several devices, a kernel splits along its batch axes at most, and operands that are split "
+            "along others are gathered; def_sharding says how it splits"
+        )
     info = case.subject.rule("sharding")
     if info is None or info.origin not in ("host", "lowering"):
         return "no sharding rule"
@@ -99,9 +105,9 @@ class _Split:
 
     @property
     def summed(self) -> int:
-        """The bytes of the results that are summed over the axis."""
+        """The number of elements of the results that are summed over the axis."""
         rows = zip(self.found.results, self.case.native.results, strict=True)
-        return sum(leaf.nbytes for axes, leaf in rows if self.axis not in axes)
+        return sum(leaf.size for axes, leaf in rows if self.axis not in axes)
 
     def names(self, shape: tuple[int, ...]) -> str:
         """The operands and results of this shape that have the axis."""
@@ -136,8 +142,9 @@ def _judge(case: Case, arrays: _Split, rule: str, program: str, found: Sequence[
             f"{_words([each for each, _ in gathered])}"
         )
         return
-    sums = sum(each.bytes for each in found if each.how == words.ALL_REDUCE)
-    allowed = f"sums of at most {arrays.summed} bytes" if rule == "sharding" else "sums alone"
+    # Elements and not bytes: XLA adds numbers of two bytes as such of four.
+    sums = sum(math.prod(each.shape) for each in found if each.how == words.ALL_REDUCE)
+    allowed = f"sums of at most {arrays.summed} elements" if rule == "sharding" else "sums alone"
     if not gathered and (rule != "sharding" or sums <= arrays.summed):
         yield Evidence(rule, against, got=_words(found), expected=allowed)
         return
