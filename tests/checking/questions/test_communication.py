@@ -9,6 +9,7 @@ import pytest
 
 import jaxprim
 from jaxprim import Primitive
+from jaxprim.checking.questions import communication
 
 X, W = jnp.ones((4, 3)), jnp.ones(3)
 
@@ -80,7 +81,7 @@ def test_an_operation_of_its_own_with_a_rule_sums_alone():
     assert any("vjp 1 x all-reduce (12 bytes)" in note for note in found.notes)
 
 
-def test_a_sum_that_the_rule_says():
+def test_a_sum_that_the_rule_says_and_no_other(monkeypatch):
     total = Primitive("total")
     total.def_impl(lambda x: (x + 0, jnp.sum(x, 0)))
     total.def_sharding("b n -> b n, n", reduced="b")
@@ -89,6 +90,8 @@ def test_a_sum_that_the_rule_says():
     assert (found.status, value.got, value.expected) == (
         "pass", "1 x all-reduce (12 bytes)", "sums of at most 3 elements",
     )  # fmt: skip
+    monkeypatch.setattr(communication._Split, "summed", 2)
+    assert ask(total, X).evidence[0].message == "1 x all-reduce (12 bytes); expected sums of at most 2 elements"
 
 
 def test_a_derivative_of_the_implementation_is_a_note():
