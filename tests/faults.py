@@ -798,6 +798,39 @@ def batch_rule_for_one_operand_at_the_end():
 
 
 # -------------------------------------------------------------------------------------------------------------- scale
+def ruled(impl: Callable[..., Any], rule: str, **axes: str) -> Primitive:
+    """An operation with a sharding rule."""
+    made = Primitive("wrong")
+    made.def_impl(lambda *operands: impl(*operands))
+    made.def_sharding(rule, **axes)
+    return made
+
+
+@fault("split")
+def running_sum_whose_axis_may_be_split():
+    return ruled(lambda x: jnp.cumsum(x, 0), "n -> n"), (numbers(4),)
+
+
+@fault("split")
+def maximum_declared_as_a_sum():
+    return ruled(lambda x: jnp.max(x, 0), "... b n -> n", reduced="... b"), (numbers(2, 3),)
+
+
+@fault("split")
+def mean_over_an_axis_that_may_be_split():
+    return ruled(lambda x: x - jnp.mean(x, 0), "b n -> b n"), (numbers(4, 3),)
+
+
+@fault("split")
+def numbers_that_depend_on_an_even_position():
+    return ruled(lambda x: x.at[::2].multiply(2.0), "n -> n"), (numbers(8),)
+
+
+@fault("split")
+def one_result_of_two_is_no_sum():
+    return ruled(lambda x, g: (x * g, jnp.max(x * g, 0)), "b n, b n -> b n, n", reduced="b"), (numbers(4, 3),) * 2
+
+
 @fault("sharded-jit")
 def partition_rule_of_another_function():
     @partial(custom_partitioning)
@@ -814,6 +847,14 @@ def partition_rule_of_another_function():
         sharding_rule="i -> i",
     )
     return sine, (numbers(4),)
+
+
+@fault("communication")
+def host_function_that_a_pullback_calls_as_it_is():
+    made = ruled(jnp.sin, "b n -> b n")
+    slope = lambda x: jax.pure_callback(np.cos, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    made.def_vjp(lambda primals: (made(*primals), lambda y_bar: (y_bar * slope(*primals),)))
+    return made, (numbers(4, 3),)
 
 
 @fault("explicit-mesh")

@@ -166,6 +166,14 @@ def length() -> Primitive:
     return made
 
 
+def split_pullback() -> Primitive:
+    """The pullback of y = x^2 w. One result has the axis of the batch, and the other one is summed over it."""
+    made = Primitive("split_pullback")
+    made.def_impl(lambda x, w, y_bar: (2 * x * w[None] * y_bar, jnp.sum(x * x * y_bar, 0)))
+    made.def_sharding("b n, n, b n -> b n, n", reduced="b")
+    return made
+
+
 def badly_conditioned(condition: float) -> Any:
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(2))
@@ -238,4 +246,5 @@ RIGHTS = [
     Right("condition of 1e10", jnp.linalg.solve, (badly_conditioned(1e10), np.array([0.3, 1.7, -0.6, 1.1]))),
     Right("ends at an invented zero", power(), (jnp.array([1.0, 2.0, 3.0], f32), jnp.array(2.5, f32))),
     Right("pytrees", pytree(), ({"w": numbers(3), "b": jnp.float32(2)}, (numbers(3) * 2, 3))),
+    Right("split pullback", split_pullback(), (numbers(4, 3), numbers(3), numbers(4, 3))),
 ]

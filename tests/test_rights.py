@@ -28,6 +28,7 @@ HARD = {
     "overflows in float16 alone": {"dtypes"},
     "condition of 1e10": {"dtypes", "second-order"},
     "ends at an invented zero": {"zero-operands"},
+    "split pullback": {"split", "communication"},
 }
 EVERY = 1 if os.environ.get("JAXPRIM_ALL_QUESTIONS") else 6
 

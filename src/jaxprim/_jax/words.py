@@ -62,7 +62,16 @@ PYTHON_CALLS = frozenset({"pure_callback", "io_callback", "debug_callback", "deb
 # In the text of a lowered program, a call of code that is no JAX: a kernel, a host function, a routine of LAPACK.
 FOREIGN_CALL = "custom_call"
 
-# In the same text: what may give numbers for operands that it is not made for. Beside foreign calls these are loops, such as
+# In the text of a compiled program: how devices communicate. A name missing here, and a question of the checker does not
+# see an array that is gathered.
+ALL_REDUCE = "all-reduce"
+MOVES = ("all-gather", "all-to-all", "collective-permute", "collective-broadcast")
+# There, too: the function that a foreign call calls, and the types of its operands.
+FOREIGN_TARGET, FOREIGN_OPERANDS = "custom_call_target", "operand_layout_constraints"
+# A part of that function's name if it calls a host function of Python, on every JAX.
+CALLBACK = "callback"
+
+# In the text of a lowered program: what may give numbers for operands that it is not made for. Beside foreign calls these are loops, such as
 # those of a solver or a search, and linear algebra that is no call on some platforms. With one missing, the checker may ask
 # a solver for symmetric matrices about others.
 MAY_NOT_CHECK = (FOREIGN_CALL, "stablehlo.while", "stablehlo.cholesky", "stablehlo.triangular_solve")

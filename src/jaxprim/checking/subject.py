@@ -27,6 +27,7 @@ from jaxprim.derive import explain
 
 if TYPE_CHECKING:
     from jaxprim.forms.implicit import Implicit
+    from jaxprim.forms.sharding import Sharding
     from jaxprim.kernels.signature import KernelSignature
 
 
@@ -127,6 +128,12 @@ class Subject:
     def kernel_platforms(self) -> tuple[str, ...]:
         """The platforms that a primitive has a kernel for."""
         return tuple(rules_of(self.primitive).kernels()) if self.primitive is not None else ()
+
+    @property
+    def sharding(self) -> Sharding | None:
+        """The sharding rule that the author gave a primitive, or None."""
+        given = rules_of(self.primitive).given if self.primitive is not None else {}
+        return cast("Sharding", given["sharding"].author) if "sharding" in given else None
 
     def run_by(self, implementation: str) -> AbstractContextManager[Any]:
         """A context in which a primitive always runs its ``"impl"``, ``"host"`` or ``"kernel"``."""

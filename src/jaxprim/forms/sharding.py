@@ -65,6 +65,13 @@ class Sharding:
         self._same_sizes([*ins, *outs], [*((f"operand '{name}'", shape) for name, shape in operands), *named])
         return Split(ins, outs, frozenset(n for axes in ins for n in axes if _declared(n) not in self.replicated))
 
+    def line_with_whole(self, axis: str) -> str:
+        """The line that gives this rule with one more axis that each device needs whole."""
+        whole = _declared(axis)
+        words = {"reduced": self.reduced - {whole}, "replicated": self.replicated | {whole}}
+        said = [f"{word}={' '.join(sorted(axes))!r}" for word, axes in words.items() if axes]
+        return f"{self.owner}.def_sharding({', '.join([repr(self.written), *said])})"
+
     def _count(self, kind: str, axes: Sequence[Axes], found: Sequence[tuple[str, Sequence[int]]]) -> None:
         if len(axes) != len(found) and not (axes == ((),) and not found):
             raise self.misfit(
@@ -118,6 +125,11 @@ class Sharding:
 def _declared(name: str) -> str:
     """The name under which a rule declares an axis: `...` for each axis that it stands for."""
     return ELLIPSIS if name.startswith(ELLIPSIS) else name
+
+
+def shown(name: str) -> str:
+    """An axis in words: those that `...` stands for are counted."""
+    return f"axis {name.removeprefix(ELLIPSIS)} of `...`" if name.startswith(ELLIPSIS) else f"axis '{name}'"
 
 
 def _shown(row: tuple[str, Sequence[int]]) -> str:

@@ -10,6 +10,7 @@ from jaxprim.checking.question import Question, Speed
 from jaxprim.checking.questions import (
     abstract_eval,
     accuracy,
+    communication,
     control_flow,
     devices,
     dot_product,
@@ -32,6 +33,7 @@ from jaxprim.checking.questions import (
     residuals,
     second_order,
     shapes,
+    split,
     symbolic_zeros,
     tangent_types,
     vjp_differences,
@@ -55,7 +57,7 @@ MODULES = (
     *(which_rule, control_flow, kernel_runs, residuals),  # control flow
     *(dtypes, x64, shapes),  # types
     accuracy,  # numerics
-    *(devices, explicit_mesh, export),  # scale
+    *(split, communication, devices, explicit_mesh, export),  # scale
 )
 
 

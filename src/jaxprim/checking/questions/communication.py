@@ -1,0 +1,179 @@
+"""Do several devices communicate only what the sharding rule says? It reads compiled programs, and runs none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxprim._jax import words
+from jaxprim._split import Axes, Split
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
+from jaxprim.checking.case import Case
+from jaxprim.checking.collectives import Moved, foreign_calls, moved
+from jaxprim.checking.question import question
+from jaxprim.checking.reports.findings import Evidence
+from jaxprim.checking.values import is_key, is_scalar
+from jaxprim.forms.sharding import shown
+
+DEVICES = 2
+ONE_DEVICE = (
+    "JAX has only one device here; set JAX_NUM_CPU_DEVICES=2 in the environment, or "
+    'jax.config.update("jax_num_cpu_devices", 2) before JAX is used'
+)
+AXIS = "devices"
+
+
+@question("Do devices communicate only the sums that the sharding rule says?", group="scale")
+def communication(case: Case) -> Answer:
+    """Compile value, JVP and VJP for two devices with each axis split that may be, and look for what they communicate.
+
+    A value may only sum what the rule says. A derivative may sum, but not gather an array that was split.
+    """
+    rule, point = case.subject.sharding, case.point
+    if rule is None:
+        raise NotAsked(_without_rule(case))
+    if any(map(is_key, [*point.leaves, *case.native.results])):
+        raise NotAsked("an operation on random keys is never split")
+    devices = jax.local_devices()[:DEVICES]
+    if len(devices) < DEVICES:
+        raise NotAsked(ONE_DEVICE)
+    operands = [(name, np.shape(leaf)) for name, leaf in zip(point.names, point.leaves, strict=True)]
+    found = rule(operands, case.native.shapes)
+    sizes = found.sizes([shape for _, shape in operands])
+    axes = [name for name in sizes if name in found.free]
+    if not axes:
+        raise NotAsked("its sharding rule keeps every axis whole")
+    modes = yield from case.rules()
+    mesh = Mesh(np.array(devices), (AXIS,))
+    for axis in axes:
+        if sizes[axis] % DEVICES or not sizes[axis]:
+            yield Note(f"{shown(axis)} has size {sizes[axis]} in the example, which two devices cannot share evenly")
+            continue
+        yield from _ask(case, _Split(case, found, axis, mesh), modes)
+
+
+def _without_rule(case: Case) -> str:
+    """Why nothing is asked, and for foreign code, what the missing rule costs."""
+    if case.subject.kernel_platforms:
+        return (
+            "no sharding rule: on several devices, a kernel splits along its batch axes at most, and operands that are split "
+            "along others are gathered; def_sharding says how it splits"
+        )
+    info = case.subject.rule("sharding")
+    if info is None or info.origin not in ("host", "lowering"):
+        return "no sharding rule"
+    size = sum(leaf.nbytes for leaf in case.point.arrays)
+    return (
+        f"no sharding rule: on several devices, its operands are gathered, {size} bytes here; "
+        "def_sharding says how it splits"
+    )
+
+
+class _Split:
+    """The arrays of an operation with one axis split over two devices, and the programs that take them."""
+
+    def __init__(self, case: Case, found: Split, axis: str, mesh: Mesh) -> None:
+        self.case, self.found, self.axis, self.mesh = case, found, axis, mesh
+        precision = case.native
+        self.leaves = tuple(map(self._typed, precision.point.leaves, found.operands))
+        self.results = list(map(self._typed, precision.results, found.results))
+
+    def _typed(self, leaf: Any, axes: Axes) -> Any:
+        if is_scalar(leaf):
+            return leaf
+        spec = PartitionSpec(*[AXIS if name == self.axis else None for name in axes])
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(self.mesh, spec))
+
+    def program(self, rule: str) -> str:
+        """The compiled value, JVP or VJP, as text."""
+        function, *args = self._functions()[rule]()
+        return str(jax.jit(function).lower(*args).compile().as_text())
+
+    def _functions(self) -> Mapping[str, Callable[[], tuple[Any, ...]]]:
+        precision, case = self.case.native, self.case
+        seeds = [self.results[i] for i in precision.outputs]
+        return {
+            "sharding": lambda: (precision.flat, *self.leaves),
+            "jvp": lambda: (precision.raw_jvp, self.leaves, {i: self.leaves[i] for i in case.wrt("jvp")}),
+            "vjp": lambda: (lambda xs, cts: precision.raw_vjp(xs, case.wrt("vjp"), cts), self.leaves, seeds),
+        }
+
+    @property
+    def summed(self) -> int:
+        """The number of elements of the results that are summed over the axis."""
+        rows = zip(self.found.results, self.case.native.results, strict=True)
+        return sum(leaf.size for axes, leaf in rows if self.axis not in axes)
+
+    def names(self, shape: tuple[int, ...]) -> str:
+        """The operands and results of this shape that have the axis."""
+        every = zip((*self.case.point.names, *self.case.native.names), self.found.arrays, strict=True)
+        shapes = [*map(np.shape, self.case.point.leaves), *self.case.native.shapes]
+        return " and of ".join(
+            name for (name, axes), known in zip(every, shapes, strict=True) if known == shape and self.axis in axes
+        )
+
+
+def _ask(case: Case, arrays: _Split, modes: Sequence[str]) -> Answer:
+    said: list[str] = []
+    for rule in ("sharding", *modes):
+        program = attempt(lambda rule=rule: arrays.program(rule))
+        what = "value" if rule == "sharding" else rule
+        if isinstance(program, Refusal):
+            yield Note(f"not asked of the {what} with {shown(arrays.axis)} split: {program.why}")
+            continue
+        found = moved(program)
+        said.append(f"{what} {_words(found)}")
+        yield from _judge(case, arrays, rule, program, found)
+    yield Note(f"{shown(arrays.axis)} split: {'; '.join(said)}")
+
+
+def _judge(case: Case, arrays: _Split, rule: str, program: str, found: Sequence[Moved]) -> Answer:
+    gathered = [(each, arrays.names(each.shape)) for each in found if each.how in words.MOVES]
+    gathered = [(each, names) for each, names in gathered if names]
+    against = f"{shown(arrays.axis)} split over two devices"
+    if gathered and _is_of_impl(case, rule):
+        yield Note(
+            f"{against}: the {rule} is JAX's derivative of the impl, into which the rule does not reach, and XLA gathers "
+            f"{_words([each for each, _ in gathered])}"
+        )
+        return
+    # Elements and not bytes: XLA adds numbers of two bytes as such of four.
+    sums = sum(math.prod(each.shape) for each in found if each.how == words.ALL_REDUCE)
+    allowed = f"sums of at most {arrays.summed} elements" if rule == "sharding" else "sums alone"
+    if not gathered and (rule != "sharding" or sums <= arrays.summed):
+        yield Evidence(rule, against, got=_words(found), expected=allowed)
+        return
+    whole = dict.fromkeys(f"{each}, the shape of {names} ({each.bytes} bytes)" for each, names in gathered)
+    # As a message, so that no smaller operands are looked for: each try would compile three programs.
+    said = f"{'; '.join(whole) or _words(found)}; expected {allowed}"
+    yield Evidence(rule, against, message=said, ok=False)
+    yield from _calls(program, {each.shape for each, _ in gathered})
+
+
+def _is_of_impl(case: Case, rule: str) -> bool:
+    info = case.subject.rule(rule)
+    return info is not None and info.status == "derived" and info.origin == "impl"
+
+
+def _calls(program: str, shapes: set[tuple[int, ...]]) -> Iterator[Note]:
+    """The foreign calls that take an array which was gathered."""
+    for target in dict.fromkeys(target for target, operands in foreign_calls(program) if shapes & {*operands}):
+        what = "a host function (jax.pure_callback)" if words.CALLBACK in target else f"the foreign function {target}"
+        yield Note(
+            f"{what} is called on whole arrays: a call that stands in a rule as it is has no sharding rule. "
+            "Make it a Primitive of its own, with def_sharding"
+        )
+
+
+def _words(found: Sequence[Moved]) -> str:
+    """How often and how much devices communicate."""
+    if not found:
+        return "nothing"
+    kinds = dict.fromkeys(each.how for each in found)
+    rows = [[each for each in found if each.how == how] for how in kinds]
+    return ", ".join(f"{len(row)} x {row[0].how} ({sum(each.bytes for each in row)} bytes)" for row in rows)
