@@ -42,8 +42,8 @@ def literals(path: Path) -> set[str]:
 def test_a_text_of_jax_stands_in_one_file() -> None:
     others = [path for path in SOURCE.rglob("*.py") if path != Path(words.__file__)]
     twice = {f"{path.relative_to(SOURCE)}: {word!r}" for path in others for word in literals(path) & TELLING}
-    # A word of batching too.
-    assert {line for line in twice if "'expand_dims'" not in line} == set()
+    # A word of batching too, and a layer of random programs.
+    assert {line for line in twice if not line.endswith(("'expand_dims'", "'shard_map'"))} == set()
 
 
 def test_every_word_is_used() -> None:
