@@ -61,7 +61,7 @@ from jaxprim._jax.avals import (
     zeros,
 )
 from jaxprim._jax.host_call import host_call, is_runtime_error
-from jaxprim._jax.over import Over
+from jaxprim._jax.over import Over, OverVmap
 from jaxprim._jax.partitioner import SPLIT_TARGET, Operation, make_again
 from jaxprim._jax.programs import (
     Literal,

@@ -85,6 +85,17 @@ class OverMesh:
         return jax.lax.psum(x, over) if over else x
 
 
+class OverVmap(OverMesh):
+    """A vmapped axis that stands for devices. JAX permutes all of it or nothing."""
+
+    def shift(self, x: Any, name: str, by: int, periodic: bool) -> Any:
+        moved = super().shift(x, name, by, True)
+        if periodic:
+            return moved
+        source = self.index(name) - by
+        return jax.numpy.where((source >= 0) & (source < self.parts(name)), moved, jax.numpy.zeros_like(moved))
+
+
 @dataclass(frozen=True)
 class OverTiles:
     """The devices of XLA's question.

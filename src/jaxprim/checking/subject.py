@@ -23,7 +23,7 @@ from jaxprim._types import Example, RuleInfo
 from jaxprim._use import use
 from jaxprim.checking.answers import Refusal, attempt
 from jaxprim.checking.values import is_scalar
-from jaxprim.derive import explain
+from jaxprim.derive import by_parts, explain
 
 if TYPE_CHECKING:
     from jaxprim.forms.implicit import Implicit
@@ -134,6 +134,18 @@ class Subject:
         """The sharding rule that the author gave a primitive, or None."""
         given = rules_of(self.primitive).given if self.primitive is not None else {}
         return cast("Sharding", given["sharding"].author) if "sharding" in given else None
+
+    @property
+    def partition(self) -> Callable[..., Any] | None:
+        """What computes a primitive by its partition rule, of parts along an axis, or None.
+
+        It takes the operands' leaves and tree, the static params, the axis, and the number of parts. Each result leaf has one
+        more axis in front, for the parts.
+        """
+        if self.primitive is None or "partition" not in rules_of(self.primitive).given:
+            return None
+        rules = rules_of(self.primitive)
+        return lambda leaves, tree, params, axis, count: by_parts(rules, params, tree, leaves, axis, count)
 
     def run_by(self, implementation: str) -> AbstractContextManager[Any]:
         """A context in which a primitive always runs its ``"impl"``, ``"host"`` or ``"kernel"``."""

@@ -5,19 +5,20 @@ Functions under ``@derives("partition", ...)``: (call, operands, axis) -> the re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxprim import _jax
-from jaxprim._calls import Call
+from jaxprim._calls import Call, call_of
 from jaxprim._errors import BadCall, message
 from jaxprim._levels import axes_of, stack
 from jaxprim._returned import Results, read_outputs
 from jaxprim._rule_kinds import form_of
-from jaxprim._rules import Rule, call_author
+from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim._split import Split
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.table import choose, derives
@@ -71,6 +72,32 @@ class SplitAxis:
                     write=f"axis.shift(x, {next(iter(sorted(self._names)), 'n')!r})",
                 )
             )
+
+
+PARTS = "parts"  # the vmapped axis that stands for devices
+
+
+def by_parts(rules: RuleSet, params: Mapping[str, Any], tree: Any, leaves: Sequence[Any], axis: str, count: int) -> Any:
+    """The results of the partition rule for operands that are cut into equal parts along one axis, without devices.
+
+    A vmap stands for the devices, since collectives run over its axis too. Each result has one more axis in front, for the
+    parts.
+    """
+    call = call_of(rules, params, tree)
+    avals = [_jax.typeof(leaf) for leaf in leaves]
+    split: Split = rules.given["sharding"].author(
+        [(name, aval.shape) for name, aval in zip(call.names(), avals, strict=True)],
+        [aval.shape for aval in results(call, avals).avals],
+    )
+    dims = [axes.index(axis) if axis in axes else None for axes in split.operands]
+    over = _jax.OverVmap({axis: (PARTS,)}, {PARTS: count})
+
+    def run(*parts: Any) -> list[Any]:
+        return partitioned(call, split, parts, split.sizes([jnp.shape(part) for part in parts]), over)
+
+    cut = [x if dim is None else jnp.stack(jnp.split(x, count, dim)) for x, dim in zip(leaves, dims, strict=True)]
+    in_axes = tuple(None if dim is None else 0 for dim in dims)
+    return jax.jit(jax.vmap(run, in_axes, axis_name=PARTS, axis_size=count))(*cut)
 
 
 @derives("partition", "partition")

@@ -32,11 +32,14 @@ def test_values_rules_and_the_promised_sharding():
     assert found[0].got == "(devices)"
 
 
-def test_a_host_function_is_asked():
+def test_a_host_function_is_asked_if_it_has_a_sharding_rule():
     made = Primitive("sine")
     made.def_host(lambda x: np.sin(x))
     made.def_abstract_eval(lambda x: x)
     made.def_jvp(lambda primals, tangents: (made(*primals), jnp.cos(primals[0]) * tangents[0]))
+    with pytest.raises(NotAsked, match="sine: operand 'x' is split along an axis that it needs whole"):
+        list(explicit_mesh(case(made, X)))
+    made.def_sharding("n -> n")
     found = [e for e in explicit_mesh(case(made, X)) if isinstance(e, Evidence)]
     assert all(e.ok for e in found)
     assert {e.rule for e in found} == {"abstract eval", "impl", "jvp", "vjp"}

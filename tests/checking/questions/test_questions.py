@@ -42,5 +42,5 @@ def test_every_file_is_listed():
 def test_a_file_bears_the_name_of_its_question_or_of_what_its_questions_share(module):
     own = [q for q in QUESTIONS if q.ask.__module__ == module.__name__]
     stem = module.__name__.rpartition(".")[2]
-    shared = {"purity", "other_points", "linearity", "symbolic_zeros", "devices"}
+    shared = {"purity", "other_points", "linearity", "symbolic_zeros", "devices", "equations"}
     assert stem in shared or stem in {q.name.replace("-", "_") for q in own}

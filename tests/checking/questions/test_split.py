@@ -130,3 +130,16 @@ fail: split of op at x=float32[2,3]
     )
     exec(found.notes[0].removeprefix("to keep axis 'n' whole on each device: "), {"op": p})
     assert ask(p, X).ok
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_partition_rule_computes_the_parts(right):
+    """Two and three parts, and in two of them the edge of one part comes from the other."""
+    p = Primitive("moving")
+    p.def_impl(lambda x: x + jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]))
+    p.def_sharding("n m -> n m", replicated="m")
+    p.def_partition(
+        lambda x, axis: x + jnp.concatenate([axis.shift(x[-1:], "n", 1 if right else -1, periodic=False), x[:-1]])
+    )
+    found = ask(p, jnp.arange(12.0).reshape(6, 2))
+    assert (found.status, found.compared) == ("pass" if right else "fail", 2), found.text()

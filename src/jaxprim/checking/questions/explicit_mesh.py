@@ -10,6 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from jaxprim import _jax
+from jaxprim._errors import BadCall
 from jaxprim.checking.against_plain_call import compare_with_plain_call
 from jaxprim.checking.answers import Answer, NotAsked, Note, first_line
 from jaxprim.checking.case import Case
@@ -29,7 +30,7 @@ def explicit_mesh(case: Case) -> Answer:
     yield from shared_by_all(leaves)
     try:
         promised, found = _on(mesh, lambda: (jax.eval_shape(case.native.flat, *leaves), case.native.flat(*leaves)))
-    except _jax.ShardingTypeError as error:
+    except (_jax.ShardingTypeError, BadCall) as error:
         raise NotAsked(
             f"the implementation does not accept operands with explicit shardings: {first_line(error)}"
         ) from error
@@ -42,7 +43,7 @@ def explicit_mesh(case: Case) -> Answer:
     for mode in (yield from case.rules()):
         try:
             found = _on(mesh, partial(ask[mode], case, leaves))
-        except _jax.ShardingTypeError as error:
+        except (_jax.ShardingTypeError, BadCall) as error:
             yield Note(f"the {mode} rule does not accept operands with explicit shardings: {first_line(error)}")
         else:
             yield from compare_with_plain_call(case, mode, AGAINST, found)

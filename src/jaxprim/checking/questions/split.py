@@ -14,7 +14,7 @@ from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, f
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.reports.findings import Evidence
-from jaxprim.checking.values import Array, is_key
+from jaxprim.checking.values import Array, is_key, wide
 from jaxprim.forms.sharding import shown
 
 
@@ -22,7 +22,8 @@ from jaxprim.forms.sharding import shown
 def split(case: Case) -> Answer:
     """Cut each axis that the rule lets devices split, apply the operation to the parts, and put the results together.
 
-    A result that has the axis is put together along it, and one that lacks it is the sum of the parts.
+    A result that has the axis is put together along it, and one that lacks it is the sum of the parts. With a partition
+    rule, that computes the parts, and they are equal.
     """
     rule, point = case.subject.sharding, case.point
     if rule is None:
@@ -38,7 +39,8 @@ def split(case: Case) -> Answer:
         if sizes[axis] < 2:
             yield Note(f"{shown(axis)} has size {sizes[axis]} in the example, so it cannot be split")
             continue
-        items = [item for parts in _ways(sizes[axis]) for item in _compare(case, found, axis, parts)]
+        ways = _ways(sizes[axis]) if case.subject.partition is None else _equal(sizes[axis])
+        items = [item for parts in ways for item in _compare(case, found, axis, parts)]
         yield from items
         if failed(items):
             yield Note(f"to keep {shown(axis)} whole on each device: {rule.line_with_whole(axis)}")
@@ -52,6 +54,12 @@ def _ways(size: int) -> Iterator[tuple[int, ...]]:
     yield size // 2, size - size // 2
     if size > 2:
         yield 1, (size - 1) // 2, size - 1 - (size - 1) // 2
+
+
+def _equal(size: int) -> list[tuple[int, ...]]:
+    """Two ways to cut an axis into equal parts, of the fewest parts."""
+    counts = [count for count in range(2, size + 1) if size % count == 0]
+    return [(size // count,) * count for count in counts[:2]]
 
 
 def _compare(case: Case, found: Split, axis: str, parts: tuple[int, ...]) -> Answer:
@@ -85,6 +93,10 @@ def _compare(case: Case, found: Split, axis: str, parts: tuple[int, ...]) -> Ans
 
 def _of_parts(case: Case, operands: Sequence[Axes], axis: str, parts: Sequence[int]) -> list[list[Array]]:
     """The results of each part."""
+    partition, point = case.subject.partition, case.point
+    if partition is not None:
+        results = partition(point.leaves, point.tree, point.params, axis, len(parts))
+        return [[wide(result[i]) for result in results] for i in range(len(parts))]
     ends = list(accumulate(parts))
     return [
         case.native.value([_part(x, axes, axis, end - n, end) for x, axes in zip(case.point.leaves, operands, strict=True)])
