@@ -25,7 +25,7 @@ LAYERS = (
     {"_programs"},
     {"_keys", "_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
     {"_trees", "_closures", "_nondiff", "_sharded_types"},
-    {"_signature", "_linear", "_returned"},
+    {"_signature", "_linear", "_returned", "_keeping"},
     {"_rules"},
     {"_use", "_eager"},
     {"_calls"},

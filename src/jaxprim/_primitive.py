@@ -15,11 +15,12 @@ from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._checkable import Checkable
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, message
+from jaxprim._keeping import KeptSetUps, host_with_set_ups, set_ups_of
 from jaxprim._origin import name_of, named, public, whole
 from jaxprim._pickling import ByName
 from jaxprim._rules import Rule, RuleSet, rules_of
 from jaxprim._signature import Bound, CallSignature
-from jaxprim._types import Explanation
+from jaxprim._types import Explanation, Kept
 from jaxprim.derive import batching
 from jaxprim.derive.abstract_eval import refuse_other_types, results
 from jaxprim.derive.implementation import runs_on_host
@@ -281,14 +282,31 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         self._rules.give(Rule("impl", fn, fn))
         return fn
 
-    def def_host(self, fn: F) -> F:
+    @overload
+    def def_host(self, fn: F) -> F: ...
+    @overload
+    def def_host(self, fn: F, *, keep: Callable[..., Any], of: str | Sequence[str], most: int = 16) -> F: ...
+    @overload
+    def def_host(self, *, keep: Callable[..., Any], of: str | Sequence[str], most: int = 16) -> Callable[[F], F]: ...
+    def def_host(self, fn: Any = None, *, keep: Any = None, of: str | Sequence[str] = (), most: int = 16) -> Any:
         """Give a host implementation, which JAX cannot look into: ``fn(*operands, **params) -> results``.
 
         It receives read-only NumPy arrays, and returns NumPy arrays with the shapes and dtypes that abstract eval
         declares; a Python number takes the declared dtype. It may run any Python code that is pure and does not use
         JAX. It runs if there is neither an impl nor a kernel for the platform.
 
+        What is expensive to set up can be kept between calls, and found again by the bytes of the operands that it is
+        made from: ``fn(made, *operands, **params)`` with ``made = keep(*those_operands)``. Value and derivatives, call sites
+        and programs share it, and no two calls have it at the same time. `kept` counts.
+
+        Args:
+            fn: the function.
+            keep: makes a set-up from the operands, and static params by keyword, that ``of`` names.
+            of: names of operands and static params of ``fn``.
+            most: how many set-ups are kept that no call uses now.
+
         Raises:
+            BadCall: ``of`` names what ``fn`` does not take.
             HostError: raised when it runs, if it uses JAX, writes to its input, or returns a type other than declared.
 
         Example:
@@ -303,8 +321,49 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             >>> float(median(jnp.array([3.0, 1.0, 2.0])))
             2.0
         """
-        self._rules.give(Rule("host", fn, fn))
+        if fn is None:
+            return partial(self.def_host, keep=keep, of=of, most=most)
+        author = fn if keep is None else host_with_set_ups(self.name, fn, keep, of, most)
+        self._rules.give(Rule("host", author, author))
         return fn
+
+    def kept(self) -> Kept:
+        """How often set-ups of the host function were made and found again, and how many there are now.
+
+        Raises:
+            BadCall: the host function was given without ``keep=``.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> ranked = Primitive("ranked")
+            >>> _ = ranked.def_host(lambda order, x, y: y[order], keep=lambda x: x.argsort(), of="x")
+            >>> _ = ranked.def_abstract_eval(lambda x, y: y)
+            >>> x = jnp.array([3.0, 1.0, 2.0])
+            >>> _ = ranked(x, x), ranked(x, 2 * x)
+            >>> ranked.kept()
+            Kept(made=1, found=1, alive=1)
+        """
+        return self._set_ups().counts()
+
+    def forget(self) -> None:
+        """Drop all set-ups that the host function keeps.
+
+        Raises:
+            BadCall: the host function was given without ``keep=``.
+
+        Example:
+            >>> ranked = Primitive("ranked")
+            >>> _ = ranked.def_host(lambda order, x: x[order], keep=lambda x: x.argsort(), of="x")
+            >>> _ = ranked.def_abstract_eval(lambda x: x)
+            >>> _ = ranked(np.array([3.0, 1.0], np.float32))
+            >>> ranked.forget()
+            >>> ranked.kept().alive
+            0
+        """
+        self._set_ups().forget()
+
+    def _set_ups(self) -> KeptSetUps:
+        return set_ups_of(self.name, self._rules.given.get("host"), self._rules.made)
 
     @overload
     def def_kernel(self, fn: F, *, platform: str) -> F: ...

@@ -1,10 +1,10 @@
-"""Plain records that several layers share: `RuleInfo`, `Explanation`, `Example`."""
+"""Plain records that several layers share: `RuleInfo`, `Explanation`, `Example`, `Kept`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jaxprim._errors import BadCall, an, message
 from jaxprim._origin import public
@@ -120,3 +120,11 @@ class Example:
                         write='Example((x, y), {"order": 2})',
                     )
                 )
+
+
+class Kept(NamedTuple):
+    """How often set-ups were made and found again, and how many there are now."""
+
+    made: int
+    found: int
+    alive: int

@@ -11,10 +11,11 @@ import ctypes
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
+from jaxprim._types import Kept
 from jaxprim.kernels import sizes
 from jaxprim.kernels.arguments import Argument, Layout, c_arguments
 from jaxprim.kernels.signature import KernelSignature
@@ -24,14 +25,6 @@ COUNTS, FORGET = "jaxprim_kept", "jaxprim_forget"  # the C functions of a librar
 MOST = 2**31 - 1
 _EXAMPLE = 'keep="Factors(a)"  # for a struct Factors { Factors(const double* a, int64_t n); ~Factors(); };'
 _SETUP = re.compile(r"\s*((?:\w+::)*[A-Za-z_]\w*)\s*\(([^()]*)\)\s*")
-
-
-class Kept(NamedTuple):
-    """How often set-ups were made and found again, and how many there are now."""
-
-    made: int
-    found: int
-    alive: int
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
 from jaxprim._signature import Bound
+from jaxprim._types import Kept
 from jaxprim.kernels import aliases, splitting
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.filled import NAME, can_be_filled
-from jaxprim.kernels.keeping import Caches, Kept
+from jaxprim.kernels.keeping import Caches
 from jaxprim.kernels.signature import Array, KernelSignature
 from jaxprim.kernels.source import Source
 

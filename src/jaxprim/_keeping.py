@@ -1,0 +1,145 @@
+"""``def_host(fn, keep=make, of=("a",))``: what a host function sets up is kept between calls, found by its operands.
+
+A set-up is whatever ``make`` returns: a factorization, a plan, a tree. It is found by the bytes of the operands and by the
+static params that it is made from, so a call computes the same whether its set-up is new or was kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprim import _origin
+from jaxprim._errors import BadCall, an, message
+from jaxprim._keys import typed
+from jaxprim._trees import describe
+from jaxprim._types import Kept
+
+_LINE = '{0}.def_host(fn, keep=make, of=("a",))  # fn(made, a, b), where made = make(a)'
+
+
+class KeptSetUps:
+    """The set-ups of one host function. No two calls have the same one at the same time: each may work in its own."""
+
+    def __init__(self, make: Callable[..., Any], most: int) -> None:
+        self._make, self._most = make, most
+        self._free: dict[Any, list[Any]] = {}  # by key, the one that was used longest ago first
+        self._lock = threading.Lock()
+        self._made = self._found = self._used = 0
+
+    @contextmanager
+    def lease(self, values: Sequence[Any], params: Mapping[str, Any]) -> Generator[Any]:
+        """A set-up that no other call has. It is kept afterwards, unless the call fails."""
+        key = _key(values, params)
+        with self._lock:
+            free = self._free.get(key)
+            made = free.pop() if free else None
+            if free is not None and not free:
+                del self._free[key]
+            is_found = free is not None
+            self._found += is_found
+            self._used += 1
+        try:
+            if not is_found:  # outside of the lock: it may take long
+                made = self._make(*values, **params)
+                with self._lock:
+                    self._made += 1
+            yield made
+        except BaseException:
+            with self._lock:
+                self._used -= 1
+            raise
+        with self._lock:
+            self._used -= 1
+            self._free.setdefault(key, []).append(made)
+            self._free[key] = self._free.pop(key)  # used last
+            while sum(map(len, self._free.values())) > self._most:
+                oldest = next(iter(self._free))
+                self._free[oldest].pop(0)
+                if not self._free[oldest]:
+                    del self._free[oldest]
+
+    def counts(self) -> Kept:
+        with self._lock:
+            return Kept(self._made, self._found, self._used + sum(map(len, self._free.values())))
+
+    def forget(self) -> None:
+        with self._lock:
+            self._free.clear()
+
+
+def _key(values: Sequence[Any], params: Mapping[str, Any]) -> Any:
+    """The bytes count, and not the numbers: 0.0 and -0.0 are two."""
+    leaves, tree = jax.tree.flatten(list(values))
+    arrays = [(str(leaf.dtype), leaf.shape, np.ascontiguousarray(leaf).tobytes()) for leaf in leaves]
+    return tree, tuple(arrays), tuple((name, typed(value)) for name, value in sorted(params.items()))
+
+
+def host_with_set_ups(
+    name: str, fn: Callable[..., Any], make: Callable[..., Any], of: Sequence[str] | str, most: int
+) -> Callable[..., Any]:
+    """A host function that gets its set-up first: ``fn(made, *operands, **params)``.
+
+    Raises:
+        BadCall: ``of`` names what the function does not take, or an argument has another type.
+    """
+    names = (of,) if isinstance(of, str) else tuple(of)
+    refuse = functools.partial(_refused, name, fn)
+    if not callable(make):
+        raise refuse("keep= takes a function.", describe(make), "a function of the operands in of=")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise refuse("most= takes a number.", repr(most), "how many set-ups are kept, 0 or more")
+    parameters = list(inspect.signature(fn).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        raise refuse(
+            "its host function has no argument for the set-up.", str(inspect.signature(fn)), "the set-up first"
+        )
+    signature = inspect.Signature(parameters[1:])
+    kinds = {p.name: p.kind for p in parameters[1:]}
+    unknown = next((each for each in names if each not in kinds), None)
+    if unknown is not None or not names:
+        got = f"{an('operand')} '{unknown}'" if unknown is not None else "none"
+        raise refuse("of= names what a set-up is made from.", got, f"some of {', '.join(kinds) or 'its operands'}")
+    set_ups = KeptSetUps(make, most)
+
+    @functools.wraps(fn)
+    def run(*operands: Any, **params: Any) -> Any:
+        given = signature.bind(*operands, **params).arguments
+        static = {each: given[each] for each in names if kinds[each] is inspect.Parameter.KEYWORD_ONLY}
+        values = [given[each] for each in names if each not in static]
+        with set_ups.lease(values, static) as made:
+            return fn(made, *operands, **params)
+
+    run.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
+    vars(run).update(set_ups=set_ups, notes=(f"keeps {_origin.name_of(make)}({', '.join(names)})",))
+    return run
+
+
+def _refused(name: str, fn: Callable[..., Any], what: str, got: str, expected: str) -> BadCall:
+    return BadCall(message(f"{name}: {what}", got=got, expected=expected, rule=fn, write=_LINE.format(name)))
+
+
+def set_ups_of(name: str, rule: Any, made: str) -> KeptSetUps:
+    """The set-ups of a host function.
+
+    Raises:
+        BadCall: it keeps none.
+    """
+    found = getattr(rule.author, "set_ups", None) if rule is not None else None
+    if not isinstance(found, KeptSetUps):
+        raise BadCall(
+            message(
+                f"{name}: it keeps no set-ups.",
+                expected="a host function that was given with keep=",
+                defined=made,
+                write=_LINE.format(name),
+            )
+        )
+    return found
