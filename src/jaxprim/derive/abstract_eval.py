@@ -80,7 +80,7 @@ def _in_mesh(call: Call, choice: Choice, avals: Sequence[Any]) -> Results:
     A traced implementation says how its results are split. An operation with a sharding rule, or one that JAX cannot look
     into, is computed part by part, so it is traced without a mesh, and the split says it.
     """
-    source = None if call.rules.has("sharding") else traced_source(call)
+    source = None if "sharding" in call.rules.given else traced_source(call)
     if source is not None:
         found = choice.derive(call, avals)
         return found if choice.status == "derived" else Results(_as_traced(call, source, avals, found), found.tree)

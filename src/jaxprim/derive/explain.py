@@ -26,7 +26,7 @@ def _implementations(rules: RuleSet) -> tuple[RuleInfo, ...]:
 def _is_shown(rules: RuleSet, kind: RuleKind) -> bool:
     """Rows on splitting are shown where there is something to say: XLA looks into traced code by itself."""
     if kind.name == "partition":
-        return rules.has("partition")
+        return "partition" in rules.given
     return kind.name != "sharding" or choose(rules, "sharding", None).source not in ("impl", "kernel", "")
 
 

@@ -18,18 +18,19 @@ from jaxprim._split import Axes, Split
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.partition import partitioned
 from jaxprim.derive.programs import named_axes
-from jaxprim.derive.sharding import split_of_element
+from jaxprim.derive.sharding import splitter
 from jaxprim.derive.table import choose, missing
 
 
 def split_of(call: Call, avals: Sequence[Any], platform: str | None) -> Split | None:
     """What an application may split, by its rule and along the axes of its vmaps; None if XLA is to look into it."""
-    if call.rules.has("partition") and not call.rules.has("sharding"):
+    if "partition" in call.rules.given and "sharding" not in call.rules.given:
         raise missing(call.rules, "sharding", "a partition rule needs the names of the axes")
+    of_element = splitter(call, platform)
+    if of_element is None:  # as for most operations
+        return None
     elements = call.element_avals(avals)
-    split = split_of_element(call, elements, results(call, elements).avals, platform)
-    if split is None or not call.levels:
-        return split
+    split = of_element(call, elements, results(call, elements).avals)
     ins, outs, free = split.operands, split.results, set(split.free)
     for depth, level in enumerate(call.levels):
         ins = tuple(_with_axis(axes, dim, depth) for axes, dim in zip(ins, level.in_dims, strict=True))

@@ -30,7 +30,7 @@ def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> An
 
     An operation with a sharding rule is computed part by part, so its program knows of no mesh.
     """
-    if call.rules.has("sharding") and any(map(_jax.has_mesh, avals)):
+    if "sharding" in call.rules.given and any(map(_jax.has_mesh, avals)):
         with _jax.without_mesh():
             return _typed(call.resized(()), list(map(_jax.without_its_mesh, avals)), platform)
     return _typed(call, avals, platform)

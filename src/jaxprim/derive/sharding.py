@@ -15,7 +15,7 @@ from typing import Any
 from jaxprim._calls import Call
 from jaxprim._sharded_types import Splits, split_types
 from jaxprim._split import Split
-from jaxprim.derive.table import choose, derivation, derives
+from jaxprim.derive.table import Derivation, choose, derivation, derives
 
 
 @derives("sharding", "sharding")
@@ -41,12 +41,14 @@ def left_to_xla(call: Call, avals: Sequence[Any], results: Sequence[Any]) -> Non
     return None
 
 
-def split_of_element(call: Call, avals: Sequence[Any], results: Sequence[Any], platform: str | None) -> Split | None:
-    """What one element of a call may split; None if XLA is to look into its program."""
+def splitter(call: Call, platform: str | None) -> Derivation | None:
+    """The function that says what one element of a call may split; None if XLA is to look into its program."""
     choice = choose(call.rules, "sharding", platform)
     if choice.status != "given" and call.using is not None:
-        return derivation("sharding", call.using)(call, avals, results)
-    return None if choice.row is None else choice.derive(call, avals, results)
+        found = derivation("sharding", call.using)
+    else:
+        found = left_to_xla if choice.row is None else choice.derive
+    return None if found is left_to_xla else found
 
 
 # ------------------------------------------------------------------------------------------------------- explicit axes
@@ -56,7 +58,7 @@ def explicit_types(call: Call, avals: Sequence[Any], results: Sequence[Any]) -> 
     Raises:
         BadCall: the rule does not allow such operands on explicit mesh axes; without a rule, no axis may be split.
     """
-    rule: Any = call.rules.given["sharding"].author if call.rules.has("sharding") else None
+    rule: Any = call.rules.given["sharding"].author if "sharding" in call.rules.given else None
     who = Splits(
         call.rules.name,
         call.names(),
