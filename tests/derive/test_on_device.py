@@ -343,15 +343,19 @@ def test_a_vmapped_host_function_without_a_rule_splits_along_the_batch():
 
 
 @pytest.mark.parametrize("kinds", [AUTO, EXPLICIT], ids=["automatic", "explicit"])
-def test_named_vmaps_and_those_over_a_mesh_axis(kinds):
-    p = made["matmul_host"]()
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name in ("matmul_cpp", "matmul_host", "softmax")])
+def test_vmaps_over_a_mesh_axis(name, kinds):
+    f, twin = made[name](), plain(name)
     mesh = jax.make_mesh((2, 2), ("d", "t"), axis_types=kinds)
-    x, w = np.stack([X, 2 * X]), numbers(4, 4)
+    x, w = np.stack([X, 2 * X]), numbers(4, 4) if name.startswith("matmul") else numbers(4)
     over = {"spmd_axis_name": "d"} if kinds is AUTO else {}
+    run = lambda f: jax.vmap(jax.value_and_grad(partial(loss, f)), (0, None), **over)
+    named = lambda f: jax.vmap(jax.vmap(lambda x, w: f(x[None], w)[0], (0, None), axis_name="i"), (0, None), **over)
+    want = jax.vmap(jax.value_and_grad(partial(loss, twin)), (0, None))(x, w), jax.vmap(twin, (0, None))(x, w)
     with jax.set_mesh(mesh):
         xs = jax.device_put(x, NamedSharding(mesh, P("d")))
-        run = jax.jit(jax.vmap(jax.vmap(lambda x, w: p(x[None], w)[0], (0, None), axis_name="i"), (0, None), **over))
-        np.testing.assert_allclose(run(xs, w), x @ w, rtol=2e-5, atol=1e-5)
+        got = jax.jit(run(f))(xs, w), jax.jit(named(f))(xs, w)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=3e-5, atol=2e-5), got, want)
 
 
 def test_a_host_function_in_partly_manual_code():

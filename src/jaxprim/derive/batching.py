@@ -119,6 +119,10 @@ def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence
     if how == "rule":
         by_rule = batched_programs.batched_by_rule(call, axis, avals, dims, element)
         return Level(axis, tuple(dims), by_rule.dims)
+    if how == "vmap" and "sharding" in call.rules.given:  # its program knows of no mesh
+        with _jax.without_mesh():
+            found = infer(program(call, elements), _jax.of_size(axis, axis.size), dims)
+        return Level(axis, found.in_dims, found.out_dims)
     if how == "vmap":
         return infer(program(call, elements), axis, dims)
     return Level(axis, tuple(dims), (0,) * len(element.avals))

@@ -98,7 +98,8 @@ def _shown(call: Call, avals: Sequence[Any]) -> Any:
 
     A vmap of a program is made late, if JAX looks into it. So are those that are not traced from an impl.
     """
-    if call.rules.has("impl") and impl_runs(call):
+    knows_no_mesh = "sharding" in call.rules.given and any(map(_jax.has_mesh, avals))
+    if call.rules.has("impl") and impl_runs(call) and not knows_no_mesh:
         if call.how != "vmap" or call.parent is None:
             return program(call, avals)
         level = call.levels[-1]
