@@ -59,7 +59,7 @@ def kernel(tmp_path, **given):
     options = {"handler": None, "arguments": "out=x, n", "sizes": "i64", "status": None, "threads": 1, "order": "C",
                "flags": (), "include": (tmp_path,), "libraries": ()}  # fmt: skip
     signature = given.pop("signature", "halve(x: f64[n]) -> f64[n]")
-    return from_source._kernel(SOURCE, signature, None, Options(HIP, **{**options, **given}))
+    return from_source._kernel(SOURCE, parse(signature), signature, None, Options(HIP, **{**options, **given}))
 
 
 @cxx
