@@ -52,7 +52,7 @@ class Level:
 
     def resized(self, size: int) -> Level:
         """The same vmap over an axis of another size, of no mesh."""
-        return replace(self, axis=_jax.of_size(self.axis, size))
+        return replace(self, axis=_jax.vmapped_axis(size, self.axis.name))
 
     def __repr__(self) -> str:
         return f"vmap[{self.axis.size}]{list(self.in_dims)}->{list(self.out_dims)}"

@@ -20,6 +20,11 @@ Axes = tuple[str, ...]  # a name for each axis of an array
 Cut = tuple[int, np.ndarray]
 
 
+def part(axes: Axes, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of a part of an array, from the sizes of the axes that are known of the part."""
+    return tuple(sizes.get(name, size) for name, size in zip(axes, shape, strict=True))
+
+
 @dataclass(frozen=True)
 class Split:
     """The axes of a call's arrays.

@@ -69,7 +69,6 @@ from jaxprim._jax.programs import (
     Var,
     apply_equation,
     axes_in,
-    axis_of_size,
     batch,
     batched_aval,
     bind_axes,
@@ -91,7 +90,6 @@ from jaxprim._jax.programs import (
     jvp_program,
     move_dim,
     named_axes,
-    of_size,
     only_axes,
     out_avals,
     passed_through,
@@ -105,6 +103,7 @@ from jaxprim._jax.programs import (
     transpose_by_vjp,
     transpose_unknown,
     uses,
+    vmapped_axis,
     without_axes,
 )
 from jaxprim._jax.shown import late_program

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -63,7 +64,12 @@ def cotangent_aval(aval: Aval) -> Aval:
 
 def has_tangent(aval: Aval) -> bool:
     """Whether values of this type have tangents (integers, booleans and keys have none)."""
-    return aval.to_tangent_aval().dtype != float0
+    return _has_tangent(aval.dtype)
+
+
+@cache  # each differentiation asks it of each operand, and an aval takes ten times as long to make
+def _has_tangent(dtype: Any) -> bool:
+    return core.primal_dtype_to_tangent_dtype(dtype) != float0
 
 
 def zeros(aval: Aval) -> Any:

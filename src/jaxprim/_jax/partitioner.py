@@ -53,6 +53,11 @@ class Operation(Protocol):
     words: Any
     is_on_host: bool
 
+    @property
+    def has_partition_rule(self) -> bool:
+        """Whether a part is computed by another program than the whole."""
+        ...
+
     def __call__(self, *operands: Any, over: Over | None = None) -> Sequence[Any]: ...
 
     def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -132,10 +137,11 @@ class _Known:
 
     def digest(self, avals: Sequence[Aval], module: Any = None) -> str | None:
         """A digest of the program for arrays of these types; None if it calls Python by JAX's own callbacks."""
-        nothing = OverTiles({}, 1)
+        operation, nothing = self.operation, OverTiles({}, 1)
 
-        def run(*operands: Any) -> list[Any]:  # a rule for parts is a program of its own
-            return [*self.operation(*operands), *self.operation(*operands, over=nothing)]
+        def run(*operands: Any) -> list[Any]:
+            own = operation(*operands, over=nothing) if operation.has_partition_rule else ()  # a program of its own
+            return [*operation(*operands), *own]
 
         with self._inside(module):
             program = trace(run, avals, self.operation.owner)
@@ -275,7 +281,7 @@ def on_one_device(split: Split, operation: Callable[..., Any], over: Over, opera
 def _foreign_program(attributes: str, operands: tuple[Aval, ...], results: tuple[Aval, ...]) -> bytes:
     """One call of foreign code."""
     with mlir.make_ir_context(), ir.Location.unknown():
-        ins, outs = ([_type(aval) for aval in avals] for avals in (operands, results))
+        ins, outs = ([str(mlir_type(aval)) for aval in avals] for avals in (operands, results))
         given = ", ".join(f"%x{i}: {kind}" for i, kind in enumerate(ins))
         passed = ", ".join(f"%x{i}" for i in range(len(ins)))
         got = ", ".join(f"%y#{i}" for i in range(len(outs)))
@@ -288,9 +294,9 @@ def _foreign_program(attributes: str, operands: tuple[Aval, ...], results: tuple
         return mlir.module_to_bytecode(ir.Module.parse(text))
 
 
-def _type(aval: Aval) -> str:
-    """An array's type in MLIR's words."""
-    return str(ir.RankedTensorType.get(aval.shape, mlir.dtype_to_ir_type(aval.dtype)))
+def mlir_type(aval: Aval) -> Any:
+    """An array's type in MLIR."""
+    return ir.RankedTensorType.get(aval.shape, mlir.dtype_to_ir_type(aval.dtype))
 
 
 def _result_without_shardy(_: Any, __: Any, result_shape: Any, name: bytes) -> Any:

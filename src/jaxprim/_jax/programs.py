@@ -323,14 +323,9 @@ def move_dim(axis: Any, src: int | None, dst: int | None, value: Any, *, add: bo
     return _matchaxis(axis, src, dst, value, sum_match=add)
 
 
-def axis_of_size(size: int) -> Any:
-    """JAX's data of a vmapped axis without a name."""
-    return batching.AxisData(core.no_axis_name, size, None, None)
-
-
-def of_size(axis: Any, size: int) -> Any:
-    """JAX's data of a vmapped axis with this size, and without a mesh axis."""
-    return batching.AxisData(axis.name, size, None, None)
+def vmapped_axis(size: int, name: Any = core.no_axis_name) -> Any:
+    """JAX's data of a vmapped axis without a mesh axis."""
+    return batching.AxisData(name, size, None, None)
 
 
 def batched_aval(axis: Any, dim: int | None, aval: Aval) -> Aval:

@@ -79,7 +79,7 @@ def lower_operation(
     name = partitioner.name(ctx.module_context, split, operation, ctx.avals_in, platform_of(ctx))
     if name is None:
         return whole()
-    return _named_call(split, name, args, [_type(aval) for aval in ctx.avals_out])
+    return _named_call(split, name, args, list(map(partitioner.mlir_type, ctx.avals_out)))
 
 
 def _is_explicit(ctx: Any) -> bool:
@@ -172,10 +172,6 @@ def _named_call(split: Split, name: str, operands: Sequence[Any], types: Sequenc
     )
     call.attributes["sdy.sharding_rule"] = _shardy_rule(split, call)
     return list(call.results)
-
-
-def _type(aval: Aval) -> Any:
-    return ir.RankedTensorType.get(aval.shape, mlir.dtype_to_ir_type(aval.dtype))
 
 
 def may_be_batch_split(target: str) -> None:

@@ -71,9 +71,9 @@ FOREIGN_TARGET, FOREIGN_OPERANDS = "custom_call_target", "operand_layout_constra
 # A part of that function's name if it calls a host function of Python, on every JAX.
 CALLBACK = "callback"
 
-# In the text of a lowered program: what may give numbers for operands that it is not made for. Beside foreign calls these are loops, such as
-# those of a solver or a search, and linear algebra that is no call on some platforms. With one missing, the checker may ask
-# a solver for symmetric matrices about others.
+# In the text of a lowered program: what may give numbers for operands that it is not made for. Beside foreign calls these
+# are loops, such as those of a solver or a search, and linear algebra that is no call on some platforms. With one missing,
+# the checker may ask a solver for symmetric matrices about others.
 MAY_NOT_CHECK = (FOREIGN_CALL, "stablehlo.while", "stablehlo.cholesky", "stablehlo.triangular_solve")
 
 # A loop of unknown length, so the code shows no bound on the number of terms in its sums. Used by the question `accuracy`,

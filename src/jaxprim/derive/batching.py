@@ -20,7 +20,7 @@ from jaxprim._levels import Level, infer
 from jaxprim._rules import RuleSet
 from jaxprim.derive import batched_programs
 from jaxprim.derive.abstract_eval import results
-from jaxprim.derive.programs import named_axes, program
+from jaxprim.derive.programs import knows_no_mesh, named_axes, program
 from jaxprim.derive.table import applies, choose, derives, missing, rows_of
 
 WORDS = ("vmap", "sequential", "expand_dims", "broadcast_all", "elementwise")
@@ -119,9 +119,9 @@ def _level(call: Call, how: str, axis: Any, avals: Sequence[Any], dims: Sequence
     if how == "rule":
         by_rule = batched_programs.batched_by_rule(call, axis, avals, dims, element)
         return Level(axis, tuple(dims), by_rule.dims)
-    if how == "vmap" and "sharding" in call.rules.given:  # its program knows of no mesh
+    if how == "vmap" and knows_no_mesh(call, elements):
         with _jax.without_mesh():
-            found = infer(program(call, elements), _jax.of_size(axis, axis.size), dims)
+            found = infer(program(call, elements), _jax.vmapped_axis(axis.size, axis.name), dims)
         return Level(axis, found.in_dims, found.out_dims)
     if how == "vmap":
         return infer(program(call, elements), axis, dims)

@@ -41,7 +41,8 @@ def jvp_rule(primals: Values, tangents: Values, *, call: Call, **_: Any) -> Push
     """JAX's JVP rule: result leaves and tangent leaves. Zero tangents are JAX's zeros."""
     # JAX gives what is read from a ref a tangent that is no symbolic zero, also an integer.
     tangents = [
-        t if _jax.has_tangent(_jax.typeof(x)) else _jax.zero_tangent(x) for x, t in zip(primals, tangents, strict=True)
+        t if isinstance(t, _jax.JaxZero) or _jax.has_tangent(_jax.typeof(x)) else _jax.zero_tangent(x)
+        for x, t in zip(primals, tangents, strict=True)
     ]
     if not any(nonzero(tangents)):
         outs = call.rules.primitive.bind(*primals, call=call)

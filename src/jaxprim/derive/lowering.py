@@ -41,11 +41,10 @@ def lower(ctx: Any, *args: Any, call: Call, jaxpr: Any = None, platform: str | N
 
     try:
         split = split_of(call, ctx.avals_in, platform)
-        return (
-            whole()
-            if split is None
-            else _jax.lower_operation(ctx, split, OnDevice(call, split, is_on_host=rule.kind == "host"), whole, args)
-        )
+        if split is None:
+            return whole()
+        on_device = OnDevice(call, split, is_on_host=rule.kind == "host")
+        return _jax.lower_operation(ctx, split, on_device, whole, args)
     except RecursionError:  # a kernel that applies its own operation
         raise endless(call.rules, form_of(rule.kind), rule.author) from None
 

@@ -14,7 +14,7 @@ from jaxprim._avals import short
 from jaxprim._calls import Call
 from jaxprim._errors import RuleWrong, message
 from jaxprim._levels import Level, axes_of
-from jaxprim._split import Axes, Split
+from jaxprim._split import Axes, Split, part
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.partition import partitioned
 from jaxprim.derive.programs import named_axes
@@ -76,14 +76,18 @@ class OnDevice:
         sizes = split.sizes([x.shape for x in operands])
         lengths: list[Any] = [sizes.get(_batch(depth), level.axis.size) for depth, level in enumerate(call.levels)]
         call = call.resized(lengths)
-        if over is not None and choose(call.rules, "partition").row is not None:
+        if over is not None and self.has_partition_rule:
             return partitioned(call, self.element, operands, sizes, over)
         outs = call.rules.primitive.bind(*operands, call=call)
         for index, (axes, out) in enumerate(zip(split.results, outs, strict=True)):
-            expected: Any = tuple(sizes.get(name, size) for name, size in zip(axes, out.shape, strict=True))
+            expected = part(axes, out.shape, sizes)
             if out.shape != expected:
                 raise _broken(call, operands, index, out, expected)
         return outs
+
+    @property
+    def has_partition_rule(self) -> bool:
+        return choose(self.call.rules, "partition").row is not None
 
     @property
     def element(self) -> Split:
@@ -100,9 +104,9 @@ class OnDevice:
 
     def silent(self, split: Split) -> Split:
         """What may be split if devices cannot be told apart: no axis over which they would talk."""
-        if choose(self.call.rules, "partition").row is None:
-            return split.without_sums
-        return replace(split, free=split.free - self.element.free)
+        if self.has_partition_rule:
+            return replace(split, free=split.free - self.element.free)
+        return split.without_sums
 
     @property
     def words(self) -> list[Any]:
@@ -155,7 +159,7 @@ def _from_words(words: Sequence[Any], avals: Sequence[Any]) -> tuple[Split, OnDe
         return None
     call = Call(rules, ast.literal_eval(params), jax.tree.structure(ast.literal_eval(operands)), using=using)
     for size, in_dims, out_dims, how in vmaps:
-        call = call.push(Level(_jax.axis_of_size(size), tuple(in_dims), tuple(out_dims)), how)
+        call = call.push(Level(_jax.vmapped_axis(size), tuple(in_dims), tuple(out_dims)), how)
     split = split_of(call, avals, None)
     return None if split is None else (split, OnDevice(call, split))
 

@@ -19,7 +19,8 @@ from jaxprim._levels import axes_of, stack
 from jaxprim._returned import Results, read_outputs
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, RuleSet, call_author
-from jaxprim._split import Split
+from jaxprim._split import Split, part
+from jaxprim.derive import sharding
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.table import choose, derives
 
@@ -85,15 +86,12 @@ def by_parts(rules: RuleSet, params: Mapping[str, Any], tree: Any, leaves: Seque
     """
     call = call_of(rules, params, tree)
     avals = [_jax.typeof(leaf) for leaf in leaves]
-    split: Split = rules.given["sharding"].author(
-        [(name, aval.shape) for name, aval in zip(call.names(), avals, strict=True)],
-        [aval.shape for aval in results(call, avals).avals],
-    )
+    split = sharding.by_rule(call, avals, results(call, avals).avals)
     dims = [axes.index(axis) if axis in axes else None for axes in split.operands]
     over = _jax.OverVmap({axis: (PARTS,)}, {PARTS: count})
 
     def run(*parts: Any) -> list[Any]:
-        return partitioned(call, split, parts, split.sizes([jnp.shape(part) for part in parts]), over)
+        return partitioned(call, split, parts, split.sizes(list(map(jnp.shape, parts))), over)
 
     cut = [x if dim is None else jnp.stack(jnp.split(x, count, dim)) for x, dim in zip(leaves, dims, strict=True)]
     in_axes = tuple(None if dim is None else 0 for dim in dims)
@@ -121,11 +119,11 @@ def partitioned(call: Call, split: Split, operands: Sequence[Any], sizes: dict[s
     axis = SplitAxis(rule, call.rules.name, split.free, over)
     avals = call.element_avals([_jax.typeof(x) for x in operands])
     whole = results(call, avals)
-    local = [
-        _jax.ShapedArray(tuple(sizes.get(n, size) for n, size in zip(axes, aval.shape, strict=True)), aval.dtype)
+    local = tuple(
+        _jax.ShapedArray(part(axes, aval.shape, sizes), aval.dtype)
         for axes, aval in zip(split.results, whole.avals, strict=True)
-    ]
-    expected = Results(tuple(local), whole.tree)
+    )
+    expected = Results(local, whole.tree)
 
     def run(*leaves: Any) -> list[Any]:
         value = choose(call.rules, "partition").derive(call, leaves, axis)

@@ -26,14 +26,16 @@ from jaxprim.derive.traced import Traced, traced
 
 
 def program(call: Call, avals: Sequence[Any], platform: str | None = None) -> Any:
-    """The program of a call under its batch levels, on operands of these types.
-
-    An operation with a sharding rule is computed part by part, so its program knows of no mesh.
-    """
-    if "sharding" in call.rules.given and any(map(_jax.has_mesh, avals)):
+    """The program of a call under its batch levels, on operands of these types."""
+    if knows_no_mesh(call, avals):
         with _jax.without_mesh():
             return _typed(call.resized(()), list(map(_jax.without_its_mesh, avals)), platform)
     return _typed(call, avals, platform)
+
+
+def knows_no_mesh(call: Call, avals: Sequence[Any]) -> bool:
+    """Whether a program is made without the mesh of its operands: by its sharding rule, it is computed part by part."""
+    return "sharding" in call.rules.given and any(map(_jax.has_mesh, avals))
 
 
 def _typed(call: Call, avals: Sequence[Any], platform: str | None = None) -> Any:
@@ -98,8 +100,7 @@ def _shown(call: Call, avals: Sequence[Any]) -> Any:
 
     A vmap of a program is made late, if JAX looks into it. So are those that are not traced from an impl.
     """
-    knows_no_mesh = "sharding" in call.rules.given and any(map(_jax.has_mesh, avals))
-    if call.rules.has("impl") and impl_runs(call) and not knows_no_mesh:
+    if call.rules.has("impl") and impl_runs(call) and not knows_no_mesh(call, avals):
         if call.how != "vmap" or call.parent is None:
             return program(call, avals)
         level = call.levels[-1]

@@ -10,7 +10,7 @@ import jax
 from jaxprim import _jax
 from jaxprim._avals import in_operands_mesh
 from jaxprim._sharded_types import Splits, split_types
-from jaxprim._split import Axes, Split
+from jaxprim._split import Axes, Split, part
 from jaxprim.kernels.signature import Array, KernelSignature
 
 
@@ -56,7 +56,7 @@ def on_one_device(split: Split, results: Sequence[Any], operands: Sequence[jax.A
     """The result types of a call on the part of the operands that one device has."""
     sizes = split.sizes([x.shape for x in operands])
     local = [
-        _jax.ShapedArray(tuple(sizes.get(n, size) for n, size in zip(axes, aval.shape, strict=True)), aval.dtype)
+        _jax.ShapedArray(part(axes, aval.shape, sizes), aval.dtype)
         for axes, aval in zip(split.results, results, strict=True)
     ]
     return in_operands_mesh(local, [_jax.typeof(x) for x in operands])

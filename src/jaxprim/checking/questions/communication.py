@@ -16,8 +16,9 @@ from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.collectives import Moved, foreign_calls, moved
 from jaxprim.checking.question import question
+from jaxprim.checking.questions.split import free_axes, split_of
 from jaxprim.checking.reports.findings import Evidence
-from jaxprim.checking.values import is_key, is_scalar
+from jaxprim.checking.values import is_scalar
 from jaxprim.forms.sharding import shown
 
 DEVICES = 2
@@ -34,25 +35,19 @@ def communication(case: Case) -> Answer:
 
     A value may only sum what the rule says. A derivative may sum, but not gather an array that was split.
     """
-    rule, point = case.subject.sharding, case.point
+    rule = case.subject.sharding
     if rule is None:
         raise NotAsked(_without_rule(case))
-    if any(map(is_key, [*point.leaves, *case.native.results])):
-        raise NotAsked("an operation on random keys is never split")
+    found = split_of(case, rule)
     devices = jax.local_devices()[:DEVICES]
     if len(devices) < DEVICES:
         raise NotAsked(ONE_DEVICE)
-    operands = [(name, np.shape(leaf)) for name, leaf in zip(point.names, point.leaves, strict=True)]
-    found = rule(operands, case.native.shapes)
-    sizes = found.sizes([shape for _, shape in operands])
-    axes = [name for name in sizes if name in found.free]
-    if not axes:
-        raise NotAsked("its sharding rule keeps every axis whole")
+    axes = free_axes(case, found)
     modes = yield from case.rules()
     mesh = Mesh(np.array(devices), (AXIS,))
-    for axis in axes:
-        if sizes[axis] % DEVICES or not sizes[axis]:
-            yield Note(f"{shown(axis)} has size {sizes[axis]} in the example, which two devices cannot share evenly")
+    for axis, size in axes.items():
+        if size % DEVICES or not size:
+            yield Note(f"{shown(axis)} has size {size} in the example, which two devices cannot share evenly")
             continue
         yield from _ask(case, _Split(case, found, axis, mesh), modes)
 

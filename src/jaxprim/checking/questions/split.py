@@ -15,7 +15,7 @@ from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.values import Array, is_key, wide
-from jaxprim.forms.sharding import shown
+from jaxprim.forms.sharding import Sharding, shown
 
 
 @question("Do the parts of the operation give the whole, as its sharding rule says?", group="scale")
@@ -25,17 +25,12 @@ def split(case: Case) -> Answer:
     A result that has the axis is put together along it, and one that lacks it is the sum of the parts. With a partition
     rule, that computes the parts, and they are equal.
     """
-    rule, point = case.subject.sharding, case.point
+    rule = case.subject.sharding
     if rule is None:
         raise NotAsked("no sharding rule")
-    if any(map(is_key, [*point.leaves, *case.native.results])):
-        raise NotAsked("an operation on random keys is never split")
-    operands = [(name, np.shape(leaf)) for name, leaf in zip(point.names, point.leaves, strict=True)]
-    found = rule(operands, case.native.shapes)
-    if not found.free:
-        raise NotAsked("its sharding rule keeps every axis whole")
-    sizes = found.sizes([shape for _, shape in operands])
-    for axis in (name for name in sizes if name in found.free):
+    found = split_of(case, rule)
+    sizes = free_axes(case, found)
+    for axis in sizes:
         if sizes[axis] < 2:
             yield Note(f"{shown(axis)} has size {sizes[axis]} in the example, so it cannot be split")
             continue
@@ -44,6 +39,23 @@ def split(case: Case) -> Answer:
         yield from items
         if failed(items):
             yield Note(f"to keep {shown(axis)} whole on each device: {rule.line_with_whole(axis)}")
+
+
+def split_of(case: Case, rule: Sharding) -> Split:
+    """What the rule says of the example."""
+    point = case.point
+    if any(map(is_key, [*point.leaves, *case.native.results])):
+        raise NotAsked("an operation on random keys is never split")
+    operands = [(name, np.shape(leaf)) for name, leaf in zip(point.names, point.leaves, strict=True)]
+    return rule(operands, case.native.shapes)
+
+
+def free_axes(case: Case, found: Split) -> dict[str, int]:
+    """The axes that may be split, with their sizes in the example."""
+    sizes = found.sizes([np.shape(leaf) for leaf in case.point.leaves])
+    if not found.free:
+        raise NotAsked("its sharding rule keeps every axis whole")
+    return {name: size for name, size in sizes.items() if name in found.free}
 
 
 def _ways(size: int) -> Iterator[tuple[int, ...]]:
