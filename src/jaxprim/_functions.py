@@ -17,14 +17,15 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
 from jaxprim import _jax, _trees
-from jaxprim._avals import from_author, is_aval, same_type, short, short_value
+from jaxprim._avals import from_author, is_aval, same_type, short, short_value, union_varying
 from jaxprim._errors import BadCall, RuleWrong, message
 from jaxprim._origin import name_of, public, source_of
+from jaxprim._programs import interpret
 from jaxprim._structure import key_of
 
 # After this many programs for one function of an author and one kind of arguments, a warning says how to avoid more.
@@ -74,6 +75,16 @@ class _Traced:
     def arguments(self) -> str:
         return f"({', '.join(map(short, self.avals))})"
 
+    def run(self, values: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
+        """The results. An argument that is split over explicit axes in another way gives results that are, too."""
+        given = [_as_traced(leaf, aval) for leaf, aval in zip(leaves, self.avals, strict=True)]
+        if all(
+            _jax.explicit_axes(_jax.typeof(x)) == _jax.explicit_axes(aval)
+            for x, aval in zip(given, self.avals, strict=True)
+        ):
+            return _jax.evaluate_open(self.jaxpr, values, *given)
+        return interpret(_jax.close(self.jaxpr, values), given, _jax.apply_equation)
+
 
 class Code:
     """What a function computes, without the values that it reads. Equal code is one object."""
@@ -101,21 +112,23 @@ class Function:
 
     values: tuple[Any, ...]
     code: Code = field(metadata={"static": True})
+    is_whole: ClassVar[bool] = True  # one array is no cotangent of a function
 
     def __call__(self, *args: Any) -> Any:
         leaves, tree = jax.tree.flatten(args)
         traced = next((each for each in self.code.traced if each.tree == tree and _fits(each.avals, leaves)), None)
         if traced is None:
             raise _other_arguments(self.code, args)
-        given = [
-            jax.numpy.asarray(leaf, aval.dtype) if isinstance(leaf, bool | int | float | complex) else leaf
-            for leaf, aval in zip(leaves, traced.avals, strict=True)
-        ]
-        outs = _jax.evaluate_open(traced.jaxpr, [self.values[i] for i in traced.reads], *given)
-        return traced.out_tree.unflatten(outs)
+        return traced.out_tree.unflatten(traced.run([self.values[i] for i in traced.reads], leaves))
 
     def __repr__(self) -> str:
         return f"Function({self.code!r}, {len(self.values)} values)"
+
+
+def _as_traced(leaf: Any, aval: Any) -> Any:
+    """An argument with the dtype and the varying axes that a function was traced at."""
+    array = jax.numpy.asarray(leaf, aval.dtype) if isinstance(leaf, bool | int | float | complex) else leaf
+    return _jax.cast_varying(array, _jax.varying(aval))
 
 
 def _fits(avals: Sequence[Any], leaves: Sequence[Any]) -> bool:
@@ -123,7 +136,11 @@ def _fits(avals: Sequence[Any], leaves: Sequence[Any]) -> bool:
     try:
         return all(
             same_type(_jax.typeof(leaf), aval)
-            or (isinstance(leaf, int | float | complex) and aval.shape == () and jax.numpy.result_type(aval, leaf) == aval.dtype)
+            or (
+                isinstance(leaf, int | float | complex)
+                and aval.shape == ()
+                and jax.numpy.result_type(aval, leaf) == aval.dtype
+            )
             for leaf, aval in zip(leaves, avals, strict=True)
         )
     except TypeError:  # something that is no array
@@ -159,22 +176,49 @@ def function(fn: Callable[..., Any], *example: Any) -> Function:
     return hoisted(fn, [example], Owner(operand=name_of(fn)))
 
 
-def hoisted(fn: Any, calls: Sequence[tuple[Any, ...]], owner: Owner) -> Function:
-    """A function as an operand, traced at each of the arguments it will be called with."""
+def hoisted(fn: Any, calls: Sequence[tuple[Any, ...]], owner: Owner, beside: Sequence[Any] = ()) -> Function:
+    """A function as an operand, traced at each of the arguments it will be called with.
+
+    Inside ``shard_map`` the arguments vary over all axes over which anything in reach does: what it closes over, and the
+    operands ``beside`` it. So it may be called with its own results.
+    """
     if isinstance(fn, Function):
         return fn
     if not callable(fn):
         raise _not_a_function(fn, owner)
-    values: list[Any] = []
-    places: dict[int, int] = {}
-    traced = tuple(_trace(fn, args, owner, values, places) for args in calls)
+    arguments = [_types(args) for args in calls]
+    values, traced = _trace_all(fn, arguments, owner)
+    if _jax.mesh_in_reach():
+        arrays = [leaf for leaf in jax.tree.leaves(beside) if isinstance(leaf, jax.Array)]
+        types = [*map(_jax.typeof, [*values, *arrays]), *(aval for _, avals in arguments for aval in avals)]
+        axes = union_varying(types)
+        if axes:
+            like = next(aval for aval in types if _jax.varying(aval))
+            varied = [(tree, tuple(_jax.vary_over(aval, axes, like) for aval in avals)) for tree, avals in arguments]
+            values, traced = _trace_all(fn, varied, owner)
     return Function(tuple(values), _interned(owner, fn, traced, values))
 
 
-def _trace(fn: Callable[..., Any], args: tuple[Any, ...], owner: Owner, values: list[Any], places: dict[int, int]) -> _Traced:
-    """Trace a function at these arguments; adds what it reads to ``values``, each once."""
+_Arguments = tuple[Any, tuple[Any, ...]]  # the tree of arguments, and the types of its leaves
+
+
+def _types(args: tuple[Any, ...]) -> _Arguments:
     leaves, tree = jax.tree.flatten(args, is_leaf=is_aval)
-    avals = tuple(from_author(leaf) if is_aval(leaf) else _jax.typeof(leaf) for leaf in leaves)
+    return tree, tuple(from_author(leaf) if is_aval(leaf) else _jax.typeof(leaf) for leaf in leaves)
+
+
+def _trace_all(
+    fn: Callable[..., Any], arguments: Sequence[_Arguments], owner: Owner
+) -> tuple[list[Any], tuple[_Traced, ...]]:
+    """Trace a function at each of these arguments; returns also the values that it reads, each once."""
+    values: list[Any] = []
+    places: dict[int, int] = {}
+    return values, tuple(_trace(fn, tree, avals, owner, values, places) for tree, avals in arguments)
+
+
+def _trace(
+    fn: Callable[..., Any], tree: Any, avals: tuple[Any, ...], owner: Owner, values: list[Any], places: dict[int, int]
+) -> _Traced:
     trees: list[Any] = []
 
     def run(*leaves: Any) -> list[Any]:
@@ -182,7 +226,12 @@ def _trace(fn: Callable[..., Any], args: tuple[Any, ...], owner: Owner, values: 
         trees.append(out_tree)
         return [_as_array(leaf, fn, owner) for leaf in found]
 
-    whole, read = _jax.trace_open(run, avals, name_of(fn))
+    try:
+        whole, read = _jax.trace_open(run, avals, name_of(fn))
+    except Exception as error:
+        if not _jax.asks_for_value(error):
+            raise
+        raise _asks_for_value(fn, owner) from error
     key = (tree, avals, key_of(whole), trees[0])  # `prune` wraps rules inside anew, and nobody knows them again
     jaxpr, read = _jax.prune(whole, read)
     _refuse_effects(jaxpr, fn, owner)
@@ -226,14 +275,14 @@ def _counted(fn: Callable[..., Any], key: Any) -> bool:
 # --------------------------------------------------------------------------------------------------------------- messages
 def _many(code: Code, fn: Callable[..., Any]) -> str:
     owner = code.owner
-    call = f"{owner.primitive}({owner.operand}, ...)" if owner.primitive else "f(...)"
+    call = f"{owner.primitive}(f, ...)" if owner.primitive else "f(...)"
     return message(
         f"{owner.phrase} was another program at each of {MANY} calls, and each was compiled.",
         got=repr(code),
         expected="the same code, with other arrays in its closure",
-        why="a number of Python that it reads is a part of its code; an array is not",
+        why="numbers of Python that it reads are a part of its code; arrays are not",
         rule=fn,
-        write=f"{owner.operand} = jaxprim.function({code.name}, ...)  # once, outside of the loop; then {call}",
+        write=f"f = jaxprim.function(f, ...)  # once, outside of the loop; then {call}",
     )
 
 
@@ -264,6 +313,19 @@ def _refuse_effects(jaxpr: Any, fn: Callable[..., Any], owner: Owner) -> None:
         )
 
 
+def _asks_for_value(fn: Callable[..., Any], owner: Owner) -> RuleWrong:
+    return RuleWrong(
+        message(
+            f"{owner.phrase} needs the value of an argument, but the argument is traced.",
+            got="a function that branches on a value, or makes a shape of it",
+            expected="arguments used only as data",
+            why="the operation is compiled once for all values",
+            rule=fn,
+            write="y = jax.lax.cond(predicate, f, g, x)  # or jnp.where(predicate, y1, y2)",
+        )
+    )
+
+
 def _as_array(leaf: Any, fn: Callable[..., Any], owner: Owner) -> Any:
     try:
         _jax.typeof(leaf)
@@ -282,7 +344,7 @@ def _as_array(leaf: Any, fn: Callable[..., Any], owner: Owner) -> Any:
 
 def _other_arguments(code: Code, args: tuple[Any, ...]) -> RuleWrong:
     owner = code.owner
-    write = f"{owner.operand} = jaxprim.function({owner.operand}, *arguments)  # of these types"
+    write = "f = jaxprim.function(f, *arguments)  # of these types"
     if owner.declared is not None:
         write = "return [(...), (...)]  # a tuple of arguments for each kind of call"
     return RuleWrong(

@@ -240,7 +240,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
     def _apply_call(self, call: Call, leaves: list[Any]) -> Any:
         if _jax.mesh_in_reach():
-            leaves = equalize_varying(leaves)
+            leaves = equalize_varying(leaves, call.function_mask())
         outs = call.rules.primitive.bind(*leaves, call=call)
         tree = call.result_tree  # `bind` has set it
         if tree is None:  # the tree depends on the operand types
@@ -496,6 +496,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             >>> float(jax.grad(lambda a: twice(lambda x: a * x, 3.0))(2.0))
             12.0
         """
+        forms.refuse_other_names(self._rules, operand)
         if fn is None:
             return lambda fn: self.def_function(operand, fn)
         self._rules.give(forms.function_rule(self._rules, operand, fn))

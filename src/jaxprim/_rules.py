@@ -276,6 +276,12 @@ class RuleSet:
         )
 
     @property
+    def functions(self) -> list[str]:
+        """The names of the operands that are functions."""
+        declared = (rule.operands for rule in self.given.values() if BY_NAME[rule.kind].per_operand)
+        return [name for names in declared for name in names or ()]
+
+    @property
     def surrogate(self) -> str | None:
         return self.given["vjp"].surrogate if "vjp" in self.given else None
 

@@ -150,7 +150,7 @@ def _globals(fn: FunctionType) -> Iterator[Any]:
         if name in fn.__globals__:
             found = fn.__globals__[name]
             yield found
-            if isinstance(found, ModuleType) and not found.__name__.partition(".")[0] in _LIBRARIES:
+            if isinstance(found, ModuleType) and found.__name__.partition(".")[0] not in _LIBRARIES:
                 yield from (getattr(found, other) for other in _names(fn.__code__) if hasattr(found, other))
 
 

@@ -56,6 +56,7 @@ from jaxprim._jax.avals import (
     tangent_aval,
     typeof,
     unshard_front,
+    vary_over,
     varying,
     without_its_mesh,
     zero_tangent,

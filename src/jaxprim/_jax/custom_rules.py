@@ -49,5 +49,7 @@ def _added(argument: Any) -> Any:
         return tuple(map(_added, argument))
     if isinstance(argument, Unhashable):
         return argument.val
-    is_of_one_trace = type(argument).__name__ == words.DEBUG_INFO or words.STORES in getattr(argument, "__qualname__", "")
+    is_of_one_trace = type(argument).__name__ == words.DEBUG_INFO or words.STORES in getattr(
+        argument, "__qualname__", ""
+    )
     return None if is_of_one_trace else argument

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from jaxprim.forms.as_jax import HIDDEN, Hidden, decorated, implementation, jvp_as_jax, no_function, vjp_as_jax
-from jaxprim.forms.function import WithFunctions, function_rule, refuse_functions, with_functions
+from jaxprim.forms.function import WithFunctions, function_rule, refuse_functions, refuse_other_names, with_functions
 from jaxprim.forms.implicit import SolverOptions, implicit_rules
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
@@ -30,6 +30,7 @@ __all__ = [
     "no_function",
     "partials_rules",
     "refuse_functions",
+    "refuse_other_names",
     "sharding_rule",
     "transpose_rule",
     "vjp_as_jax",

@@ -21,14 +21,12 @@ def function_rule(rules: RuleSet, operand: Any, author: Callable[..., Any]) -> R
 
     In canonical form: (operands, params, function) -> `Function`.
     """
-    if not isinstance(operand, str):
-        raise _no_name(rules, operand)
     owner = Owner(rules.name, operand, author)
 
     def hoist(operands: Sequence[Any], params: Mapping[str, Any], fn: Any) -> Function:
         if isinstance(fn, Function):
             return fn
-        return hoisted(fn, _calls(rules, owner, call_author(rules, FORM, author, *operands, **params)), owner)
+        return hoisted(fn, _calls(rules, owner, call_author(rules, FORM, author, *operands, **params)), owner, operands)
 
     for given in rules.given.values():
         _refuse_opaque(rules, operand, given)
@@ -37,15 +35,15 @@ def function_rule(rules: RuleSet, operand: Any, author: Callable[..., Any]) -> R
 
 def refuse_functions(rules: RuleSet, rule: Rule) -> None:
     """Refuse an implementation that cannot call the function operands that are declared."""
-    for given in rules.given.values():
-        if given.kind == "function" and given.operands:
-            _refuse_opaque(rules, given.operands[0], rule)
+    for operand in rules.functions:
+        _refuse_opaque(rules, operand, rule)
 
 
 def with_functions(rules: RuleSet, operands: Sequence[Any], params: Mapping[str, Any]) -> tuple[Any, ...]:
     """The operands of a call, with functions as pytrees."""
     given = list(operands)
-    for place, rule in _places(rules).items():
+    places = _places(rules)
+    for place, rule in places.items():
         given[place] = rule.fn(operands, params, given[place])
     return tuple(given)
 
@@ -110,8 +108,11 @@ def _refuse_opaque(rules: RuleSet, operand: str, rule: Rule) -> None:
     )
 
 
-def _no_name(rules: RuleSet, operand: Any) -> BadCall:
-    return BadCall(
+def refuse_other_names(rules: RuleSet, operand: Any) -> None:
+    """Refuse a function operand that is not named by a string."""
+    if isinstance(operand, str):
+        return
+    raise BadCall(
         message(
             f"{rules.name}: def_function needs the name of an operand.",
             got=describe(operand),
