@@ -195,6 +195,12 @@ def function(fn: Callable[..., Any], *example: Any) -> Function:
     return hoisted(fn, [example], Owner(operand=name_of(fn)))
 
 
+def hoisted_once(fn: Callable[..., Any], args: tuple[Any, ...], owner: Owner) -> Function:
+    """A function that nobody makes again, traced at these arguments."""
+    values, traced = _trace_all(fn, [_types(args)], owner)
+    return Function(tuple(values), Code(owner, fn, traced, tuple(map(_jax.typeof, values))))
+
+
 def hoisted(fn: Any, calls: Sequence[tuple[Any, ...]], owner: Owner, beside: Sequence[Any] = ()) -> Function:
     """A function as an operand, traced at each of the arguments it will be called with.
 
