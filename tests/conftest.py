@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
-from jax_versions import IS_OLDER_JAX
+from covering import covering, name_of
+from jax_versions import IS_OLDER_JAX, ROWS_ALONE
 
 if jax.config.jax_platforms is None:  # A machine with an accelerator asks for it by JAX_PLATFORMS=cuda,cpu.
     jax.config.update("jax_platforms", "cpu")
@@ -46,6 +47,7 @@ ON_NEWEST_JAX_ALONE = [
     "kernels/test_compilers.py",
     "kernels/test_finite_differences.py",
     "kernels/test_from_numba.py",
+    "kernels/test_from_pointer.py",
     "kernels/test_from_source.py",
     "kernels/test_identity.py",
     "kernels/test_languages.py",
@@ -68,6 +70,43 @@ ON_NEWEST_JAX_ALONE = [
     "test_typing.py",
 ]
 collect_ignore = ON_NEWEST_JAX_ALONE if IS_OLDER_JAX else []
+
+# The same, of files whose other tests run on every JAX.
+TESTS_ON_NEWEST_JAX_ALONE = [
+    "checking/questions/test_second_order.py::test_right_functions",
+    "derive/test_on_device.py::test_another_process_finds_the_program_and_loads_an_exported_one",
+    "forms/test_implicit.py::test_a_batch_of_directions_one_of_which_is_zero",
+    "forms/test_implicit.py::test_a_complex_equation_with_a_real_operand",
+    "forms/test_implicit.py::test_a_minimum",
+    "forms/test_implicit.py::test_a_minimum_in_complex_numbers",
+    "forms/test_implicit.py::test_a_result_without_a_tangent_is_no_unknown",
+    "forms/test_implicit.py::test_an_equation_that_is_not_holomorphic",
+    "forms/test_implicit.py::test_an_operation_that_was_used_can_be_dropped",
+    "forms/test_implicit.py::test_second_derivatives_by_products_alone",
+    "forms/test_implicit.py::test_second_derivatives_in_the_matrix",
+    "forms/test_linear_solvers.py::test_an_iteration_stops_at_its_tolerance",
+    "forms/test_linear_solvers.py::test_an_iteration_that_cannot_meet_its_tolerance_ends",
+    "test_call_counts.py::test_the_page_has_the_numbers",
+    "test_doctor.py::test_each_name_is_missed_when_it_is_gone",
+    "test_messages.py::test_correction",
+    "test_primitive.py::test_check_raises_with_the_finding",
+]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test with several parametrizations, takes a few of the combinations.
+
+    On the newest JAX each pair of values occurs, so that two parametrizations give all combinations. On an older one, each
+    value does.
+    """
+    if ROWS_ALONE:
+        return
+    here = [item for item in items if not (IS_OLDER_JAX and name_of(item) in TESTS_ON_NEWEST_JAX_ALONE)]
+    chosen = covering(here, 1 if IS_OLDER_JAX else 2)
+    if len(chosen) < len(items):
+        kept = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = chosen
 
 
 def pytest_report_header() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -13,10 +14,13 @@ import pytest
 from excluded import EXCLUDED
 from jax_versions import IS_OLDER_JAX, ROWS_ALONE
 from rows.case import Case, batch, loss, tangents
-from rows.table import BATCHES, DEVICES, MODES, ROWS, Row
+from rows.table import BATCHES, DEVICES, FIRST_ORDER, MODES, ROWS, Row
 from zoo import (
+    COLLECTIVE,
     COMPLEX,
+    FMA_RULES,
     INSIDE,
+    LITERALS,
     OPAQUE_BACKWARD,
     OPAQUE_RULES,
     TRACEABLE,
@@ -33,14 +37,17 @@ Subsets = tuple[tuple[int, ...], ...]
 
 
 def subsets(row: Row, entry: Entry) -> Subsets:
-    """Sets of perturbed operands, all operands first: every set for the rows that differentiate and do no more.
+    """Sets of perturbed operands, all operands first: every set for the rows that differentiate once and do no more.
 
-    Elsewhere all operands and each alone, which for one or two operands is every set too.
+    Elsewhere all operands, and one of the other sets: the one whose turn it is. So each entry meets each of its sets in
+    many rows, and each row meets sets of each kind.
     """
     if not (row.jit or row.each):
         return (entry.diff,)
-    sizes = range(len(entry.diff), 0, -1) if row in MODES else sorted({len(entry.diff), 1}, reverse=True)
-    return tuple(s for n in sizes for s in combinations(entry.diff, n))
+    others = tuple(s for n in range(len(entry.diff) - 1, 0, -1) for s in combinations(entry.diff, n))
+    if others and row not in FIRST_ORDER:
+        others = (others[(ROWS.index(row) + EVERY_ENTRY.index(entry)) % len(others)],)
+    return (entry.diff, *others)
 
 
 def close(got: Any, want: Any) -> None:
@@ -88,37 +95,44 @@ def compare(row: Row, entry: Entry) -> None:
         close(jitted(row.run, entry.f, entry.args(), chosen), want)
 
 
-# One op of each basic kind, under every row. Kinds that are mixtures of others, and others of a kind, with operands of
-# another form, are under the rows that treat operands one by one; each other row has one of the mixtures and one of the
-# others, in turn.
+# One op of each basic kind, under every row. Kinds that are mixtures of others (and an op with a collective, whose kind is
+# another's), and others of a kind, with operands of another form, are under the rows that differentiate once. Of each of
+# these two groups, two are under each other row that treats operands one by one, and one is under each row of the rest, in
+# turn. What cannot work is always asked.
 #
 # What an older JAX may do in another way is to call the rules of JAX's own that a primitive has. So there the rows that
-# treat operands one by one are asked of each basic kind, and each other row of two: an op with both rules, and one that
-# changes from row to row. tests/releases.py runs all rows of all kinds on each JAX.
+# differentiate once are asked of each basic kind and each mixture, the others that treat operands one by one of two basic
+# kinds, a mixture and an op of another form, and the rest of two. tests/releases.py runs all rows of all kinds on each JAX.
 FIRST_OF_KIND = {entry.kind: entry for entry in reversed(ZOO)}
-MIXED = [FIRST_OF_KIND[kind] for kind in (TRACEABLE, OPAQUE_BACKWARD, OPAQUE_RULES, COMPLEX)]
+MIXED = [FIRST_OF_KIND[kind] for kind in (TRACEABLE, OPAQUE_BACKWARD, OPAQUE_RULES, COMPLEX, COLLECTIVE)]
 OTHER_FORMS = [entry for entry in ZOO if entry is not FIRST_OF_KIND[entry.kind]]
 BASIC = [entry for entry in ZOO if entry not in (*MIXED, *OTHER_FORMS)]
 ONE_BY_ONE = (*MODES, *BATCHES, *DEVICES)
+EVERY_ENTRY = (*ZOO, *INSIDE, *WITH_LITERALS)
 
 
-def in_turn(row: Row, entries: list[Entry]) -> Entry:
-    """The one of these whose turn it is in this row."""
-    return entries[ROWS.index(row) % len(entries)]
+def in_turn(row: Row, entries: Sequence[Entry], count: int = 1) -> list[Entry]:
+    """Those of these whose turn it is in this row."""
+    first = ROWS.index(row) * count
+    return [entries[(first + i) % len(entries)] for i in range(count)]
 
 
-def is_asked(row: Row, entry: Entry) -> bool:
+def asked(row: Row) -> list[Entry]:
+    """The entries that are under this row."""
     if ROWS_ALONE:
-        return entry not in OTHER_FORMS
+        return [*BASIC, *MIXED]
+    if row in FIRST_ORDER:
+        return [*BASIC, *MIXED, *(in_turn(row, OTHER_FORMS) if IS_OLDER_JAX else OTHER_FORMS)]
     if not IS_OLDER_JAX:
-        turns = (in_turn(row, MIXED), in_turn(row, OTHER_FORMS))
-        return entry in BASIC or row in ONE_BY_ONE or entry in turns
+        count = 2 if row in ONE_BY_ONE else 1
+        cannot = [entry for entry in MIXED if (entry.kind, row.name) in EXCLUDED]
+        return [*BASIC, *in_turn(row, MIXED, count), *in_turn(row, OTHER_FORMS, count), *cannot]
     if row in ONE_BY_ONE:
-        return entry in BASIC or (row in MODES and entry in MIXED) or entry is in_turn(row, OTHER_FORMS)
-    return entry is ZOO[0] or entry is in_turn(row, BASIC)
+        return [*in_turn(row, BASIC, 2), *in_turn(row, MIXED), *in_turn(row, OTHER_FORMS)]
+    return [ZOO[0], *in_turn(row, BASIC[1:])]
 
 
-CELLS = [(row, entry) for row in ROWS for entry in ZOO if is_asked(row, entry)]
+CELLS = [(row, entry) for row in ROWS for entry in ZOO if entry in asked(row)]
 
 
 @pytest.mark.parametrize(("row", "entry"), CELLS, ids=repr)
@@ -134,27 +148,39 @@ def test_matrix(row: Row, entry: Entry) -> None:
             run(row, entry, entry.reference)
 
 
+# Two of these under each row where what is inside makes a difference, in turn.
 SOME_ROWS = [
     row
-    for row in (MODES if IS_OLDER_JAX else (*MODES, *BATCHES))
+    for row in (FIRST_ORDER if IS_OLDER_JAX else (*MODES, *BATCHES))
     if not row.name.startswith(("third", "value", "has_aux"))
 ]
+CELLS_INSIDE = [(row, entry) for row in SOME_ROWS for entry in in_turn(row, INSIDE, 2)]
 
 
-@pytest.mark.parametrize("entry", INSIDE, ids=repr)
-@pytest.mark.parametrize("row", SOME_ROWS, ids=repr)
+@pytest.mark.parametrize(("row", "entry"), CELLS_INSIDE, ids=repr)
 def test_what_is_inside(row: Row, entry: Entry) -> None:
     compare(row, entry)
 
 
+# Each way to give the rules under each of these rows, with another operand as the literal in each.
 ROWS_OF_LITERALS = [row for row in ROWS if row.name in ("jvp", "vjp", "forward over reverse", "checkpoint_under_vmap")]
+CELLS_OF_LITERALS = [
+    (row, entry)
+    for r, row in enumerate(ROWS_OF_LITERALS)
+    for i, entry in enumerate(WITH_LITERALS)
+    if (i % len(FMA_RULES) + r) % len(LITERALS) == i // len(FMA_RULES)
+]
 
 
-@pytest.mark.parametrize("entry", WITH_LITERALS, ids=repr)
-@pytest.mark.parametrize("row", ROWS_OF_LITERALS, ids=repr)
+@pytest.mark.parametrize(("row", "entry"), CELLS_OF_LITERALS, ids=repr)
 def test_integer_literals(row: Row, entry: Entry) -> None:
     """A rule that was written for floats serves integers: ``fma(x, 2, z)``."""
     compare(row, entry)
+
+
+def test_every_entry_is_in_the_matrix() -> None:
+    """And each way to give the rules, with each operand as a literal."""
+    assert {entry for _, entry in (*CELLS, *CELLS_INSIDE, *CELLS_OF_LITERALS)} == set(EVERY_ENTRY)
 
 
 def test_every_excluded_cell_is_in_the_matrix() -> None:
