@@ -6,6 +6,7 @@ import gc
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import cache, partial
 
 import jax
@@ -328,6 +329,67 @@ def test_the_part_that_a_host_function_sees(sizes, spec, seen):
     assert set(shapes) == {seen}
 
 
+def joined():
+    """The sum, the largest and the least along an axis, and what all parts have alike."""
+    p = Primitive("joined")
+    p.def_host(lambda x, w: (x.sum(1, dtype=x.dtype), x.max(1), x.min(1), 2 * w, x * w))
+    p.def_abstract_eval(lambda x, w: (*[jax.ShapeDtypeStruct(x.shape[:1], x.dtype)] * 3, w, x))
+    p.def_sharding("b n, -> b, b, b, , b n", reduced={"n": ("sum", "max", "min", "invarying"), "b": "invarying"})
+    return p
+
+
+OF_WORDS = [("float32", "automatic"), ("float32", "explicit"), ("float32", "partly manual"), ("int32", "partly manual")]
+
+
+@pytest.mark.parametrize(("dtype", "way"), OF_WORDS[2:] if IS_OLDER_JAX else OF_WORDS)
+def test_the_words_for_a_result_that_lacks_an_axis(dtype, way):
+    kinds, manual = WAYS[way]
+    mesh = jax.make_mesh((2, 2), ("d", "t"), axis_types=kinds)
+    x, w, p = (-3 - 2 * X).astype(dtype), np.asarray(3, dtype), joined()
+    if manual:
+        out = (P("d"), P("d"), P("d"), P(), P("d"))
+        p = jax.shard_map(p, mesh=mesh, in_specs=(P("d"), P()), out_specs=out, axis_names=manual, check_vma=False)
+    with jax.set_mesh(mesh) if not manual else nullcontext():
+        xs = jax.device_put(x, NamedSharding(mesh, P("d", "t")))
+        compiled = jax.jit(p).lower(xs, w).compile()
+        got = compiled(xs, w)
+    want = (x.sum(1), x.max(1), x.min(1), 2 * w, x * w)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), got, want)
+    found = collectives(compiled)
+    assert (found["all-gather"], found["all-reduce"] > 0) == (0, True)
+
+
+@pytest.mark.parametrize("manual", ["b"] if IS_OLDER_JAX else ["a", "b", "c"])
+def test_partly_manual_code_sums_as_jnp_does(manual):
+    """XLA numbers devices in an order of its own there, so the sum is left to it."""
+    name, sizes = "matmul_host" if manual == "b" else "matmul_jnp", {"a": 2, "b": 2, "c": 1}
+    mesh = jax.make_mesh((2, 2, 1), ("a", "b", "c"), axis_types=(AxisType.Auto,) * 3)
+    one, *others = sorted(sizes.keys() - {manual}, key=sizes.get)
+    layouts = [(None, one), (one, others[0]), (None, (others[0], one)), (others[0], None)]
+
+    def compiled(f):
+        f = jax.shard_map(f, mesh=mesh, in_specs=(P(manual), P()), out_specs=P(manual), axis_names={manual})
+        return jax.jit(lambda pairs: [f(x, w) for x, w in pairs]).lower(pairs).compile()
+
+    x, w = numbers(8, 8), numbers(8, 6)
+    put = lambda value, *spec: jax.device_put(value, NamedSharding(mesh, P(*spec)))
+    pairs = [(put(x, (manual, i) if i else manual, k), put(w, k)) for i, k in layouts]
+    ours, twin = compiled(made[name]()), compiled(plain("matmul"))
+    got = ours(pairs)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=3e-5, atol=1e-5), got, [x @ w] * len(layouts))
+    assert collectives(ours) == collectives(twin)
+
+
+def test_explicit_axes_over_empty_arrays():
+    """XLA refuses a `shard_map` of nothing but empty arrays."""
+    mesh = jax.make_mesh((2, 2), ("d", "t"), axis_types=EXPLICIT)
+    with jax.set_mesh(mesh):
+        x = jax.device_put(numbers(4, 0), NamedSharding(mesh, P("d", "t")))
+        w = jax.device_put(numbers(0, 3), NamedSharding(mesh, P("t")))
+        got = jax.jit(made["matmul_host"]())(x, w)
+    assert (got.shape, got.sharding.spec, np.any(got)) == ((4, 3), P("d", None), False)
+
+
 def test_a_vmapped_host_function_without_a_rule_splits_along_the_batch():
     mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
     calls: list[int] = []
@@ -598,7 +660,14 @@ def ruled(spec, **kinds):
             "i k, k j -> i j",
             {},
             "'k', which a result lacks, in 'i k, k j -> i j'",
-            "reduced, if that result is a sum over its parts, or replicated, if each device needs it whole",
+            "reduced, if that result is a sum over its parts (or 'max', 'min', 'invarying'), or replicated, if each device "
+            "needs it whole",
+        ),
+        (
+            "i k -> i, k",
+            {"reduced": {"k": ("max", "sum"), "i": "min"}},
+            "reduced 'k': ('max', 'sum'), in 'i k -> i, k'",
+            "one of 'sum', 'max', 'min', 'invarying', or one for each of the 1 results that lack it",
         ),
         ("i -> i", {"replicated": "z"}, "'z', which no operand has, in 'i -> i'", "axes of operands: i"),
         (
@@ -617,6 +686,7 @@ def ruled(spec, **kinds):
 )
 def test_a_rule_that_cannot_be_read(spec, kinds, got, expected):
     reduced = ", reduced='k')" if expected.startswith("reduced,") else None
+    reduced = ", reduced={'k': 'max'})" if expected.startswith("one of 'sum'") else reduced
     write = f"op.def_sharding({spec!r}{reduced}" if reduced else "op.def_sharding('i k, k j -> i j', reduced='k')"
     assert (
         said(lambda: ruled(spec, **kinds))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -38,7 +37,7 @@ def split_of(call: Call, avals: Sequence[Any], platform: str | None) -> Split | 
         # A result that all elements share needs the whole batch, and so does a collective over it.
         if all(dim is not None for dim in level.out_dims) and not _is_used(call, avals, depth):
             free.add(_batch(depth))
-    return Split(ins, outs, frozenset(free) & {name for axes in ins for name in axes})
+    return Split(ins, outs, frozenset(free) & {name for axes in ins for name in axes}, split.otherwise)
 
 
 def _is_used(call: Call, avals: Sequence[Any], depth: int) -> bool:
@@ -94,19 +93,17 @@ class OnDevice:
         """The axes of one element, without those of vmaps."""
         own = lambda axes: tuple(name for name in axes if name not in batches)
         batches = {_batch(depth) for depth in range(len(self.call.levels))}
-        return Split(
-            tuple(map(own, self.split.operands)), tuple(map(own, self.split.results)), self.split.free - batches
-        )
+        ins, outs = tuple(map(own, self.split.operands)), tuple(map(own, self.split.results))
+        return Split(ins, outs, self.split.free - batches, self.split.otherwise)
 
     def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What was made for this application under a key."""
         return self.call.rules.cache.get(("on device", self.call, self.split, key), make)
 
-    def silent(self, split: Split) -> Split:
-        """What may be split if devices cannot be told apart: no axis over which they would talk."""
-        if self.has_partition_rule:
-            return replace(split, free=split.free - self.element.free)
-        return split.without_sums
+    @property
+    def own_axes(self) -> frozenset[str]:
+        """The axes that may be split, without those of vmaps."""
+        return self.element.free
 
     @property
     def words(self) -> list[Any]:
