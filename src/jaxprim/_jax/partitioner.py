@@ -2,7 +2,7 @@
 
 XLA names the call by the text that it was lowered with. A call of foreign code is named by all that is needed to write
 its program. An operation is a program that JAX traces, which depends on the shapes. It is named by a digest of its program
-for the whole arrays, and found in a table. No name holds an address, so JAX's compilation cache finds the program again in
+for the whole arrays, and one of its code, and found in a table. No name holds an address, so JAX's compilation cache finds the program again in
 another process. A process that loads an exported program makes the operation again from its module and name.
 
 JAX's `custom_partitioning` asks in the same way, but names a program by an object's address. So no other process finds it
@@ -52,6 +52,11 @@ class Operation(Protocol):
     owner: str
     words: Any
     is_on_host: bool
+
+    @property
+    def code(self) -> str:
+        """What its code says, which the program for the whole arrays may not show."""
+        ...
 
     @property
     def own_axes(self) -> frozenset[str]:
@@ -115,7 +120,8 @@ def name(
     if digest is None:
         return None
     found = json.dumps(
-        {"axes": _words_of(split), "operation": operation.words, "platform": platform, "weak": known.weak, "is": digest}
+        {"axes": _words_of(split), "operation": operation.words, "platform": platform, "weak": known.weak}
+        | {"is": digest, "code": operation.code}
         | ({} if apart is None else {"apart": apart.words})
     )
     other = _known.get(found)

@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 
-from jaxprim import _jax, _origin
+from jaxprim import _code, _jax, _origin
 from jaxprim._avals import short
 from jaxprim._calls import Call
 from jaxprim._errors import RuleWrong, message
 from jaxprim._levels import Level, axes_of
+from jaxprim._rules import RuleSet
 from jaxprim._split import Axes, Split, part
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.partition import partitioned
@@ -106,6 +107,13 @@ class OnDevice:
         return self.element.free
 
     @property
+    def code(self) -> str:
+        """A digest of the code of all rules that may run on a part, beside the parameters."""
+        call = self.call
+        of_rules = call.rules.cache.get(("code",), lambda: _code.digest([call.rules], _rules_inside))
+        return _code.digest([of_rules, dict(call.params)], _rules_inside)
+
+    @property
     def words(self) -> list[Any]:
         """The application in words: module, name, params, operands, implementation, vmaps. None for what has no words."""
         call = self.call
@@ -116,6 +124,19 @@ class OnDevice:
             call = call.parent
         operands = _as_literal(call.operands(range(call.tree.num_leaves)))
         return [call.rules.module, call.rules.name, _as_literal(call.params), operands, call.using, vmaps]
+
+
+# They run on whole arrays, or by their place in the whole program.
+_NOT_ON_A_PART = {"jvp", "vjp", "linearize", "transpose", "jet", "host", "sharding"}
+
+
+def _rules_inside(thing: Any) -> list[Any] | None:
+    """What an operation is made of, for a digest of its code."""
+    is_ours = type(thing).__module__.startswith("jaxprim")
+    rules = getattr(thing, "_rules", thing) if is_ours else None
+    if not isinstance(rules, RuleSet):
+        return None
+    return [rules.name, *[rule.author for rule in rules.given.values() if rule.kind not in _NOT_ON_A_PART]]
 
 
 def _as_literal(value: Any) -> str | None:
