@@ -36,6 +36,7 @@ from jax._src.lib.mlir.dialects import hlo
 from jaxprim._jax import partitioner
 from jaxprim._jax.avals import Aval, ShapedArray, explicit_axes, is_key
 from jaxprim._jax.over import OverMesh, lower_joined
+from jaxprim._jax.state import of_program
 from jaxprim._jax.tables import lower_fun, platform_of
 from jaxprim._split import Split
 
@@ -118,16 +119,16 @@ def _in_shard_map(avals: Sequence[Aval], split: Split, on_device: Callable[..., 
     def local(*xs: Any) -> list[Any]:
         return partitioner.on_one_device(split, on_device, devices, xs)
 
-    # All explicit axes, also those that nothing is split over: inside, nothing is explicit.
-    mapped = jax.shard_map(
-        local,
-        mesh=mesh,
-        in_specs=tuple(specs[:count]),
-        out_specs=specs[count:],
-        axis_names=set(mesh.explicit_axes),
-        check_vma=False,
-    )
-    with jax.sharding.use_abstract_mesh(mesh):
+    with of_program(mesh):
+        # All explicit axes, also those that nothing is split over: inside, nothing is explicit.
+        mapped = jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=tuple(specs[:count]),
+            out_specs=specs[count:],
+            axis_names=set(mesh.explicit_axes),
+            check_vma=False,
+        )
         placed = [jax.sharding.NamedSharding(mesh, spec) for spec in specs[:count]]
         return mapped(*[jax.sharding.reshard(x, to) for x, to in zip(args, placed, strict=True)])
 
