@@ -380,6 +380,54 @@ def test_partly_manual_code_sums_as_jnp_does(manual):
     assert collectives(ours) == collectives(twin)
 
 
+# How operands and devices may be laid out over four devices: the mesh, the two layouts, and the sizes of i, k and j.
+PLACED = {
+    "free axes over one mesh axis": ((2, 2), ("a",), (None, "a"), (8, 4, 8)),
+    "one operand of a contraction": ((2, 2), (None, "b"), (), (8, 4, 8)),
+    "a contraction in two orders": ((2, 2), (None, ("b", "a")), (("a", "b"),), (8, 8, 8)),
+    "one axis over two of three": ((2, 1, 2), (("c", "a"), "b"), ("b",), (8, 4, 8)),
+    "an uneven contraction": ((2, 2), (None, ("a", "b")), (("a", "b"),), (9, 6, 9)),
+    "uneven rows": ((2, 2), (("a", "b"),), (), (6, 5, 3)),
+    "an axis of one element": ((2, 2), ("a", "b"), ("b",), (1, 4, 1)),
+    "nothing to sum": ((2, 2), ("a", "b"), ("b",), (4, 0, 3)),
+}
+
+
+def test_layouts_of_two_operands():
+    """In one program. No host function sees what XLA fills up uneven parts with, and operands may be donated."""
+    p = Primitive("product")
+    seen: set[tuple[int, ...]] = set()
+
+    @p.def_host
+    def _(x, w):
+        seen.update([x.shape, w.shape])
+        return x @ w
+
+    p.def_abstract_eval(lambda x, w: jax.ShapeDtypeStruct((x.shape[0], w.shape[1]), x.dtype))
+    p.def_sharding("i k, k j -> i j", reduced="k")
+    devices = np.array(jax.devices())[[2, 0, 3, 1]]
+    pairs = {name: (numbers(*sizes[:2]), numbers(*sizes[1:])) for name, (*_, sizes) in PLACED.items()}
+
+    def run(pairs):
+        found = {}
+        for name, (shape, *specs, _) in PLACED.items():
+            mesh = jax.sharding.Mesh(devices.reshape(shape), ("a", "b", "c")[: len(shape)])
+            cut = [
+                jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(*s)))
+                for x, s in zip(pairs[name], specs, strict=True)
+            ]
+            found[name] = p(*cut) + (cut[0] if name == "a contraction in two orders" else 0)
+        return found
+
+    on_all = NamedSharding(jax.sharding.Mesh(devices, ("d",)), P())
+    got = jax.jit(run, donate_argnums=0)(jax.device_put(pairs, on_all))
+    for name, (x, w) in pairs.items():
+        want = x @ w + (x if name == "a contraction in two orders" else 0)
+        np.testing.assert_allclose(got[name], want, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert {(8, 2), (2, 8)} <= seen
+    assert {part for part in seen if {*part} & {5, 9}} == {(9, 6), (6, 9), (6, 5), (5, 3)}
+
+
 def test_explicit_axes_over_empty_arrays():
     """XLA refuses a `shard_map` of nothing but empty arrays."""
     mesh = jax.make_mesh((2, 2), ("d", "t"), axis_types=EXPLICIT)
