@@ -857,6 +857,35 @@ def host_function_that_a_pullback_calls_as_it_is():
     return made, (numbers(4, 3),)
 
 
+@fault("communication")
+def pullback_that_sums_more_than_a_cotangent():
+    made = ruled(lambda x, w: x * w[None], "b n, n -> b n")
+    # A product of matrices, summed over all rows, for its diagonal.
+    made.def_vjp(lambda primals: (made(*primals), lambda g: (g * primals[1][None], jnp.diagonal(primals[0].T @ g))))
+    return made, (numbers(4, 3), numbers(3))
+
+
+@fault("communication")
+def jvp_that_sums_more_than_a_tangent():
+    made = ruled(lambda x: jnp.sum(x * x, 0), "b n -> n", reduced="b")
+    made.def_jvp(lambda primals, tangents: (made(*primals), 2 * jnp.diagonal(primals[0].T @ tangents[0])))
+    return made, (numbers(4, 3),)
+
+
+@fault("communication")
+def pullback_whose_kernel_runs_on_the_whole_on_each_device():
+    """Nothing is gathered: the cotangent is on each device."""
+    made = ruled(lambda x: jnp.sum(x, 0), "b n -> n", reduced="b")
+
+    def whole(g):
+        q, r = jnp.linalg.qr(jnp.broadcast_to(g, (4, 3)))
+        return q @ r
+
+    made.def_jvp(lambda primals, tangents: (made(*primals), made(*tangents)))
+    made.def_vjp(lambda primals: (made(*primals), lambda g: (whole(g),)))
+    return made, (numbers(4, 3),)
+
+
 @fault("explicit-mesh")
 def wrong_where_types_have_a_sharding():
     return right_until(lambda x: "@" in str(jax.typeof(x))), (numbers(4),)

@@ -24,7 +24,7 @@ LAYERS = (
     {"_errors", "_jax", "_jax.*", "_doctor", "_rule_kinds"},
     {"_programs"},
     {"_keys", "_pickling", "_types", "_avals", "_levels", "_masks", "_zeros"},
-    {"_trees", "_closures", "_nondiff", "_sharded_types", "_structure"},
+    {"_trees", "_closures", "_code", "_nondiff", "_sharded_types", "_structure"},
     {"_signature", "_linear", "_returned", "_keeping", "_functions"},
     {"_rules"},
     {"_use", "_eager"},

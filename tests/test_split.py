@@ -32,6 +32,20 @@ def test_the_largest_array_decides():
     assert parts(choose(ROWS, found, [288, 64, 64])) == {"b": (2, [0, 0, 1, 1])}
 
 
+def test_devices_that_cannot_ask_each_other():
+    """The longer results lead with the parts of one reduced axis; the other one stays whole."""
+    said = frozenset({(1, "k", "max"), (2, "k", "invarying")})
+    split = Split((("i", "k", "l"),), (("i",), ("i", "l"), ("i", "l"), ("k", "l")), frozenset("ikl"), said)
+    assert split.joining == {"i", "k", "l"}
+    assert split.joined(0) == {"sum": ("k", "l")}
+    assert split.joined(1) == {"max": ("k",)}
+    assert split.joined(2) == {}
+    apart = split.kept_apart("k")
+    assert apart.free == {"k"}
+    assert apart.results == (("k", "i"), ("k", "i", "l"), ("i", "l"), ("k", "l"))
+    assert split.kept_apart(None).free == frozenset()
+
+
 @pytest.mark.parametrize(
     ("shape", "cuts"),
     [((6, 2), [QUARTERS, WHOLE]), ((8, 4), [WHOLE, QUARTERS]), ((8, 2), None), ((8, 2), [WHOLE, WHOLE])],

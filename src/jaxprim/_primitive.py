@@ -779,7 +779,12 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
     # ------------------------------------------------------------------------------------------------------ sharding
     def def_sharding(
-        self, rule: str, /, *, reduced: str | Iterable[str] = (), replicated: str | Iterable[str] = ()
+        self,
+        rule: str,
+        /,
+        *,
+        reduced: str | Iterable[str] | Mapping[str, str | Sequence[str]] = (),
+        replicated: str | Iterable[str] = (),
     ) -> str:
         """Say how the operation splits over devices, for an implementation that XLA cannot split by itself.
 
@@ -790,7 +795,9 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
         Args:
             rule: for example ``"i k, k j -> i j"``. A scalar has an empty group; `...` stands for leading axes.
-            reduced: axes that some result lacks, and over whose parts that result is summed.
+            reduced: axes that some result lacks, and over whose parts that result is summed. A dictionary says of each
+                axis what that result is instead: ``"max"`` or ``"min"`` of the parts, or ``"invarying"``, the same for
+                each of them. A tuple has one word, ``"sum"`` among them, for each result that lacks the axis.
             replicated: axes that each device needs whole.
 
         Raises:

@@ -5,6 +5,8 @@ k cut into parts p,
 
     y[i, j] = sum_k a[i, k] b[k, j] = sum_p ( sum_{k in p} a[i, k] b[k, j] )
 
+It may also be the largest or the least of what the parts give, or the same for each of them.
+
 NumPy alone, so that it can be tested without devices.
 """
 
@@ -18,6 +20,10 @@ import numpy as np
 Axes = tuple[str, ...]  # a name for each axis of an array
 # How an axis is cut: into how many parts of one size, and the part of each device, an array of shape [devices].
 Cut = tuple[int, np.ndarray]
+
+# What a result that lacks a cut axis is, of what the parts give: their sum, the largest or the least of them, element by
+# element, or the same as each, which JAX calls invarying.
+SUM, MAX, MIN, INVARYING = WORDS = ("sum", "max", "min", "invarying")
 
 
 def part(axes: Axes, shape: Sequence[int], sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -34,24 +40,43 @@ class Split:
         results: the names of the axes of each result.
         free: the names of the axes that may be cut. A device needs all others whole. A result that lacks a free axis
             is the sum of what the devices compute.
+        otherwise: where it is no sum: the place of the result, the axis, and the word.
     """
 
     operands: tuple[Axes, ...]
     results: tuple[Axes, ...]
     free: frozenset[str]
+    otherwise: frozenset[tuple[int, str, str]] = frozenset()
 
     @property
     def arrays(self) -> tuple[Axes, ...]:
         return (*self.operands, *self.results)
 
-    def summed(self, result: Axes) -> tuple[str, ...]:
-        """The names of the axes over whose parts a result is summed."""
-        return tuple(sorted(self.free - set(result)))
+    def word(self, result: int, axis: str) -> str:
+        """What a result that lacks an axis is, of what its parts give."""
+        return next((word for place, name, word in self.otherwise if (place, name) == (result, axis)), SUM)
+
+    def joined(self, result: int) -> dict[str, tuple[str, ...]]:
+        """The names of the axes over whose parts devices join a result, by the word that says how."""
+        lacking = sorted(self.free - set(self.results[result]))
+        found = {word: tuple(a for a in lacking if self.word(result, a) == word) for word in (SUM, MAX, MIN)}
+        return {word: axes for word, axes in found.items() if axes}
 
     @property
-    def without_sums(self) -> Split:
-        """The same axes, with those whole over which some result would be summed."""
-        return replace(self, free=self.free.difference(*map(self.summed, self.results)))
+    def joining(self) -> frozenset[str]:
+        """The names of the axes over whose parts some result is joined."""
+        rows = map(self.joined, range(len(self.results)))
+        return frozenset(axis for row in rows for axes in row.values() for axis in axes)
+
+    def kept_apart(self, axis: str | None) -> Split:
+        """The same for devices that cannot ask each other: no result is joined.
+
+        The results that are to be joined over one axis have it in front, with one element for each part. All others of
+        these axes stay whole.
+        """
+        own = replace(self, free=self.free - (self.joining - {axis}))
+        lead = lambda i: (axis,) if axis is not None and own.joined(i) else ()
+        return replace(own, results=tuple((*lead(i), *axes) for i, axes in enumerate(self.results)))
 
     def sizes(self, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
         """The size of each axis of the operands, from their shapes."""

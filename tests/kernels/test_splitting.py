@@ -341,6 +341,19 @@ def test_an_elementwise_kernel_is_split_along_each_axis(name, kind):
 
 
 @needs("numba")
+def test_a_numba_kernel_in_an_operation_with_a_rule():
+    p, x = Primitive("total"), numbers(4, 256)
+    p.def_impl(lambda x: jnp.sum(elementwise("numba")(x), 1))
+    p.def_sharding("b n -> b", reduced="n")
+    devices = mesh(AxisType.Auto, 2, 2)
+    placed = jax.device_put(x, NamedSharding(devices, P("d", "t")))
+    compiled = jax.jit(p).lower(placed).compile()
+    np.testing.assert_allclose(compiled(placed), np.sum(x + 1, 1), rtol=1e-5)
+    assert shapes_seen(compiled) == {"2,128"}
+    assert not collectives(compiled)["all-gather"]
+
+
+@needs("numba")
 def test_short_rows_of_an_elementwise_numba_kernel_are_merged_but_not_gathered():
     """The loop over a row is Numba's; a row of three numbers is merged with those before it."""
     kernel = elementwise("numba")

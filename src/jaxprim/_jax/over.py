@@ -22,7 +22,7 @@ from jax._src.lib.mlir.dialects import hlo
 
 from jaxprim._jax.avals import ShapedArray
 from jaxprim._jax.tables import new_primitive, register_lowering
-from jaxprim._split import Cut, groups, steps
+from jaxprim._split import MAX, MIN, SUM, Cut, groups, steps
 
 
 class Over(Protocol):
@@ -40,8 +40,8 @@ class Over(Protocol):
         """The array of the device that has the part ``by`` places before; zeros if there is none."""
         ...
 
-    def sum(self, x: Any, names: Sequence[str]) -> Any:
-        """The sum over all parts of some axes."""
+    def join(self, x: Any, names: Sequence[str], word: str) -> Any:
+        """The sum, or the largest or least, over all parts of some axes."""
         ...
 
 
@@ -80,9 +80,9 @@ class OverMesh:
         numbers = np.arange(prod(self.sizes[axis] for axis in axes)).reshape([self.sizes[axis] for axis in in_order])
         return numbers.transpose([in_order.index(axis) for axis in axes]).ravel().tolist()
 
-    def sum(self, x: Any, names: Sequence[str]) -> Any:
+    def join(self, x: Any, names: Sequence[str], word: str) -> Any:
         over = tuple(axis for name in names for axis in self.axes.get(name, ()))
-        return jax.lax.psum(x, over) if over else x
+        return _COLLECTIVES[word](x, over) if over else x
 
 
 class OverVmap(OverMesh):
@@ -121,9 +121,9 @@ class OverTiles:
             return _on_one(x, by, periodic)
         return move_p.bind(x, steps=steps(name, by, self.chosen, self.devices, periodic=periodic))[0]
 
-    def sum(self, x: Any, names: Sequence[str]) -> Any:
+    def join(self, x: Any, names: Sequence[str], word: str) -> Any:
         over = groups(names, self.chosen, self.devices)
-        return sum_p.bind(x, groups=over)[0] if over else x
+        return join_p.bind(x, groups=over, word=word)[0] if over else x
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -138,8 +138,10 @@ def _on_one(x: Any, by: int, periodic: bool) -> Any:
 # --------------------------------------------------------------------------- what a device without a mesh asks others
 device_p = new_primitive("device_number")
 move_p = new_primitive("move_between_devices")
-sum_p = new_primitive("sum_over_devices")
+join_p = new_primitive("join_over_devices")
 _CHANNEL = 1
+_COLLECTIVES: Mapping[str, Any] = {SUM: jax.lax.psum, MAX: jax.lax.pmax, MIN: jax.lax.pmin}
+_ELEMENTWISE: Mapping[str, Any] = {SUM: hlo.add, MAX: hlo.maximum, MIN: hlo.minimum}
 
 
 def _lower_device(ctx: Any) -> Any:
@@ -153,7 +155,7 @@ def _lower_move(ctx: Any, x: Any, *, steps: Any) -> Any:
     return hlo.CollectivePermuteOp(x, pairs, channel_handle=channel).results
 
 
-def _lower_sum(ctx: Any, x: Any, *, groups: Any) -> Any:
+def _lower_join(ctx: Any, x: Any, *, groups: Any, word: str) -> Any:
     call = hlo.AllReduceOp(
         [x.type],
         [x],
@@ -161,10 +163,15 @@ def _lower_sum(ctx: Any, x: Any, *, groups: Any) -> Any:
         channel_handle=hlo.ChannelHandle.get(_CHANNEL, mlir.DEVICE_TO_DEVICE_TYPE),
         use_global_device_ids=True,
     )
-    number = ir.RankedTensorType.get([], ir.RankedTensorType(x.type).element_type)
-    with ir.InsertionPoint(call.regions[0].blocks.append(number, number)) as point:
-        hlo.return_([hlo.add(*point.block.arguments)])
+    _of_two(call, x.type, word)
     return call.results
+
+
+def _of_two(call: Any, array: Any, word: str) -> None:
+    """Write how two numbers are joined into a call that joins arrays of this type."""
+    number = ir.RankedTensorType.get([], ir.RankedTensorType(array).element_type)
+    with ir.InsertionPoint(call.regions[0].blocks.append(number, number)) as point:
+        hlo.return_([_ELEMENTWISE[word](*point.block.arguments)])
 
 
 def _batch_move(args: Sequence[Any], dims: Sequence[Any], *, steps: Any) -> Any:
@@ -173,8 +180,34 @@ def _batch_move(args: Sequence[Any], dims: Sequence[Any], *, steps: Any) -> Any:
 
 device_p.def_abstract_eval(lambda: [ShapedArray((), np.dtype(np.int32))])
 move_p.def_abstract_eval(lambda x, steps: [x])
-sum_p.def_abstract_eval(lambda x, groups: [x])
+join_p.def_abstract_eval(lambda x, groups, word: [x])
 register_lowering(device_p, _lower_device)
 register_lowering(move_p, _lower_move)
-register_lowering(sum_p, _lower_sum)
+register_lowering(join_p, _lower_join)
 batching.primitive_batchers[move_p] = _batch_move
+
+
+# ------------------------------------------------------------------------------------- where XLA asks others by itself
+def in_slot(x: Any, count: int, word: str) -> Any:
+    """An array as the first of so many, of which the others do not count when they are joined."""
+    others = jax.numpy.full((count - 1, *x.shape), _neutral(x.dtype, word), x.dtype)
+    return jax.numpy.concatenate([x[None], others])
+
+
+def lower_joined(x: Any, aval: Any, word: str) -> Any:
+    """The sum, or the largest or least, of the arrays along the first axis; ``aval`` is the type of one of them."""
+    one = ir.RankedTensorType.get(aval.shape, mlir.dtype_to_ir_type(aval.dtype))
+    start = mlir.ir_constant(np.asarray(_neutral(aval.dtype, word), aval.dtype))
+    call = hlo.ReduceOp([one], [x], [start], dimensions=mlir.dense_int_array([0]))
+    _of_two(call, one, word)
+    return call.results[0]
+
+
+def _neutral(dtype: Any, word: str) -> Any:
+    """The number that changes nothing when it is joined."""
+    if word == SUM or np.dtype(dtype).kind == "b":
+        return word == MIN
+    if jax.numpy.issubdtype(dtype, np.integer):
+        info = jax.numpy.iinfo(dtype)
+        return info.min if word == MAX else info.max
+    return -np.inf if word == MAX else np.inf

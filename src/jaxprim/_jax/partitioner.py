@@ -2,7 +2,7 @@
 
 XLA names the call by the text that it was lowered with. A call of foreign code is named by all that is needed to write
 its program. An operation is a program that JAX traces, which depends on the shapes. It is named by a digest of its program
-for the whole arrays, and found in a table. No name holds an address, so JAX's compilation cache finds the program again in
+for the whole arrays, and one of its code, and found in a table. No name holds an address, so JAX's compilation cache finds the program again in
 another process. A process that loads an exported program makes the operation again from its module and name.
 
 JAX's `custom_partitioning` asks in the same way, but names a program by an object's address. So no other process finds it
@@ -19,7 +19,7 @@ import json
 import weakref
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ from jax._src.lib.mlir import ir
 from jaxprim._jax import words
 from jaxprim._jax.avals import Aval, ShapedArray
 from jaxprim._jax.host_call import HostCalls
-from jaxprim._jax.over import Over, OverTiles
+from jaxprim._jax.over import Over, OverTiles, in_slot
 from jaxprim._jax.programs import Program, trace, uses
 from jaxprim._jax.state import settings, without_mesh
 from jaxprim._split import Cut, Split, choose, tiling
@@ -54,8 +54,18 @@ class Operation(Protocol):
     is_on_host: bool
 
     @property
+    def code(self) -> str:
+        """What its code says, which the program for the whole arrays may not show."""
+        ...
+
+    @property
+    def own_axes(self) -> frozenset[str]:
+        """The axes that may be split, without those of vmaps."""
+        ...
+
+    @property
     def has_partition_rule(self) -> bool:
-        """Whether a part is computed by another program than the whole."""
+        """Whether a part is computed by another program than the whole, which may ask other devices."""
         ...
 
     def __call__(self, *operands: Any, over: Over | None = None) -> Sequence[Any]: ...
@@ -64,9 +74,28 @@ class Operation(Protocol):
         """What was made for this operation under a key."""
         ...
 
-    def silent(self, split: Split) -> Split:
-        """What may be split if devices cannot be told apart."""
-        ...
+
+@dataclass(frozen=True)
+class Apart:
+    """What devices do that cannot ask each other: XLA joins their results, which lead with one axis for the parts.
+
+    Attributes:
+        axis: the axis over whose parts results are joined; None if there is none.
+        count: the size of the leading axis. A device has an equal part of it.
+        whole: the axes along which devices would ask each other, so that they stay whole.
+    """
+
+    axis: str | None
+    count: int
+    whole: frozenset[str]
+
+    def of(self, split: Split) -> Split:
+        """What is split."""
+        return replace(split, free=split.free - self.whole).kept_apart(self.axis)
+
+    @property
+    def words(self) -> list[Any]:
+        return [self.axis, self.count, sorted(self.whole)]
 
 
 # ------------------------------------------------------------------------------------------------------------- naming
@@ -76,7 +105,9 @@ def name_of_foreign_call(split: Split, attributes: dict[str, str]) -> str:
     return json.dumps({"axes": _words_of(split), "call": written})
 
 
-def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval], platform: str) -> str | None:
+def name(
+    module: Any, split: Split, operation: Operation, avals: Sequence[Aval], platform: str, apart: Apart | None
+) -> str | None:
     """The name of an operation, under which `_partition` finds it as long as the module or what is compiled of it lives.
 
     None if it cannot be split: its implementation calls Python by JAX's own callbacks, as `jax.debug.print` does.
@@ -89,7 +120,9 @@ def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval],
     if digest is None:
         return None
     found = json.dumps(
-        {"axes": _words_of(split), "operation": operation.words, "platform": platform, "weak": known.weak, "is": digest}
+        {"axes": _words_of(split), "operation": operation.words, "platform": platform, "weak": known.weak}
+        | {"is": digest, "code": operation.code}
+        | ({} if apart is None else {"apart": apart.words})
     )
     other = _known.get(found)
     while other is not None and other.operation != operation:
@@ -105,12 +138,19 @@ def name(module: Any, split: Split, operation: Operation, avals: Sequence[Aval],
 
 
 def _words_of(split: Split) -> list[Any]:
-    return [split.operands, split.results, sorted(split.free)]
+    return [split.operands, split.results, sorted(split.free), sorted(split.otherwise)]
 
 
 def _split_of(axes: Sequence[Any]) -> Split:
-    operands, results, free = axes
-    return Split(tuple(map(tuple, operands)), tuple(map(tuple, results)), frozenset(free))
+    operands, results, free, otherwise = axes
+    return Split(
+        tuple(map(tuple, operands)), tuple(map(tuple, results)), frozenset(free), frozenset(map(tuple, otherwise))
+    )
+
+
+def _apart_of(said: Sequence[Any]) -> Apart:
+    axis, count, whole = said
+    return Apart(axis, count, frozenset(whole))
 
 
 @dataclass(eq=False)
@@ -207,7 +247,8 @@ def _partition(
     avals = [ShapedArray(tuple(shape.dimensions()), np.dtype(shape.numpy_dtype())) for shape in shapes]
     text, count = name.decode(), len(operand_shapes)
     said = json.loads(text)
-    split = _split_of(said["axes"])
+    apart = _apart_of(said["apart"]) if "apart" in said else None
+    split = _split_of(said["axes"]) if apart is None else apart.of(_split_of(said["axes"]))
     cuts = [_cuts(sharding, aval.ndim) for sharding, aval in zip(shardings, avals, strict=True)]
     bytes_of = [aval.size * aval.dtype.itemsize for aval in avals]
     chosen = choose(split, [(aval.shape, cut) for aval, cut in zip(avals, cuts, strict=True)], bytes_of)
@@ -221,7 +262,7 @@ def _partition(
         program = _foreign_program(said["call"], tuple(local[:count]), tuple(local[count:]))
     else:
         over = OverTiles(chosen, devices)
-        program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), over)
+        program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), over, apart)
     return program, new[:count], _of_all(result_shape, new[count:])
 
 
@@ -261,20 +302,28 @@ def _sharding(parts: list[int], devices: list[int]) -> Any:
 
 
 # ------------------------------------------------------------------------------------------ the program of one device
-def _operation_program(known: _Known, operands: tuple[Aval, ...], over: OverTiles) -> bytes:
+def _operation_program(known: _Known, operands: tuple[Aval, ...], over: OverTiles, apart: Apart | None) -> bytes:
     """The operation on the arrays of one device."""
     key = (operands, over.key)
     if key not in known.made:
         typed = [ShapedArray(a.shape, a.dtype, weak) for a, weak in zip(operands, known.weak, strict=True)]
-        run = lambda *xs: on_one_device(known.split, known.operation, over, xs)
+        run = lambda *xs: on_one_device(known.split, known.operation, over, xs, apart)
         known.made[key] = known.lowered(run, typed)
     return known.made[key]
 
 
-def on_one_device(split: Split, operation: Callable[..., Any], over: Over, operands: Sequence[Any]) -> list[Any]:
-    """The results that one device has: of its own part, summed over the parts of the axes that a result lacks."""
-    outs = operation(*operands, over=over)
-    return [over.sum(y, split.summed(axes)) for y, axes in zip(outs, split.results, strict=True)]
+def on_one_device(
+    split: Split, operation: Callable[..., Any], over: Over, operands: Sequence[Any], apart: Apart | None = None
+) -> list[Any]:
+    """The results that one device has: of its own part, joined over the parts of the axes that a result lacks."""
+    outs = list(operation(*operands, over=over))
+    for i in range(len(outs)):
+        for word, axes in split.joined(i).items():
+            if apart is None:
+                outs[i] = over.join(outs[i], axes, word)
+            elif apart.axis in axes:
+                outs[i] = in_slot(outs[i], apart.count // over.parts(apart.axis), word)
+    return outs
 
 
 @lru_cache(maxsize=1024)

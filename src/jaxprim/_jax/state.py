@@ -62,6 +62,21 @@ def without_mesh() -> Generator[None]:
         yield
 
 
+@contextmanager
+def of_program(mesh: Any) -> Generator[None]:
+    """A context for what a program over a mesh computes. It may be lowered for an eager `vmap`, which is not around it.
+
+    JAX 0.8.1 takes the mesh axes of a `vmap` out of the mesh for a `shard_map`.
+    """
+    before = core.trace_ctx.axis_env
+    core.trace_ctx.set_axis_env(core.top_axis_env)
+    try:
+        with jax.sharding.use_abstract_mesh(mesh):
+            yield
+    finally:
+        core.trace_ctx.set_axis_env(before)
+
+
 def has_ended(tracer: Any) -> bool:
     """Whether a tracer's transformation is known to be over. JAX knows it of all but those of ``jit`` and control flow."""
     return not tracer._trace.is_valid()

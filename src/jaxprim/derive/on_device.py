@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
 
-from jaxprim import _jax, _origin
+from jaxprim import _code, _jax, _origin
 from jaxprim._avals import short
 from jaxprim._calls import Call
 from jaxprim._errors import RuleWrong, message
 from jaxprim._levels import Level, axes_of
+from jaxprim._rules import RuleSet
 from jaxprim._split import Axes, Split, part
 from jaxprim.derive.abstract_eval import results
 from jaxprim.derive.partition import partitioned
@@ -38,7 +38,7 @@ def split_of(call: Call, avals: Sequence[Any], platform: str | None) -> Split | 
         # A result that all elements share needs the whole batch, and so does a collective over it.
         if all(dim is not None for dim in level.out_dims) and not _is_used(call, avals, depth):
             free.add(_batch(depth))
-    return Split(ins, outs, frozenset(free) & {name for axes in ins for name in axes})
+    return Split(ins, outs, frozenset(free) & {name for axes in ins for name in axes}, split.otherwise)
 
 
 def _is_used(call: Call, avals: Sequence[Any], depth: int) -> bool:
@@ -94,19 +94,24 @@ class OnDevice:
         """The axes of one element, without those of vmaps."""
         own = lambda axes: tuple(name for name in axes if name not in batches)
         batches = {_batch(depth) for depth in range(len(self.call.levels))}
-        return Split(
-            tuple(map(own, self.split.operands)), tuple(map(own, self.split.results)), self.split.free - batches
-        )
+        ins, outs = tuple(map(own, self.split.operands)), tuple(map(own, self.split.results))
+        return Split(ins, outs, self.split.free - batches, self.split.otherwise)
 
     def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What was made for this application under a key."""
         return self.call.rules.cache.get(("on device", self.call, self.split, key), make)
 
-    def silent(self, split: Split) -> Split:
-        """What may be split if devices cannot be told apart: no axis over which they would talk."""
-        if self.has_partition_rule:
-            return replace(split, free=split.free - self.element.free)
-        return split.without_sums
+    @property
+    def own_axes(self) -> frozenset[str]:
+        """The axes that may be split, without those of vmaps."""
+        return self.element.free
+
+    @property
+    def code(self) -> str:
+        """A digest of the code of all rules that may run on a part, beside the parameters."""
+        call = self.call
+        of_rules = call.rules.cache.get(("code",), lambda: _code.digest([call.rules], _rules_inside))
+        return _code.digest([of_rules, dict(call.params)], _rules_inside)
 
     @property
     def words(self) -> list[Any]:
@@ -119,6 +124,19 @@ class OnDevice:
             call = call.parent
         operands = _as_literal(call.operands(range(call.tree.num_leaves)))
         return [call.rules.module, call.rules.name, _as_literal(call.params), operands, call.using, vmaps]
+
+
+# They run on whole arrays, or by their place in the whole program.
+_NOT_ON_A_PART = {"jvp", "vjp", "linearize", "transpose", "jet", "host", "sharding"}
+
+
+def _rules_inside(thing: Any) -> list[Any] | None:
+    """What an operation is made of, for a digest of its code."""
+    is_ours = type(thing).__module__.startswith("jaxprim")
+    rules = getattr(thing, "_rules", thing) if is_ours else None
+    if not isinstance(rules, RuleSet):
+        return None
+    return [rules.name, *[rule.author for rule in rules.given.values() if rule.kind not in _NOT_ON_A_PART]]
 
 
 def _as_literal(value: Any) -> str | None:

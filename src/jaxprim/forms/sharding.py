@@ -1,17 +1,18 @@
 """The notation of a sharding rule: the axes of each operand and result by name, as in ``"i k, k j -> i j"``.
 
 An axis that all results have may be split over devices. One that a result lacks is ``reduced`` (that result is the sum
-of what the devices compute) or ``replicated`` (each device needs it whole). One that only results have is never split.
+of what the devices compute, or another word of `WORDS`) or ``replicated`` (each device needs it whole). One that only
+results have is never split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxprim import _origin
 from jaxprim._errors import BadCall, message
-from jaxprim._split import Axes, Split
+from jaxprim._split import MAX, SUM, WORDS, Axes, Split
 
 ELLIPSIS = "..."
 
@@ -25,7 +26,7 @@ class Sharding:
         written: the rule.
         operands: the names of the axes of each operand leaf. The first may be `ELLIPSIS`.
         results: the same for each result leaf.
-        reduced: the axes over which some result is summed.
+        reduced: the axes that some result lacks, with a word for each of these results: what it is of the parts.
         replicated: the axes that each device needs whole.
     """
 
@@ -33,15 +34,18 @@ class Sharding:
     written: str
     operands: tuple[Axes, ...]
     results: tuple[Axes, ...]
-    reduced: frozenset[str]
+    reduced: Mapping[str, tuple[str, ...]]
     replicated: frozenset[str]
     _origin: _origin.Origin
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What ``explain`` says."""
-        words = {"reduced": self.reduced, "replicated": self.replicated}
-        said = [f"{word} {', '.join(sorted(axes))}" for word, axes in words.items() if axes]
+        summed = sorted(axis for axis, words in self.reduced.items() if {*words} == {SUM})
+        others = {axis: words for axis, words in sorted(self.reduced.items()) if {*words} != {SUM}}
+        said = [f"reduced {', '.join(summed)}"] if summed else []
+        said += [f"reduced {axis}: {', '.join(words)}" for axis, words in others.items()]
+        said += [f"replicated {', '.join(sorted(self.replicated))}"] if self.replicated else []
         return ("; ".join([repr(self.written), *said]),)
 
     def __call__(self, operands: Sequence[tuple[str, Sequence[int]]], results: Sequence[Sequence[int]]) -> Split:
@@ -63,13 +67,25 @@ class Sharding:
         ins = tuple(map(fit, ours, [(f"operand '{name}'", shape) for name, shape in operands]))
         outs = tuple(map(fit, self.results, named))
         self._same_sizes([*ins, *outs], [*((f"operand '{name}'", shape) for name, shape in operands), *named])
-        return Split(ins, outs, frozenset(n for axes in ins for n in axes if _declared(n) not in self.replicated))
+        free = frozenset(n for axes in ins for n in axes if _declared(n) not in self.replicated)
+        return Split(ins, outs, free, frozenset(self._otherwise(outs, free)))
+
+    def _otherwise(self, results: Sequence[Axes], free: Iterable[str]) -> Iterator[tuple[int, str, str]]:
+        for axis in free:
+            words = iter(self.reduced.get(_declared(axis), ()))
+            for place in (i for i, axes in enumerate(results) if axis not in axes):
+                word = next(words, SUM)
+                if word != SUM:
+                    yield place, axis, word
 
     def line_with_whole(self, axis: str) -> str:
         """The line that gives this rule with one more axis that each device needs whole."""
         whole = _declared(axis)
-        words = {"reduced": self.reduced - {whole}, "replicated": self.replicated | {whole}}
-        said = [f"{word}={' '.join(sorted(axes))!r}" for word, axes in words.items() if axes]
+        reduced = {axis: words for axis, words in sorted(self.reduced.items()) if axis != whole}
+        is_sum = all({*words} == {SUM} for words in reduced.values())
+        as_given = " ".join(reduced) if is_sum else {a: w[0] if len({*w}) == 1 else w for a, w in reduced.items()}
+        said = [f"reduced={as_given!r}"] if reduced else []
+        said.append(f"replicated={' '.join(sorted(self.replicated | {whole}))!r}")
         return f"{self.owner}.def_sharding({', '.join([repr(self.written), *said])})"
 
     def _count(self, kind: str, axes: Sequence[Axes], found: Sequence[tuple[str, Sequence[int]]]) -> None:
@@ -142,12 +158,14 @@ def _written(axes: Axes) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------ reading a rule
-def sharding_rule(owner: str, written: str, reduced: Names, replicated: Names) -> Sharding:
+def sharding_rule(
+    owner: str, written: str, reduced: Names | Mapping[str, str | Sequence[str]], replicated: Names
+) -> Sharding:
     """Read a rule.
 
     Raises:
         BadCall: it has no arrow, repeats an axis in one array, has `...` elsewhere than in front, names an axis that no
-            array has, or leaves open whether an axis that some result lacks is reduced or replicated.
+            array has, leaves open whether an axis that some result lacks is reduced or replicated, or has no word for it.
     """
     refuse = lambda got, expected, write=None: _refused(owner, written, got, expected, write)
     if not isinstance(written, str) or written.count("->") != 1:  # pyright: ignore[reportUnnecessaryIsInstance] users may err
@@ -162,8 +180,18 @@ def sharding_rule(owner: str, written: str, reduced: Names, replicated: Names) -
                 raise refuse(f"'{name}'", "names such as i or batch, with a space between two of them")
             if axes.count(name) > 1:
                 raise refuse(f"'{name}' twice in {_written(axes)}", "a name of its own for each axis of an array")
-    found = Sharding(owner, written, operands, results, _names(reduced), _names(replicated), _origin.here())
+    lacking = lambda axis: sum(axis not in axes for axes in results)
+    given = reduced if isinstance(reduced, Mapping) else dict.fromkeys(_names(reduced), SUM)
+    words = {axis: (how,) * lacking(axis) if isinstance(how, str) else tuple(how) for axis, how in given.items()}
+    found = Sharding(owner, written, operands, results, words, _names(replicated), _origin.here())
     _settle(found, refuse)
+    for axis, each in words.items():
+        if len(each) != lacking(axis) or not {*each} <= {*WORDS}:
+            raise refuse(
+                f"reduced {axis!r}: {given[axis]!r}",
+                f"one of {', '.join(map(repr, WORDS))}, or one for each of the {lacking(axis)} results that lack it",
+                f"reduced={{{axis!r}: {MAX!r}}}",
+            )
     return found
 
 
@@ -183,19 +211,20 @@ def _settle(rule: Sharding, refuse: Refuse) -> None:
     """Refuse a rule that does not say of each axis whether it may be split."""
     ins = {name for axes in rule.operands for name in axes}
     everywhere = set.intersection(*map(set, rule.results))
-    for name in sorted(rule.reduced | rule.replicated):
+    for name in sorted({*rule.reduced} | rule.replicated):
         if name not in ins:
             raise refuse(f"'{name}', which no operand has", f"axes of operands: {', '.join(sorted(ins))}")
-    for name in sorted(rule.reduced & rule.replicated):
+    for name in sorted({*rule.reduced} & rule.replicated):
         raise refuse(f"'{name}' both reduced and replicated", "one of the two")
-    for name in sorted(rule.reduced & everywhere):
+    for name in sorted({*rule.reduced} & everywhere):
         raise refuse(
             f"'{name}' reduced, which every result has", "a reduced axis that some result lacks, so that it is summed"
         )
-    for name in sorted(ins - everywhere - rule.reduced - rule.replicated):
+    for name in sorted(ins - everywhere - {*rule.reduced} - rule.replicated):
         raise refuse(
             f"'{name}', which a result lacks",
-            "reduced, if that result is a sum over its parts, or replicated, if each device needs it whole",
+            "reduced, if that result is a sum over its parts (or 'max', 'min', 'invarying'), or replicated, if each device "
+            "needs it whole",
             f"reduced='{name}'",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faults
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_host_function_that_a_rule_calls_as_it_is():
 fail: communication of scaled at x=float32[4,3], w=float32[3]
   rule: vjp, PLACE
   jvp: axis 'b' split over two devices
-    error:     all-gather of f32[4,3], the shape of x and of result (48 bytes); expected sums alone
+    error:     all-gather of f32[4,3], the shape of x and of result (48 bytes); expected sums of at most 0 elements
   and 1 more comparison that is off
   note: a host function (jax.pure_callback) is called on whole arrays: a call that stands in a rule as it is has no sharding rule. Make it a Primitive of its own, with def_sharding
   note: axis 'b' split: value nothing; jvp 1 x all-gather (48 bytes), 1 x all-reduce (48 bytes); vjp 2 x all-gather (96 bytes), 2 x all-reduce (60 bytes)
@@ -90,8 +91,43 @@ def test_a_sum_that_the_rule_says_and_no_other(monkeypatch):
     assert (found.status, value.got, value.expected) == (
         "pass", "1 x all-reduce (12 bytes)", "sums of at most 3 elements",
     )  # fmt: skip
-    monkeypatch.setattr(communication._Split, "summed", 2)
+    monkeypatch.setattr(communication._Split, "most", lambda self, rule: 2)
     assert ask(total, X).evidence[0].message == "1 x all-reduce (12 bytes); expected sums of at most 2 elements"
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule", "said"),
+    [
+        (faults.pullback_that_sums_more_than_a_cotangent, "vjp", "1 x all-reduce (36 bytes); expected sums of at most 3 elements"),
+        (faults.jvp_that_sums_more_than_a_tangent, "jvp", "2 x all-reduce (48 bytes); expected sums of at most 6 elements"),
+        (
+            faults.pullback_whose_kernel_runs_on_the_whole_on_each_device, "vjp",
+            "each device computes lapack_sgeqrf_ffi of [4, 3], the shape of x; "
+            "each device computes lapack_sorgqr_ffi of [4, 3], the shape of x, and not of its part",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_what_a_derivative_may_sum_and_compute(fault, rule, said):
+    p, operands = fault()
+    found = ask(p, *operands)
+    (wrong,) = [item for item in found.evidence if not item.ok]
+    assert (wrong.rule, wrong.message.replace("operands[0]", "x")) == (rule, said)
+
+
+def test_the_least_that_a_right_rule_sums():
+    product = host("product", np.matmul)
+    product.def_abstract_eval(lambda x, w: jax.ShapeDtypeStruct((x.shape[0], w.shape[1]), x.dtype))
+    product.def_sharding("i k, k j -> i j", reduced="k")
+    product.def_jvp(lambda primals, t: (product(*primals), product(t[0], primals[1]) + product(primals[0], t[1])))
+    product.def_vjp(lambda primals: (product(*primals), lambda g: (product(g, primals[1].T), product(primals[0].T, g))))
+    found = ask(product, jnp.ones((5, 6)), jnp.ones((6, 3)))
+    assert found.status == "pass", found.text()
+    assert [(item.rule, item.got, item.expected) for item in found.evidence] == [
+        ("sharding", "1 x all-reduce (60 bytes)", "sums of at most 15 elements"),
+        ("jvp", "3 x all-reduce (180 bytes)", "sums of at most 45 elements"),
+        ("vjp", "1 x all-reduce (60 bytes)", "sums of at most 15 elements"),
+    ]
 
 
 def test_a_derivative_of_the_implementation_is_a_note():

@@ -39,6 +39,14 @@ def ask(p, *operands):
         (jnp.dot, "k, k ->", {"reduced": "k"}, (jnp.array([1e4, 1.0, -1e4, 0.1]), jnp.ones(4)), 2),
         (jax.nn.softmax, "... n -> ... n", {"replicated": "n"}, (X,), 1),
         (lambda x: (x * x, jnp.sum(x, 0)), "b n -> b n, n", {"reduced": "b"}, (X,), 2 + 4),
+        # The largest, the least, and what each part has alike.
+        (
+            lambda x: (jnp.max(x, 0), jnp.min(x, 0), jnp.sum(x, 0), x.ndim),
+            "b n -> n, n, n, ",
+            {"reduced": {"b": ("max", "min", "sum", "invarying"), "n": "invarying"}},
+            (X,),
+            5 + 2 * 3 + 2 + 3,
+        ),
         # A sum of integers wraps, on one device and on several.
         (lambda x: jnp.sum(x, dtype=jnp.int8), "n -> ", {"reduced": "n"}, (jnp.array([100, 100, 100], jnp.int8),), 2),
         # A Python number is no axis.

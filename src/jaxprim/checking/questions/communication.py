@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxprim._jax import words
-from jaxprim._split import Axes, Split
+from jaxprim._split import INVARYING, SUM, Axes, Split
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.collectives import Moved, foreign_calls, moved
@@ -33,7 +33,8 @@ AXIS = "devices"
 def communication(case: Case) -> Answer:
     """Compile value, JVP and VJP for two devices with each axis split that may be, and look for what they communicate.
 
-    A value may only sum what the rule says. A derivative may sum, but not gather an array that was split.
+    A value may only sum what the rule says. A derivative may sum what follows from that, but not gather an array that was
+    split. No foreign call may take all of an array that was split, which would be computed on each device.
     """
     rule = case.subject.sharding
     if rule is None:
@@ -99,17 +100,48 @@ class _Split:
         }
 
     @property
-    def summed(self) -> int:
-        """The number of elements of the results that are summed over the axis."""
-        rows = zip(self.found.results, self.case.native.results, strict=True)
-        return sum(leaf.size for axes, leaf in rows if self.axis not in axes)
+    def joined(self) -> list[int]:
+        """The results that are joined over the axis."""
+        every = enumerate(self.found.results)
+        return [i for i, axes in every if self.axis not in axes and self.found.word(i, self.axis) != INVARYING]
+
+    def most(self, rule: str) -> int | None:
+        """The number of elements that a program may sum; None if the sharding rule does not say.
+
+        An operation is a sum over the parts of what depends on one part alone, y = sum_p f(x_p, w). So the least is a sum
+        of each result and each of its tangents, sum_p df(x_p, w), and of the cotangents of what all parts share, w. A rule
+        may sum the term of each operand, or result, by itself.
+        """
+        results, case = self.case.native.results, self.case
+        values = sum(results[i].size for i in self.joined)
+        if rule == "sharding":
+            return values
+        if any(self.found.word(i, self.axis) != SUM for i in self.joined):
+            return None  # which part has the largest number is a question of its own
+        if rule == "jvp":
+            tangents = sum(results[i].size for i in self.joined if i in case.native.outputs)
+            return values + tangents * len(case.wrt("jvp"))
+        shared = [i for i in case.wrt("vjp") if self.axis not in self.found.operands[i]]
+        return values + sum(math.prod(np.shape(self.leaves[i])) for i in shared) * len(case.native.outputs)
+
+    def wholly(self, program: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The foreign calls that take all of an array that was split: what they call, and the shape."""
+        every = zip(self.found.arrays, self._shapes, strict=True)
+        others = {shape for axes, shape in every if self.axis not in axes}
+        rows = [(target, shape) for target, operands in foreign_calls(program) for shape in operands]
+        return [(target, shape) for target, shape in dict.fromkeys(rows) if shape not in others and self.names(shape)]
+
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [*map(np.shape, self.case.point.leaves), *self.case.native.shapes]
 
     def names(self, shape: tuple[int, ...]) -> str:
         """The operands and results of this shape that have the axis."""
         every = zip((*self.case.point.names, *self.case.native.names), self.found.arrays, strict=True)
-        shapes = [*map(np.shape, self.case.point.leaves), *self.case.native.shapes]
         return " and of ".join(
-            name for (name, axes), known in zip(every, shapes, strict=True) if known == shape and self.axis in axes
+            name
+            for (name, axes), known in zip(every, self._shapes, strict=True)
+            if known == shape and self.axis in axes
         )
 
 
@@ -131,23 +163,26 @@ def _judge(case: Case, arrays: _Split, rule: str, program: str, found: Sequence[
     gathered = [(each, arrays.names(each.shape)) for each in found if each.how in words.MOVES]
     gathered = [(each, names) for each, names in gathered if names]
     against = f"{shown(arrays.axis)} split over two devices"
-    if gathered and _is_of_impl(case, rule):
+    # Elements and not bytes: XLA adds numbers of two bytes as such of four.
+    sums, most = sum(math.prod(each.shape) for each in found if each.how == words.ALL_REDUCE), arrays.most(rule)
+    is_too_much = most is not None and sums > most
+    if (gathered or is_too_much) and _is_of_impl(case, rule):
         yield Note(
-            f"{against}: the {rule} is JAX's derivative of the impl, into which the rule does not reach, and XLA gathers "
-            f"{_words([each for each, _ in gathered])}"
+            f"{against}: the {rule} is JAX's derivative of the impl, into which the rule does not reach, and XLA "
+            + (f"gathers {_words([each for each, _ in gathered])}" if gathered else f"sums {sums} elements, not {most}")
         )
         return
-    # Elements and not bytes: XLA adds numbers of two bytes as such of four.
-    sums = sum(math.prod(each.shape) for each in found if each.how == words.ALL_REDUCE)
-    allowed = f"sums of at most {arrays.summed} elements" if rule == "sharding" else "sums alone"
-    if not gathered and (rule != "sharding" or sums <= arrays.summed):
+    allowed = "sums alone" if most is None else f"sums of at most {most} elements"
+    wholly = arrays.wholly(program)
+    if not gathered and not is_too_much and not wholly:
         yield Evidence(rule, against, got=_words(found), expected=allowed)
         return
     whole = dict.fromkeys(f"{each}, the shape of {names} ({each.bytes} bytes)" for each, names in gathered)
     # As a message, so that no smaller operands are looked for: each try would compile three programs.
-    said = f"{'; '.join(whole) or _words(found)}; expected {allowed}"
-    yield Evidence(rule, against, message=said, ok=False)
-    yield from _calls(program, {each.shape for each, _ in gathered})
+    on_each = [f"each device computes {target} of {list(s)}, the shape of {arrays.names(s)}" for target, s in wholly]
+    said = "; ".join(whole) or (_words(found) if is_too_much else f"{'; '.join(on_each)}, and not of its part")
+    yield Evidence(rule, against, message=f"{said}; expected {allowed}" if whole or is_too_much else said, ok=False)
+    yield from _calls(program, {each.shape for each, _ in gathered} or {shape for _, shape in wholly})
 
 
 def _is_of_impl(case: Case, rule: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from jaxprim._errors import BadCall, RuleWrong
-from jaxprim._split import Axes, Split
+from jaxprim._split import INVARYING, MAX, MIN, SUM, Axes, Split
 from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt, failed
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
@@ -17,13 +17,16 @@ from jaxprim.checking.reports.findings import Evidence
 from jaxprim.checking.values import Array, is_key, wide
 from jaxprim.forms.sharding import Sharding, shown
 
+DOES = {SUM: "added", MAX: "the largest of them", MIN: "the least of them", INVARYING: "each of them"}
+_ONE: dict[str, Callable[..., Array]] = {MAX: np.max, MIN: np.min, INVARYING: np.max}  # of one part
+
 
 @question("Do the parts of the operation give the whole, as its sharding rule says?", group="scale")
 def split(case: Case) -> Answer:
     """Cut each axis that the rule lets devices split, apply the operation to the parts, and put the results together.
 
-    A result that has the axis is put together along it, and one that lacks it is the sum of the parts. With a partition
-    rule, that computes the parts, and they are equal.
+    A result that has the axis is put together along it, and one that lacks it is the sum of the parts, or what else the
+    rule says. With a partition rule, that computes the parts, and they are equal.
     """
     rule = case.subject.sharding
     if rule is None:
@@ -91,16 +94,19 @@ def _compare(case: Case, found: Split, axis: str, parts: tuple[int, ...]) -> Ans
         zip(precision.names, found.results, *case.value(precision), strict=True)
     ):
         each = [row[k] for row in rows]
-        does = "put together" if axis in axes else "added"
+        word = found.word(k, axis)
+        does = "put together" if axis in axes else DOES[word]
         against = f"{shown(axis)} in parts of {sizes}, {does}, against the whole"
         wrong = _wrong_shape(each, whole, axes, axis, parts)
         if wrong:
             yield Evidence("sharding", against, name, message=wrong, seed=case.seed, ok=False)
             continue
-        got, size = _together(each, axes, axis, whole.dtype)
-        yield case.evidence(
-            "sharding", against, name, got, whole, case.roughly(precision, np.maximum(size, np.abs(whole)), noise)
-        )
+        alone = axis not in axes and word == INVARYING
+        for some in [[part] for part in each] if alone else [each]:
+            got, size = _together(some, axes, axis, whole.dtype, word)
+            yield case.evidence(
+                "sharding", against, name, got, whole, case.roughly(precision, np.maximum(size, np.abs(whole)), noise)
+            )
 
 
 def _of_parts(case: Case, operands: Sequence[Axes], axis: str, parts: Sequence[int]) -> list[list[Array]]:
@@ -129,10 +135,10 @@ def _wrong_shape(each: Sequence[Array], whole: Array, axes: Axes, axis: str, par
     return ""
 
 
-def _together(each: Sequence[Array], axes: Axes, axis: str, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def _together(each: Sequence[Array], axes: Axes, axis: str, dtype: np.dtype[Any], word: str) -> tuple[Array, Array]:
     """The whole made of the results of parts, and the size of the terms of each element."""
-    if axis in axes:
-        whole = np.concatenate(each, axes.index(axis))
+    if axis in axes or word != SUM:
+        whole = np.concatenate(each, axes.index(axis)) if axis in axes else _ONE[word](np.stack(each), 0)
         return whole, np.abs(whole)
     # A sum of integers wraps as on a device. One of booleans is no boolean: it says how many are true.
     total = np.sum(np.stack(each), 0, dtype=None if dtype.kind == "b" else dtype)
