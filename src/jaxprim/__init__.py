@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxprim import ad, fuzzing, kernels, mlir, testing
     from jaxprim._custom import custom_jvp, custom_vjp
     from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
+    from jaxprim._functions import function
     from jaxprim._primitive import Primitive, primitive
     from jaxprim._record import record_rules
     from jaxprim._types import Example, Explanation, RuleInfo
@@ -47,6 +48,7 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "from_numpy",
+    "function",
     "fuzz",
     "fuzzing",
     "kernels",
@@ -78,6 +80,7 @@ _HOMES = {
     "custom_jvp": "_custom",
     "custom_vjp": "_custom",
     "from_numpy": "kernels.from_numpy",
+    "function": "_functions",
     "fuzz": "fuzzing.run",
     "primitive": "_primitive",
     "record_rules": "_record",

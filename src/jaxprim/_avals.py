@@ -92,10 +92,16 @@ def union_varying(avals: Sequence[Aval]) -> frozenset[Any]:
     return frozenset().union(*(_jax.varying(aval) for aval in avals))
 
 
-def equalize_varying(values: Sequence[Any]) -> list[Any]:
-    """Cast all operands to the same varying axes, so that cotangents of replicated ones are summed over the mesh."""
+def equalize_varying(values: Sequence[Any], but: Sequence[bool] | None = None) -> list[Any]:
+    """Cast all operands to the same varying axes, so that cotangents of replicated ones are summed over the mesh.
+
+    ``but`` says which stay as they are: what a function closes over is used by JAX's own operations, which sum.
+    """
     axes = union_varying([_jax.typeof(value) for value in values])
-    return [_jax.cast_varying(value, axes) for value in values] if axes else list(values)
+    if not axes:
+        return list(values)
+    kept = but or [False] * len(values)
+    return [value if stays else _jax.cast_varying(value, axes) for value, stays in zip(values, kept, strict=True)]
 
 
 def nonzero(values: Sequence[Any]) -> tuple[bool, ...]:

@@ -105,9 +105,16 @@ class Call:
 
     def linear_mask(self) -> list[bool]:
         """Which operand leaves the primitive was declared linear in."""
+        return self._leaves_of(self.rules.linear)
+
+    def function_mask(self) -> list[bool]:
+        """Which operand leaves are what functions close over."""
+        return self._leaves_of(self.rules.functions)
+
+    def _leaves_of(self, operands: Sequence[str]) -> list[bool]:
         names = self.rules.signature.names(len(self.tree.children()))
         return [
-            name in self.rules.linear
+            name in operands
             for name, subtree in zip(names, self.tree.children(), strict=True)
             for _ in range(subtree.num_leaves)
         ]

@@ -104,7 +104,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         if batching is not None:
             self._set_word(batching)
         derive.install(self._rules)
-        self._calls = EagerCalls(
+        self._calls: EagerCalls | forms.WithFunctions = EagerCalls(
             self._rules.compiled,
             bind=self._bind,
             apply=self._apply,
@@ -191,7 +191,8 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
     def _split(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Split a call into operands and static params."""
-        return self._rules.signature.bind(self.name, args, kwargs)
+        operands, params = self._rules.signature.bind(self.name, args, kwargs)
+        return forms.with_functions(self._rules, operands, params), params
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Split a call into operands and hashable static params."""
@@ -239,7 +240,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
     def _apply_call(self, call: Call, leaves: list[Any]) -> Any:
         if _jax.mesh_in_reach():
-            leaves = equalize_varying(leaves)
+            leaves = equalize_varying(leaves, call.function_mask())
         outs = call.rules.primitive.bind(*leaves, call=call)
         tree = call.result_tree  # `bind` has set it
         if tree is None:  # the tree depends on the operand types
@@ -324,7 +325,9 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         if fn is None:
             return partial(self.def_host, keep=keep, of=of, most=most)
         author = fn if keep is None else host_with_set_ups(self.name, fn, keep, of, most)
-        self._rules.give(Rule("host", author, author))
+        rule = Rule("host", author, author)
+        forms.refuse_functions(self._rules, rule)
+        self._rules.give(rule)
         return fn
 
     def kept(self) -> Kept:
@@ -396,7 +399,9 @@ class Primitive(ByName, Checkable, Generic[P, R]):
         if fn is None:
             return lambda fn: self.def_kernel(fn, platform=platform)
         self._check_platform("def_kernel", platform)
-        self._rules.give(Rule("kernel", fn, fn, platform))
+        rule = Rule("kernel", fn, fn, platform)
+        forms.refuse_functions(self._rules, rule)
+        self._rules.give(rule)
         derive.reinstall(self._rules)
         return fn
 
@@ -456,6 +461,47 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             [1.0, 3.0]
         """
         self._rules.give(Rule("abstract_eval", fn, fn))
+        return fn
+
+    @overload
+    def def_function(self, operand: str, fn: F, /) -> F: ...
+    @overload
+    def def_function(self, operand: str, /) -> Callable[[F], F]: ...
+    def def_function(self, operand: str, fn: Any = None, /) -> Any:
+        """Declare that an operand is a function, and what it is called with: ``fn(*operands, **params) -> arguments``.
+
+        Any function may then stand there in a call: a new ``lambda`` each time, a bound method, a module. It may close over
+        anything, also over traced values, with respect to which derivatives flow in both modes. It is traced at the call, at
+        the types of the arguments, and must be pure. The impl and the rules call it, and differentiate it as any function:
+        ``jax.vjp(lambda f, x: f(x), f, x)``. A VJP rule returns its cotangent in its place.
+
+        Args:
+            operand: the name of the operand.
+            fn: returns the arguments, a tuple of arrays or types in any pytree. A list of tuples, if the function is called
+                in several ways.
+
+        Raises:
+            BadCall: the implementation cannot call JAX code; raised by a call if there is no such operand, or it is not a
+                function.
+            RuleWrong: raised by a call if the declaration does not return arguments, or the function has side effects or
+                does not return arrays; raised when it is called with other arguments than declared.
+
+        Example:
+            >>> import jax
+            >>> twice = Primitive("twice")
+            >>> _ = twice.def_impl(lambda f, x: f(f(x)))
+            >>> @twice.def_function("f")
+            ... def _(f, x):
+            ...     return (x,)
+            >>> float(jax.grad(lambda a: twice(lambda x: a * x, 3.0))(2.0))
+            12.0
+        """
+        forms.refuse_other_names(self._rules, operand)
+        if fn is None:
+            return lambda fn: self.def_function(operand, fn)
+        self._rules.give(forms.function_rule(self._rules, operand, fn))
+        if isinstance(self._calls, EagerCalls):
+            self._calls = forms.WithFunctions(self._calls, self._rules)
         return fn
 
     # --------------------------------------------------------------------------------------------------- derivatives

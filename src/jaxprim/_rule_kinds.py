@@ -47,6 +47,7 @@ class RuleKind:
         write: the line that defines it; ``{0}`` is the primitive.
         is_implementation: whether it computes the operation.
         per_platform: whether there may be one for each platform.
+        per_operand: whether there may be one for each operand, and none is derived.
     """
 
     name: str
@@ -55,6 +56,7 @@ class RuleKind:
     write: str
     is_implementation: bool = False
     per_platform: bool = False
+    per_operand: bool = False
 
 
 JVP_PER_OPERAND = Form("JVP rule", ("x_dot", "y"), said="per operand")
@@ -127,6 +129,13 @@ KINDS: tuple[RuleKind, ...] = (
         Form("partition rule", trailing=("axis",)),
         "splitting over devices",
         "@{0}.def_partition  # def rule(*local_operands, axis): return local_results",
+    ),
+    RuleKind(
+        "function",
+        Form("declaration of a function operand"),
+        "a call with a function as an operand",
+        "@{0}.def_function('f')  # def rule(*operands): return the arguments of f, a tuple",
+        per_operand=True,
     ),
 )
 

@@ -13,7 +13,7 @@ from typing import Any
 from jaxprim import _jax
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message
 from jaxprim._origin import source_of
-from jaxprim._rule_kinds import Form, form_of
+from jaxprim._rule_kinds import BY_NAME, Form, form_of
 from jaxprim._signature import CallSignature
 from jaxprim._trees import describe
 
@@ -32,7 +32,7 @@ class Rule:
         fn: the rule in canonical form (`forms`); the function itself if its kind has only one form.
         platform: its platform; None for all.
         form: the form in which it was written.
-        operands: for one rule per operand, the operands that have a rule.
+        operands: for one rule per operand, the operands that have a rule; for a function operand, its name.
         surrogate: the reason for a deliberate departure from the derivative.
         casts: whether results of a host function take the declared dtype where that is NumPy's "same_kind".
         value_by_operation: whether the operation computes the value beside a tangent, even if the VJP rule writes it in
@@ -53,8 +53,9 @@ class Rule:
 
     @property
     def label(self) -> str:
-        """Its name in ``explain``, `record_rules` and messages: ``"jvp"``, ``"kernel[cuda]"``."""
-        return self.kind if self.platform is None else f"{self.kind}[{self.platform}]"
+        """Its name in ``explain``, `record_rules` and messages: ``"jvp"``, ``"kernel[cuda]"``, ``"function[f]"``."""
+        of = self.operands[0] if self.operands and BY_NAME[self.kind].per_operand else self.platform
+        return self.kind if of is None else f"{self.kind}[{of}]"
 
     @property
     def phrase(self) -> str:
@@ -273,6 +274,12 @@ class RuleSet:
                 write=f"@{self.name}.def_{rule.kind}",
             )
         )
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of the operands that are functions."""
+        declared = (rule.operands for rule in self.given.values() if BY_NAME[rule.kind].per_operand)
+        return [name for names in declared for name in names or ()]
 
     @property
     def surrogate(self) -> str | None:

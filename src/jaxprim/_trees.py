@@ -125,7 +125,7 @@ def flatten_like(treedef: TreeDef, value: Any, where: str = "", *, spread: bool 
     children = treedef.children()
     if not children:  # an empty subtree: None, () or {}
         return []
-    if spread and hasattr(value, "shape") and hasattr(value, "dtype"):
+    if spread and hasattr(value, "shape") and hasattr(value, "dtype") and not _is_whole(treedef):
         return [value] * treedef.num_leaves
     parts = _children_like(treedef, value, where)
     return [
@@ -133,6 +133,11 @@ def flatten_like(treedef: TreeDef, value: Any, where: str = "", *, spread: bool 
         for name, part, child in zip(_child_names(treedef), parts, children, strict=True)
         for leaf in flatten_like(child, part, where + name, spread=spread)
     ]
+
+
+def _is_whole(treedef: TreeDef) -> bool:
+    """Whether a node's class says that one array cannot stand for all of it, as for what a function closes over."""
+    return getattr(_node(treedef)[0], "is_whole", False)
 
 
 def bare(treedef: TreeDef, value: Any) -> tuple[TreeDef, Any]:
@@ -226,6 +231,8 @@ def _written(treedef: TreeDef, leaves: Iterator[str]) -> str:
     if treedef == LEAF:
         return next(leaves)
     kind, static = _node(treedef)
+    if _is_whole(treedef):  # its first leaf is f_values_0_bar
+        return ([next(leaves) for _ in range(treedef.num_leaves)] or ["None"])[0].replace("_values_0", "")
     children = [_written(child, leaves) for child in treedef.children()]
     if kind is tuple:
         return f"({children[0]},)" if len(children) == 1 else f"({', '.join(children)})"

@@ -6,6 +6,7 @@ changes one of them breaks one file. Other modules use ``_jax.trace``, ``_jax.ty
 - `state`: the current state of JAX: tracing or not, settings, the key of compiled functions;
 - `avals`: types, meshes, varying axes, zeros;
 - `programs`: traced functions: evaluate, batch, differentiate them, remove dead code;
+- `custom_rules`: what an author wrote behind JAX's wrappers;
 - `shown`: the programs that JAX sees in the params of an equation;
 - `tables`: JAX's tables of rules, and the return values that it expects of rules;
 - `split_call`: calls that XLA may split over devices;
@@ -55,11 +56,13 @@ from jaxprim._jax.avals import (
     tangent_aval,
     typeof,
     unshard_front,
+    vary_over,
     varying,
     without_its_mesh,
     zero_tangent,
     zeros,
 )
+from jaxprim._jax.custom_rules import written_rule
 from jaxprim._jax.host_call import host_call, is_runtime_error
 from jaxprim._jax.over import Over, OverVmap
 from jaxprim._jax.partitioner import SPLIT_TARGET, Operation, make_again

@@ -128,6 +128,11 @@ def in_mesh(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
     )
 
 
+def vary_over(aval: Aval, axes: frozenset[Any], like: Aval) -> Aval:
+    """The aval, varying over these axes too, in the mesh of ``like`` if it has none."""
+    return aval.update(**varies_over(aval, varying(aval) | axes)) if has_mesh(aval) else in_mesh(aval, axes, like)
+
+
 def explicit_axes(aval: Aval) -> tuple[tuple[Any, ...], ...]:
     """The explicit mesh axes over which each axis of an array is split."""
     sharding = aval.sharding

@@ -152,3 +152,16 @@ NO_FRAMES = "quiet_remove_frames"
 
 # The package that defines the pullback class of `jax.vjp`. Such a pullback takes only the cotangents.
 OWN_MODULES = "jax."
+
+# ------------------------------------------------------------------------------------------- names inside of functions
+# How JAX wraps the rules of a `custom_jvp` or `custom_vjp`: a function that remembers its results, one that traces the rule
+# when it is called, and the variables there that hold the rule. With one missing, a function operand that uses such a
+# function is another program at each call: it is compiled anew, and right.
+MEMOIZED = "_memoize.<locals>.memoized"
+TRACES_LATER = "DynamicJaxprTrace.process_custom_"
+RULE_VARIABLES = ("jvp", "fwd")
+# The param of such an equation that follows from the others.
+FOLLOWS = "out_trees"
+# In the names of what these wrappers hold for one trace alone.
+STORES = "transformation_with_aux2"
+DEBUG_INFO = "DebugInfo"

@@ -11,7 +11,8 @@ from jaxprim.derive.table import ANY, Choice, applies, choose, line_to_write, ro
 def explain(rules: RuleSet) -> Explanation:
     """Every rule of a primitive and where it comes from."""
     derived = [_info(rules, kind) for kind in KINDS if not kind.is_implementation and _is_shown(rules, kind)]
-    return Explanation(rules.name, (*_implementations(rules), *derived))
+    declared = [_given(rule) for rule in rules.given.values() if BY_NAME[rule.kind].per_operand]
+    return Explanation(rules.name, (*_implementations(rules), *derived, *declared))
 
 
 def _implementations(rules: RuleSet) -> tuple[RuleInfo, ...]:
@@ -25,6 +26,8 @@ def _implementations(rules: RuleSet) -> tuple[RuleInfo, ...]:
 
 def _is_shown(rules: RuleSet, kind: RuleKind) -> bool:
     """Rows on splitting are shown where there is something to say: XLA looks into traced code by itself."""
+    if kind.per_operand:
+        return False
     if kind.name == "partition":
         return "partition" in rules.given
     return kind.name != "sharding" or choose(rules, "sharding", None).source not in ("impl", "kernel", "")

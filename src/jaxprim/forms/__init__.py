@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from jaxprim.forms.as_jax import HIDDEN, Hidden, decorated, implementation, jvp_as_jax, no_function, vjp_as_jax
+from jaxprim.forms.function import WithFunctions, function_rule, refuse_functions, refuse_other_names, with_functions
 from jaxprim.forms.implicit import SolverOptions, implicit_rules
 from jaxprim.forms.partials import partials_rules
 from jaxprim.forms.per_operand import jvp_per_operand, vjp_per_operand
@@ -18,7 +19,9 @@ __all__ = [
     "HIDDEN",
     "Hidden",
     "SolverOptions",
+    "WithFunctions",
     "decorated",
+    "function_rule",
     "implementation",
     "implicit_rules",
     "jvp_as_jax",
@@ -26,10 +29,13 @@ __all__ = [
     "jvp_rule",
     "no_function",
     "partials_rules",
+    "refuse_functions",
+    "refuse_other_names",
     "sharding_rule",
     "transpose_rule",
     "vjp_as_jax",
     "vjp_pair_rule",
     "vjp_per_operand",
     "vjp_rule",
+    "with_functions",
 ]

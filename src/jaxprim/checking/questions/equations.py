@@ -100,7 +100,7 @@ def equation(case: Case) -> Answer:
         given = dict(zip(positions, moving, strict=True))
         return it.at.residual(y, case.point.tree.unflatten([given.get(i, x) for i, x in enumerate(leaves)]))
 
-    y, moving = list(it.at.unknowns), [leaves[i] for i in positions]
+    y, moving = list(it.at.unknowns), [jnp.asarray(leaves[i]) for i in positions]
     drawn = lambda k: (it.drawn(f"y{k}", y, relative=True), it.drawn(f"x{k}", moving, relative=True))
     changes = jax.jit(jax.vmap(lambda *directions: jax.jvp(residual, (y, moving), directions)))
     found, sizes = changes(*jax.tree.map(lambda *each: jnp.stack(each), *map(drawn, range(3))))
