@@ -48,12 +48,12 @@ def test_value_and_derivatives_of_two_orders(example):
 
 
 def test_vmap(example):
-    (cost, a, b, epsilon), (other, *_) = operands(), operands(1)
+    (cost, a, b, _), (other, *_) = operands(), operands(1)
     gradient = jax.grad(example.transport_cost)
     found = jax.jit(jax.vmap(gradient, (2, None, None, 0)))(np.stack([cost, other], 2), a, b, np.array([0.2, 0.3]))
-    for k, (cost, epsilon) in enumerate(((cost, 0.2), (other, 0.3))):
-        truth = along(lambda cost, e=epsilon: np.sum(by_scaling(cost, a, b, e) * cost), (cost,), (cost,))
-        close(np.vdot(found[k], cost), truth)
+    for k, (each, epsilon) in enumerate(((cost, 0.2), (other, 0.3))):
+        truth = along(lambda cost, e=epsilon: np.sum(by_scaling(cost, a, b, e) * cost), (each,), (each,))
+        close(np.vdot(found[k], each), truth)
 
 
 def test_check(example):
