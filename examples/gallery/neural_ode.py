@@ -5,8 +5,9 @@
 Its derivatives are those of the steps, so both modes are each other's transpose to rounding:
 
 - forward, they ride along (JAX differentiates the implementation);
-- backward, a solution is needed in reverse. `y` is kept at about sqrt(steps) times, and what lies between two of them is
-  computed again (a checkpoint for each segment). So memory grows with the root of the number of steps.
+- backward, a solution is needed in reverse. `y` is kept at about sqrt(steps) times, what lies between two of them is
+  computed again (a checkpoint for each segment), and so are the stages of a step. So memory grows with the root of the
+  number of steps.
 
 What `f` reads, such as the weights of a network, are leaves of the operand `f`. A VJP rule is one line: `jax.vjp` of the
 segments, with respect to `f` too.
@@ -58,12 +59,9 @@ def _(primals, *, steps):
 
     def in_segments(f, y0, t0, t1):
         h = (t1 - t0) / steps
-
-        @jax.checkpoint
-        def segment(y, first):
-            return jax.lax.scan(lambda y, k: (step(f, t0 + (first + k) * h, h, y), None), y, jnp.arange(each))[0]
-
-        return jax.lax.scan(lambda y, first: (segment(y, first), None), y0, jnp.arange(0, steps, each))[0]
+        one = jax.checkpoint(lambda y, k: (step(f, t0 + k * h, h, y), None))
+        segment = jax.checkpoint(lambda y, first: (jax.lax.scan(one, y, first + jnp.arange(each))[0], None))
+        return jax.lax.scan(segment, y0, jnp.arange(0, steps, each))[0]
 
     return jax.vjp(in_segments, *primals)
 

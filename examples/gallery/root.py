@@ -32,7 +32,7 @@ def _(f, guess, **_):
 
 @root.def_impl
 def _(f, guess, *, most=50):
-    """Steps until they no longer change `y`, and `most` of them; nan if `f(y)` is not small then."""
+    """Steps until the next would be as small as rounding, and `most` of them; nan if `f(y)` is not small then."""
     y, in_tree = ravel_pytree(guess)
     residual = lambda y: ravel_pytree(f(in_tree(y)))[0]
     eps = jnp.finfo(y.dtype).eps
@@ -49,7 +49,8 @@ def _(f, guess, *, most=50):
         step = halved(y, -jnp.linalg.solve(jax.jacfwd(residual)(y), value), jnp.linalg.norm(value))
         return y + step, jnp.linalg.norm(step), count + 1
 
-    go_on = lambda state: (state[1] > 4 * eps * jnp.linalg.norm(state[0])) & (state[2] < most)
+    # Each step is about the square of the one before: after one of eps^(2/3) comes one of eps^(4/3).
+    go_on = lambda state: (state[1] > eps ** (2 / 3) * jnp.linalg.norm(state[0])) & (state[2] < most)
     found = jax.lax.while_loop(go_on, again, (y, jnp.full((), jnp.inf, y.dtype), 0))[0]
     small = jnp.linalg.norm(residual(found)) <= jnp.sqrt(eps) * (1 + jnp.linalg.norm(residual(y)))
     return in_tree(jnp.where(small, found, jnp.nan))
