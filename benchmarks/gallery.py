@@ -139,12 +139,65 @@ def ode(module: ModuleType) -> Iterator[Row]:
     yield "gradient, a stiff equation", "odeint of JAX", {"ours": afresh, "theirs": theirs}, (p,)
 
 
+def minimize(module: ModuleType) -> Iterator[Row]:
+    fitted, unseen = module.made_up(300, 30)
+    ops = {"ours": jax.jit(module.ours), "theirs": module.by_jaxopt}  # which jax.jit refuses
+    losses = {side: module.validation(solve, fitted, unseen) for side, solve in ops.items()}
+    gradients = {side: jax.grad(loss) for side, loss in losses.items()}
+    yield "value, 30 weights", "ScipyMinimize", losses, (fitted.penalty,)
+    yield "gradient, 30 weights", "ScipyMinimize", gradients | {"ours": jax.jit(gradients["ours"])}, (fitted.penalty,)
+
+
+def sinkhorn(module: ModuleType) -> Iterator[Row]:
+    x, y, a, b = module.clouds(120, 100)
+    ways = {"ours": module.transport_cost, "theirs": module.by_ott}
+    losses = {side: lambda x, of=of: of(module.distances(x, y), a, b, 0.05) for side, of in ways.items()}
+    yield "value, 120 x 100", "ott-jax", losses, (x,)
+    yield "gradient, 120 x 100", "ott-jax", {side: jax.grad(loss) for side, loss in losses.items()}, (x,)
+
+
+def qp(module: ModuleType) -> Iterator[Row]:
+    n, m, p = 40, 10, 40
+    problem = module.made_up(n, m, p)
+    gradient = lambda solve: jax.grad(lambda *problem: jnp.sum(solve(*problem) ** 2), tuple(range(6)))
+    ways = {"ours": module.solution, "theirs": module.by_qpax}
+    size = f"{n} unknowns"
+    yield f"value, {size}", "qpax", {side: jax.jit(solve) for side, solve in ways.items()}, problem
+    yield f"gradient, {size}", "qpax", {side: jax.jit(gradient(solve)) for side, solve in ways.items()}, problem
+    layer = {"ours": jax.jit(gradient(module.solution)), "theirs": gradient(module.by_cvxpylayers(n, m, p))}
+    yield f"gradient, {size}", "cvxpylayers", layer, problem  # which jax.jit refuses
+
+
+def root(module: ModuleType) -> Iterator[Row]:
+    weights, x = module.made_up(50, 20)
+    ways = {"ours": module.root, "theirs": module.by_optimistix}
+    losses = {side: lambda w, of=of: jnp.sum(module.layer(of, w, x) ** 2) for side, of in ways.items()}
+    yield "value, 50 unknowns", "optimistix", losses, (weights,)
+    yield "gradient, 50 unknowns", "optimistix", {side: jax.grad(loss) for side, loss in losses.items()}, (weights,)
+
+
+def neural_ode(module: ModuleType) -> Iterator[Row]:
+    weights, y0 = module.made_up(10, 40)
+    ways = {"ours": module.evolve, "theirs": module.by_diffrax}
+    losses = {
+        side: lambda w, of=of: jnp.sum(of(module.network(w), y0, 0.0, 2.0, steps=400) ** 2) for side, of in ways.items()
+    }
+    yield "value, 400 steps", "diffrax", losses, (weights,)
+    yield "gradient, 400 steps", "diffrax", {side: jax.grad(loss) for side, loss in losses.items()}, (weights,)
+
+
 ALL = {
-    f.__name__: f for f in (rms_norm, softmax_cross_entropy, attention, bessel, heat, nufft, sparse_lu, sylvester, ode)
+    f.__name__: f
+    for f in (
+        *(rms_norm, softmax_cross_entropy, attention, bessel, heat, nufft, sparse_lu, sylvester, ode),
+        *(minimize, sinkhorn, qp, root, neural_ode),
+    )
 }
-IN_DOUBLE = {"bessel", "nufft", "sparse_lu", "sylvester", "ode"}
+SOLVERS = {"minimize", "sinkhorn", "qp", "root", "neural_ode"}
+IN_DOUBLE = {"bessel", "nufft", "sparse_lu", "sylvester", "ode"} | SOLVERS
 FAST = {"rms_norm", "softmax_cross_entropy"}  # kernels that are meant to be as fast as XLA's
-AFRESH = {"sparse_lu", "ode"}  # they forget in each call what they kept, outside of compiled functions
+# Their rows are compiled as far as they can be: they forget in each call what they kept, or a peer refuses `jax.jit`.
+AS_THEY_ARE = {"sparse_lu", "ode", "minimize", "qp"}
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -152,10 +205,19 @@ def measure(name: str, clock: Callable[[], float], rounds: int = 41) -> Iterator
     """The lines of one file."""
     with jax.enable_x64(name in IN_DOUBLE):
         for what, peer, pair, operands in ALL[name](load(name)):
-            compiled = pair if name in AFRESH else {side: jax.jit(op) for side, op in pair.items()}
+            compiled = pair if name in AS_THEY_ARE else {side: jax.jit(op) for side, op in pair.items()}
             times = interleaved(_tasks(compiled, operands), rounds, clock=clock)
             target = 1.0 if name in FAST and "sum of squares" not in what else None
             yield line(f"{name}: {what}", times, "ours", peer_of(times, peer), target)
+            if name in SOLVERS and all(hasattr(op, "lower") for op in compiled.values()):
+                ours, theirs = (_peak(compiled[side], operands) for side in ("ours", "theirs"))
+                yield Line(f"{name}: memory in XLA, {what}", peer, ours / theirs, None)
+
+
+def _peak(compiled: Any, operands: tuple[Any, ...]) -> int:
+    """The bytes that a program needs at once. What a host function needs is not among them."""
+    stats = compiled.lower(*operands).compile().memory_analysis()
+    return stats.temp_size_in_bytes + stats.output_size_in_bytes + stats.argument_size_in_bytes
 
 
 def peer_of(times: dict[str, Any], peer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -18,6 +19,12 @@ from jaxprim.derive.named import may_name
 RUNS: Counter[str] = Counter()
 X = np.float32(3)
 POLICIES = jax.checkpoint_policies
+OFFLOADED = POLICIES.save_and_offload_only_these_names(
+    names_which_can_be_saved=[],
+    names_which_can_be_offloaded=["slope"],
+    offload_src="device",
+    offload_dst="pinned_host",
+)
 
 
 def kernel() -> Primitive:
@@ -92,7 +99,8 @@ def value_and_grad(f: Any, policy: Any, in_vmap: bool) -> tuple[Any, int]:
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("in_vmap", [False, True], ids=["", "vmap"])
 def test_a_policy_saves_what_the_rule_names(make: Any, in_vmap: bool) -> None:
-    for policy, runs in ((POLICIES.nothing_saveable, 6), (POLICIES.save_only_these_names("slope"), 3)):
+    offloaded = [] if in_vmap else [(OFFLOADED, 3)]
+    for policy, runs in ((POLICIES.nothing_saveable, 6), (POLICIES.save_only_these_names("slope"), 3), *offloaded):
         f = make()
         (value, slope), ran = value_and_grad(f, policy, in_vmap)
         np.testing.assert_allclose(value, 6 if in_vmap else 3)
@@ -109,6 +117,16 @@ def test_the_bytes_that_are_saved(make: Any) -> None:
         return sum(leaf.nbytes for leaf in jax.tree.leaves(pull) if hasattr(leaf, "nbytes"))
 
     assert saved(make()) == saved(by_jax())
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_is_offloaded_goes_to_the_host(make: Any) -> None:
+    def moved(f: Any) -> list[str]:
+        loss = lambda x: jnp.sum(jnp.sin(jax.checkpoint(f, policy=OFFLOADED)(x)))
+        text = str(jax.make_jaxpr(jax.grad(loss))(jnp.ones(8)))
+        return re.findall(r"(?:devices=|<)\S*(?:pinned_host|Host)\S*", text)
+
+    assert moved(make()) == moved(by_jax()) != []
 
 
 @pytest.mark.parametrize("make", MAKERS)

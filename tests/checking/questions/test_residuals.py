@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+from jaxprim import Primitive
 from jaxprim.checking.case import Case
 from jaxprim.checking.questions import residuals
 from jaxprim.checking.reports.report import Evidence
@@ -34,3 +36,25 @@ def test_bytes_that_backward_does_not_read_are_told():
     assert said(residuals.residuals, case(lambda x, y: x * y, X, X)) == (
         "keeps 24 bytes, 24 of them in operands; the backward pass reads all of them"
     )
+
+
+def test_names_that_no_policy_sees_are_told():
+    class Namer:
+        name = staticmethod(lambda x: checkpoint_name(x, "slope"))
+
+    def by(name):
+        square = Primitive("square")
+        square.def_impl(lambda x: x * x)
+
+        @square.def_vjp
+        def _(primals):
+            slope = name(2 * primals[0])
+            return square(*primals), lambda ct: ct * slope
+
+        return case(square, X)
+
+    hidden = "; policies of jax.checkpoint cannot see the names slope"
+    assert said(residuals.residuals, by(lambda x: checkpoint_name(x, "slope"))).endswith("reads all of them")
+    assert said(residuals.residuals, by(Namer().name)).endswith("reads all of them")  # the function itself is closed over
+    namer = Namer()
+    assert said(residuals.residuals, by(lambda x: namer.name(x))).endswith(hidden)

@@ -36,13 +36,33 @@ def residuals(case: Case) -> Answer:
 
     pulled = _jax.trace(backward, kept, "backward")
     _, read = _jax.dce(pulled, [True] * len(_jax.out_avals(pulled)))
-    yield _bytes(kept, _jax.passed_through(program), read)
+    yield _bytes(kept, _jax.passed_through(program), read, _hidden(case, program))
 
 
-def _bytes(kept: Sequence[Any], own: Sequence[bool], read: Sequence[bool]) -> Evidence:
+def _hidden(case: Case, program: Any) -> list[str]:
+    """The names of residuals that a policy of ``jax.checkpoint`` is never asked about."""
+    names = _jax.residual_names(program)
+    if not names:
+        return []
+    wrt, precision, asked = case.wrt("vjp"), case.native, set[Any]()
+
+    def policy(primitive: Any, *_: Any, **params: Any) -> bool:
+        if primitive.name == _jax.words.NAME:
+            asked.add(params["name"])
+        return False
+
+    function = jax.checkpoint(precision.of(precision.point.leaves, wrt), policy=policy)
+    primals = [_jax.typeof(jnp.asarray(precision.point.leaves[i])) for i in wrt]
+    _jax.trace(lambda *some: jax.tree_util.tree_leaves(jax.vjp(function, *some)[1]), primals, "checkpointed")
+    return [name for name in names if name not in asked]
+
+
+def _bytes(kept: Sequence[Any], own: Sequence[bool], read: Sequence[bool], hidden: Sequence[str]) -> Evidence:
     sizes = [aval.size * aval.dtype.itemsize for aval in kept]
     operands = sum(size for size, operand in zip(sizes, own, strict=True) if operand)
     unread = sum(size for size, used in zip(sizes, read, strict=True) if not used)
     said = f"keeps {sum(sizes)} bytes, {operands} of them in operands; "
     said += f"{unread} bytes are never read" if unread else "the backward pass reads all of them"
+    if hidden:
+        said += f"; policies of jax.checkpoint cannot see the names {', '.join(hidden)}"
     return Evidence("vjp", "memory that reverse mode keeps", "the residuals", message=said)
