@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +24,7 @@ from jaxprim._keys import typed
 from jaxprim._trees import describe
 from jaxprim._types import Kept
 
+FEW = 16  # how many are kept if nothing is said
 _LINE = '{0}.def_host(fn, keep=make, of=("a",))  # fn(made, a, b), where made = make(a)'
 
 
@@ -32,7 +35,8 @@ class KeptSetUps:
         self._make, self._most = make, most
         self._free: dict[Any, list[Any]] = {}  # by key, the one that was used longest ago first
         self._lock = threading.Lock()
-        self._made = self._found = self._used = 0
+        self._made = self._found = self._used = self._epoch = 0
+        _ALL.add(self)
 
     @contextmanager
     def lease(self, values: Sequence[Any], params: Mapping[str, Any]) -> Generator[Any]:
@@ -43,7 +47,7 @@ class KeptSetUps:
             made = free.pop() if free else None
             if free is not None and not free:
                 del self._free[key]
-            is_found = free is not None
+            is_found, epoch = free is not None, self._epoch
             self._found += is_found
             self._used += 1
         try:
@@ -58,21 +62,50 @@ class KeptSetUps:
             raise
         with self._lock:
             self._used -= 1
-            self._free.setdefault(key, []).append(made)
-            self._free[key] = self._free.pop(key)  # used last
-            while sum(map(len, self._free.values())) > self._most:
-                oldest = next(iter(self._free))
-                self._free[oldest].pop(0)
-                if not self._free[oldest]:
-                    del self._free[oldest]
+            gone = self._give_back(key, made) if epoch == self._epoch else []
+        del gone, made  # what frees them runs outside of the lock
+
+    def _give_back(self, key: Any, made: Any) -> list[Any]:
+        """Those that there is no more room for."""
+        self._free[key] = [*self._free.pop(key, []), made]  # used last
+        gone: list[Any] = []
+        while sum(map(len, self._free.values())) > self._most:
+            oldest = next(iter(self._free))
+            gone.append(self._free[oldest].pop(0))
+            if not self._free[oldest]:
+                del self._free[oldest]
+        return gone
 
     def counts(self) -> Kept:
         with self._lock:
             return Kept(self._made, self._found, self._used + sum(map(len, self._free.values())))
 
     def forget(self) -> None:
+        """Drop all that no call uses now; those in use are dropped when they come back."""
         with self._lock:
-            self._free.clear()
+            gone, self._free = self._free, {}
+            self._epoch += 1
+        del gone
+
+    def after_fork(self) -> None:
+        """Begin anew in the child: the lock may be held by a thread that is not here."""
+        _of_parents.append(self._free)
+        self._free, self._lock = {}, threading.Lock()
+        self._made = self._found = self._used = 0
+        self._epoch += 1
+
+
+_ALL: weakref.WeakSet[KeptSetUps] = weakref.WeakSet()
+_of_parents: list[Any] = []  # never freed: a library need not bear that its objects are used on both sides of a fork
+
+
+def _after_fork() -> None:
+    for each in list(_ALL):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _key(values: Sequence[Any], params: Mapping[str, Any]) -> Any:
@@ -120,6 +153,29 @@ def host_with_set_ups(
     run.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
     vars(run).update(set_ups=set_ups, notes=(f"keeps {_origin.name_of(make)}({', '.join(names)})",))
     return run
+
+
+def refuse_ignored(name: str, fn: Any, keep: Any, of: Any, most: Any, aliases: Any) -> None:
+    """Refuse what says nothing for a host function, or says nothing alone.
+
+    Raises:
+        BadCall: an option was given.
+    """
+    rule = fn if callable(fn) else None
+    if aliases is not None:
+        raise BadCall(
+            message(
+                f"{name}: a host function does not work in place.",
+                got=f"aliases={aliases!r}",
+                expected="a host function that returns a new array",
+                why="JAX copies what Python returns, so the copy that aliases= saves would be made all the same",
+                rule=rule,
+                write="y = x.copy()  # then change y, and return it",
+            )
+        )
+    idle = f"of={of!r}" if of != () else f"most={most!r}" if most != FEW else None
+    if keep is None and idle is not None:
+        raise _refused(name, fn, "of= and most= have no meaning without keep=.", idle, "keep=, which makes a set-up")
 
 
 def _refused(name: str, fn: Callable[..., Any], what: str, got: str, expected: str) -> BadCall:

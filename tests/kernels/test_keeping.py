@@ -13,8 +13,9 @@ import pytest
 from tools import cxx
 
 import jaxprim
-from jaxprim import Primitive, kernels
+from jaxprim import KernelError, Primitive, kernels
 from jaxprim.kernels import handler, keeping
+from jaxprim.kernels.languages import CPP
 from jaxprim.kernels.signature import parse
 
 pytestmark = cxx
@@ -224,19 +225,22 @@ def test_at_most_so_many_are_kept():
 
 def test_equal_means_the_same_bytes():
     source = """
+    template <class T>
     struct Sum {
-      double sum = 0;
-      Sum(const double* a, int64_t n, int64_t d) { for (int64_t i = 0; i < n * d; ++i) sum += a[i]; }
+      T sum = 0;
+      Sum(const T* a, int64_t n, int64_t d) { for (int64_t i = 0; i < n * d; ++i) sum += a[i]; }
     };
-    void f(Sum& s, double* y) { *y = s.sum; }
+    template <class T>
+    void f(Sum<T>& s, T* y) { *y = s.sum; }
     """
-    f = kernels.cpp(source, "f(a: f64[n, d]) -> y: f64[]", keep="Sum(a)")
+    f = kernels.cpp(source, "f(a: T[n, d]) -> y: T[]", keep="Sum<T>(a)")
     last = np.nextafter(4.0, 5.0)
     a = np.array([1.0, 2.0, 3.0, 4.0]).reshape(2, 2)
     calls = [a, a.reshape(4, 1), np.array([[1, 2], [3, last]]), np.zeros((2, 2)), -np.zeros((2, 2)), a * np.nan, a]
+    calls += [np.zeros((0, 2)), np.zeros((2, 0)), np.zeros((0, 2))]
     for call in calls:
         np.testing.assert_array_equal(f(call), np.sum(call))
-    assert f.kept() == (6, 1, 6)
+    assert f.kept("Sum") == f.kept() == (8, 2, 8)
 
 
 def test_an_error_keeps_nothing():
@@ -250,6 +254,19 @@ def test_an_error_keeps_nothing():
         jax.block_until_ready(solve(AX, np.ones(SIZE + 1)))
     assert kernel().kept().alive == 0
     close(solve(AX, B), np.linalg.solve(DENSE, B))
+
+
+def test_classes_that_do_not_fit():
+    source = "struct S { S(const double*) {} ~S() noexcept(false) {} }; void f(S&, double*) {}"
+    with pytest.raises(KernelError) as caught:
+        kernels.cpp(source, "f(a: f64[..., n]) -> y: f64[...]", keep="S(a)").build()
+    said = str(caught.value)
+    assert "the constructor must take what keep= names" in said
+    assert "the destructor must be public and must not throw" in said
+    assert said.splitlines()[-1] == (
+        "  expected: a function declared as void f(S& set_up, double* y), "
+        "and a class with S(const double* a, int64_t n) and a destructor that does not throw"
+    )
 
 
 def test_threads_do_not_share_one():
@@ -303,12 +320,12 @@ def test_it_stays_pure():
 # ----------------------------------------------------------------------------------------------------- without compiling
 def test_what_the_class_and_the_function_get():
     signature = parse("f(a: f64[n, d], b: f64[..., n], c: f64[m]; k: i64, s: f64) -> y: f64[..., n]")
-    (alone,) = keeping.set_ups(signature, "ns::Plan(a, k)")
+    (alone,) = keeping.set_ups(signature, "ns::Plan(a, k)", CPP)
     assert (alone.type, alone.given) == ("ns::Plan", ("a", "k", "n", "d"))  # and the sizes of the arrays
     assert keeping.left_over(signature, (alone,)) == ["b", "c", "s", "n", "m", "y"]
-    (sized,) = keeping.set_ups(signature, "Plan(n, k)")  # unless sizes are named
+    (sized,) = keeping.set_ups(signature, "Plan(n, k)", CPP)  # unless sizes are named
     assert sized.given == ("n", "k")
-    two = keeping.set_ups(signature, ["First(a)", "Second(First, c)"])
+    two = keeping.set_ups(signature, ["First(a)", "Second(First, c)"], CPP)
     assert two[1].earlier == (0,)
     text = "\n".join(keeping.lease(signature, two))
     assert text.index("kept_1.get().take(") < text.index("kept_0.get().share(") < text.index("make<::First>")
@@ -318,7 +335,7 @@ def test_what_the_class_and_the_function_get():
 
 def test_a_library_is_of_what_it_keeps():
     signature = parse("f(a: f64[n]) -> y: f64[n]")
-    plans = [keeping.set_ups(signature, keep) for keep in (None, "Plan(a)", "Plan(n)")]
+    plans = [keeping.set_ups(signature, keep, CPP) for keep in (None, "Plan(a)", "Plan(n)")]
     calls = [handler.Function("f", kept=kept, most=most) for kept in plans for most in (4, 5)]
     assert len({handler.contract(signature, call) for call in calls}) == 5  # without keep=, most= says nothing
 
@@ -329,3 +346,36 @@ def test_a_kernel_that_is_not_loaded_has_made_nothing():
     )
     assert new.kept() == (0, 0, 0)
     new.forget()
+    assert new.notes == ("keeps Plan(n)",)
+
+
+def test_a_type_variable_in_a_class_template():
+    signature = parse("f(a: T[n], b: U[n]) -> y: T[n]")
+    kept = keeping.set_ups(signature, "ns::Plan<T, U, 3>(a, b)", CPP)
+    (row,) = keeping.resolved(kept, signature, signature.resolve({"T": "f32", "U": "i64"}))
+    assert (row.name, row.type) == ("ns::Plan", "ns::Plan<float,int64_t,3>")
+
+
+def test_a_plan_on_a_device_belongs_to_a_stream_and_is_freed_on_its_device():
+    plan = kernels.cuda(
+        "struct Plan { Plan(int64_t) {} }; void f(Plan&, const double*, int64_t, double*, cudaStream_t) {}",
+        "f(x: f64[..., n]) -> y: f64[..., n]",
+        keep="Plan(n)",
+        libraries=["cufft"],
+    )
+    source = plan.source(plan.signature)
+    assert "#include <jaxprim_kept.h>" in source.text
+    assert source.libraries == ("cufft",)
+    assert "Key{{&v_n, sizeof(v_n)}, {&place, sizeof(place)}, {&stream, sizeof(stream)}}" in source.handler
+    order = [
+        "cudaGetDevice(&now)",
+        "cudaSetDevice(place)",
+        "cudaDeviceSynchronize()",
+        "delete made",
+        "cudaSetDevice(now)",
+    ]
+    places = [source.handler.index(words) for words in order]
+    assert places == sorted(places)
+    assert source.prototype.startswith(
+        "void f(Plan& set_up, const double* x, int64_t n, double* y, cudaStream_t stream)"
+    )

@@ -87,14 +87,17 @@ class Key {
 template <class Made>
 struct Owned {
   std::vector<std::shared_ptr<const void>> earlier;  // freed last
-  std::unique_ptr<Made> made;
+  std::shared_ptr<Made> made;
 };
 
-template <class Made, class... Arguments>
-Owned<Made> make(std::vector<std::shared_ptr<const void>> earlier, Arguments&&... arguments) {
-  static_assert(std::is_constructible_v<Made, Arguments...>,
-                "the constructor must take what keep= names, in this order, and then the sizes of these arrays");
-  return {std::move(earlier), std::unique_ptr<Made>(new Made(std::forward<Arguments>(arguments)...))};
+// `free` deletes it, on its device if it has one.
+template <class Made, class Free, class... Arguments>
+Owned<Made> make(std::vector<std::shared_ptr<const void>> earlier, Free free, Arguments&&... arguments) {
+  constexpr bool fits = std::is_constructible_v<Made, Arguments...>;
+  static_assert(fits, "the constructor must take what keep= names, in this order, and then the sizes of these arrays");
+  static_assert(std::is_nothrow_destructible_v<Made>, "the destructor must be public and must not throw");
+  if constexpr (fits)
+    return {std::move(earlier), std::shared_ptr<Made>(new Made(std::forward<Arguments>(arguments)...), free)};
 }
 
 // The set-ups of one type. At most `most` that nobody uses are kept; the one that was used longest ago goes first.
