@@ -9,8 +9,9 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
-from tools import cxx
+from tools import cxx, header
 
 import jaxprim
 from jaxprim import KernelError, Primitive, kernels
@@ -379,3 +380,15 @@ def test_a_plan_on_a_device_belongs_to_a_stream_and_is_freed_on_its_device():
     assert source.prototype.startswith(
         "void f(Plan& set_up, const double* x, int64_t n, double* y, cudaStream_t stream)"
     )
+
+
+@header("fftw3.h", "libfftw3-dev")
+def test_the_page_plans_with_fftw():
+    page = pages.ROOT / "docs" / "kernels" / "keep.md"
+    (block,) = [each for each in pages.blocks(page.read_text()) if "fftw3.h" in each.text]
+    scope = {"kernels": kernels}
+    exec(compile(block.text, str(page), "exec"), scope)
+    fft, x = scope["fft"], np.random.default_rng(0).normal(size=(3, 12)) + 1j
+    close(fft(x), np.fft.fft(x))
+    close(jax.jit(jax.vmap(fft))(x[:, None, :6]), np.fft.fft(x[:, None, :6]))
+    assert fft.kept() == (2, 4, 2)
