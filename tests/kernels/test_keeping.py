@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pages
 import pytest
-from tools import cxx, header
+from tools import cxx, gpu, header, nvcc
 
 import jaxprim
 from jaxprim import KernelError, Primitive, kernels
@@ -380,6 +380,25 @@ def test_a_plan_on_a_device_belongs_to_a_stream_and_is_freed_on_its_device():
     assert source.prototype.startswith(
         "void f(Plan& set_up, const double* x, int64_t n, double* y, cudaStream_t stream)"
     )
+
+
+@nvcc
+@gpu
+def test_a_plan_on_a_gpu():
+    source = """
+    struct Plan { int64_t n; explicit Plan(int64_t n) : n(n) {} };
+    __global__ void run(const float* x, int64_t n, float* y) { for (int64_t i = 0; i < n; ++i) y[i] = x[i] + n; }
+    void add(Plan& plan, const float* x, int64_t n, float* y, cudaStream_t stream) {
+      run<<<1, 1, 0, stream>>>(x, plan.n, y);
+    }
+    """
+    add = kernels.cuda(source, "add(x: f32[..., n]) -> y: f32[..., n]", keep="Plan(n)", most=1)
+    for n in (3, 5, 5, 3):  # each other size frees a plan
+        x = np.arange(2 * n, dtype=np.float32).reshape(2, n)
+        close(jax.jit(add)(x), x + n)
+    assert add.kept() == (3, 5, 1)
+    add.forget()
+    assert add.kept().alive == 0
 
 
 @header("fftw3.h", "libfftw3-dev")
