@@ -70,6 +70,22 @@ def test_the_bytes_count():
     assert keys == [(2, 2), (2, 2), (4, 1), (2, 2)]
 
 
+def test_a_set_up_may_refer_to_its_operands():
+    p = Primitive("total")
+    p.def_host(lambda made, x, y: y + made["x"].sum(), keep=lambda x: x, of="x")
+    p.def_abstract_eval(lambda x, y: y)
+    memory = np.ones(1040, np.float32)
+    x = memory[-memory.ctypes.data % 64 // 4 :][:1000]  # JAX takes an array that begins there as it is
+    for run in (p, jax.jit(p)):
+        x[:] = 1
+        first = x.copy()
+        assert run({"x": x}, 1.0) == 1001
+        x[:] = 5
+        assert run({"x": first}, 1.0) == 1001
+        assert run({"x": x}, 1.0) == 5001
+    assert p.kept() == (2, 4, 2)
+
+
 def test_static_params_are_a_part_of_it():
     p = Primitive("scaled")
     p.def_host(lambda made, x, *, n=1: x * np.float32(made), keep=lambda *, n: n, of="n")

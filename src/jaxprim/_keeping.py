@@ -41,7 +41,7 @@ class KeptSetUps:
     @contextmanager
     def lease(self, values: Sequence[Any], params: Mapping[str, Any]) -> Generator[Any]:
         """A set-up that no other call has. It is kept afterwards, unless the call fails."""
-        key = _key(values, params)
+        key, own = _key(values, params)
         with self._lock:
             free = self._free.get(key)
             made = free.pop() if free else None
@@ -52,7 +52,7 @@ class KeptSetUps:
             self._used += 1
         try:
             if not is_found:  # outside of the lock: it may take long
-                made = self._make(*values, **params)
+                made = self._make(*own, **params)
                 with self._lock:
                     self._made += 1
             yield made
@@ -108,11 +108,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _key(values: Sequence[Any], params: Mapping[str, Any]) -> Any:
-    """The bytes count, and not the numbers: 0.0 and -0.0 are two."""
+def _key(values: Sequence[Any], params: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+    """What a set-up is found by, and the operands that it is made from, in the key's own memory.
+
+    The bytes count, and not the numbers: 0.0 and -0.0 are two. A set-up may refer to its operands, as a tree refers to its
+    points, and their memory is the caller's, who may change it.
+    """
     leaves, tree = jax.tree.flatten(list(values))
     arrays = [(str(leaf.dtype), leaf.shape, np.ascontiguousarray(leaf).tobytes()) for leaf in leaves]
-    return tree, tuple(arrays), tuple((name, typed(value)) for name, value in sorted(params.items()))
+    key = tree, tuple(arrays), tuple((name, typed(value)) for name, value in sorted(params.items()))
+    own = [np.ndarray(leaf.shape, leaf.dtype, data) for leaf, (_, _, data) in zip(leaves, arrays, strict=True)]
+    return key, jax.tree.unflatten(tree, own)
 
 
 def host_with_set_ups(
