@@ -27,23 +27,25 @@ struct Order {
 };
 struct Plan {
   const Order& order;
+  const double* of;  // an operand, as the cache holds it
   std::vector<double> numbers;
   int users = 0;  // no atomic: two threads in one set-up are a race
-  Plan(const Order& order, double x) : order(order), numbers(order.n, x) {
-    if (x < 0) throw std::runtime_error("negative");
+  Plan(const Order& order, const double* x) : order(order), of(x), numbers(order.n, *x) {
+    if (*x < 0) throw std::runtime_error("negative");
   }
 };
 static jaxprim::PerProcess<Order> orders(2);
 static jaxprim::PerProcess<Plan> plans(4);
 
 static void use(int64_t n, double x, bool fails) {
-  auto kept = plans.get().take(jaxprim::Key{{&n, sizeof(n)}, {&x, sizeof(x)}}, [&] {
+  auto kept = plans.get().take(jaxprim::Key{{&n, sizeof(n)}, {&x, sizeof(x)}}, [&](const jaxprim::Bytes& own) {
     const auto from = orders.get().share(
-        jaxprim::Key{{&n, sizeof(n)}}, [&] { return jaxprim::make<Order>({}, [](Order* made) { delete made; }, n); });
-    return jaxprim::make<Plan>({from}, [](Plan* made) { delete made; }, *from, x);
+        jaxprim::Key{{&n, sizeof(n)}},
+        [&](const jaxprim::Bytes&) { return jaxprim::make<Order>({}, [](Order* made) { delete made; }, n); });
+    return jaxprim::make<Plan>({from}, [](Plan* made) { delete made; }, *from, own.part<double>(1));
   });
   Plan& plan = *kept;
-  if (++plan.users != 1 || plan.order.n != n || plan.numbers.at(n - 1) != x) std::abort();
+  if (++plan.users != 1 || plan.order.n != n || plan.numbers.at(n - 1) != x || *plan.of != x) std::abort();
   if (fails) throw std::runtime_error("in use");
   --plan.users;
 }

@@ -228,11 +228,12 @@ def test_equal_means_the_same_bytes():
     source = """
     template <class T>
     struct Sum {
-      T sum = 0;
-      Sum(const T* a, int64_t n, int64_t d) { for (int64_t i = 0; i < n * d; ++i) sum += a[i]; }
+      const T* a;  // as the cache holds it: the caller may change or free its own
+      int64_t size;
+      Sum(const T* a, int64_t n, int64_t d) : a(a), size(n * d) {}
     };
     template <class T>
-    void f(Sum<T>& s, T* y) { *y = s.sum; }
+    void f(Sum<T>& s, T* y) { *y = 0; for (int64_t i = 0; i < s.size; ++i) *y += s.a[i]; }
     """
     f = kernels.cpp(source, "f(a: T[n, d]) -> y: T[]", keep="Sum<T>(a)")
     last = np.nextafter(4.0, 5.0)
@@ -242,6 +243,13 @@ def test_equal_means_the_same_bytes():
     for call in calls:
         np.testing.assert_array_equal(f(call), np.sum(call))
     assert f.kept("Sum") == f.kept() == (8, 2, 8)
+    memory = np.ones(40)
+    own = memory[-memory.ctypes.data % 64 // 8 :][:32].reshape(4, 8)  # JAX takes an array that begins there as it is
+    first = own.copy()
+    assert f(own) == 32
+    own[:] = 5
+    assert f(first) == 32
+    assert f(own) == 160
 
 
 def test_an_error_keeps_nothing():
@@ -331,6 +339,7 @@ def test_what_the_class_and_the_function_get():
     text = "\n".join(keeping.lease(signature, two))
     assert text.index("kept_1.get().take(") < text.index("kept_0.get().share(") < text.index("make<::First>")
     key = text[: text.index("[&]")]
+    assert "const double* v_c = own.part<double>(5);" in text  # after a, its sizes, and the dims of c
     assert [f"v_{name}, " in key for name in "acb"] == [True, True, False]  # the second depends on all of the first
 
 

@@ -215,7 +215,18 @@ def _make(signature: KernelSignature, kept: Sequence[SetUp], place: int, device:
     earlier = ", ".join(f"from_{i}" for i in row.earlier)
     free = f"[=](::{row.type}* made) {{ {'delete made;' if device is None else device.free} }}"
     made = f"return jaxprim::make<::{row.type}>({', '.join([f'{{{earlier}}}', free, *given])});"
-    return f"[&] {{ {' '.join([*shared, *before, made])} }}"
+    own = _own(signature, row, _key_parts(signature, kept, place, device))
+    return f"[&]([[maybe_unused]] const jaxprim::Bytes& own) {{ {' '.join([*shared, *own, *before, made])} }}"
+
+
+def _own(signature: KernelSignature, row: SetUp, parts: list[str]) -> list[str]:
+    """Operands as the cache holds them. The set-up may refer to them: they are there as long as it is."""
+    arrays = [array for array in signature.operands if array.name in row.given and not array.by_value]
+    places = [parts.index(_parts(signature, array.name)[-1]) for array in arrays]
+    return [
+        f"const {array.type.c}* {local(array.name)} = own.part<{array.type.c}>({place});"
+        for array, place in zip(arrays, places, strict=True)
+    ]
 
 
 def constructors(signature: KernelSignature, kept: Sequence[SetUp]) -> str:
@@ -234,10 +245,14 @@ def _passed(signature: KernelSignature, row: SetUp) -> list[Argument]:
 
 
 def _key(signature: KernelSignature, kept: Sequence[SetUp], place: int, device: Device | None) -> str:
+    return f"jaxprim::Key{{{', '.join(_key_parts(signature, kept, place, device))}}}"
+
+
+def _key_parts(signature: KernelSignature, kept: Sequence[SetUp], place: int, device: Device | None) -> list[str]:
     parts = dict.fromkeys(part for name in _all_names(kept, place) for part in _parts(signature, name))
     # Work that uses it may go on when a call has returned. The order on one stream keeps two calls apart.
     parts |= dict.fromkeys(f"{{&{name}, sizeof({name})}}" for name in ("place", "stream") if device is not None)
-    return f"jaxprim::Key{{{', '.join(parts)}}}"
+    return list(parts)
 
 
 def _all_names(kept: Sequence[SetUp], place: int) -> list[str]:
