@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from timing import Line, interleaved, line, show
 
+from jaxprim import KernelError
+
 FOLDER = Path(__file__).parents[1] / "examples" / "gallery"
 Row = tuple[str, str, Mapping[str, Callable[..., Any]], tuple[Any, ...]]  # what, against, the two functions, operands
 
@@ -123,6 +125,36 @@ def sparse_lu(module: ModuleType) -> Iterator[Row]:
     yield "gradient, 576 equations", "a dense solver", fresh, (plate.values(normal(0, n * n)), normal(1, n * n))
 
 
+def klu(module: ModuleType) -> Iterator[Row]:
+    import klujax
+
+    rows, columns, values_of = module.grid(24)
+    values, v = values_of(jnp.linspace(0.5, 1.5, 2 * 24 * 23)), normal(1, 24 * 24)
+    theirs = lambda values, rows, columns, b: klujax.solve(rows, columns, values, b)
+    one = lambda op: lambda values, b: jnp.sum(op(values, rows, columns, b) ** 2)
+    for what, loss in (
+        ("gradient, 576 equations", one),
+        ("gradient of 100 steps", lambda op: module.steps(op, rows, columns)),
+    ):
+        compiled = {k: jax.jit(jax.grad(loss(op), (0, 1))) for k, op in {"ours": module.klu, "theirs": theirs}.items()}
+        yield (
+            what,
+            "klujax",
+            {"ours": forgetting(module.kernel, compiled["ours"]), "theirs": compiled["theirs"]},
+            (values, v),
+        )
+
+
+def forgetting(kernel: Any, op: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that makes in each call what it keeps."""
+
+    def call(*operands: Any) -> Any:
+        kernel.forget()
+        return op(*operands)
+
+    return call
+
+
 def sylvester(module: ModuleType) -> Iterator[Row]:
     operands = tuple(normal(k, 24, 24) + shift * jnp.eye(24) for k, shift in enumerate((8, 8, 0)))
     both = gradient(lambda op, *operands: jnp.sum(op(*operands) ** 2), 3)
@@ -189,15 +221,15 @@ def neural_ode(module: ModuleType) -> Iterator[Row]:
 ALL = {
     f.__name__: f
     for f in (
-        *(rms_norm, softmax_cross_entropy, attention, bessel, heat, nufft, sparse_lu, sylvester, ode),
+        *(rms_norm, softmax_cross_entropy, attention, bessel, heat, nufft, sparse_lu, klu, sylvester, ode),
         *(minimize, sinkhorn, qp, root, neural_ode),
     )
 }
 SOLVERS = {"minimize", "sinkhorn", "qp", "root", "neural_ode"}
-IN_DOUBLE = {"bessel", "nufft", "sparse_lu", "sylvester", "ode"} | SOLVERS
+IN_DOUBLE = {"bessel", "nufft", "sparse_lu", "klu", "sylvester", "ode"} | SOLVERS
 FAST = {"rms_norm", "softmax_cross_entropy"}  # kernels that are meant to be as fast as XLA's
 # Their rows are compiled as far as they can be: they forget in each call what they kept, or a peer refuses `jax.jit`.
-AS_THEY_ARE = {"sparse_lu", "ode", "minimize", "qp"}
+AS_THEY_ARE = {"sparse_lu", "klu", "ode", "minimize", "qp"}
 
 
 # ------------------------------------------------------------------------------------------------------------ the table
@@ -261,7 +293,7 @@ def main(arguments: list[str]) -> int:
     for name in names or list(ALL):
         try:
             missed += sum(not each.ok for made in measure(name, clock) for each in show([made]))
-        except ImportError as error:
+        except (ImportError, KernelError) as error:  # a package, or the headers of a library, is not there
             print(f"{name}: NOT MEASURED: {error}")
     return 1 if missed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,22 @@ def test_the_bytes_count():
     assert keys == [(2, 2), (2, 2), (4, 1), (2, 2)]
 
 
+def test_a_set_up_may_refer_to_its_operands():
+    p = Primitive("total")
+    p.def_host(lambda made, x, y: y + made["x"].sum(), keep=lambda x: x, of="x")
+    p.def_abstract_eval(lambda x, y: y)
+    memory = np.ones(1040, np.float32)
+    x = memory[-memory.ctypes.data % 64 // 4 :][:1000]  # JAX takes an array that begins there as it is
+    for run in (p, jax.jit(p)):
+        x[:] = 1
+        first = x.copy()
+        assert run({"x": x}, 1.0) == 1001
+        x[:] = 5
+        assert run({"x": first}, 1.0) == 1001
+        assert run({"x": x}, 1.0) == 5001
+    assert p.kept() == (2, 4, 2)
+
+
 def test_static_params_are_a_part_of_it():
     p = Primitive("scaled")
     p.def_host(lambda made, x, *, n=1: x * np.float32(made), keep=lambda *, n: n, of="n")
@@ -125,6 +142,47 @@ def test_no_two_calls_have_one_at_the_same_time():
         list(pool.map(lambda _: p(A, B), range(60)))
 
 
+def test_what_is_forgotten_while_in_use_does_not_come_back():
+    p = solver(lambda a: p.forget() or lu_factor(a))
+    np.testing.assert_allclose(p(A, B), np.linalg.solve(A, B), rtol=1e-5)
+    assert p.kept() == (1, 0, 0)
+
+
+def test_what_frees_a_set_up_may_ask_for_counts():
+    alive: list[int] = []
+    p = solver(lambda a: Factors(lu_factor(a), lambda: alive.append(p.kept().alive)), most=1)
+    p(A, B)
+    p(2 * A, B)  # no room for the first
+    p.forget()
+    assert alive == [1, 0]
+
+
+class Factors(tuple):
+    """LU factors that say when they are freed."""
+
+    def __new__(cls, factors, gone):
+        made = super().__new__(cls, factors)
+        made.gone = gone
+        return made
+
+    def __del__(self):
+        self.gone()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_a_fork_makes_its_own():
+    p = solver()
+    p(A, B)
+    set_ups = p._set_ups()
+    with set_ups._lock:  # as another thread may have it
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if p.kept() == (0, 0, 0) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert p.kept() == (1, 0, 1)
+
+
 def said(*args, **kwargs):
     with pytest.raises(BadCall) as caught:
         Primitive("system").def_host(*args, **kwargs)
@@ -150,6 +208,31 @@ def test_messages(options, fn, headline, got, expected):
   rule:     test_keeping.py:N
   write:    system.def_host(fn, keep=make, of=("a",))  # fn(made, a, b), where made = make(a)"""
     )
+
+
+@pytest.mark.parametrize(("options", "got"), [({"of": "a"}, "of='a'"), ({"most": 4}, "most=4")])
+def test_options_of_keep_alone(options, got):
+    assert (
+        said(lambda a: a, **options)
+        == f"""system: of= and most= have no meaning without keep=.
+  got:      {got}
+  expected: keep=, which makes a set-up
+  rule:     test_keeping.py:N
+  write:    system.def_host(fn, keep=make, of=("a",))  # fn(made, a, b), where made = make(a)"""
+    )
+
+
+def test_a_host_function_does_not_work_in_place():
+    assert (
+        said(lambda x: x, aliases={"y": "x"})
+        == """system: a host function does not work in place.
+  got:      aliases={'y': 'x'}
+  expected: a host function that returns a new array
+  why:      JAX copies what Python returns, so the copy that aliases= saves would be made all the same
+  rule:     test_keeping.py:N
+  write:    y = x.copy()  # then change y, and return it"""
+    )
+    assert said(aliases={"y": "x"}).startswith("system: a host function does not work in place.")
 
 
 def test_a_host_function_that_keeps_none():

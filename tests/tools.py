@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +51,16 @@ def needs(module: str) -> pytest.MarkDecorator:
     """A mark for a test that needs an optional package."""
     missing = importlib.util.find_spec(module) is None
     return pytest.mark.skipif(missing, reason=f"NOT TESTED: {module} is not installed (pip install {module})")
+
+
+def header(name: str, package: str) -> pytest.MarkDecorator:
+    """A mark for a test that compiles against a library of this machine."""
+    try:
+        words = [*build.compiler(CPP), "-x", "c++", "-fsyntax-only", "-include", name, os.devnull]
+        found = subprocess.run(words, check=False, capture_output=True).returncode == 0
+    except KernelError:
+        found = False
+    return pytest.mark.skipif(not found, reason=f"NOT TESTED: no {name} on this machine (apt install {package})")
 
 
 def collectives(compiled: Any) -> dict[str, int]:

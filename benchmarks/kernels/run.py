@@ -1,4 +1,4 @@
-"""What a kernel costs: ``python benchmarks/kernels/run.py [calls host gradient load in_place kept]``.
+"""What a kernel costs: ``python benchmarks/kernels/run.py [calls host gradient load in_place kept klu]``.
 
 Each line is a ratio of medians in this run against a peer written by hand, with its target; see ../README.md.
 """
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import sources
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from timing import Line, interleaved, line, show
 
-from jaxprim import Primitive
+from jaxprim import KernelError, Primitive
 
 ROUNDS = 41
 
@@ -152,13 +153,39 @@ def kept() -> list[Line]:
     return [line("100 solves with one matrix, and their gradient", times, "kept", "not kept", 0.2)]
 
 
+def klu() -> list[Line]:
+    """The same with KLU and a sparse matrix of 900 equations, beside klujax, which factorizes in each call."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "gallery"))
+    import klu as example
+
+    with jax.enable_x64(True):
+        try:
+            example.kernel.build(T="f64")
+        except KernelError as error:
+            print(f"klu: NOT MEASURED: {error}")
+            return []
+        rows, columns, values_of = example.grid(30)
+        values, v = values_of(jnp.linspace(0.5, 1.5, 2 * 30 * 29)), jnp.ones(900)
+        gradients = {
+            name: jax.jit(jax.grad(example.steps(solve, rows, columns), (0, 1)))
+            for name, solve in example.peers().items()
+        }
+        tasks = {name: lambda run=run: jax.block_until_ready(run(values, v)) for name, run in gradients.items()}
+        first, *others = [task() for task in tasks.values()]
+        for other in others:
+            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-30), first, other)
+        times = interleaved(tasks, 7)
+        what = "100 solves by KLU, and their gradient"
+        return [line(what, times, "kept", peer, 0.2) for peer in list(times)[1:]]
+
+
 def _solves(solve: Any, a: Any, b: Any) -> Callable[[], Any]:
     loop = lambda b: jnp.sum(jax.lax.scan(lambda x, _: (10 * solve(a, x) + b, None), b, None, length=100)[0] ** 2)
     gradient = jax.jit(jax.grad(loop))
     return lambda: jax.block_until_ready(gradient(b))
 
 
-ALL = {"calls": calls, "host": host, "gradient": gradient, "load": load, "in_place": in_place, "kept": kept}
+ALL = {f.__name__: f for f in (calls, host, gradient, load, in_place, kept, klu)}
 
 
 def main(names: list[str]) -> int:

@@ -1,6 +1,7 @@
 """The cache of set-ups under the sanitizers for addresses and for threads: ``python benchmarks/kernels/sanitize.py``.
 
-Eight threads take, spoil, share and forget set-ups. A leak, a use after free, a race, or two threads in one set-up fails.
+Eight threads take, spoil, share, evict and forget set-ups, and a child process goes on with its own. A leak, a use after
+free, a race, or two threads in one set-up fails.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ DRIVER = """
 #include <cstdlib>
 #include <stdexcept>
 #include <thread>
+#include <sys/wait.h>
 #include "jaxprim_kept.h"
 
 struct Order {
@@ -25,25 +27,42 @@ struct Order {
 };
 struct Plan {
   const Order& order;
+  const double* of;  // an operand, as the cache holds it
   std::vector<double> numbers;
   int users = 0;  // no atomic: two threads in one set-up are a race
-  Plan(const Order& order, double x) : order(order), numbers(order.n, x) {
-    if (x < 0) throw std::runtime_error("negative");
+  Plan(const Order& order, const double* x) : order(order), of(x), numbers(order.n, *x) {
+    if (*x < 0) throw std::runtime_error("negative");
   }
 };
 static jaxprim::PerProcess<Order> orders(2);
 static jaxprim::PerProcess<Plan> plans(4);
 
 static void use(int64_t n, double x, bool fails) {
-  auto kept = plans.get().take(jaxprim::Key{{&n, sizeof(n)}, {&x, sizeof(x)}}, [&] {
+  auto kept = plans.get().take(jaxprim::Key{{&n, sizeof(n)}, {&x, sizeof(x)}}, [&](const jaxprim::Bytes& own) {
     const auto from = orders.get().share(
-        jaxprim::Key{{&n, sizeof(n)}}, [&] { return jaxprim::make<Order>({}, n); });
-    return jaxprim::make<Plan>({from}, *from, x);
+        jaxprim::Key{{&n, sizeof(n)}},
+        [&](const jaxprim::Bytes&) { return jaxprim::make<Order>({}, [](Order* made) { delete made; }, n); });
+    return jaxprim::make<Plan>({from}, [](Plan* made) { delete made; }, *from, own.part<double>(1));
   });
   Plan& plan = *kept;
-  if (++plan.users != 1 || plan.order.n != n || plan.numbers.at(n - 1) != x) std::abort();
+  if (++plan.users != 1 || plan.order.n != n || plan.numbers.at(n - 1) != x || *plan.of != x) std::abort();
   if (fails) throw std::runtime_error("in use");
   --plan.users;
+}
+
+static int in_a_child() {
+  use(1, 1.0, false);
+  const pid_t child = fork();
+  if (child == 0) {
+    use(1, 1.0, false);
+    use(1, 1.0, false);
+    int64_t counts[3];
+    plans.get().counts(counts);
+    _exit(counts[0] != 1 || counts[1] != 1 || counts[2] != 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
 }
 
 int main() {
@@ -59,14 +78,15 @@ int main() {
       }
     });
   for (auto& each : threads) each.join();
+  const int child = in_a_child();
   plans.get().forget();
   orders.get().forget();
   int64_t plan[3], order[3];
   plans.get().counts(plan);
   orders.get().counts(order);
-  std::printf("made %lld and %lld, alive %lld and %lld\\n", (long long)plan[0], (long long)order[0], (long long)plan[2],
-              (long long)order[2]);
-  return plan[2] != 0 || order[2] != 0;
+  std::printf("made %lld and %lld, alive %lld and %lld, child %d\\n", (long long)plan[0], (long long)order[0],
+              (long long)plan[2], (long long)order[2], child);
+  return plan[2] != 0 || order[2] != 0 || child != 0;
 }
 """
 

@@ -16,7 +16,7 @@ from jaxprim._checkable import Checkable
 from jaxprim._closures import closed_over
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, message
-from jaxprim._keeping import KeptSetUps, host_with_set_ups, set_ups_of
+from jaxprim._keeping import KeptSetUps, host_with_set_ups, refuse_ignored, set_ups_of
 from jaxprim._origin import name_of, named, public, whole
 from jaxprim._pickling import ByName
 from jaxprim._rules import Rule, RuleSet, rules_of
@@ -299,7 +299,9 @@ class Primitive(ByName, Checkable, Generic[P, R]):
     def def_host(self, fn: F, *, keep: Callable[..., Any], of: str | Sequence[str], most: int = 16) -> F: ...
     @overload
     def def_host(self, *, keep: Callable[..., Any], of: str | Sequence[str], most: int = 16) -> Callable[[F], F]: ...
-    def def_host(self, fn: Any = None, *, keep: Any = None, of: str | Sequence[str] = (), most: int = 16) -> Any:
+    def def_host(
+        self, fn: Any = None, *, keep: Any = None, of: str | Sequence[str] = (), most: int = 16, aliases: None = None
+    ) -> Any:
         """Give a host implementation, which JAX cannot look into: ``fn(*operands, **params) -> results``.
 
         It receives read-only NumPy arrays, and returns NumPy arrays with the shapes and dtypes that abstract eval
@@ -317,7 +319,8 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             most: how many set-ups are kept that no call uses now.
 
         Raises:
-            BadCall: ``of`` names what ``fn`` does not take.
+            BadCall: ``of`` names what ``fn`` does not take; or ``aliases=`` is given, which kernels have: JAX copies what
+                Python returns, so a host function saves nothing by working in place.
             HostError: raised when it runs, if it uses JAX, writes to its input, or returns a type other than declared.
 
         Example:
@@ -332,6 +335,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
             >>> float(median(jnp.array([3.0, 1.0, 2.0])))
             2.0
         """
+        refuse_ignored(self.name, fn, keep, of, most, aliases)
         if fn is None:
             return partial(self.def_host, keep=keep, of=of, most=most)
         author = fn if keep is None else host_with_set_ups(self.name, fn, keep, of, most)

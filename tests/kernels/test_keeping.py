@@ -9,12 +9,14 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pages
 import pytest
-from tools import cxx
+from tools import cxx, gpu, header, nvcc
 
 import jaxprim
-from jaxprim import Primitive, kernels
+from jaxprim import KernelError, Primitive, kernels
 from jaxprim.kernels import handler, keeping
+from jaxprim.kernels.languages import CPP
 from jaxprim.kernels.signature import parse
 
 pytestmark = cxx
@@ -224,19 +226,30 @@ def test_at_most_so_many_are_kept():
 
 def test_equal_means_the_same_bytes():
     source = """
+    template <class T>
     struct Sum {
-      double sum = 0;
-      Sum(const double* a, int64_t n, int64_t d) { for (int64_t i = 0; i < n * d; ++i) sum += a[i]; }
+      const T* a;  // as the cache holds it: the caller may change or free its own
+      int64_t size;
+      Sum(const T* a, int64_t n, int64_t d) : a(a), size(n * d) {}
     };
-    void f(Sum& s, double* y) { *y = s.sum; }
+    template <class T>
+    void f(Sum<T>& s, T* y) { *y = 0; for (int64_t i = 0; i < s.size; ++i) *y += s.a[i]; }
     """
-    f = kernels.cpp(source, "f(a: f64[n, d]) -> y: f64[]", keep="Sum(a)")
+    f = kernels.cpp(source, "f(a: T[n, d]) -> y: T[]", keep="Sum<T>(a)")
     last = np.nextafter(4.0, 5.0)
     a = np.array([1.0, 2.0, 3.0, 4.0]).reshape(2, 2)
     calls = [a, a.reshape(4, 1), np.array([[1, 2], [3, last]]), np.zeros((2, 2)), -np.zeros((2, 2)), a * np.nan, a]
+    calls += [np.zeros((0, 2)), np.zeros((2, 0)), np.zeros((0, 2))]
     for call in calls:
         np.testing.assert_array_equal(f(call), np.sum(call))
-    assert f.kept() == (6, 1, 6)
+    assert f.kept("Sum") == f.kept() == (8, 2, 8)
+    memory = np.ones(40)
+    own = memory[-memory.ctypes.data % 64 // 8 :][:32].reshape(4, 8)  # JAX takes an array that begins there as it is
+    first = own.copy()
+    assert f(own) == 32
+    own[:] = 5
+    assert f(first) == 32
+    assert f(own) == 160
 
 
 def test_an_error_keeps_nothing():
@@ -250,6 +263,19 @@ def test_an_error_keeps_nothing():
         jax.block_until_ready(solve(AX, np.ones(SIZE + 1)))
     assert kernel().kept().alive == 0
     close(solve(AX, B), np.linalg.solve(DENSE, B))
+
+
+def test_classes_that_do_not_fit():
+    source = "struct S { S(const double*) {} ~S() noexcept(false) {} }; void f(S&, double*) {}"
+    with pytest.raises(KernelError) as caught:
+        kernels.cpp(source, "f(a: f64[..., n]) -> y: f64[...]", keep="S(a)").build()
+    said = str(caught.value)
+    assert "the constructor must take what keep= names" in said
+    assert "the destructor must be public and must not throw" in said
+    assert said.splitlines()[-1] == (
+        "  expected: a function declared as void f(S& set_up, double* y), "
+        "and a class with S(const double* a, int64_t n) and a destructor that does not throw"
+    )
 
 
 def test_threads_do_not_share_one():
@@ -303,22 +329,23 @@ def test_it_stays_pure():
 # ----------------------------------------------------------------------------------------------------- without compiling
 def test_what_the_class_and_the_function_get():
     signature = parse("f(a: f64[n, d], b: f64[..., n], c: f64[m]; k: i64, s: f64) -> y: f64[..., n]")
-    (alone,) = keeping.set_ups(signature, "ns::Plan(a, k)")
+    (alone,) = keeping.set_ups(signature, "ns::Plan(a, k)", CPP)
     assert (alone.type, alone.given) == ("ns::Plan", ("a", "k", "n", "d"))  # and the sizes of the arrays
     assert keeping.left_over(signature, (alone,)) == ["b", "c", "s", "n", "m", "y"]
-    (sized,) = keeping.set_ups(signature, "Plan(n, k)")  # unless sizes are named
+    (sized,) = keeping.set_ups(signature, "Plan(n, k)", CPP)  # unless sizes are named
     assert sized.given == ("n", "k")
-    two = keeping.set_ups(signature, ["First(a)", "Second(First, c)"])
+    two = keeping.set_ups(signature, ["First(a)", "Second(First, c)"], CPP)
     assert two[1].earlier == (0,)
     text = "\n".join(keeping.lease(signature, two))
     assert text.index("kept_1.get().take(") < text.index("kept_0.get().share(") < text.index("make<::First>")
     key = text[: text.index("[&]")]
+    assert "const double* v_c = own.part<double>(5);" in text  # after a, its sizes, and the dims of c
     assert [f"v_{name}, " in key for name in "acb"] == [True, True, False]  # the second depends on all of the first
 
 
 def test_a_library_is_of_what_it_keeps():
     signature = parse("f(a: f64[n]) -> y: f64[n]")
-    plans = [keeping.set_ups(signature, keep) for keep in (None, "Plan(a)", "Plan(n)")]
+    plans = [keeping.set_ups(signature, keep, CPP) for keep in (None, "Plan(a)", "Plan(n)")]
     calls = [handler.Function("f", kept=kept, most=most) for kept in plans for most in (4, 5)]
     assert len({handler.contract(signature, call) for call in calls}) == 5  # without keep=, most= says nothing
 
@@ -329,3 +356,67 @@ def test_a_kernel_that_is_not_loaded_has_made_nothing():
     )
     assert new.kept() == (0, 0, 0)
     new.forget()
+    assert new.notes == ("keeps Plan(n)",)
+
+
+def test_a_type_variable_in_a_class_template():
+    signature = parse("f(a: T[n], b: U[n]) -> y: T[n]")
+    kept = keeping.set_ups(signature, "ns::Plan<T, U, 3>(a, b)", CPP)
+    (row,) = keeping.resolved(kept, signature, signature.resolve({"T": "f32", "U": "i64"}))
+    assert (row.name, row.type) == ("ns::Plan", "ns::Plan<float,int64_t,3>")
+
+
+def test_a_plan_on_a_device_belongs_to_a_stream_and_is_freed_on_its_device():
+    plan = kernels.cuda(
+        "struct Plan { Plan(int64_t) {} }; void f(Plan&, const double*, int64_t, double*, cudaStream_t) {}",
+        "f(x: f64[..., n]) -> y: f64[..., n]",
+        keep="Plan(n)",
+        libraries=["cufft"],
+    )
+    source = plan.source(plan.signature)
+    assert "#include <jaxprim_kept.h>" in source.text
+    assert source.libraries == ("cufft",)
+    assert "Key{{&v_n, sizeof(v_n)}, {&place, sizeof(place)}, {&stream, sizeof(stream)}}" in source.handler
+    order = [
+        "cudaGetDevice(&now)",
+        "cudaSetDevice(place)",
+        "cudaDeviceSynchronize()",
+        "delete made",
+        "cudaSetDevice(now)",
+    ]
+    places = [source.handler.index(words) for words in order]
+    assert places == sorted(places)
+    assert source.prototype.startswith(
+        "void f(Plan& set_up, const double* x, int64_t n, double* y, cudaStream_t stream)"
+    )
+
+
+@nvcc
+@gpu
+def test_a_plan_on_a_gpu():
+    source = """
+    struct Plan { int64_t n; explicit Plan(int64_t n) : n(n) {} };
+    __global__ void run(const float* x, int64_t n, float* y) { for (int64_t i = 0; i < n; ++i) y[i] = x[i] + n; }
+    void add(Plan& plan, const float* x, int64_t n, float* y, cudaStream_t stream) {
+      run<<<1, 1, 0, stream>>>(x, plan.n, y);
+    }
+    """
+    add = kernels.cuda(source, "add(x: f32[..., n]) -> y: f32[..., n]", keep="Plan(n)", most=1)
+    for n in (3, 5, 5, 3):  # each other size frees a plan
+        x = np.arange(2 * n, dtype=np.float32).reshape(2, n)
+        close(jax.jit(add)(x), x + n)
+    assert add.kept() == (3, 5, 1)
+    add.forget()
+    assert add.kept().alive == 0
+
+
+@header("fftw3.h", "libfftw3-dev")
+def test_the_page_plans_with_fftw():
+    page = pages.ROOT / "docs" / "kernels" / "keep.md"
+    (block,) = [each for each in pages.blocks(page.read_text()) if "fftw3.h" in each.text]
+    scope = {"kernels": kernels}
+    exec(compile(block.text, str(page), "exec"), scope)
+    fft, x = scope["fft"], np.random.default_rng(0).normal(size=(3, 12)) + 1j
+    close(fft(x), np.fft.fft(x))
+    close(jax.jit(jax.vmap(fft))(x[:, None, :6]), np.fft.fft(x[:, None, :6]))
+    assert fft.kept() == (2, 4, 2)

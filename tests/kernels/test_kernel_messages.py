@@ -376,6 +376,65 @@ def kept_of_another_class():
     keeps("Plan(a)").kept("Order")
 
 
+@case(
+    """`most` has no meaning without keep=.
+  got:      most=3
+  expected: keep=, which says what is kept
+  defined:  test_kernel_messages.py:N
+  write:    keep="Factors(a)"  # for a struct Factors { Factors(const double* a, int64_t n); ~Factors(); };"""
+)
+def most_alone():
+    keeps(None, most=3)
+
+
+@case(
+    """a CUDA kernel keeps nothing that is made from the operand 'a'.
+  got:      keep='Plan(a)'
+  expected: attributes and sizes of f(a: f64[n]; k: i64) -> y: f64[n]
+  why:      a is in the device's memory: to compare it, each call would copy it to the host and wait
+  defined:  test_kernel_messages.py:N
+  write:    x = solve(factorize(a), b)  # two kernels: the first returns its factors as arrays"""
+)
+def keep_of_an_operand_on_a_gpu():
+    kernels.cuda("", "f(a: f64[n]; k: i64) -> y: f64[n]", keep="Plan(a)")
+
+
+@case(
+    """kernels.c_function has no keep=.
+  got:      keep='Plan(n)'
+  expected: kernels.cpp with keep=, or def_host with keep=
+  why:      it knows one address, and a set-up needs a function that frees it too
+  defined:  test_kernel_messages.py:N
+  write:    kernels.cpp("struct Plan { void* of; Plan(int64_t n) : of(make_plan(n)) {} ~Plan() { free_plan(of); } }; ...", signature, keep="Plan(n)", libraries=["plans"])"""
+)
+def keep_for_an_address():
+    kernels.c_function(0, "f(a: f64[n]) -> y: f64[n]", keep="Plan(n)")
+
+
+@case(
+    """kernels.numba has no keep=.
+  got:      keep='Plan(n)'
+  expected: kernels.cpp with keep=, or def_host with keep=
+  why:      what a Numba function makes are arrays, and those can be results
+  defined:  test_kernel_messages.py:N
+  write:    x = solve(factorize(a), b)  # two operations; the rules of the second use the factors again"""
+)
+def keep_for_numba():
+    kernels.numba(lambda a: a, "f(a: f64[n]) -> y: f64[n]", keep="Plan(n)")
+
+
+@case(
+    """kernels.ffi has no keep=.
+  got:      keep='Plan(n)'
+  expected: kernels.cpp with keep=, or def_host with keep=
+  why:      XLA calls the handler directly; a handler of two stages has a state for each place in a program
+  defined:  test_kernel_messages.py:N
+  write:    kernels.ffi({"instantiate": make, "execute": run}, signature)"""
+)
+def keep_for_a_compiled_handler():
+    kernels.ffi("target", "f(a: f64[n]) -> y: f64[n]", keep="Plan(n)")
+
+
 # ------------------------------------------------------------------------------------------------------- attributes
 @case(
     """rms_norm: the attribute 'eps' has a value that does not fit.

@@ -44,20 +44,24 @@ HIP = Language(
         check="if (const auto error = hipGetErrorString()) call.refuse(error);",
         all_flag="-DHIP_ALL",
         model_flags=("--offload-arch",),
+        place="int place = 0;",
+        free="if (place == 0) delete made;",
     ),
 )
 SOURCE = """
 #ifndef HIP_ALL
 #error no models
 #endif
-void halve(double* x, int64_t n, hipStream_t stream) {}
+struct Order { explicit Order(int64_t) {} };
+struct Plan { Plan(const Order&, int64_t) {} };
+void halve(Plan&, double* x, int64_t n, hipStream_t stream) {}
 """
 
 
 def kernel(tmp_path, **given):
     (tmp_path / "hip_runtime.h").write_text(RUNTIME)
     options = {"handler": None, "arguments": "out=x, n", "sizes": "i64", "status": None, "threads": 1, "order": "C",
-               "flags": (), "include": (tmp_path,), "libraries": ()}  # fmt: skip
+               "flags": (), "include": (tmp_path,), "libraries": (), "keep": ("Order(n)", "Plan(Order, n)")}  # fmt: skip
     signature = given.pop("signature", "halve(x: f64[n]) -> f64[n]")
     return from_source._kernel(SOURCE, parse(signature), signature, None, Options(HIP, **{**options, **given}))
 
@@ -73,6 +77,8 @@ def test_a_row_is_enough_to_compile_another_language(tmp_path, monkeypatch):
     text = source.read_text() + source.with_name("handler.h").read_text()
     for piece in ("#include <hip_runtime.h>", HIP.device.copy, HIP.device.check, "static_cast<hipStream_t>"):
         assert piece in text
+    assert text.count(HIP.device.free) == 2
+    assert text.count("{&place, sizeof(place)}, {&stream, sizeof(stream)}}") == 2  # each stream has its own set-ups
 
 
 @cxx
@@ -88,6 +94,8 @@ def test_an_author_who_chooses_a_model_gets_no_others(tmp_path, monkeypatch):
 def test_messages_name_the_language(tmp_path, monkeypatch):
     with pytest.raises(KernelError, match="a HIP kernel cannot pass 'a' by value"):
         kernel(tmp_path, signature="halve(x: f64[n], a: f64) -> f64[n]")
+    with pytest.raises(KernelError, match="a HIP kernel keeps nothing that is made from the operand 'x'"):
+        kernel(tmp_path, keep="Plan(x)")
     monkeypatch.setenv("HIPCXX", "no-such-compiler")
     with pytest.raises(KernelError) as caught:
         build.compiler(HIP)

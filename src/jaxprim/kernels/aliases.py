@@ -91,7 +91,7 @@ def refuse_returned(name: str, signature: KernelSignature, names: Sequence[str])
                 expected=", ".join(wanted),
                 why=f"{result} holds the values of {operand} when the function starts, and the result when it ends",
                 defined=_origin.place(),
-                write=f"def {name}({', '.join(wanted)}):",
+                write=f"def {name if name.isidentifier() else 'f'}({', '.join(wanted)}):",
             )
         )
 

@@ -108,7 +108,8 @@ def failure(name: str, tool: str, output: str, work: Path, prototype: str) -> Ke
         return no_space(str(work.parent), "No space left on device")
     shown = "\n".join(f"    {line}" for line in lines[:40])
     more = f"\n    ... {len(lines) - 40} more lines" if len(lines) > 40 else ""
-    is_handler = any("jaxprim's handler" in line and "error:" in line for line in lines)
+    own = ("jaxprim's handler", "jaxprim_kept.h")
+    is_handler = any("error:" in line and any(file in line for file in own) for line in lines)
     return KernelError(
         message(
             f"{name}: it does not compile.",

@@ -15,7 +15,7 @@ from jaxprim._errors import KernelError, message
 from jaxprim.kernels import identity, metadata, pointers
 from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.kernel import Kernel, Target
-from jaxprim.kernels.options import ORDERS, one_of, text_of
+from jaxprim.kernels.options import ORDERS, one_of, refuse_keep, text_of
 from jaxprim.kernels.signature import KernelSignature, parse
 from jaxprim.kernels.source import api_of_headers, show_api, target_name
 
@@ -33,6 +33,7 @@ def ffi(
     order: str = "C",
     name: str | None = None,
     aliases: Mapping[str, str] | None = None,
+    keep: None = None,
 ) -> Kernel:
     """A handler for XLA's FFI that is compiled already, as a kernel. Nothing is compiled.
 
@@ -49,6 +50,7 @@ def ffi(
         name: its name in messages.
         aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a handler that
             works in place. It gets both, at the same address.
+        keep: refused, because XLA calls the handler directly. It may have a state of its own, by its stages.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -64,6 +66,8 @@ def ffi(
         >>> factor.tolist(), int(info)
         ([[2.0, 0.0], [1.0, 1.0]], 0)
     """
+    why = "XLA calls the handler directly; a handler of two stages has a state for each place in a program"
+    refuse_keep("ffi", keep, why, 'kernels.ffi({"instantiate": make, "execute": run}, signature)')
     found = shared(parse(signature), aliases)
     one_of("platform", platform, tuple(PLATFORMS))
     stages = None if isinstance(handler, str) else _stages(handler)

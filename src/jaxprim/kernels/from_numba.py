@@ -28,7 +28,7 @@ from jaxprim.kernels.from_pointer import pointer_target, trampoline
 from jaxprim.kernels.handler import Function
 from jaxprim.kernels.kernel import Kernel, Target, settle
 from jaxprim.kernels.numba_contract import Misfit, may_write, returned, stored
-from jaxprim.kernels.options import threads_of
+from jaxprim.kernels.options import refuse_keep, threads_of
 from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
 from jaxprim.kernels.sizes import local, to_python
 from jaxprim.kernels.source import Source
@@ -46,6 +46,7 @@ def numba(
     threads: int | None = 1,
     name: str | None = None,
     aliases: Mapping[str, str] | None = None,
+    keep: None = None,
 ) -> Kernel:
     """A Numba function as a kernel for CPUs. It is compiled once for each set of types, and runs without Python.
 
@@ -59,6 +60,8 @@ def numba(
         name: its name in messages.
         aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
             works in place. It gets y alone, which holds the values of x when it starts.
+        keep: refused, because Numba makes arrays and no objects that outlive a call. Arrays can be the results of one
+            operation and operands of the next.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,6 +75,12 @@ def numba(
         >>> kernel(jnp.array([1, 3, 2])).tolist()
         [1, 3, 3]
     """
+    refuse_keep(
+        "numba",
+        keep,
+        "what a Numba function makes are arrays, and those can be results",
+        "x = solve(factorize(a), b)  # two operations; the rules of the second use the factors again",
+    )
     module = _numba()
     plain = getattr(fn, "py_func", fn)
     if not inspect.isfunction(plain):

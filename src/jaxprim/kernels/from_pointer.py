@@ -19,10 +19,24 @@ from jaxprim.kernels.from_source import register
 from jaxprim.kernels.handler import BIND, KEY, NAME, SYMBOL, Function, contract, return_type, write_handler
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP
-from jaxprim.kernels.options import ORDERS, SIZES, has_status, meanings_of, one_of, refuse_lost_status, threads_of
+from jaxprim.kernels.options import (
+    ORDERS,
+    SIZES,
+    has_status,
+    meanings_of,
+    one_of,
+    refuse_keep,
+    refuse_lost_status,
+    threads_of,
+)
 from jaxprim.kernels.pointers import address_of
 from jaxprim.kernels.signature import KernelSignature, parse
 from jaxprim.kernels.source import Source, target_name
+
+_KEEP = (
+    'kernels.cpp("struct Plan { void* of; Plan(int64_t n) : of(make_plan(n)) {} ~Plan() { free_plan(of); } }; ...", '
+    'signature, keep="Plan(n)", libraries=["plans"])'
+)
 
 
 @_jax.boundary
@@ -37,6 +51,7 @@ def c_function(
     order: str = "C",
     name: str | None = None,
     aliases: Mapping[str, str] | None = None,
+    keep: None = None,
 ) -> Kernel:
     """A compiled C function as a kernel for CPUs. XLA calls it directly: no copies, no Python.
 
@@ -55,6 +70,8 @@ def c_function(
         name: its name in messages.
         aliases: for the name of a result, that of the operand in whose memory it is: ``{"y": "x"}`` for a function that
             works in place. It gets y alone, which holds the values of x when it starts.
+        keep: refused, because an address has no constructor. A class in the source of `cpp` may call functions of a C
+            library.
 
     Example:
         >>> import ctypes, ctypes.util
@@ -65,6 +82,7 @@ def c_function(
         >>> cbrt(jnp.array([8.0, 27.0], jnp.float32)).tolist()
         [2.0, 3.0]
     """
+    refuse_keep("c_function", keep, "it knows one address, and a set-up needs a function that frees it too", _KEEP)
     found = shared(parse(signature), aliases)
     pointers.refuse_data(pointer)
     name = str(name or found.function or _name(pointer))

@@ -6,6 +6,7 @@ import linecache
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -132,15 +133,21 @@ def cuda(
     include: Sequence[str | Path] = (),
     libraries: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    most: int = 16,
 ) -> Kernel:
     """CUDA C++ as a kernel for NVIDIA GPUs. nvcc compiles it on first use, and the result is cached on disk.
 
     The function runs on the host. It takes pointers to memory of the device, the other arguments as for `cpp`, and last
     the ``cudaStream_t`` on which it must launch. A failed launch raises an exception in Python.
+
+    A class in ``keep=`` is made from attributes and sizes: plans, and not factors. Each stream has its own.
     """
     if handler is not None:
-        refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status)
-    options = Options(CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries)
+        refuse_ignored(handler, function=function, arguments=arguments, sizes=sizes, status=status, keep=keep)
+    options = Options(
+        CUDA, handler, arguments, sizes, status, 1, order, flags, include, libraries, keep=keep, most=most
+    )
     return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
 
@@ -170,7 +177,7 @@ class Options:
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.fast_math, self.native = truth_of("fast_math", fast_math), truth_of("native", native)
-        self.keep, self.most = keep, keeping.most_of(most)
+        self.keep, self.most = keep, keeping.most_of(most, keep)
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:
@@ -196,11 +203,12 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
     name = text_of("function", function) or found.function or _only_function(main)
     _refuse_values_on_device(found, options)
     call = _call(name, found, options)
+    typed = lambda resolved: replace(call, kept=keeping.resolved(call.kept, found, resolved))
     example = found.resolve(dict.fromkeys(found.variables, "f32"))
-    write_handler(example, call)  # refuses a wrong signature at once
+    write_handler(example, typed(example))  # refuses a wrong signature at once
     refuse_left_out(found, options.arguments, keeping.names(call.kept))
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
-    passed = given(example, call)
+    passed = given(example, typed(example))
     defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
     names = [[parameter.name for parameter in each] for each in defined]
     parameters.refuse_another_order(
@@ -218,9 +226,9 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
             name,
             headers + main,
             signature=str(resolved),
-            prototype=prototype(resolved, call),
-            handler=write_handler(resolved, call),
-            contract=contract(resolved, call),
+            prototype=prototype(resolved, typed(resolved)),
+            handler=write_handler(resolved, typed(resolved)),
+            contract=contract(resolved, typed(resolved)),
             exports=(SYMBOL, *[keeping.COUNTS, keeping.FORGET] * bool(call.kept)),
             **rest,
         )
@@ -237,7 +245,7 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
 
 def _call(name: str, signature: KernelSignature, options: Options) -> Function:
     """How the author's function is called."""
-    kept = keeping.set_ups(signature, options.keep)
+    kept = keeping.set_ups(signature, options.keep, options.language)
     left = ", ".join(keeping.left_over(signature, kept)) if kept else None
     return Function(
         name,

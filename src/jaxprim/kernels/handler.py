@@ -137,7 +137,8 @@ def prototype(signature: KernelSignature, function: Function) -> str:
     names = [name or f"argument{index}" for index, name in enumerate(_names(signature, passed))]
     named = [f"{row.type}& set_up" for row in function.kept[-1:]]
     named += [f"{argument.type} {name}" for argument, name in zip(passed, names, strict=True)]
-    return f"{return_type(signature, function)} {function.name}({', '.join(named)})"
+    declared = f"{return_type(signature, function)} {function.name}({', '.join(named)})"
+    return declared + keeping.constructors(signature, function.kept)
 
 
 def given(signature: KernelSignature, function: Function) -> list[tuple[str, str]]:
@@ -265,7 +266,7 @@ def _element(signature: KernelSignature, function: Function, passed: Sequence[Ar
     call = f"{target}({', '.join([*set_up, *(argument.value for argument in passed)])})"
     return [
         *pointers,
-        *keeping.lease(signature, function.kept),
+        *keeping.lease(signature, function.kept, device),
         *(argument.before for argument in passed if argument.before),
         _call(signature, function, call),
         *(argument.after for argument in passed if argument.after),

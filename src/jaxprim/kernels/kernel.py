@@ -126,8 +126,8 @@ class Kernel(ByName):
     @property
     def notes(self) -> tuple[str, ...]:
         """What `Primitive.explain` says of it, beside where it was made."""
-        said = aliases.note(self.signature)
-        return () if said is None else (said,)
+        said = (aliases.note(self.signature), None if self._caches is None else self._caches.note)
+        return tuple(note for note in said if note is not None)
 
     @property
     def file(self) -> str:

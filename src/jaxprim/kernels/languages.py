@@ -21,6 +21,9 @@ class Device:
         check: the statement that refuses the call if a launch failed.
         all_flag: the compiler's option for code that runs on every model of the device.
         model_flags: how the options begin with which an author chooses models instead.
+        place: the statement that declares ``place``, the device of the call.
+        free: the statements that delete ``made`` on its device ``place``, which may still use it, and that leave the
+            caller where it is.
     """
 
     stream: str
@@ -28,6 +31,8 @@ class Device:
     check: str
     all_flag: str
     model_flags: tuple[str, ...]
+    place: str
+    free: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,5 +119,8 @@ CUDA = Language(
         # One library for every GPU that this nvcc knows takes longer to compile, once, than -arch=sm_90 would.
         all_flag="-arch=all-major",
         model_flags=("-arch", "--gpu-architecture", "-gencode", "--generate-code"),
+        place="int place = 0; cudaGetDevice(&place);",
+        free="int now = 0; cudaGetDevice(&now); cudaSetDevice(place); cudaDeviceSynchronize(); delete made; "
+        "cudaSetDevice(now);",
     ),
 )

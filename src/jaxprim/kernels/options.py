@@ -94,6 +94,21 @@ def refuse_ignored(handler: str, **options: Any) -> None:
             )
 
 
+def refuse_keep(maker: str, keep: Any, why: str, write: str) -> None:
+    """Refuse ``keep=`` for a kernel whose set-ups could not be made or freed."""
+    if keep is not None:
+        raise KernelError(
+            message(
+                f"kernels.{maker} has no keep=.",
+                got=f"keep={keep!r}",
+                expected="kernels.cpp with keep=, or def_host with keep=",
+                why=why,
+                defined=_origin.place(),
+                write=write,
+            )
+        )
+
+
 def refuse_lost_status(signature: KernelSignature, *, status: object) -> None:
     """Refuse a status for a function that returns its result in the place of one."""
     if status and signature.results[0].by_value:

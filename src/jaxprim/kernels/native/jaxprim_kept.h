@@ -25,7 +25,48 @@ struct Part {
   size_t bytes;
 };
 
-// All parts, each with its length in front. The hash finds, the bytes decide.
+// A copy of all parts, each where numbers of any type may stand. A set-up is made from it, so it may refer to its operands.
+class Bytes {
+ public:
+  explicit Bytes(const std::vector<Part>& parts) {
+    size_t blocks = 0;
+    for (const Part& part : parts) {
+      places_.push_back({blocks, part.bytes});
+      blocks += (part.bytes + sizeof(Block) - 1) / sizeof(Block);
+    }
+    blocks_.resize(blocks);
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (parts[i].bytes != 0) std::memcpy(blocks_.data() + places_[i].block, parts[i].data, parts[i].bytes);
+  }
+
+  bool are(const std::vector<Part>& parts) const {
+    if (parts.size() != places_.size()) return false;
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (parts[i].bytes != places_[i].bytes) return false;
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (parts[i].bytes != 0 && std::memcmp(blocks_.data() + places_[i].block, parts[i].data, parts[i].bytes) != 0)
+        return false;
+    return true;
+  }
+
+  template <class T>
+  const T* part(size_t i) const {
+    return reinterpret_cast<const T*>(blocks_.data() + places_[i].block);
+  }
+
+ private:
+  struct alignas(64) Block {
+    unsigned char bytes[64];
+  };
+  struct Place {
+    size_t block, bytes;
+  };
+
+  std::vector<Place> places_;
+  std::vector<Block> blocks_;
+};
+
+// What a set-up is found by. The hash finds, the bytes decide.
 class Key {
  public:
   Key(std::initializer_list<Part> parts) : parts_(parts) {
@@ -34,21 +75,7 @@ class Key {
 
   uint64_t hash() const { return hash_; }
 
-  std::vector<char> bytes() const {
-    std::vector<char> found;
-    for (const Part& part : parts_) {
-      append(found, &part.bytes, sizeof(part.bytes));
-      append(found, part.data, part.bytes);
-    }
-    return found;
-  }
-
-  bool is(const std::vector<char>& bytes) const {
-    size_t at = 0;
-    for (const Part& part : parts_)
-      if (!holds(bytes, at, &part.bytes, sizeof(part.bytes)) || !holds(bytes, at, part.data, part.bytes)) return false;
-    return at == bytes.size();
-  }
+  const std::vector<Part>& parts() const { return parts_; }
 
  private:
   void add(const Part& part) {
@@ -69,48 +96,44 @@ class Key {
     hash ^= hash >> 32;
   }
 
-  static void append(std::vector<char>& to, const void* from, size_t bytes) {
-    to.insert(to.end(), static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
-  }
-
-  static bool holds(const std::vector<char>& bytes, size_t& at, const void* from, size_t count) {
-    if (bytes.size() - at < count || (count != 0 && std::memcmp(bytes.data() + at, from, count) != 0)) return false;
-    at += count;
-    return true;
-  }
-
   std::vector<Part> parts_;
   uint64_t hash_ = 0x9e3779b97f4a7c15ull;
 };
 
-// A set-up, with those that it was made from: it may refer to them.
+// A set-up, with all that it was made from: it may refer to that.
 template <class Made>
 struct Owned {
-  std::vector<std::shared_ptr<const void>> earlier;  // freed last
-  std::unique_ptr<Made> made;
+  std::vector<std::shared_ptr<const void>> earlier;
+  std::shared_ptr<Made> made;  // freed first
 };
 
-template <class Made, class... Arguments>
-Owned<Made> make(std::vector<std::shared_ptr<const void>> earlier, Arguments&&... arguments) {
-  static_assert(std::is_constructible_v<Made, Arguments...>,
-                "the constructor must take what keep= names, in this order, and then the sizes of these arrays");
-  return {std::move(earlier), std::unique_ptr<Made>(new Made(std::forward<Arguments>(arguments)...))};
+// `free` deletes it, on its device if it has one.
+template <class Made, class Free, class... Arguments>
+Owned<Made> make(std::vector<std::shared_ptr<const void>> earlier, Free free, Arguments&&... arguments) {
+  constexpr bool fits = std::is_constructible_v<Made, Arguments...>;
+  static_assert(fits, "the constructor must take what keep= names, in this order, and then the sizes of these arrays");
+  static_assert(std::is_nothrow_destructible_v<Made>, "the destructor must be public and must not throw");
+  if constexpr (fits)
+    return {std::move(earlier), std::shared_ptr<Made>(new Made(std::forward<Arguments>(arguments)...), free)};
 }
 
 // The set-ups of one type. At most `most` that nobody uses are kept; the one that was used longest ago goes first.
 // Constructors and destructors run outside of the lock.
 template <class Made>
 class Kept {
-  struct Entry {
+  struct Record {
     uint64_t hash;
-    std::vector<char> key;
-    int64_t epoch;
-    Owned<Made> owned;
+    Bytes bytes;
+    Owned<Made> owned;  // freed first
+
+    template <class Make>
+    Record(const Key& key, Make& make) : hash(key.hash()), bytes(key.parts()), owned(make(bytes)) {}
+    Record(const Record&) = delete;
+    bool is_of(const Key& key) const { return hash == key.hash() && bytes.are(key.parts()); }
   };
-  struct SharedEntry {
-    uint64_t hash;
-    std::vector<char> key;
-    std::shared_ptr<Owned<Made>> owned;
+  struct Entry {
+    std::unique_ptr<Record> record;
+    int64_t epoch;
   };
 
  public:
@@ -129,7 +152,7 @@ class Kept {
     }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    Made& operator*() { return *entry_.front().owned.made; }
+    Made& operator*() { return *entry_.front().record->owned.made; }
 
    private:
     Kept* const kept_;
@@ -145,7 +168,7 @@ class Kept {
       std::lock_guard<std::mutex> lock(mutex_);
       epoch = epoch_;
       for (auto at = idle_.begin(); at != idle_.end(); ++at)
-        if (at->hash == key.hash() && key.is(at->key)) {
+        if (at->record->is_of(key)) {
           ++found_;
           mine.splice(mine.begin(), idle_, at);
           break;
@@ -154,7 +177,7 @@ class Kept {
     }
     drop(gone);
     if (mine.empty()) {
-      mine.push_back(Entry{key.hash(), key.bytes(), epoch, make()});
+      mine.push_back(Entry{std::make_unique<Record>(key, make), epoch});
       ++made_;
       ++alive_;
     }
@@ -165,18 +188,18 @@ class Kept {
   template <class Make>
   std::shared_ptr<const Made> share(const Key& key, Make make) {
     if (auto known = find(key)) return known;
-    Owned<Made> owned = make();
+    auto made = std::make_unique<Record>(key, make);
     ++made_;
     ++alive_;
-    std::shared_ptr<Owned<Made>> mine(new Owned<Made>(std::move(owned)), [this](Owned<Made>* each) {
+    std::shared_ptr<Record> mine(made.release(), [this](Record* each) {
       delete each;
       --alive_;
     });
-    std::list<SharedEntry> gone;  // declared before the lock, so freed after it
+    std::list<std::shared_ptr<Record>> gone;  // declared before the lock, so freed after it
     std::lock_guard<std::mutex> lock(mutex_);
-    shared_.push_front({key.hash(), key.bytes(), mine});
+    shared_.push_front(mine);
     shrink(shared_, gone, most_);
-    return {mine, mine->made.get()};
+    return {mine, mine->owned.made.get()};
   }
 
   void counts(int64_t* to) const {
@@ -187,7 +210,7 @@ class Kept {
 
   void forget() {
     std::list<Entry> gone;
-    std::list<SharedEntry> shared;
+    std::list<std::shared_ptr<Record>> shared;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       ++epoch_;  // those in use are freed when they come back
@@ -201,10 +224,10 @@ class Kept {
   std::shared_ptr<const Made> find(const Key& key) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (auto at = shared_.begin(); at != shared_.end(); ++at)
-      if (at->hash == key.hash() && key.is(at->key)) {
+      if ((*at)->is_of(key)) {
         ++found_;
         shared_.splice(shared_.begin(), shared_, at);
-        return {at->owned, at->owned->made.get()};
+        return {*at, (*at)->owned.made.get()};
       }
     return nullptr;
   }
@@ -233,7 +256,7 @@ class Kept {
   const size_t most_;
   std::mutex mutex_;
   std::list<Entry> idle_;  // the last used first
-  std::list<SharedEntry> shared_;
+  std::list<std::shared_ptr<Record>> shared_;
   int64_t epoch_ = 0;
   std::atomic<int64_t> made_{0}, found_{0}, alive_{0};
 };
