@@ -69,7 +69,9 @@ def may_iterate(case: Case) -> bool:
     if isinstance(program, Refusal):
         return True
     loops = _jax.loops_carry_reals(program)
-    return any(loops) or case.native.lowered.count(_jax.words.LOOP) > len(loops)  # the others are inside JAX's operations
+    return any(loops) or case.native.lowered.count(_jax.words.LOOP) > len(
+        loops
+    )  # the others are inside JAX's operations
 
 
 def _with_operand_redrawn(
