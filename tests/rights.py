@@ -247,5 +247,4 @@ RIGHTS = [
     Right("ends at an invented zero", power(), (jnp.array([1.0, 2.0, 3.0], f32), jnp.array(2.5, f32))),
     Right("pytrees", pytree(), ({"w": numbers(3), "b": jnp.float32(2)}, (numbers(3) * 2, 3))),
     Right("split pullback", split_pullback(), (numbers(4, 3), numbers(3), numbers(4, 3))),
-    Right("interpolation", jnp.interp, (jnp.array([0.3, 1.7], f32), jnp.array([0.0, 1.0, 2.5], f32), numbers(3))),
 ]

@@ -29,7 +29,6 @@ HARD = {
     "condition of 1e10": {"dtypes", "second-order"},
     "ends at an invented zero": {"zero-operands"},
     "split pullback": {"split", "communication"},
-    "interpolation": {"elsewhere"},
 }
 EVERY = 1 if os.environ.get("JAXPRIM_ALL_QUESTIONS") else 6
 
