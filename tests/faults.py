@@ -433,6 +433,15 @@ def slope_that_is_right_below_one():
     return unary(lambda x: jnp.where(x < 1, jnp.cos(x), 1.0)), (jnp.array([0.2, 0.5], jnp.float32),)
 
 
+@fault("elsewhere")
+def slope_beyond_the_grid():
+    """Linear interpolation has no slope beyond its grid. The search in the grid is a loop."""
+    grid, values, made = jnp.arange(4.0), jnp.array([1.0, 3.0, 2.0, 2.5]), Primitive("interpolate")
+    made.def_impl(lambda x: jnp.interp(x, grid, values))
+    made.def_partials(lambda y, x: (jnp.diff(values)[jnp.clip(jnp.searchsorted(grid, x) - 1, 0, 2)],))
+    return made, (jnp.float32(1.3),)
+
+
 @fault("zero-operands")
 def value_over_operand():
     """The partials of a product by y / x: nan where an operand is zero."""

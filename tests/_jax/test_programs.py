@@ -89,6 +89,20 @@ def test_primitives_are_found_in_an_open_program() -> None:
     assert _jax.uses(_jax.trace(lambda x: [mapped(x)], [AVAL], "program"), "sin")
 
 
+@pytest.mark.parametrize(
+    ("loop", "carries"),
+    [
+        (lambda x: jax.lax.fori_loop(0, 3, lambda i, z: z * x, x), [True]),
+        (lambda x: jax.lax.while_loop(lambda n: n < 3, lambda n: n + 1, 0) * x, [False]),
+        (lambda x: jax.lax.map(lambda z: jax.lax.while_loop(lambda w: w < 9, lambda w: 2 * w, z), x), [False, True]),
+        (lambda x: jax.jit(jnp.searchsorted)(x, x), [False]),
+        (lambda x: jnp.where(x > 0, x, 1), []),
+    ],
+)
+def test_loops_carry_reals(loop: Any, carries: list[bool]) -> None:
+    assert _jax.loops_carry_reals(_jax.trace(lambda x: [loop(x)], [AVAL], "program")) == carries
+
+
 def test_an_equation_with_a_function_is_applied() -> None:
     """Of `custom_jvp`, whose function is no operand."""
     double = jax.custom_jvp(lambda x: x * 2.0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxprim import Primitive
 from jaxprim.checking.case import Case
-from jaxprim.checking.redraw import hides_its_domain, redrawn
+from jaxprim.checking.redraw import hides_its_domain, may_iterate, redrawn
 from jaxprim.checking.subject import Subject
 
 X = jnp.array([0.5, 1.0, 2.0])
@@ -78,6 +78,18 @@ def test_behind_a_loop_numbers_stay_among_those_of_the_example():
     ((x, y),) = points(case(lambda x, y: loop(x, y[0]), jnp.float32(0.9), jnp.arange(1.0, 5.0)))
     assert 0.45 <= x < 0.9
     np.testing.assert_allclose(np.diff(y), np.diff(y)[0], rtol=1e-5)
+
+
+def test_a_search_in_a_grid_is_asked_beyond_it_and_an_iteration_is_not():
+    interp = Primitive("interp")
+    interp.def_impl(lambda x, grid, values: jnp.interp(x, grid, values))
+    found = points(case(interp, jnp.array([0.7, 1.5]), X, X**2))
+    assert len(found) == 3
+    assert any(np.any((x < grid[0]) | (x > grid[-1])) for x, grid, _ in found)
+    assert all(np.all(np.diff(grid) > 0) for _, grid, _ in found)
+    assert may_iterate(case(jax.scipy.special.gammainc, X, X))  # its loop is inside an operation of JAX
+    assert may_iterate(case(lambda x: jnp.interp(jax.lax.fori_loop(0, 3, lambda _, z: jnp.sin(z), x), X, X), X))
+    assert not may_iterate(case(lambda x: jax.lax.map(lambda z: jnp.sin(z), x), X))
 
 
 def test_def_domain_says_how_far_numbers_may_go_behind_a_loop():

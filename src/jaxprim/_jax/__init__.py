@@ -91,6 +91,7 @@ from jaxprim._jax.programs import (
     jet_of,
     jvp_flat,
     jvp_program,
+    loops_carry_reals,
     move_dim,
     named_axes,
     only_axes,

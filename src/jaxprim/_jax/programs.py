@@ -194,6 +194,28 @@ def _scan_sizes(params: Any) -> tuple[int, int]:
     return params["num_consts"], params["num_carry"]
 
 
+def loops_carry_reals(program: Program) -> list[bool]:
+    """For each loop in a program, at any depth: whether it carries real or complex numbers from one turn to the next.
+
+    An operation that hides its loop, and returns only integers, is a search.
+    """
+    found: list[bool] = []
+    for eqn in program.eqns:
+        flow, name = flow_of(eqn), eqn.primitive.name
+        if flow is not None and name in (words.WHILE, words.SCAN):
+            avals = out_avals(flow.programs[0])
+            found.append(any(_is_real(avals[i]) for i, _ in flow.carried))
+        elif name == words.HIJAX and not any(_is_real(var.aval) for var in eqn.outvars):
+            found.append(False)
+        found += [carries for inner in inner_programs(eqn) for carries in loops_carry_reals(inner)]
+    return found
+
+
+def _is_real(aval: Aval) -> bool:
+    """Whether a type is one of real or complex numbers."""
+    return jax.numpy.issubdtype(aval.dtype, jax.numpy.inexact)
+
+
 def has_side_effects(eqn: Any) -> bool:
     """Whether an equation does more than compute its results, as a debug print does."""
     return any(not isinstance(effect, core.NamedAxisEffect) for effect in eqn.effects)

@@ -41,6 +41,8 @@ COND = "cond"
 # What `checkpoint_name` applies. If JAX renames it, policies of `jax.checkpoint` do not see what a VJP rule names.
 NAME = "name"
 SCAN = "scan"
+# How JAX 0.12 applies `searchsorted` and others. If JAX renames it, the question `elsewhere` keeps its points inside a grid.
+HIJAX = "call_hi_primitive"
 
 # Equations with a program that does not simply run once on their operands. With one missing, the question `deterministic`
 # runs the program of its body instead, which fails or gives other numbers.
@@ -74,7 +76,8 @@ CALLBACK = "callback"
 # In the text of a lowered program: what may give numbers for operands that it is not made for. Beside foreign calls these
 # are loops, such as those of a solver or a search, and linear algebra that is no call on some platforms. With one missing,
 # the checker may ask a solver for symmetric matrices about others.
-MAY_NOT_CHECK = (FOREIGN_CALL, "stablehlo.while", "stablehlo.cholesky", "stablehlo.triangular_solve")
+LOOP = "stablehlo.while"
+MAY_NOT_CHECK = (FOREIGN_CALL, LOOP, "stablehlo.cholesky", "stablehlo.triangular_solve")
 
 # A loop of unknown length, so the code shows no bound on the number of terms in its sums. Used by the question `accuracy`,
 # and for zeros, which may pass through it.

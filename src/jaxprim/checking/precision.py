@@ -211,10 +211,15 @@ class Precision:
         """`flat` under ``jax.jit``."""
         return jax.jit(self.flat)
 
+    @cached_property
+    def lowered(self) -> str | None:
+        """The lowered text of the implementation; None if it can't be lowered."""
+        text = attempt(lambda: self.compiled.lower(*self.point.leaves).as_text())
+        return None if isinstance(text, Refusal) else text
+
     def lowered_has(self, *words: str) -> bool:
         """Whether the implementation has one of these words in its lowered text; also if it can't be lowered."""
-        text = attempt(lambda: self.compiled.lower(*self.point.leaves).as_text())
-        return isinstance(text, Refusal) or any(word in text for word in words)
+        return self.lowered is None or any(word in self.lowered for word in words)
 
     def called(self, leaves: Sequence[Any]) -> list[Array]:
         """The numbers of each result leaf, from a call of the implementation."""

@@ -9,7 +9,8 @@ numbers of each operand are drawn anew. What an implementation may rely on is ke
   zeros, orthogonality. A solver gives numbers for a matrix that it is not made for, and they mean nothing.
 
 Such code also gives numbers, and no NaN, where an iteration does not converge. So unless def_domain says how far it goes,
-its operands stay among the numbers of the example.
+its operands stay among the numbers of the example. A loop that carries only integers, such as a search in a grid, is no
+such iteration.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim.checking import probes, tolerances
-from jaxprim.checking.answers import NotAsked
+from jaxprim.checking.answers import NotAsked, Refusal, attempt
 from jaxprim.checking.case import Case
 from jaxprim.checking.domain import invent
 from jaxprim.checking.probes import Stream
@@ -43,7 +44,7 @@ def redrawn(case: Case) -> Iterator[Case]:
     """A case for each of the sizes, with as many operands drawn anew as the domain allows."""
     hides = hides_its_domain(case)
     many = sum(np.size(leaf) for leaf in case.point.leaves) > MANY
-    among = hides and not case.subject.declares_domain
+    among = hides and not case.subject.declares_domain and may_iterate(case)
     for words, decades in list((AMONG if among else SIZES).items())[: 1 if many else None]:
         place = f"at a point {words}"
         found = case
@@ -56,6 +57,21 @@ def redrawn(case: Case) -> Iterator[Case]:
 def hides_its_domain(case: Case) -> bool:
     """Whether the implementation has a loop, or runs code that JAX cannot look into: it may need more than it checks."""
     return case.native.lowered_has(*_jax.words.MAY_NOT_CHECK)
+
+
+def may_iterate(case: Case) -> bool:
+    """Whether the numbers of the implementation may come from an iteration: a loop that carries real numbers, or hidden code."""
+    others = [word for word in _jax.words.MAY_NOT_CHECK if word != _jax.words.LOOP]
+    if case.native.lowered is None or case.native.lowered_has(*others):
+        return True
+    leaves = case.native.point.leaves
+    program = attempt(lambda: _jax.trace(case.native.flat, [_jax.typeof(leaf) for leaf in leaves], case.subject.name))
+    if isinstance(program, Refusal):
+        return True
+    loops = _jax.loops_carry_reals(program)
+    return any(loops) or case.native.lowered.count(_jax.words.LOOP) > len(
+        loops
+    )  # the others are inside JAX's operations
 
 
 def _with_operand_redrawn(

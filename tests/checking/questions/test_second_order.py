@@ -63,6 +63,21 @@ def test_a_third_order_that_is_wrong_in_one_mode_is_found(wrong):
     assert any(not item.ok for item in evidence(third_order, case(made[0], X)))
 
 
+def test_rules_of_other_operations_that_take_part_are_named_where_something_is_off():
+    sine, cosine = Primitive("sine"), Primitive("cosine")
+    sine.def_impl(jnp.sin)
+    cosine.def_impl(jnp.cos)
+    sine.def_jvp(lambda primals, tangents: (sine(*primals), cosine(*primals) * tangents[0]))
+    notes = []
+    for sign in (1, -1):
+        cosine.def_jvp(lambda primals, tangents, s=sign: (cosine(*primals), s * jnp.sin(primals[0]) * tangents[0]))
+        notes.append([item.text for item in second_order(case(sine, X)) if isinstance(item, Note)])
+    (note,), right = notes
+    assert note.startswith("rules of other operations take part, so check these too: jvp of cosine, ")
+    assert "test_second_order.py:" in note
+    assert right == []
+
+
 def test_a_custom_vjp_is_asked_what_jax_has_for_it():
     sine = jax.custom_vjp(jnp.sin)
     sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (ct * jnp.cos(x),))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import jax
 
 from jaxprim.checking.against_plain_call import compare_with_plain_call, derivatives_of
-from jaxprim.checking.answers import Answer, NotAsked, Note
+from jaxprim.checking.answers import Answer, Note
 from jaxprim.checking.case import Case
 from jaxprim.checking.question import question
 from jaxprim.checking.values import wide
@@ -19,34 +22,23 @@ def jit(case: Case) -> Answer:
     values, noise = case.value(precision)
     for name, got, expected, n in zip(precision.names, map(wide, found), values, noise, strict=True):
         yield case.evidence("impl", "jit against eager", name, got, expected, case.roughly(precision, expected, n))
-    for rule in (_jit_jvp, _jit_vjp):
-        try:
-            yield from rule(case)
-        except NotAsked as error:
-            yield Note(f"asked only of the implementation: {error}")
+    yield from _rules_in_jit(case, (yield from case.rules()))
 
 
-def _jit_jvp(case: Case) -> Answer:
-    precision, direction = case.native, case.directions("jvp")[0]
-    _, found = jax.jit(precision.raw_jvp)(precision.point.leaves, precision.cast(direction.tangents))
-    pushed, noise = case.jvp(precision, direction)
-    for name, i, expected, n in zip(precision.output_names, precision.outputs, pushed.tangent, noise, strict=True):
-        tolerance = case.roughly(precision, expected, n)
-        yield case.evidence("jvp", "jit against eager", f"tangent of {name}", wide(found[i]), expected, tolerance)
-
-
-def _jit_vjp(case: Case) -> Answer:
-    precision, wrt = case.native, case.wrt("vjp")
-    pulled, noise = case.vjp(precision, 0)
-    _, found = jax.jit(lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts))(
-        precision.point.leaves, precision.cast_out(case.cotangents(0))
-    )
-    for i, got in zip(wrt, map(wide, found), strict=True):
-        expected = pulled.cotangent[i]
-        name = f"cotangent of {case.point.names[i]}"
-        yield case.evidence(
-            "vjp", "jit against eager", name, got, expected, case.roughly(precision, expected, noise[i])
-        )
+def _rules_in_jit(case: Case, modes: Sequence[str]) -> Answer:
+    """Compare these rules, in one program, with eager calls."""
+    precision, leaves = case.native, case.native.point.leaves
+    compiled: dict[str, tuple[Callable[..., Any], Any]] = {}
+    if "jvp" in modes:
+        along = precision.cast(case.directions("jvp")[0].tangents)
+        compiled["jvp"] = lambda leaves, t: [precision.raw_jvp(leaves, t)[1][i] for i in precision.outputs], along
+    if "vjp" in modes:
+        wrt, seeds = case.wrt("vjp"), precision.cast_out(case.cotangents(0))
+        compiled["vjp"] = lambda leaves, cts: precision.raw_vjp(leaves, wrt, cts)[1], seeds
+    together = jax.jit(lambda leaves, given: {mode: compiled[mode][0](leaves, given[mode]) for mode in given})
+    found = together(leaves, {mode: numbers for mode, (_, numbers) in compiled.items()}) if compiled else {}
+    for mode in modes:
+        yield from compare_with_plain_call(case, mode, "jit against eager", found[mode])
 
 
 @question(

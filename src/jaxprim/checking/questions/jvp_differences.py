@@ -46,10 +46,16 @@ def jvp_differences(case: Case) -> Answer:
     yield from on_and_off_the_real_axis("jvp", jvp_at, case)
 
 
-def on_and_off_the_real_axis(mode: str, ask: Callable[..., Answer], case: Case) -> Answer:
-    """`jvp_at` or `vjp_at` along all directions of a mode and in all its precisions, here and off the real axis."""
+def on_and_off_the_real_axis(
+    mode: str, ask: Callable[..., Answer], case: Case, *, only_precisely: bool = False
+) -> Answer:
+    """`jvp_at` or `vjp_at` along all directions of a mode, here and off the real axis.
+
+    It asks in all precisions of the mode, or ``only_precisely`` in the highest one.
+    """
     for place in off_the_real_axis(case):
-        yield from ask(place, place.directions(mode), place.precisions(mode))
+        precisions = place.precisions(mode)
+        yield from ask(place, place.directions(mode), precisions[-1:] if only_precisely else precisions)
 
 
 def jvp_at(case: Case, along: Sequence[Direction], precisions: Sequence[Precision], *, jointly: bool = False) -> Answer:

@@ -43,7 +43,7 @@ def zero_operands(case: Case) -> Answer:
             raise
     for place in places:
         yield Note(f"asked{place.place}: {shown(place)}; {IF_OUTSIDE}")
-        yield from _both_rules(place, jointly=True)
+        yield from _both_rules(place, partial(jvp_at, jointly=True))
 
 
 def _inside(
@@ -65,10 +65,10 @@ def _put_zero(leaf: Any, place: int) -> Any:
     return to_jax(numbers)
 
 
-def _both_rules(case: Case, *, jointly: bool = False) -> Answer:
+def _both_rules(case: Case, ask_jvp: Callable[..., Answer] = jvp_at, *, only_precisely: bool = False) -> Answer:
     """Compare both rules with differences; a rule may refuse operands that the implementation accepts."""
-    for mode, ask in (("jvp", partial(jvp_at, jointly=jointly)), ("vjp", vjp_at)):
-        found, refused = collect(on_and_off_the_real_axis(mode, ask, case))
+    for mode, ask in (("jvp", ask_jvp), ("vjp", vjp_at)):
+        found, refused = collect(on_and_off_the_real_axis(mode, ask, case, only_precisely=only_precisely))
         yield from found
         if refused is not None:
             yield Note(f"the {mode} rule is not evaluated{case.place}: {refused.why}")
@@ -81,13 +81,16 @@ def _both_rules(case: Case, *, jointly: bool = False) -> Answer:
     invents=True,
 )
 def static_params(case: Case) -> Answer:
-    """Compare another value of each static param in one jit with the example's, and both rules there."""
+    """Compare another value of each static param in one jit with the example's, and both rules there.
+
+    Each value needs programs of its own, so the rules are asked only in the highest precision.
+    """
     others = dict(_other_cases(case))
     if not others:
         raise NotAsked("no static param is a number or a bool with another valid value")
     for name, other in others.items():
         yield from _together(case, other, name)
-        yield from _both_rules(other)
+        yield from _both_rules(other, only_precisely=True)
 
 
 def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:

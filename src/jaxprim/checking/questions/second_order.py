@@ -22,8 +22,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprim._record import Record, record_rules
 from jaxprim.checking import probes, tolerances
-from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt_rule, why_refused
+from jaxprim.checking.answers import Answer, NotAsked, Note, Refusal, attempt_rule, collect, failed, why_refused
 from jaxprim.checking.case import Case
 from jaxprim.checking.differences import derivative
 from jaxprim.checking.precision import Precision
@@ -33,6 +34,7 @@ from jaxprim.checking.question import question
 from jaxprim.checking.tolerances import Tolerance
 from jaxprim.checking.values import Array, wide
 
+MODES = ("jvp", "vjp")
 CANNOT_TELL = "the differences of the first derivative do not converge at this point"
 Leaves = Sequence[Any]
 # A function of only the differentiated operands that returns a list.
@@ -124,8 +126,27 @@ def second_order(case: Case) -> Answer:
 
 
 def _each_mode(case: Case, ask: Callable[[_Rules, str], Answer]) -> Answer:
+    with record_rules(quiet=True) as record:
+        found, ended = collect(_each_of(case, ask))
+    yield from found
+    if failed(found):
+        yield from _note_other_rules(record, case.subject.name)
+    if ended is not None:
+        raise ended.error
+
+
+def _note_other_rules(record: Record, name: str) -> Answer:
+    """A note that names derivative rules of other primitives: they are a part of this derivative, and may be the wrong ones."""
+    rules = dict.fromkeys(
+        f"{rule} of {who}, {where}" for who, rule, where in record.counts if who != name and rule in MODES
+    )
+    if rules:
+        yield Note(f"rules of other operations take part, so check these too: {'; '.join(rules)}")
+
+
+def _each_of(case: Case, ask: Callable[[_Rules, str], Answer]) -> Answer:
     refusals: list[str] = []
-    for mode in ("jvp", "vjp"):
+    for mode in MODES:
         try:
             yield from ask(_Rules(case, (mode,)), mode)
         except Exception as error:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +28,9 @@ __all__ = ["WHAT_IT_RESTS_ON", "Evidence", "Finding", "Report", "Row", "Status",
 WHAT_IT_RESTS_ON = "worst comparison"
 # The version of the JSON format. It changes when a field changes its meaning or is removed.
 FORMAT = 2
+# On a narrower terminal lines are broken for this width, and a column needs this room to be continued below itself.
+NARROWEST, ROOM = 40, 20
+_LAST_COLUMN = re.compile(r".*\s{2,}(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,9 @@ class Report:
             yield f"  {'skipped':<9}  {', '.join(names)}: {reason}"
 
     def __repr__(self) -> str:
-        return self.text()
+        """The text, broken between words where it is shown on a terminal."""
+        watched = sys.stdout is not None and sys.stdout.isatty()  # a process may have no standard output
+        return broken(self.text(), shutil.get_terminal_size().columns) if watched else self.text()
 
     def _repr_html_(self) -> str:
         """The page, in a frame so that its style does not reach the notebook around it."""
@@ -251,6 +260,23 @@ class Report:
         from jaxprim.checking.reports import page
 
         return page.render([self])
+
+
+def broken(text: str, width: int) -> str:
+    """Text with long lines broken between words; what follows is indented like the last column of its line.
+
+    The line that asks a question again stays whole, to be copied.
+    """
+    return "\n".join(
+        line if line.lstrip().startswith("again: ") else _broken(line, max(width, NARROWEST))
+        for line in text.splitlines()
+    )
+
+
+def _broken(line: str, width: int) -> str:
+    own, column = len(line) - len(line.lstrip()), _LAST_COLUMN.match(line)
+    start = column.end() if column is not None and own < column.end() <= width - ROOM else own + 2
+    return textwrap.fill(line, width, subsequent_indent=" " * start, break_long_words=False, break_on_hyphens=False)
 
 
 def _require_format(record: Mapping[str, Any]) -> None:
