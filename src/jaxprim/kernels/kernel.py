@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +63,17 @@ def recording() -> Generator[list[Kernel]]:
 class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
-    It has no derivative. Give it to `Primitive.def_impl` or `Primitive.def_kernel`, and write the rules there.
+    It has a derivative if it was made with ``differentiable=``. Else give it to `Primitive.def_impl` or
+    `Primitive.def_kernel`, and write the rules there.
 
     Attributes:
         name: its name in messages and jaxprs.
         signature: what it takes and returns.
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
-        is_opaque: always true. JAX can neither differentiate nor transpose it, so no rule is derived from its code.
+        is_opaque: always true. JAX can neither differentiate nor transpose it, so no rule is derived from its code
+            but those that it `derives` itself.
+        derivatives: how its derivatives are computed from its source; None if they are not.
         source: the source of its library for a signature without type variables; None if it needs no library.
         used: whether it was traced into some program.
     """
@@ -88,11 +91,13 @@ class Kernel(ByName):
         order: str = "C",
         own_handler: bool = False,
         caches: Caches | None = None,
+        derivatives: Differentiates | None = None,
+        of: Kernel | None = None,
     ) -> None:
-        self._origin = _origin.here()
+        self._origin = _origin.here() if of is None else of._origin
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
         self.order, self.own_handler, self._caches = order, own_handler, caches
-        self._load, self.source = load, source
+        self._load, self.source, self.derivatives = load, source, derivatives
         self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
             {}, bind=self._hashable, apply=self._stage, compiled=self._compiled, explain=self._explain_call
@@ -102,6 +107,8 @@ class Kernel(ByName):
         self.__signature__ = _python_signature(signature)
         self.__doc__ = f"{signature}, a kernel for {platform}"
         self.used = False
+        if of is not None:  # a derivative of another, which nobody defines or redefines
+            return
         if any(earlier.used for earlier in _origin.replaced(self, name, self._origin)):
             _jax.bump_redefinitions()
         for made in _recorders:
@@ -128,6 +135,11 @@ class Kernel(ByName):
         """What `Primitive.explain` says of it, beside where it was made."""
         said = aliases.note(self.signature)
         return () if said is None else (said,)
+
+    @property
+    def derives(self) -> Mapping[str, str]:
+        """The kinds of rules that need nothing but this kernel, and how each is computed."""
+        return {} if self.derivatives is None else self.derivatives.means
 
     @property
     def file(self) -> str:
@@ -232,21 +244,35 @@ class Kernel(ByName):
             leaves[place] = _with_batch(leaves[place], found.batch)
         if self.own_handler:
             leaves = [_as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
-        if _jax.mesh_in_reach():
-            leaves = equalize_varying(leaves)
-        outs = kernel_call_p.bind(
-            *leaves,
-            kernel=self,
-            signature=found.signature,
-            attributes=tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes),
-            results=splitting.result_types(
-                self.name, found.signature, found.results, [_jax.typeof(leaf) for leaf in leaves], self.origin
-            ),
-        )
+        attributes = tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes)
+        outs = call(self, found.signature, attributes, leaves, found.results)
         return tuple(outs) if self.signature.several else outs[0]
 
     def __repr__(self) -> str:
         return f"<kernel {self.name} for {self.platform}: {self.signature}>"
+
+
+class Differentiates(Protocol):
+    """How the derivatives of a kernel are computed: see `derivatives.Derivatives`."""
+
+    @property
+    def means(self) -> Mapping[str, str]: ...
+    def jvp(self, primals: Sequence[Any], tangents: Sequence[Any], outs: Sequence[Any], params: Any) -> list[Any]: ...
+    def transpose(self, cotangents: Sequence[Any], args: Sequence[Any], params: Any) -> list[Any]: ...
+    def in_lanes(self, kernel: Kernel, operands: Sequence[Any], results: Sequence[Any]) -> Kernel: ...
+    def up_to(self, base: Kernel, signature: KernelSignature, degree: int) -> list[Kernel]: ...
+
+
+def call(
+    kernel: Kernel, signature: KernelSignature, attributes: Attributes, leaves: Sequence[Any], results: Sequence[Any]
+) -> list[Any]:
+    """Bind the JAX primitive, with operands that have all batch axes."""
+    if _jax.mesh_in_reach():
+        leaves = equalize_varying(leaves)
+    types = splitting.result_types(
+        kernel.name, signature, results, [_jax.typeof(leaf) for leaf in leaves], kernel.origin
+    )
+    return kernel_call_p.bind(*leaves, kernel=kernel, signature=signature, attributes=attributes, results=types)
 
 
 def _python_signature(signature: KernelSignature) -> inspect.Signature:
@@ -354,6 +380,8 @@ def _call(
     *operands: Any, kernel: Kernel, signature: KernelSignature, attributes: Attributes, results: Sequence[Any]
 ) -> Any:
     """The call of the kernel's handler, for one device that has all of the operands."""
+    if kernel.derivatives is not None:
+        kernel = kernel.derivatives.in_lanes(kernel, operands, results)
     target = kernel.target(signature)
     given = {name: _jax.ffi_attribute(np.frombuffer(raw, dtype)[0]) for name, dtype, raw in attributes}
     return jax.ffi.ffi_call(
@@ -384,22 +412,37 @@ def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
     )
 
 
-def _no_derivative(*_: Any, **params: Any) -> Any:
-    name = re.sub(r"\W", "_", params["kernel"].name)
-    raise RuleMissing(
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
+    kernel: Kernel = params["kernel"]
+    if kernel.derivatives is None:
+        raise _no_derivative(kernel)
+    outs = kernel_call_p.bind(*primals, **params)
+    return outs, kernel.derivatives.jvp(primals, tangents, outs, params)
+
+
+def _transpose(cotangents: Sequence[Any], *args: Any, **params: Any) -> Any:
+    kernel: Kernel = params["kernel"]
+    if kernel.derivatives is None:
+        raise no_transpose(kernel)
+    return kernel.derivatives.transpose(cotangents, args, params)
+
+
+def _no_derivative(kernel: Kernel) -> RuleMissing:
+    name = re.sub(r"\W", "_", kernel.name)
+    return RuleMissing(
         message(
-            f"{params['kernel'].name}: a kernel has no derivative of its own.",
+            f"{kernel.name}: a kernel has no derivative of its own.",
             got="a kernel under differentiation",
             expected="a Primitive with a JVP or VJP rule, implemented by the kernel",
-            defined=params["kernel"].origin,
+            defined=kernel.origin,
             write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
         )
     )
 
 
-def _no_transpose(*_: Any, **params: Any) -> Any:
-    kernel: Kernel = params["kernel"]
-    raise RuleMissing(
+def no_transpose(kernel: Kernel) -> RuleMissing:
+    """The error for a kernel of which JAX needs the transpose."""
+    return RuleMissing(
         message(
             f"{kernel.name}: a kernel has no transpose of its own.",
             got="a kernel under transposition",
@@ -415,6 +458,6 @@ _jax.register(
     abstract_eval=_abstract_eval,
     lowering=_lower,
     batching=_batch,
-    jvp=_no_derivative,
-    transpose=_no_transpose,
+    jvp=_jvp,
+    transpose=_transpose,
 )
