@@ -154,6 +154,11 @@ def _lower_move(ctx: Any, x: Any, *, steps: Any) -> Any:
 
 
 def _lower_sum(ctx: Any, x: Any, *, groups: Any) -> Any:
+    return sum_over(x, groups)
+
+
+def sum_over(x: Any, groups: Any) -> Any:
+    """The sum of a value over groups of devices, in code that is being written."""
     call = hlo.AllReduceOp(
         [x.type],
         [x],

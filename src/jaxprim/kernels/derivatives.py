@@ -30,7 +30,7 @@ import numpy as np
 
 from jaxprim import _jax
 from jaxprim._errors import KernelError
-from jaxprim.kernels.instantiation import BITS, STILL, ZEROS, Instantiation, Part, canonical, up_to
+from jaxprim.kernels.instantiation import BITS, STILL, ZEROS, Instantiation, Part, canonical, has_derivatives, up_to
 from jaxprim.kernels.kernel import Attributes, Kernel, Target, call, no_transpose
 from jaxprim.kernels.signature import KernelSignature
 from jaxprim.kernels.source import Source
@@ -52,8 +52,9 @@ class Derivatives:
         means: Mapping[str, str],
         source: Callable[[Instantiation], Source],
         load: Callable[[Instantiation, Source], Target],
+        refuse: Callable[[KernelSignature], None],
     ) -> None:
-        self.by_tape, self.means, self._source, self._load = by_tape, means, source, load
+        self.by_tape, self.means, self._source, self._load, self._refuse = by_tape, means, source, load, refuse
         self._kernels: dict[Instantiation, Kernel] = {}
         self._made: dict[Kernel, Instantiation] = {}
 
@@ -76,8 +77,8 @@ class Derivatives:
 
     def up_to(self, base: Kernel, signature: KernelSignature, degree: int) -> list[Kernel]:
         """What derivatives up to a degree need, for a signature without type variables."""
-        rows = up_to(signature, self.by_tape, degree)
-        return [self.kernel(base, made) for made in rows if made.moving and made.results]
+        rows = up_to(signature, self.by_tape, degree) if has_derivatives(signature) else []
+        return [self.kernel(base, made) for made in rows]
 
     def in_lanes(self, kernel: Kernel, operands: Sequence[Any], results: Sequence[Any]) -> Kernel:
         """The kernel that runs several elements at once, where a batch axis is one of the last tangents alone."""
@@ -98,6 +99,8 @@ class Derivatives:
     def jvp(self, primals: Sequence[Any], tangents: Sequence[Any], outs: Sequence[Any], params: Any) -> list[Any]:
         """The tangents of the results."""
         here = self._read(primals, params)
+        if here.made.degree == 0:
+            self._refuse(here.made.signature)
         given = {
             part: dot
             for part, dot in zip(here.made.parts, tangents, strict=True)
@@ -113,8 +116,7 @@ class Derivatives:
         top = 2**made.order
         up = replace(made, order=made.order + 1, wanted=tuple(component | top for component in made.wanted))
         raised = {replace(part, component=part.component | top): dot for part, dot in given.items()}
-        moving = {part: aval for part, aval in zip(made.outputs, here.results, strict=True)}
-        dots = here.bind(up, {**here.values, **raised}, here.still, list(moving.values()))
+        dots = here.bind(up, {**here.values, **raised}, here.still, here.results)
         if made.order or made.is_pullback:
             return dots
         by_place = dict(zip(made.results, dots, strict=True))
@@ -124,11 +126,15 @@ class Derivatives:
         """The cotangents of the operands that are unknown, None for the others."""
         here = self._read(args, params)
         unknown = {part: x.aval for part, x in here.values.items() if _jax.is_undefined(x)}
-        cts = {
-            part: ct
-            for part, ct in zip(here.made.outputs, cotangents, strict=True)
-            if not isinstance(ct, _jax.JaxZero)
-        } if here.made.degree else {}
+        cts = (
+            {
+                part: ct
+                for part, ct in zip(here.made.outputs, cotangents, strict=True)
+                if not isinstance(ct, _jax.JaxZero)
+            }
+            if here.made.degree
+            else {}
+        )
         bit = next((bit for bit in here.letters() if all(part.component >> bit & 1 for part in unknown)), None)
         known = {part: x for part, x in here.values.items() if part not in unknown}
         if bit is not None:
@@ -148,7 +154,9 @@ class Derivatives:
             results = [results[place] for place in made.results]
         masks = {name: int(np.frombuffer(raw, kind)[0]) for name, kind, raw in params["attributes"]}
         zeros, still = masks.get(ZEROS, 0), masks.get(STILL, 0)
-        values = {part: x for place, (part, x) in enumerate(zip(made.parts, args, strict=True)) if not zeros >> place & 1}
+        values = {
+            part: x for place, (part, x) in enumerate(zip(made.parts, args, strict=True)) if not zeros >> place & 1
+        }
         rest = tuple(row for row in params["attributes"] if row[0] not in (ZEROS, STILL))
         return _Equation(self, kernel, made, values, rest, frozenset(_bits(still)), results)
 

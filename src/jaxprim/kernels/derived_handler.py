@@ -103,7 +103,10 @@ class _Element:
             *(argument.before for argument in self.passed if argument.before),
             *self.run(),
             *(argument.after for argument in self.passed if argument.after),
-            *(f'{self.own(index)}.require_written("{self.signature.results[index].name}");' for index in self.made.results),
+            *(
+                f'{self.own(index)}.require_written("{self.signature.results[index].name}");'
+                for index in self.made.results
+            ),
             *(self.pull() if self.made.is_pullback else self.push()),
         ]
 
@@ -184,7 +187,9 @@ class _Element:
             yield "state.sweep();"
         for place, part in enumerate(self.made.outputs, len(self.made.parts)):
             array = self.signature.operands[part.index]
-            first = sum(_static_count(self.signature.operands[i]) for i in self.made.moving if i < part.index and not by_tape)
+            first = sum(
+                _static_count(self.signature.operands[i]) for i in self.made.moving if i < part.index and not by_tape
+            )
             where = f"state.leave(before_{local(array.name)}" if by_tape else f"pulled.leave({first}"
             rest = f"{_count(array)}, {part.component}, {_HERE} out<Real>({place}), here.live"
             yield f"if (!({self.still(part.index)})) {where}, {rest});"

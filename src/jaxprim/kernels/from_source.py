@@ -251,17 +251,21 @@ def _includes(*headers: str) -> str:
 
 
 def _derivatives(
-    signature: KernelSignature, main: str, files: tuple[Path, ...], call: Function, rest: dict[str, Any], options: Options
+    signature: KernelSignature,
+    main: str,
+    files: tuple[Path, ...],
+    call: Function,
+    rest: dict[str, Any],
+    options: Options,
 ) -> Derivatives:
     """The derivatives of a function that is a template, or why it has none."""
     tape, name = templates.by_tape(signature, options.differentiable), call.name
     plain, defined = prototype(signature.resolve(dict.fromkeys(signature.variables, "f32")), call), _origin.place()
     templates.refuse_signature(name, signature)
-    templates.refuse_source(name, _all_text(main, files), plain)
+    declared = templates.refuse_source(name, _all_text(main, files), plain)
     headers = _includes("jaxprim_jets.h", *options.language.headers)
 
     def source(made: Instantiation) -> Source:
-        templates.refuse_signature(name, made.signature)
         said = repr((made.is_pullback, made.order, made.wanted, made.by_tape, made.lanes))
         return Source(
             made.name,
@@ -278,9 +282,10 @@ def _derivatives(
         try:
             return _register(source, SYMBOL)
         except KernelError as error:
-            raise templates.explained(name, made.degree, source.language, error, plain, defined) from None
+            raise templates.explained(name, made.degree, source.language, error, declared, defined) from None
 
-    return Derivatives(tape, templates.means(signature, tape), source, load)
+    refuse = lambda resolved: templates.refuse_signature(name, resolved, defined)
+    return Derivatives(tape, templates.means(signature, tape), source, load, refuse)
 
 
 def _call(name: str, signature: KernelSignature, options: Options) -> Function:

@@ -26,6 +26,7 @@ ZEROS, STILL = "jaxprim_zeros", "jaxprim_still"
 BITS = 63
 FEW = 32  # numbers in all operands of an element, up to which a pullback takes that many tangents at once
 REALS = ("f32", "f64")
+NOT_REAL = {"c64": "complex", "c128": "complex", "f16": "half precision", "bf16": "half precision"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ class Instantiation:
             for component in range(2**self.order if index in moving else 1)
         ]
         cotangents = [
-            Part(True, index, component) for index in self.results * self.is_pullback for component in range(2**self.order)
+            Part(True, index, component)
+            for index in self.results * self.is_pullback
+            for component in range(2**self.order)
         ]
         return (*operands, *cotangents)
 
@@ -132,6 +135,13 @@ class Instantiation:
 
 def _reals(rows: Sequence[Array]) -> tuple[int, ...]:
     return tuple(index for index, row in enumerate(rows) if row.dtype in REALS)
+
+
+def has_derivatives(signature: KernelSignature) -> bool:
+    """Whether a signature without type variables has real numbers of one type, and none that no template takes."""
+    operands, results = ({row.dtype for row in rows} for rows in (signature.operands, signature.results))
+    kinds = (operands | results) & set(REALS)
+    return len(kinds) == 1 and kinds <= operands & results and not (operands | results) & set(NOT_REAL)
 
 
 def count_of(signature: KernelSignature) -> int | None:

@@ -8,9 +8,9 @@ raises an error that names it.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _origin
-from jaxprim._avals import equalize_varying, refuse_byte_order
+from jaxprim._avals import equalize_varying
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
@@ -31,7 +31,8 @@ from jaxprim.kernels import aliases, splitting
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.filled import NAME, can_be_filled
 from jaxprim.kernels.keeping import Caches
-from jaxprim.kernels.signature import Array, KernelSignature
+from jaxprim.kernels.operands import as_declared, python_signature, settle, type_of, with_batch
+from jaxprim.kernels.signature import KernelSignature
 from jaxprim.kernels.source import Source
 
 Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: as bytes, 0.0 and -0.0 differ
@@ -63,16 +64,14 @@ def recording() -> Generator[list[Kernel]]:
 class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
-    It has a derivative if it was made with ``differentiable=``. Else give it to `Primitive.def_impl` or
-    `Primitive.def_kernel`, and write the rules there.
+    Without ``differentiable=`` it has no derivative. Give it to `Primitive.def_impl`, and write the rules there.
 
     Attributes:
         name: its name in messages and jaxprs.
         signature: what it takes and returns.
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
-        is_opaque: always true. JAX can neither differentiate nor transpose it, so no rule is derived from its code
-            but those that it `derives` itself.
+        is_opaque: always true: JAX can't look into it, so only the rules that it `derives` itself come from its code.
         derivatives: how its derivatives are computed from its source; None if they are not.
         source: the source of its library for a signature without type variables; None if it needs no library.
         used: whether it was traced into some program.
@@ -104,7 +103,7 @@ class Kernel(ByName):
         )
         self.__name__ = self.__qualname__ = name
         self.__module__ = self._origin.module
-        self.__signature__ = _python_signature(signature)
+        self.__signature__ = python_signature(signature)
         self.__doc__ = f"{signature}, a kernel for {platform}"
         self.used = False
         if of is not None:  # a derivative of another, which nobody defines or redefines
@@ -146,10 +145,34 @@ class Kernel(ByName):
         """The file in which it was made."""
         return self._origin.file
 
-    def build(self, **types: str) -> Kernel:
-        """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""
-        self.target(self._resolved(types))
+    def build(self, *, orders: int = 0, **types: str) -> Kernel:
+        """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``.
+
+        Args:
+            orders: the highest derivative that is compiled too, of a kernel with ``differentiable=``.
+            **types: the dtypes of its type variables.
+        """
+        rows = self.with_orders(self._resolved(types), orders)
+        with ThreadPoolExecutor() as pool:  # a compiler is a process of its own
+            list(pool.map(lambda row: row[0].target(row[1]), rows))
         return self
+
+    def with_orders(self, signature: KernelSignature, orders: int) -> list[tuple[Kernel, KernelSignature]]:
+        """Itself and the kernels of its derivatives up to an order, for a signature without type variables."""
+        if type(orders) is not int or orders < 0 or (orders and self.derivatives is None):
+            raise BadCall(
+                message(
+                    f"{self.name}: it has no derivatives to build.",
+                    got=f"orders={orders!r}",
+                    expected="an integer of 0 or more" if self.derivatives is not None else "a differentiable kernel",
+                    defined=self.origin,
+                    write=None
+                    if self.derivatives is not None
+                    else "kernels.cpp(source, signature, differentiable=True)",
+                )
+            )
+        more = self.derivatives.up_to(self, signature, orders) if self.derivatives is not None else []
+        return [(self, signature), *((kernel, kernel.signature) for kernel in more)]
 
     def kept(self, name: str | None = None) -> Kept:
         """How often set-ups were made and found, and how many there are, of a kernel with ``keep=``.
@@ -178,15 +201,21 @@ class Kernel(ByName):
         if self._caches is not None:
             self._caches.forget()
 
-    def export_checks(self, **types: str) -> tuple[Any, ...]:
+    def export_checks(self, *, orders: int = 0, **types: str) -> tuple[Any, ...]:
         """The ``disabled_checks`` that ``jax.export.export`` needs for a program with this kernel.
 
         The exported program holds the kernel's name, not its code. The process that runs it must have made the same
         kernel, and built it with `build`. For `c_function` and `numba` it must also be of the same function: of the
         same library, or of the same code. Otherwise the program refuses to run.
+
+        Args:
+            orders: the highest derivative in the program, for `build` too.
+            **types: the dtypes of its type variables.
         """
-        # A program for several devices may call it by way of the second.
-        names = self.target(self._resolved(types)).name, _jax.SPLIT_TARGET
+        self.build(orders=orders, **types)
+        found = [kernel.target(own).name for kernel, own in self.with_orders(self._resolved(types), orders)]
+        # A program for several devices may call it by way of the last.
+        names = *found, _jax.SPLIT_TARGET
         return tuple(map(jax.export.DisabledSafetyCheck.custom_call, names))
 
     def _resolved(self, types: Mapping[str, str]) -> KernelSignature:
@@ -232,7 +261,10 @@ class Kernel(ByName):
 
     def _avals(self, operands: Sequence[Any]) -> list[Any]:
         names = [array.name for array in self.signature.operands]
-        return [_aval(self, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)]
+        return [
+            type_of(self.name, names[i] if i < len(names) else str(i), operand, self.origin)
+            for i, operand in enumerate(operands)
+        ]
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
@@ -241,11 +273,11 @@ class Kernel(ByName):
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
         ]
         for place in found.signature.alias_places:  # its memory is that of a result, which has all batch axes in full
-            leaves[place] = _with_batch(leaves[place], found.batch)
+            leaves[place] = with_batch(leaves[place], found.batch)
         if self.own_handler:
-            leaves = [_as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
-        attributes = tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes)
-        outs = call(self, found.signature, attributes, leaves, found.results)
+            leaves = [as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
+        rows = tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes)
+        outs = call(self, found.signature, rows, leaves, found.results)
         return tuple(outs) if self.signature.several else outs[0]
 
     def __repr__(self) -> str:
@@ -273,51 +305,6 @@ def call(
         kernel.name, signature, results, [_jax.typeof(leaf) for leaf in leaves], kernel.origin
     )
     return kernel_call_p.bind(*leaves, kernel=kernel, signature=signature, attributes=attributes, results=types)
-
-
-def _python_signature(signature: KernelSignature) -> inspect.Signature:
-    """The signature for Python and `Primitive`: operands by position, attributes by keyword."""
-    kinds, empty = inspect.Parameter, inspect.Parameter.empty
-    operands = [kinds(array.name, kinds.POSITIONAL_ONLY) for array in signature.operands]
-    attributes = [
-        kinds(row.name, kinds.KEYWORD_ONLY, default=empty if row.default is None else row.default)
-        for row in signature.attributes
-    ]
-    return inspect.Signature([*operands, *attributes])
-
-
-def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
-    try:
-        return _jax.typeof(operand)
-    except (TypeError, ValueError):
-        refuse_byte_order(kernel.name, name, operand, defined=kernel.origin)
-        raise BadCall(
-            message(
-                f"{kernel.name}: operand '{name}' is not an array.",
-                got=f"a {type(operand).__name__}",
-                expected="an array or a number",
-                defined=kernel.origin,
-            )
-        ) from None
-
-
-def settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """An operand with all batch axes. A Python number also gets the kernel's dtype."""
-    if _jax.typeof(operand).dtype != dtype:
-        operand = jax.lax.convert_element_type(operand, dtype)
-    return operand if jnp.shape(operand) == shape else jnp.reshape(operand, shape)
-
-
-def _as_declared(operand: Any, array: Array, batch: tuple[int, ...]) -> Any:
-    """An operand for a handler of the author's own: with all batch axes in full if it has `...`, and none if not."""
-    own = jnp.shape(operand)[len(batch) :]
-    return _with_batch(operand, batch) if array.batched else jnp.reshape(operand, own)
-
-
-def _with_batch(operand: Any, batch: tuple[int, ...]) -> Any:
-    """An operand that has all batch axes, with each of them in full."""
-    shape = (*batch, *jnp.shape(operand)[len(batch) :])
-    return operand if jnp.shape(operand) == shape else jnp.broadcast_to(operand, shape)
 
 
 # ------------------------------------------------------------------------------------------------- the JAX primitive
@@ -433,7 +420,7 @@ def _no_derivative(kernel: Kernel) -> RuleMissing:
         message(
             f"{kernel.name}: a kernel has no derivative of its own.",
             got="a kernel under differentiation",
-            expected="a Primitive with a JVP or VJP rule, implemented by the kernel",
+            expected="kernels.cpp(..., differentiable=True), or a Primitive with a rule, implemented by the kernel",
             defined=kernel.origin,
             write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
         )

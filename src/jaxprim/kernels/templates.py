@@ -6,19 +6,18 @@ The author's function is compiled again with numbers that carry derivatives, so 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import parameters
 from jaxprim.kernels.compilers import compiler
-from jaxprim.kernels.instantiation import FEW, REALS, count_of
+from jaxprim.kernels.instantiation import FEW, NOT_REAL, REALS, count_of
 from jaxprim.kernels.languages import Language
 from jaxprim.kernels.signature import KernelSignature
 
 WAYS = ("tangents", "tape")
 _KEPT = re.compile(r"\b(?:static|thread_local)\b(?!\s*(?:constexpr|const|inline|void|_assert)\b)([^;(){}=]*)([;(={])")
-_NOT_REAL = {"c64": "complex", "c128": "complex", "f16": "half precision", "bf16": "half precision"}
 
 
 def by_tape(signature: KernelSignature, way: object) -> bool:
@@ -60,57 +59,66 @@ def means(signature: KernelSignature, tape: bool) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------------- when a kernel is made
-def refuse_signature(name: str, signature: KernelSignature) -> None:
+def refuse_signature(name: str, signature: KernelSignature, defined: str | None = None) -> None:
     """Refuse what has no derivative by its types alone."""
     rows = (*signature.operands, *signature.results)
     for row in rows:
-        if row.dtype in _NOT_REAL:
+        if row.dtype in NOT_REAL:
+            is_complex = NOT_REAL[row.dtype] == "complex"
             raise _refused(
                 name,
-                f"{row.name} has {_NOT_REAL[row.dtype]} numbers.",
+                f"{row.name} has {NOT_REAL[row.dtype]} numbers.",
                 got=f"{row.name}: {row}",
-                expected="f32, f64, integers and bool, or a type variable",
+                expected="f32, f64, integers and bool",
                 why="std::complex takes no other numbers than C++'s own"
-                if "c" in row.dtype
+                if is_complex
                 else f"a C++ function gets {row.dtype} numbers as bits",
+                defined=defined,
+                write="@p.def_vjp  # for the Primitive p that the kernel implements",
             )
-    kinds = {row.dtype for row in rows if row.dtype in REALS}
-    if len(kinds) > 1:
+    if len({row.dtype for row in rows if row.dtype in REALS}) > 1:
         raise _refused(
             name,
             "f32 and f64 numbers move together.",
             got=str(signature),
             expected="one type for all real operands and results",
-            write=f"{name}({', '.join(f'{row.name}: T' for row in signature.operands)}) -> T  # with a type variable",
+            defined=defined,
+            write=f'"{signature}"'.replace("f32", "f64"),
         )
 
 
-def refuse_source(name: str, texts: Iterable[str], plain: str) -> None:
+def refuse_source(name: str, texts: Iterable[str], plain: str) -> str:
     """Refuse a function that is no template, or keeps numbers between calls, where the source shows it.
 
     Args:
         name: the function's name.
         texts: the author's sources.
-        plain: its declaration with plain numbers.
+        plain: its declaration with plain numbers, as the signature says it.
+
+    Returns:
+        its declaration, as its author wrote it if that is found.
     """
-    found: list[bool] = []
+    declared: list[tuple[str, bool]] = []
     for text in texts:
         code = parameters.without_text(text)
         kinds = [_type_names(match[1]) for match in re.finditer(r"template\s*<([^{};()]*?)>\s*[\w:]", code)]
         types = {kind for each in kinds for kind in each}
-        found += _are_templates(code, name)
+        declared += _declarations(code, name)
         _refuse_kept(name, text, code, types)
-    if found and not any(found):
-        raise no_template(name, plain, _origin.place())
+    own = declared[0][0] if declared else plain
+    if declared and not any(is_template for _, is_template in declared):
+        raise no_template(name, own, _origin.place())
+    return own
 
 
-def _are_templates(code: str, name: str) -> list[bool]:
-    """For each definition of the function whether it is a template."""
-    found: list[bool] = []
+def _declarations(code: str, name: str) -> Iterator[tuple[str, bool]]:
+    """For each definition of the function its first line, and whether it is a template."""
     for at, inside in parameters.places(code, name):
-        before = code[:at].rpartition("}")[2].rpartition(";")[2]
-        found.append(re.search(r"\btemplate\s*<", before) is not None or re.search(r"\bauto\b", inside) is not None)
-    return found
+        before = re.split(r"[;}]|^\s*#[^\n]*", code[:at], flags=re.MULTILINE)[-1]
+        is_template = re.search(r"\btemplate\s*<", before) or re.search(r"\bauto\b", inside)
+        # The language that `extern "C"` names is blank here, and no template can have it.
+        returned = " ".join(before.strip().rpartition("\n")[2].split()).removeprefix("extern ")
+        yield f"{returned} {name}({' '.join(inside.split())})", bool(is_template)
 
 
 def _type_names(inside: str) -> list[str]:
@@ -138,7 +146,8 @@ def _refuse_kept(name: str, text: str, code: str, types: set[str]) -> None:
 # ------------------------------------------------------------------------------------------- when a derivative is compiled
 _AT = r"^\s*(?:jaxprim's )?(?P<at>[^\n:]+:\d+):\d+: error: "
 _INTO = re.compile(
-    _AT + r"(?:cannot convert|conversion from|no viable conversion from|assigning to|cannot initialize)[^\n]*?(?:Dual|Rev)<[^\n]*?"
+    _AT
+    + r"(?:cannot convert|conversion from|no viable conversion from|assigning to|cannot initialize)[^\n]*?(?:Dual|Rev)<[^\n]*?"
     r"(?:to(?: non-scalar type)?|from) '(?:const )?(?P<kind>float|double|long double)'",
     re.MULTILINE,
 )
@@ -150,22 +159,27 @@ _UNKNOWN = re.compile(
 )
 
 
-def explained(
-    name: str, degree: int, language: Language, error: KernelError, plain: str, defined: str
-) -> KernelError:
+def explained(name: str, degree: int, language: Language, error: KernelError, plain: str, defined: str) -> KernelError:
     """What went wrong with the library of a derivative, in the author's terms."""
     said = str(error)
     try:
         compiler(language)
     except KernelError:
-        return _no_library(name, degree, defined, error)
+        return _no_library(name, degree, defined)
     if "jaxprim: the function is no template" in said or re.search(
-        rf"jaxprim's handler\S* error: (?:no matching function for call to|cannot convert)[^\n]*(?:{re.escape(name)}|Dual|Rev)", said
+        rf"jaxprim's handler\S* error: (?:no matching function for call to|cannot convert)[^\n]*(?:{re.escape(name)}|Dual|Rev)",
+        said,
     ):
         return no_template(name, plain, defined)
     if _LOST.search(said):
         at = _lost_at(said)
-        return _into_plain(name, at, "floating-point type", defined, "T  # or jaxprim::ad::value(x), where the derivative is meant to end")
+        return _into_plain(
+            name,
+            at,
+            "floating-point type",
+            defined,
+            "T  # or jaxprim::ad::value(x), where the derivative is meant to end",
+        )
     if found := _INTO.search(said):
         to = _TO.search(said, found.end())
         if to is not None and to.start() - found.end() < 1500:
@@ -180,7 +194,9 @@ def explained(
 def _lost_at(said: str) -> str:
     """The author's line in the chain of instantiations of a conversion."""
     places = re.findall(r"^\s*([^\n]+?:\d+):\d+:\s+required from", said, re.MULTILINE)
-    own = [place for place in places if "jaxprim_" not in place and "jaxprim's" not in place and "/include/" not in place]
+    own = [
+        place for place in places if "jaxprim_" not in place and "jaxprim's" not in place and "/include/" not in place
+    ]
     return own[0].strip() if own else "a conversion of a number"
 
 
@@ -221,14 +237,14 @@ def no_template(name: str, plain: str, defined: str) -> KernelError:
     )
 
 
-def _no_library(name: str, degree: int, defined: str, error: KernelError) -> KernelError:
+def _no_library(name: str, degree: int, defined: str) -> KernelError:
     """The error for a derivative that was not built ahead, where there is no compiler."""
-    words = ("value", "first", "second", "third", "fourth", "fifth")
+    words = ("", "first", "second", "third", "fourth", "fifth")
     which = words[degree] if degree < len(words) else f"{degree}th"
     return KernelError(
         message(
-            f"{name}: its {which} derivative is not built, and no C++ compiler was found.",
-            got=str(error).partition("\n")[0],
+            f"{name}: its {which} derivative is not among the libraries that were built ahead.",
+            got="no library that fits, and no C++ compiler",
             expected="a library of it that was built ahead, or a compiler",
             defined=defined,
             write=f"jaxprim build MODULE --orders {degree}  # where there is a compiler",
