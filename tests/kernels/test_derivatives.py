@@ -7,6 +7,7 @@ without optimization, because compiling them is what these tests cost.
 from __future__ import annotations
 
 import itertools
+import re
 from functools import cache
 
 import jax
@@ -18,7 +19,10 @@ from jax.sharding import PartitionSpec as P
 from jax_versions import IS_OLDER_JAX
 from tools import collectives, cxx
 
-from jaxprim import Primitive, kernels
+from jaxprim import KernelError, Primitive, kernels
+from jaxprim.kernels import build_ahead
+from jaxprim.kernels.instantiation import up_to
+from jaxprim.kernels.signature import parse
 
 pytestmark = [cxx, pytest.mark.usefixtures("kernel_cache", "x64")]
 newest = pytest.mark.skipif(IS_OLDER_JAX, reason="compiles many instantiations; nothing in them depends on JAX")
@@ -134,7 +138,7 @@ def test_closed_forms():
 
 
 @newest
-@pytest.mark.parametrize("outer, inner", list(itertools.product((jax.jacfwd, jax.jacrev), repeat=2)))
+@pytest.mark.parametrize(("outer", "inner"), list(itertools.product((jax.jacfwd, jax.jacrev), repeat=2)))
 def test_every_mix_of_two_modes(outer, inner):
     x = jnp.array([0.3, -0.2, 0.7])
     both = lambda fn: jax.jit(outer(inner(total(fn), (0, 1)), (0, 1)))(x, A)
@@ -188,7 +192,8 @@ def test_an_operand_without_batch_axes_gets_the_sum_and_no_copy_for_each_element
     program = jax.make_jaxpr(grad)(A)
     shapes = {var.aval.shape for eqn in _equations(program.jaxpr) if "kernel" in eqn.params for var in eqn.outvars}
     # The sum, and what is not wanted: a cotangent of x that is as small as may be.
-    assert shapes >= {(1, 2), (1, 5)} and not {(1000, 2), (1000, 1, 2)} & shapes
+    assert shapes >= {(1, 2), (1, 5)}
+    assert not {(1000, 2), (1000, 1, 2)} & shapes
 
 
 def _equations(program):
@@ -243,7 +248,8 @@ def test_it_splits_over_devices(kind):
         whole = jax.device_put(jnp.asarray(A), NamedSharding(mesh, P()))
         near(grads(split, whole), wanted)
         found = collectives(grads.lower(split, whole).compile())
-    assert found["all-gather"] == 0 and found["all-reduce"] <= 2
+    assert found["all-gather"] == 0
+    assert found["all-reduce"] <= 2
 
 
 # ----------------------------------------------------------------------------------------------------- all of a signature
@@ -272,7 +278,7 @@ def test_several_results_integers_attributes_and_second_derivatives():
 
 @newest
 @pytest.mark.parametrize(
-    "trick, said",
+    ("trick", "said"),
     [
         (1, "mixed: it was asked to fail"),
         (2, "mixed: it is 0.5"),
@@ -325,3 +331,39 @@ def test_check_finds_it_right():
     p = Primitive("iir")
     p.def_impl(iir())
     assert p.check(jnp.array([0.3, -0.2, 0.7]), jnp.asarray(A), speed="fast").ok
+
+
+# ------------------------------------------------------------------------------------------------------------ built ahead
+@newest
+def test_a_package_has_its_derivatives_and_names_the_one_that_is_missing(tmp_path, monkeypatch):
+    source = "template <class T> T cube(T x) { return x * x * x; }"
+    make = lambda: kernels.cpp(source, "cube(x: f64) -> f64", differentiable=True, flags=QUICKLY)
+    made = build_ahead.build([make()], tmp_path, orders=1)
+    assert [row.variant.source.name for row in made] == ["cube", "cube_jvp", "cube_vjp"]
+    monkeypatch.setenv("JAXPRIM_KERNELS", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-compiler")
+    fn = make()
+    near([jax.grad(fn)(2.0), jax.jvp(fn, (2.0,), (1.0,))[1]], [12.0, 12.0])
+    near(jax.jacfwd(fn)(2.0), 12.0)  # several tangents at once are another library: one after the other does
+    with pytest.raises(KernelError) as caught:
+        jax.jit(jax.grad(jax.grad(fn)))(2.0)
+    said = re.sub(r"\S*test_derivatives\.py:\d+", "test_derivatives.py:N", str(caught.value))
+    assert said == (
+        "cube: its second derivative is not among the libraries that were built ahead.\n"
+        "  got:      no library that fits, and no C++ compiler\n"
+        "  expected: a library of it that was built ahead, or a compiler\n"
+        "  defined:  test_derivatives.py:N\n"
+        "  write:    jaxprim build MODULE --orders 2  # where there is a compiler"
+    )
+
+
+@pytest.mark.parametrize(
+    ("degree", "names"),
+    [
+        (0, []),
+        (1, ["f_jvp", "f_vjp"]),
+        (2, ["f_jvp", "f_jvp_jvp", "f_vjp", "f_vjp_jvp"]),
+    ],
+)
+def test_what_an_order_needs(degree, names):
+    assert [made.name for made in up_to(parse("f(x: f64[n]) -> f64[n]"), True, degree)] == names

@@ -621,8 +621,8 @@ def a_file_that_is_not_there():
 
 
 # ------------------------------------------------------------------------------------- derivatives from the source
-def differentiable(source: str, signature: str, way: object = True, **options: Any):
-    return kernels.cpp(source, signature, differentiable=way, flags=("-O0",), **options)  # pyright: ignore
+def differentiable(source: str, signature: str, way: Any = True, **options: Any):
+    return kernels.cpp(source, signature, differentiable=way, **options)
 
 
 @case(
@@ -673,7 +673,7 @@ def two_types_of_real_numbers():
 
 @case(
     """f: its derivative cannot be taken from this source: a variable keeps numbers between calls.
-  got:      static std::vector<T> last, in line 4 of the source
+  got:      static std::vector<T> last, at test_kernel_messages.py:N
   expected: numbers that live as long as a call
   why:      the next call would go on with the derivatives of this one
   defined:  test_kernel_messages.py:N

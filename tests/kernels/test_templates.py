@@ -15,6 +15,7 @@ from tools import cxx
 from jaxprim import KernelError, kernels
 from jaxprim.kernels import templates
 from jaxprim.kernels.signature import parse
+from jaxprim.kernels.source import LINE
 
 BODY = """
 #include <cmath>
@@ -57,7 +58,7 @@ UNKNOWN = """: its derivative cannot be taken from this source: 'cyl_bessel_j' h
 @cxx
 @pytest.mark.skipif(IS_OLDER_JAX, reason="the compiler is the same for every JAX")
 @pytest.mark.parametrize(
-    "name, source, line, message",
+    ("name", "source", "line", "message"),
     [
         ("body", BODY, "const float r", INTO.format("'float'")),
         ("cast", CAST, "static_cast", INTO.format("floating-point type")),
@@ -81,7 +82,7 @@ def test_an_undecided_type_is_refused_when_it_is_complex():
 
 
 @pytest.mark.parametrize(
-    "signature, way, is_tape",
+    ("signature", "way", "is_tape"),
     [
         ("f(x: f32) -> f32", True, False),
         ("f(x: T[4, 8], k: i32[n]) -> T", True, False),
@@ -106,4 +107,4 @@ def test_a_tape_for_many_numbers(signature, way, is_tape):
     ],
 )
 def test_templates_that_are_recognized(source):
-    templates.refuse_source("f", [source], "void f(const float* x, float* y)")
+    templates.refuse_source("f", [source], "void f(const float* x, float* y)", LINE)

@@ -262,7 +262,7 @@ def _derivatives(
     tape, name = templates.by_tape(signature, options.differentiable), call.name
     plain, defined = prototype(signature.resolve(dict.fromkeys(signature.variables, "f32")), call), _origin.place()
     templates.refuse_signature(name, signature)
-    declared = templates.refuse_source(name, _all_text(main, files), plain)
+    declared = templates.refuse_source(name, _all_text(main, files), plain, rest["place"])
     headers = _includes("jaxprim_jets.h", *options.language.headers)
 
     def source(made: Instantiation) -> Source:

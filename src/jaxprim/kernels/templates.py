@@ -15,6 +15,7 @@ from jaxprim.kernels.compilers import compiler
 from jaxprim.kernels.instantiation import FEW, NOT_REAL, REALS, count_of
 from jaxprim.kernels.languages import Language
 from jaxprim.kernels.signature import KernelSignature
+from jaxprim.kernels.source import LINE
 
 WAYS = ("tangents", "tape")
 _KEPT = re.compile(r"\b(?:static|thread_local)\b(?!\s*(?:constexpr|const|inline|void|_assert)\b)([^;(){}=]*)([;(={])")
@@ -87,13 +88,14 @@ def refuse_signature(name: str, signature: KernelSignature, defined: str | None 
         )
 
 
-def refuse_source(name: str, texts: Iterable[str], plain: str) -> str:
+def refuse_source(name: str, texts: Iterable[str], plain: str, place: str) -> str:
     """Refuse a function that is no template, or keeps numbers between calls, where the source shows it.
 
     Args:
         name: the function's name.
         texts: the author's sources.
         plain: its declaration with plain numbers, as the signature says it.
+        place: the author's file and line, as `#line` wants them.
 
     Returns:
         its declaration, as its author wrote it if that is found.
@@ -104,7 +106,7 @@ def refuse_source(name: str, texts: Iterable[str], plain: str) -> str:
         kinds = [_type_names(match[1]) for match in re.finditer(r"template\s*<([^{};()]*?)>\s*[\w:]", code)]
         types = {kind for each in kinds for kind in each}
         declared += _declarations(code, name)
-        _refuse_kept(name, text, code, types)
+        _refuse_kept(name, text, code, types, place)
     own = declared[0][0] if declared else plain
     if declared and not any(is_template for _, is_template in declared):
         raise no_template(name, own, _origin.place())
@@ -125,22 +127,29 @@ def _type_names(inside: str) -> list[str]:
     return re.findall(r"(?:class|typename)\s+(\w+)", inside)
 
 
-def _refuse_kept(name: str, text: str, code: str, types: set[str]) -> None:
+def _refuse_kept(name: str, text: str, code: str, types: set[str], place: str) -> None:
     """Refuse a static variable of the number type. (`static T square(T x) {` is a function.)"""
     for found in _KEPT.finditer(code):
         is_number = re.search(rf"\b(?:{'|'.join(map(re.escape, types))})\b", found[1]) if types else None
         is_function = found[2] == "(" and parameters.is_definition(code, found.end())
         if is_number is None or is_function:
             continue
-        line = text.count("\n", 0, found.start())
         raise _refused(
             name,
             "a variable keeps numbers between calls.",
-            got=f"{' '.join(found[0][:-1].split())}, in line {line + 1} of the source",
+            got=f"{' '.join(found[0][:-1].split())}, at {_place(text, found.start(), place)}",
             expected="numbers that live as long as a call",
             why="the next call would go on with the derivatives of this one",
             write=f"{' '.join(found[1].split())}  # without static; or static constexpr for a constant",
         )
+
+
+def _place(text: str, at: int, place: str) -> str:
+    """The author's line of a place in a source."""
+    line, known = text.count("\n", 0, at), re.match(r'#line (\d+) "(.*)"', place)
+    if not text.startswith(LINE) or known is None:
+        return f"line {line + 1} of the source"
+    return f"{_origin.shorten(known[2])}:{int(known[1]) + line - 1}"
 
 
 # ------------------------------------------------------------------------------------------- when a derivative is compiled

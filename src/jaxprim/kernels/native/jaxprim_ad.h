@@ -40,7 +40,7 @@ using If = std::enable_if_t<std::is_arithmetic_v<S>, int>;
 
 // A conversion to an integer is a step, whose derivative is 0. One to a floating-point number would lose the derivative.
 template <class S, class N>
-constexpr S converted(const N& x) {
+S converted(const N& x) {
   static_assert(!std::is_floating_point_v<S>,
                 "jaxprim: this conversion loses the derivative: write T in its place, or jaxprim::ad::value(x) where the "
                 "derivative is meant to end");
@@ -89,7 +89,7 @@ struct Dual {
   template <class S, If<S> = 0>
   constexpr Dual(S s) : v(static_cast<T>(s)), d(0) {}
   template <class S, If<S> = 0>
-  explicit constexpr operator S() const {
+  explicit operator S() const {
     return converted<S>(*this);
   }
 };
@@ -221,7 +221,7 @@ struct Rev {
   template <class S, If<S> = 0>
   constexpr Rev(S s) : v(static_cast<T>(s)), place(0), mark(0) {}
   template <class S, If<S> = 0>
-  explicit constexpr operator S() const {
+  explicit operator S() const {
     return converted<S>(*this);
   }
 };
