@@ -313,6 +313,34 @@ def test_forward_mode_follows_threads():
     near(push(Z, Z), jax.jvp(loss_in_jnp, (Z,), (Z,))[1])
 
 
+@newest
+def test_another_order_of_arguments_with_a_copy_scratch_and_a_status():
+    """Every row of a matrix in Fortran order, times the sum of the row and tol."""
+    source = """
+    template <class T>
+    void rows(const int32_t* m, const int32_t* n, T* y, T* work, T tol, int32_t* status) {
+      *status = 0;
+      for (int i = 0; i < *m; ++i) {
+        work[i] = tol;
+        for (int j = 0; j < *n; ++j) work[i] += y[i + *m * j];
+        for (int j = 0; j < *n; ++j) y[i + *m * j] *= work[i];
+      }
+    }
+    """
+    fn = kernels.cpp(
+        source,
+        "rows(a: f64[..., m, n]; tol: f64 = 0.5) -> y: f64[..., m, n]",
+        arguments="&m, &n, y=a, scratch f64[m], tol, &status",
+        sizes="i32",
+        order="F",
+        differentiable=True,
+        flags=QUICKLY,
+    )
+    a = jnp.arange(6.0).reshape(2, 3)
+    same = lambda a: a * (a.sum(1, keepdims=True) + 0.5)
+    near(jax.jit(jax.jacrev(fn))(a), jax.jacrev(same)(a))
+
+
 # ------------------------------------------------------------------------------------------------------- in a Primitive
 def test_a_given_rule_wins_and_explain_names_the_means():
     p = Primitive("iir")
