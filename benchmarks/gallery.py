@@ -218,15 +218,29 @@ def neural_ode(module: ModuleType) -> Iterator[Row]:
     yield "gradient, 400 steps", "diffrax", {side: jax.grad(loss) for side, loss in losses.items()}, (weights,)
 
 
+def orbits(module: ModuleType) -> Iterator[Row]:
+    start, mass = module.two_bodies()
+    ops = {"ours": module.orbits, "theirs": module.in_jax}
+    flows = {side: lambda x, op=op: op(x, mass, end=5.0) for side, op in ops.items()}
+    pushed = {side: lambda x, fn=fn: jax.jvp(fn, (x,), (x,))[1] for side, fn in flows.items()}
+    columns = {side: lambda x, fn=fn: jax.jacfwd(fn)(x) for side, fn in flows.items()}
+    yield "value", "jax.numpy", flows, (start,)
+    yield "a JVP", "jax.numpy", pushed, (start,)
+    yield "the Jacobian, 12 columns", "jax.numpy", columns, (start,)
+    # JAX has no reverse mode through its loop, so the peer is its Jacobian.
+    gradients = {"ours": jax.grad(lambda x: flows["ours"](x)[1, 0]), "theirs": lambda x: columns["theirs"](x)[1, 0]}
+    yield "a gradient", "jacfwd of jax.numpy", gradients, (start,)
+
+
 ALL = {
     f.__name__: f
     for f in (
-        *(rms_norm, softmax_cross_entropy, attention, bessel, heat, nufft, sparse_lu, klu, sylvester, ode),
+        *(rms_norm, softmax_cross_entropy, attention, bessel, heat, nufft, sparse_lu, klu, sylvester, ode, orbits),
         *(minimize, sinkhorn, qp, root, neural_ode),
     )
 }
 SOLVERS = {"minimize", "sinkhorn", "qp", "root", "neural_ode"}
-IN_DOUBLE = {"bessel", "nufft", "sparse_lu", "klu", "sylvester", "ode"} | SOLVERS
+IN_DOUBLE = {"bessel", "nufft", "sparse_lu", "klu", "sylvester", "ode", "orbits"} | SOLVERS
 FAST = {"rms_norm", "softmax_cross_entropy"}  # kernels that are meant to be as fast as XLA's
 # Their rows are compiled as far as they can be: they forget in each call what they kept, or a peer refuses `jax.jit`.
 AS_THEY_ARE = {"sparse_lu", "klu", "ode", "minimize", "qp"}

@@ -72,6 +72,11 @@ class Rule:
         """Whether it declares itself compiled code that JAX cannot look into, as `kernels.Kernel` does."""
         return getattr(self.author, "is_opaque", False)
 
+    @property
+    def derives(self) -> Mapping[str, str]:
+        """The kinds of rules that compiled code says it derives by itself, with how it does."""
+        return getattr(self.author, "derives", {}) if self.is_opaque else {}
+
 
 class Records:
     """The listeners of `jaxprim.record_rules`, which are called whenever a rule is used."""

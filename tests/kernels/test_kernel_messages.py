@@ -679,11 +679,124 @@ def a_file_that_is_not_there():
     kernels.cpp(["no_such_file.cpp"], "f(x: f32[n]) -> f32[n]")
 
 
+# ------------------------------------------------------------------------------------- derivatives from the source
+def differentiable(source: str, signature: str, way: Any = True, **options: Any):
+    return kernels.cpp(source, signature, differentiable=way, **options)
+
+
+@case(
+    """plain: its derivative cannot be taken from this source: the function takes no other numbers than its own.
+  got:      void plain(const float* in, int64_t n, float* y)
+  expected: a template of its number type, which is compiled again with numbers that carry derivatives
+  defined:  test_kernel_messages.py:N
+  write:    template <class T> void plain(const T* in, int64_t n, T* y)"""
+)
+def a_function_that_is_no_template():
+    differentiable('extern "C" void plain(const float* in, int64_t n, float* y) {}', "plain(x: f32[n]) -> f32[n]")
+
+
+@case(
+    """f: its derivative cannot be taken from this source: x has complex numbers.
+  got:      x: c64
+  expected: f32, f64, integers and bool
+  why:      std::complex takes no other numbers than C++'s own
+  defined:  test_kernel_messages.py:N
+  write:    @p.def_vjp  # for the Primitive p that the kernel implements"""
+)
+def a_complex_operand_of_a_template():
+    differentiable("", "f(x: c64) -> c64")
+
+
+@case(
+    """f: its derivative cannot be taken from this source: x has half precision numbers.
+  got:      x: bf16[n]
+  expected: f32, f64, integers and bool
+  why:      a C++ function gets bf16 numbers as bits
+  defined:  test_kernel_messages.py:N
+  write:    @p.def_vjp  # for the Primitive p that the kernel implements"""
+)
+def half_precision_of_a_template():
+    differentiable("", "f(x: bf16[n]) -> bf16[n]")
+
+
+@case(
+    """f: its derivative cannot be taken from this source: f32 and f64 numbers move together.
+  got:      f(x: f32[n], y: f64[n]) -> f64[n]
+  expected: one type for all real operands and results
+  defined:  test_kernel_messages.py:N
+  write:    "f(x: f64[n], y: f64[n]) -> f64[n]\""""
+)
+def two_types_of_real_numbers():
+    differentiable("", "f(x: f32[n], y: f64[n]) -> f64[n]")
+
+
+@case(
+    """f: its derivative cannot be taken from this source: a variable keeps numbers between calls.
+  got:      static std::vector<T> last, at test_kernel_messages.py:N
+  expected: numbers that live as long as a call
+  why:      the next call would go on with the derivatives of this one
+  defined:  test_kernel_messages.py:N
+  write:    std::vector<T> last  # without static; or static constexpr for a constant"""
+)
+def numbers_that_are_kept():
+    source = """template <class T>
+    static T twice(T x) { static const double two = 2; return two * x; }  // static T none;
+    template <class T> void f(const T* x, int64_t n, T* y) {
+      static std::vector<T> last(n);
+    }"""
+    differentiable(source, "f(x: f32[n]) -> f32[n]")
+
+
+@case(
+    """invalid value for `differentiable`.
+  got:      differentiable='reverse'
+  expected: True, or how a VJP is computed: 'tangents' or 'tape'
+  defined:  test_kernel_messages.py:N
+  write:    differentiable=True"""
+)
+def an_unknown_way_to_differentiate():
+    differentiable("", "f(x: f32[n]) -> f32[n]", "reverse")
+
+
+@case(
+    """invalid value for `differentiable`.
+  got:      differentiable='tangents' for f(x: f32[n]) -> f32[n]
+  expected: integers as the sizes of all real operands, as there is a tangent for each number
+  defined:  test_kernel_messages.py:N
+  write:    differentiable='tape'"""
+)
+def tangents_for_nobody_knows_how_many_numbers():
+    differentiable("", "f(x: f32[n]) -> f32[n]", "tangents")
+
+
+@case(
+    """a kernel with keep= is not differentiable from its source.
+  got:      differentiable=True, keep='F(x)'
+  expected: keep= alone, and rules of a Primitive
+  why:      what is kept between calls would keep derivatives too
+  defined:  test_kernel_messages.py:N
+  write:    @p.def_vjp  # for the Primitive p that the kernel implements"""
+)
+def a_set_up_of_a_template():
+    differentiable("", "f(x: f32[n]) -> f32[n]", keep="F(x)")
+
+
+@case(
+    """rms_norm: it has no derivatives to build.
+  got:      orders=1
+  expected: a differentiable kernel
+  defined:  test_kernel_messages.py:N
+  write:    kernels.cpp(source, signature, differentiable=True)"""
+)
+def orders_of_a_kernel_without_derivatives():
+    rms_norm.build(orders=1)
+
+
 # -------------------------------------------------------------------------------------------------- use of the kernel
 @case(
     """rms_norm: a kernel has no derivative of its own.
   got:      a kernel under differentiation
-  expected: a Primitive with a JVP or VJP rule, implemented by the kernel
+  expected: kernels.cpp(..., differentiable=True), or a Primitive with a rule, implemented by the kernel
   defined:  test_kernel_messages.py:N
   write:    p = Primitive('rms_norm'); p.def_impl(rms_norm); @p.def_vjp"""
 )

@@ -156,6 +156,11 @@ def _lower_move(ctx: Any, x: Any, *, steps: Any) -> Any:
 
 
 def _lower_join(ctx: Any, x: Any, *, groups: Any, word: str) -> Any:
+    return join_over(x, groups, word)
+
+
+def join_over(x: Any, groups: Any, word: str) -> Any:
+    """What groups of devices have, joined by a word, in code that is being written."""
     call = hlo.AllReduceOp(
         [x.type],
         [x],

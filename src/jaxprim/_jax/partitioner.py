@@ -32,10 +32,10 @@ from jax._src.lib.mlir import ir
 from jaxprim._jax import words
 from jaxprim._jax.avals import Aval, ShapedArray
 from jaxprim._jax.host_call import HostCalls
-from jaxprim._jax.over import Over, OverTiles, in_slot
+from jaxprim._jax.over import Over, OverTiles, in_slot, join_over
 from jaxprim._jax.programs import Program, trace, uses
 from jaxprim._jax.state import settings, without_mesh
-from jaxprim._split import Cut, Split, choose, tiling
+from jaxprim._split import SUM, Cut, Split, choose, groups, tiling
 
 SPLIT_TARGET = "jaxprim_split"
 
@@ -259,7 +259,8 @@ def _partition(
         for sharding, shape, aval in zip(new, shapes, avals, strict=True)
     ]
     if "call" in said:
-        program = _foreign_program(said["call"], tuple(local[:count]), tuple(local[count:]))
+        sums = tuple(groups(split.joined(i).get(SUM, ()), chosen, devices) for i in range(len(split.results)))
+        program = _foreign_program(said["call"], tuple(local[:count]), tuple(local[count:]), sums)
     else:
         over = OverTiles(chosen, devices)
         program = _operation_program(_find(text, avals[:count]), tuple(local[:count]), over, apart)
@@ -327,8 +328,10 @@ def on_one_device(
 
 
 @lru_cache(maxsize=1024)
-def _foreign_program(attributes: str, operands: tuple[Aval, ...], results: tuple[Aval, ...]) -> bytes:
-    """One call of foreign code."""
+def _foreign_program(
+    attributes: str, operands: tuple[Aval, ...], results: tuple[Aval, ...], sums: tuple[Any, ...]
+) -> bytes:
+    """One call of foreign code. ``sums`` are the groups of devices over which each result is summed."""
     with mlir.make_ir_context(), ir.Location.unknown():
         ins, outs = ([str(mlir_type(aval)) for aval in avals] for avals in (operands, results))
         given = ", ".join(f"%x{i}: {kind}" for i, kind in enumerate(ins))
@@ -340,7 +343,13 @@ def _foreign_program(attributes: str, operands: tuple[Aval, ...], results: tuple
             %y:{len(outs)} = "stablehlo.custom_call"({passed}) {{{attributes}}} : ({", ".join(ins)}) -> {returned}
             return {got} : {", ".join(outs)}
           }}"""
-        return mlir.module_to_bytecode(ir.Module.parse(text))
+        module = ir.Module.parse(text)
+        *_, end = module.body.operations[0].regions[0].blocks[0].operations
+        with ir.InsertionPoint(end):
+            for index, over in enumerate(sums):
+                if over:
+                    end.operands[index] = join_over(end.operands[index], over, SUM)[0]
+        return mlir.module_to_bytecode(module)
 
 
 def mlir_type(aval: Aval) -> Any:

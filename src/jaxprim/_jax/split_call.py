@@ -193,6 +193,8 @@ def _foreign_call(ctx: Any, split: Split, outs: Sequence[Any]) -> Any:
         call.attributes["sdy.sharding_rule"] = _shardy_rule(split, call)
         call.attributes["mhlo.frontend_attributes"] = mlir.ir_attribute({"num_batch_dims": str(split.leading)})
         return outs
+    if not _is_plain(ctx):  # as for operations: no group of devices can be named there
+        split = split.without_sums
     name = partitioner.name_of_foreign_call(split, {key: str(call.attributes[key]) for key in call.attributes})
     found = _named_call(split, name, list(call.operands), [x.type for x in call.results])
     call.operation.erase()

@@ -43,6 +43,12 @@ Exit codes:
     metavar="MODULE:FUNCTION",
     help="Call a function after the import: one that makes kernels, and takes no argument.",
 )
+@click.option(
+    "--orders",
+    type=click.IntRange(0, 5),
+    default=0,
+    help="The highest derivative to build, of kernels with differentiable=.",
+)
 @click.option("--platform", help="The platform that the compiler must build for, such as linux-aarch64.")
 @click.option("--print-tag", is_flag=True, help="Print the platform for the name of a wheel, in the last line.")
 def command(
@@ -50,6 +56,7 @@ def command(
     out: Path | None,
     types: tuple[str, ...],
     calls: tuple[str, ...],
+    orders: int,
     platform: str | None,
     print_tag: bool,
 ) -> None:
@@ -70,7 +77,7 @@ def command(
         for target, module, kernels in jobs:
             folder = out or _beside(module)
             click.echo(f"{target}: {len(kernels)} kernel{'s' * (len(kernels) != 1)}, into {folder}")
-            made = build_ahead.build(kernels, folder, types=wanted, machine=machine, note=_note)
+            made = build_ahead.build(kernels, folder, types=wanted, machine=machine, orders=orders, note=_note)
             machine = machine or build_ahead.machine_of(made)
         if print_tag:
             click.echo((machine or toolchain.this_machine()).tag)
@@ -82,7 +89,7 @@ def command(
 def _note(made: Made) -> None:
     types = ", ".join(f"{name} = {dtype}" for name, dtype in made.variant.dtypes.items())
     what = ", ".join(filter(None, [types, made.variant.level]))
-    name = made.variant.kernel.name + (f" for {what}" if what else "")
+    name = made.variant.source.name + (f" for {what}" if what else "")
     click.echo(f"  {name}: " + ("does not compile" if made.row is None else made.row.library))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxprim._rule_kinds import BY_NAME, KINDS, RuleKind
 from jaxprim._rules import Rule, RuleSet
 from jaxprim._types import Explanation, RuleInfo
-from jaxprim.derive.table import ANY, Choice, applies, choose, line_to_write, rows_of, why_missing
+from jaxprim.derive.table import ANY, Choice, applies, choose, how, line_to_write, rows_of, why_missing
 
 
 def explain(rules: RuleSet) -> Explanation:
@@ -82,7 +82,7 @@ def _info(rules: RuleSet, kind: RuleKind) -> RuleInfo:
         return RuleInfo(name, "missing", why=why_missing(rules, name), write=line_to_write(rules, name))
     if choice.status == "derived":
         notes = (*_chosen(choice), *_also(rules, choice))
-        return RuleInfo(name, "derived", choice.source, choice.row.how, notes=notes)
+        return RuleInfo(name, "derived", choice.source, how(rules, choice.row), notes=notes)
     if name == "batching" and rules.batching_word is not None:
         return RuleInfo(name, "given", f"the word '{rules.batching_word}'")
     found = _given(rules.given[name])

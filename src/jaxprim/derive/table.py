@@ -32,7 +32,7 @@ class Row:
         have: the kind of rule it is derived from; equal to ``missing`` for a given rule.
         how: the explanation in ``explain``.
         looks_inside: whether JAX must differentiate or transpose the code of ``have``, so the row does not apply to
-            compiled code.
+            compiled code, unless that says how it does it.
         is_vmap: whether JAX must vmap the implementation on every platform, so the row does not apply to a host
             function.
         is_where_it_runs: whether the row applies only where ``have`` is the implementation that runs. There is nothing to
@@ -175,7 +175,7 @@ def applies(rules: RuleSet, row: Row, platform: str | None = ANY) -> bool:
         return False
     if row.is_where_it_runs and choose(rules, "lowering", platform).source != row.have:
         return False
-    if row.looks_inside and is_opaque(rules, row.have):
+    if row.looks_inside and is_opaque(rules, row):
         return False
     if row.have == "batching" and rules.batching_word is not None:
         return True  # given as a word
@@ -184,10 +184,17 @@ def applies(rules: RuleSet, row: Row, platform: str | None = ANY) -> bool:
     return not rules.by_platform(row.have).keys().isdisjoint({platform, None})
 
 
-def is_opaque(rules: RuleSet, kind: str) -> bool:
-    """Whether the rule of a kind is compiled code that JAX cannot look into."""
-    rule = rules.given.get(kind)
-    return rule is not None and rule.is_opaque
+def is_opaque(rules: RuleSet, row: Row) -> bool:
+    """Whether what a row needs is compiled code, which JAX cannot look into, and which does not derive the rule itself."""
+    rule = rules.given.get(row.have)
+    return rule is not None and rule.is_opaque and row.missing not in rule.derives
+
+
+def how(rules: RuleSet, row: Row) -> str:
+    """The explanation of a row for a primitive: compiled code that derives a rule itself says how."""
+    rule = rules.given.get(row.have)
+    said = rule.derives if rule is not None and row.looks_inside else {}
+    return said.get(row.missing, row.how)
 
 
 def has_own_vjp(rules: RuleSet) -> bool:
@@ -248,7 +255,7 @@ def why_missing(rules: RuleSet, wanted: str) -> str:
     if chosen is not None:
         return f"derive({wanted}='{chosen}') was chosen, but no {chosen} is given"
     rows = [row for row in rows_of(wanted) if not row.is_given]
-    compiled = next((row.have for row in rows if row.looks_inside and is_opaque(rules, row.have)), None)
+    compiled = next((row.have for row in rows if row.looks_inside and is_opaque(rules, row)), None)
     needs_impl = any(row.have == "impl" for row in rows)
     host = ", and a host function is opaque to JAX" if rules.has("host") and needs_impl else ""
     if len(rows) == 1:

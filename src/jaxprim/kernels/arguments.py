@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
 from jaxprim.kernels import sizes
-from jaxprim.kernels.dtypes import DTYPES
+from jaxprim.kernels.dtypes import DTYPES, DType
 from jaxprim.kernels.signature import Array, KernelSignature, literal
 from jaxprim.kernels.sizes import local
 
@@ -56,10 +56,12 @@ class Layout:
     Attributes:
         size: the dtype of sizes.
         is_declared: whether the compiler sees the function's own declaration, so that it can convert arguments.
+        number: the C++ type that real numbers have instead of their own, for a function that is a template; else "".
     """
 
     size: str = "i64"
     is_declared: bool = False
+    number: str = ""
 
 
 def c_arguments(signature: KernelSignature, spec: str | None, layout: Layout) -> list[Argument]:
@@ -219,7 +221,7 @@ class _Emitter:
         node = sizes.parse(item.size)
         if item.dtype not in DTYPES or node is None or not set(sizes.names(node)) <= set(self.signature.sizes):
             return None
-        kind = DTYPES[item.dtype].c
+        kind = self.kind(DTYPES[item.dtype])
         declared = f"std::unique_ptr<{kind}[]> {name}(new {kind}[{sizes.to_c(node)}]);"
         return Argument(f"{kind}*", f"{name}.get()", declared)
 
@@ -231,8 +233,12 @@ class _Emitter:
             return None
         if self.signature.in_place.get(operand.name) == result.name:
             return self.array(result)
-        target, count = local(result.name), f"buffers[{list(self.operands).index(operand.name)}].count()"
+        target, count = local(result.name), " * ".join(["INT64_C(1)", *map(sizes.to_c, operand.expressions)])
         return Argument(f"{result.type.c}*", target, f"copy({target}, {local(operand.name)}, {count});")
+
+    def kind(self, dtype: DType) -> str:
+        """The C type of an element."""
+        return self.layout.number if self.layout.number and dtype.numpy.kind == "f" and dtype.c_value else dtype.c
 
     def array(self, array: Array) -> Argument:
         is_written = array.name in self.results or array.name in self.signature.in_place
@@ -304,6 +310,8 @@ class _Emitter:
         wanted, source = DTYPES[item.dtype or default or own], DTYPES[own]
         if wanted.rank < source.rank:
             return None
+        if self.layout.number and item.dtype is None and source.numpy.kind == "f" and literal(item.text) is None:
+            return Argument("auto", value)  # it may carry a derivative
         if wanted.numpy.kind in "iu" and wanted is not source:
             value = _checked(value)
         if wanted.numpy.kind == "c" and source.numpy.kind != "c":

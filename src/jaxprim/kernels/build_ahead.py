@@ -24,6 +24,7 @@ from jaxprim.kernels.compilers import compiler, run
 from jaxprim.kernels.kernel import Kernel
 from jaxprim.kernels.languages import Language
 from jaxprim.kernels.manifest import digest
+from jaxprim.kernels.signature import KernelSignature
 from jaxprim.kernels.source import Source, fingerprint, stem
 from jaxprim.kernels.toolchain import Machine
 
@@ -70,6 +71,7 @@ def build(
     *,
     types: Types | None = None,
     machine: Machine | None = None,
+    orders: int = 0,
     note: Callable[[Made], None] = lambda _: None,
 ) -> list[Made]:
     """Build the libraries of kernels into a folder. What the folder had for the same modules and machine is replaced.
@@ -79,12 +81,13 @@ def build(
         out: the folder.
         types: for each type variable, or ``kernel.T``, the dtypes that are wanted.
         machine: the machine that the compiler must build for; None for the one that it does.
+        orders: the highest derivative that is built too, of kernels that are differentiable.
         note: is called with each that is finished.
 
     Raises:
         KernelError: a kernel does not compile, for any dtype or for one that was asked for.
     """
-    variants = list(_variants(kernels, types or {}, machine))
+    variants = list(_variants(kernels, types or {}, machine, orders))
     for language in dict.fromkeys(variant.source.language for variant in variants):
         _check_machine(language, machine)
     out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +108,7 @@ def machine_of(made: Sequence[Made]) -> Machine | None:
 
 
 # ------------------------------------------------------------------------------------------------------------- variants
-def _variants(kernels: Sequence[Kernel], types: Types, machine: Machine | None) -> Iterator[Variant]:
+def _variants(kernels: Sequence[Kernel], types: Types, machine: Machine | None, orders: int) -> Iterator[Variant]:
     for kernel in kernels:
         if kernel.source is None:
             continue
@@ -117,9 +120,17 @@ def _variants(kernels: Sequence[Kernel], types: Types, machine: Machine | None) 
         if len(sets) > _MOST:
             raise _too_many(kernel, len(sets))
         for dtypes in sets:
-            source = replace(kernel.source(kernel.signature.resolve(dtypes)), dtypes=tuple(dtypes.items()))
-            for level in _levels(source, machine):
-                yield Variant(kernel, dtypes, source, level, is_asked_for)
+            for made in _sources(kernel, kernel.signature.resolve(dtypes), orders):
+                source = replace(made, dtypes=tuple(dtypes.items()))
+                for level in _levels(source, machine):
+                    yield Variant(kernel, dtypes, source, level, is_asked_for)
+
+
+def _sources(kernel: Kernel, signature: KernelSignature, orders: int) -> Iterator[Source]:
+    """The sources of a kernel and of its derivatives."""
+    for each, own in kernel.with_orders(signature, orders if kernel.derivatives is not None else 0):
+        if each.source is not None:
+            yield each.source(own)
 
 
 def _levels(source: Source, machine: Machine | None) -> Sequence[str]:

@@ -26,8 +26,9 @@ from jaxprim.kernels.arguments import default_order
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.from_pointer import pointer_target, trampoline
 from jaxprim.kernels.handler import Function
-from jaxprim.kernels.kernel import Kernel, Target, settle
+from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.numba_contract import Misfit, may_write, returned, stored
+from jaxprim.kernels.operands import settle
 from jaxprim.kernels.options import refuse_keep, threads_of
 from jaxprim.kernels.signature import Array, Attribute, KernelSignature, parse
 from jaxprim.kernels.sizes import local, to_python

@@ -15,10 +15,13 @@ import jax
 
 from jaxprim import _jax, _origin
 from jaxprim._errors import KernelError, message
-from jaxprim.kernels import ahead, build, keeping, parameters
+from jaxprim.kernels import ahead, build, keeping, parameters, templates
 from jaxprim.kernels.aliases import shared
 from jaxprim.kernels.arguments import refuse_left_out
+from jaxprim.kernels.derivatives import Derivatives
+from jaxprim.kernels.derived_handler import write_derived_handler
 from jaxprim.kernels.handler import SYMBOL, Function, contract, given, literal, prototype, write_handler
+from jaxprim.kernels.instantiation import Instantiation
 from jaxprim.kernels.kernel import Kernel, Target
 from jaxprim.kernels.languages import CPP, CUDA, Language
 from jaxprim.kernels.options import (
@@ -60,6 +63,7 @@ def cpp(
     aliases: Mapping[str, str] | None = None,
     keep: str | Sequence[str] | None = None,
     most: int = 16,
+    differentiable: bool | str = False,
 ) -> Kernel:
     """C++ as a kernel for CPUs. It is compiled on first use, and the result is cached on disk.
 
@@ -95,6 +99,9 @@ def cpp(
             reference, and then what the class does not get. Several, as in ``("Symbolic(ap)", "Factors(Symbolic, ax)")``,
             are made from one another. See `Kernel.kept` and `Kernel.forget`.
         most: how many objects are kept that no call uses now.
+        differentiable: whether JAX may differentiate it: the function is a template of its number type, and is compiled
+            again with numbers that carry derivatives, when a derivative is first used. ``"tangents"`` or ``"tape"``
+            says how reverse mode is computed, which True chooses by the size of an element.
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,9 +119,11 @@ def cpp(
         refuse_ignored(
             handler, function=function, arguments=arguments, sizes=sizes, status=status, threads=threads, keep=keep
         )
+    templates.refuse_without_source(differentiable, handler=handler, keep=keep)
     options = Options(
-        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native, keep, most
-    )
+        CPP, handler, arguments, sizes, status, threads, order, flags, include, libraries, fast_math, native, keep, most,
+        differentiable,
+    )  # fmt: skip
     return _kernel(source, shared(parse(signature), aliases), signature, function, options)
 
 
@@ -170,6 +179,7 @@ class Options:
         native: bool = False,
         keep: str | Sequence[str] | None = None,
         most: int = 16,
+        differentiable: bool | str = False,
     ) -> None:
         self.language, self.handler, self.arguments = language, text_of("handler", handler), arguments
         self.sizes, self.order = one_of("sizes", sizes, SIZES), one_of("order", order, ORDERS)
@@ -177,7 +187,7 @@ class Options:
         self.threads = threads_of(threads)
         self.flags, self.libraries = words_of("flags", flags), words_of("libraries", libraries)
         self.fast_math, self.native = truth_of("fast_math", fast_math), truth_of("native", native)
-        self.keep, self.most = keep, keeping.most_of(most, keep)
+        self.keep, self.most, self.differentiable = keep, keeping.most_of(most, keep), differentiable
         self.include = tuple(Path(folder).absolute() for folder in words_of("include", include))
 
     def for_build(self, main: str, place: str, files: tuple[Path, ...]) -> dict[str, Any]:
@@ -217,9 +227,9 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
     if not found.variables:
         parameters.refuse_cut_numbers(name, passed, defined)
 
-    own = ["jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(call.kept)]
-    headers = "".join(f"#include <{header}>\n" for header in [*own, *options.language.headers])
+    headers = _includes("jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(call.kept), *options.language.headers)
     rest = options.for_build(main, place, files)
+    derivatives = _derivatives(found, main, files, call, rest, options) if options.differentiable else None
 
     def made(resolved: KernelSignature) -> Source:
         return Source(
@@ -239,8 +249,51 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
         return _register(made(resolved), SYMBOL, caches)
 
     return Kernel(
-        name, found, load, source=made, platform=options.language.platform, order=options.order, caches=caches
-    )
+        name, found, load, source=made, platform=options.language.platform, order=options.order, caches=caches,
+        derivatives=derivatives,
+    )  # fmt: skip
+
+
+def _includes(*headers: str) -> str:
+    return "".join(f"#include <{header}>\n" for header in headers)
+
+
+def _derivatives(
+    signature: KernelSignature,
+    main: str,
+    files: tuple[Path, ...],
+    call: Function,
+    rest: dict[str, Any],
+    options: Options,
+) -> Derivatives:
+    """The derivatives of a function that is a template, or why it has none."""
+    tape, name = templates.by_tape(signature, options.differentiable), call.name
+    plain, defined = prototype(signature.resolve(dict.fromkeys(signature.variables, "f32")), call), _origin.place()
+    templates.refuse_signature(name, signature)
+    declared = templates.refuse_source(name, _all_text(main, files), plain, rest["place"])
+    headers = _includes("jaxprim_jets.h", *options.language.headers)
+
+    def source(made: Instantiation) -> Source:
+        said = repr((made.is_pullback, made.order, made.wanted, made.by_tape, made.lanes))
+        return Source(
+            made.name,
+            headers + main,
+            signature=str(made.derived),
+            prototype=plain,
+            handler=write_derived_handler(made, call),
+            contract=(*contract(made.signature, call), said),
+            exports=(SYMBOL,),
+            **rest,
+        )
+
+    def load(made: Instantiation, source: Source) -> Target:
+        try:
+            return _register(source, SYMBOL)
+        except KernelError as error:
+            raise templates.explained(name, made.degree, source.language, error, declared, defined) from None
+
+    refuse = lambda resolved: templates.refuse_signature(name, resolved, defined)
+    return Derivatives(tape, templates.means(signature, tape), source, load, refuse)
 
 
 def _call(name: str, signature: KernelSignature, options: Options) -> Function:

@@ -64,7 +64,7 @@ def write_handler(signature: KernelSignature, function: Function) -> str:
     return "\n".join(
         [
             *keeping.functions(function.kept, function.most),
-            *(_by_address(signature, function, passed, names) if function.by_address else _by_name(function)),
+            *(_by_address(signature, function, passed, names) if function.by_address else by_name(function)),
             *(f"    {line}" for line in _body(signature, function, passed, names)),
             "  });",
             "}",
@@ -73,7 +73,7 @@ def write_handler(signature: KernelSignature, function: Function) -> str:
     )
 
 
-def _by_name(function: Function) -> list[str]:
+def by_name(function: Function) -> list[str]:
     """How the handler of a function in the same source begins."""
     cases = [f"    case INT64_C({code}): return {literal(words)};" for code, words in function.meanings]
     return [
@@ -176,8 +176,22 @@ def return_type(signature: KernelSignature, function: Function) -> str:
 def _body(
     signature: KernelSignature, function: Function, passed: Sequence[Argument], names: Sequence[str]
 ) -> list[str]:
-    arrays = [*signature.operands, *signature.results]
     threads = "entry.threads" if function.by_address else function.threads
+    return [
+        *reads(signature, names),
+        *_address(function),
+        *_stream(function),
+        *copier(signature, function, passed),
+        *_starts(signature),
+        f"jaxprim::for_each(call, buffers, {threads}, [&](const int64_t* at) {{",
+        *(f"  {line}" for line in _element(signature, function, passed)),
+        "});",
+    ]
+
+
+def reads(signature: KernelSignature, names: Sequence[str]) -> list[str]:
+    """The statements that read a call: its arrays as ``buffers``, its attributes and its sizes."""
+    arrays = [*signature.operands, *signature.results]
     return [
         f"call.expect({len(signature.operands)}, {len(signature.results)}, {len(names)});",
         f"const jaxprim::Buffer buffers[{len(arrays)}] = {{",
@@ -185,13 +199,6 @@ def _body(
         "};",
         *_attributes(signature, names),
         *_sizes(signature),
-        *_address(function),
-        *_stream(function),
-        *_copier(signature, function, passed),
-        *_starts(signature),
-        f"jaxprim::for_each(call, buffers, {threads}, [&](const int64_t* at) {{",
-        *(f"  {line}" for line in _element(signature, function, passed)),
-        "});",
     ]
 
 
@@ -238,7 +245,7 @@ def _stream(function: Function) -> list[str]:
     return [] if device is None else [f"const auto stream = static_cast<{device.stream}>(call.stream());"]
 
 
-def _copier(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
+def copier(signature: KernelSignature, function: Function, passed: Sequence[Argument]) -> list[str]:
     if not signature.aliases and not any(argument.before.startswith("copy(") for argument in passed):
         return []
     device = function.language.device
@@ -268,7 +275,7 @@ def _element(signature: KernelSignature, function: Function, passed: Sequence[Ar
         *pointers,
         *keeping.lease(signature, function.kept, device),
         *(argument.before for argument in passed if argument.before),
-        _call(signature, function, call),
+        invocation(signature, function, call),
         *(argument.after for argument in passed if argument.after),
         *([] if device is None else [device.check]),
     ]
@@ -295,7 +302,8 @@ def _value_type(array: Array, function: Function) -> str:
 _RETURNS = "the function must return nothing, or a status: an integer or an enum that is 0 on success"
 
 
-def _call(signature: KernelSignature, function: Function, call: str) -> str:
+def invocation(signature: KernelSignature, function: Function, call: str) -> str:
+    """The statement that calls the author's function, and takes what it returns."""
     if signature.results[0].by_value:
         store = f"*{local(signature.results[0].name)} = {call};"
         return store if function.by_address else f"jaxprim::store({local(signature.results[0].name)}, {call});"

@@ -8,20 +8,20 @@ raises an error that names it.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprim import _jax, _origin
-from jaxprim._avals import equalize_varying, refuse_byte_order
+from jaxprim._avals import equalize_varying
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, RuleMissing, message
 from jaxprim._pickling import ByName
@@ -31,7 +31,8 @@ from jaxprim.kernels import aliases, splitting
 from jaxprim.kernels.binding import bind
 from jaxprim.kernels.filled import NAME, can_be_filled
 from jaxprim.kernels.keeping import Caches
-from jaxprim.kernels.signature import Array, KernelSignature
+from jaxprim.kernels.operands import as_declared, python_signature, settle, type_of, with_batch
+from jaxprim.kernels.signature import KernelSignature
 from jaxprim.kernels.source import Source
 
 Attributes = tuple[tuple[str, str, bytes], ...]  # name, dtype, bytes: as bytes, 0.0 and -0.0 differ
@@ -63,14 +64,15 @@ def recording() -> Generator[list[Kernel]]:
 class Kernel(ByName):
     """Compiled code as a JAX-traceable function: ``kernel(*operands, **attributes)``.
 
-    It has no derivative. Give it to `Primitive.def_impl` or `Primitive.def_kernel`, and write the rules there.
+    Without ``differentiable=`` it has no derivative. Give it to `Primitive.def_impl`, and write the rules there.
 
     Attributes:
         name: its name in messages and jaxprs.
         signature: what it takes and returns.
         platform: where it runs, ``"cpu"`` or ``"cuda"``.
         origin: where it was made, ``file.py:12``.
-        is_opaque: always true. JAX can neither differentiate nor transpose it, so no rule is derived from its code.
+        is_opaque: always true: JAX can't look into it, so only the rules that it `derives` itself come from its code.
+        derivatives: how its derivatives are computed from its source; None if they are not.
         source: the source of its library for a signature without type variables; None if it needs no library.
         used: whether it was traced into some program.
     """
@@ -88,20 +90,24 @@ class Kernel(ByName):
         order: str = "C",
         own_handler: bool = False,
         caches: Caches | None = None,
+        derivatives: Differentiates | None = None,
+        of: Kernel | None = None,
     ) -> None:
-        self._origin = _origin.here()
+        self._origin = _origin.here() if of is None else of._origin
         self.name, self.signature, self.platform, self.origin = name, signature, platform, self._origin.place
         self.order, self.own_handler, self._caches = order, own_handler, caches
-        self._load, self.source = load, source
+        self._load, self.source, self.derivatives = load, source, derivatives
         self._targets: dict[KernelSignature, Target] = {}
         self._calls = EagerCalls(
             {}, bind=self._hashable, apply=self._stage, compiled=self._compiled, explain=self._explain_call
         )
         self.__name__ = self.__qualname__ = name
         self.__module__ = self._origin.module
-        self.__signature__ = _python_signature(signature)
+        self.__signature__ = python_signature(signature)
         self.__doc__ = f"{signature}, a kernel for {platform}"
         self.used = False
+        if of is not None:  # a derivative of another, which nobody defines or redefines
+            return
         if any(earlier.used for earlier in _origin.replaced(self, name, self._origin)):
             _jax.bump_redefinitions()
         for made in _recorders:
@@ -130,14 +136,43 @@ class Kernel(ByName):
         return tuple(note for note in said if note is not None)
 
     @property
+    def derives(self) -> Mapping[str, str]:
+        """The kinds of rules that need nothing but this kernel, and how each is computed."""
+        return {} if self.derivatives is None else self.derivatives.means
+
+    @property
     def file(self) -> str:
         """The file in which it was made."""
         return self._origin.file
 
-    def build(self, **types: str) -> Kernel:
-        """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``."""
-        self.target(self._resolved(types))
+    def build(self, *, orders: int = 0, **types: str) -> Kernel:
+        """Compile and load it now instead of at its first use. Type variables go by name: ``kernel.build(T="f32")``.
+
+        Args:
+            orders: the highest derivative that is compiled too, of a kernel with ``differentiable=``.
+            **types: the dtypes of its type variables.
+        """
+        rows = self.with_orders(self._resolved(types), orders)
+        with ThreadPoolExecutor() as pool:  # a compiler is a process of its own
+            list(pool.map(lambda row: row[0].target(row[1]), rows))
         return self
+
+    def with_orders(self, signature: KernelSignature, orders: int) -> list[tuple[Kernel, KernelSignature]]:
+        """Itself and the kernels of its derivatives up to an order, for a signature without type variables."""
+        if type(orders) is not int or orders < 0 or (orders and self.derivatives is None):
+            raise BadCall(
+                message(
+                    f"{self.name}: it has no derivatives to build.",
+                    got=f"orders={orders!r}",
+                    expected="an integer of 0 or more" if self.derivatives is not None else "a differentiable kernel",
+                    defined=self.origin,
+                    write=None
+                    if self.derivatives is not None
+                    else "kernels.cpp(source, signature, differentiable=True)",
+                )
+            )
+        more = self.derivatives.up_to(self, signature, orders) if self.derivatives is not None else []
+        return [(self, signature), *((kernel, kernel.signature) for kernel in more)]
 
     def kept(self, name: str | None = None) -> Kept:
         """How often set-ups were made and found, and how many there are, of a kernel with ``keep=``.
@@ -166,15 +201,21 @@ class Kernel(ByName):
         if self._caches is not None:
             self._caches.forget()
 
-    def export_checks(self, **types: str) -> tuple[Any, ...]:
+    def export_checks(self, *, orders: int = 0, **types: str) -> tuple[Any, ...]:
         """The ``disabled_checks`` that ``jax.export.export`` needs for a program with this kernel.
 
         The exported program holds the kernel's name, not its code. The process that runs it must have made the same
         kernel, and built it with `build`. For `c_function` and `numba` it must also be of the same function: of the
         same library, or of the same code. Otherwise the program refuses to run.
+
+        Args:
+            orders: the highest derivative in the program, for `build` too.
+            **types: the dtypes of its type variables.
         """
-        # A program for several devices may call it by way of the second.
-        names = self.target(self._resolved(types)).name, _jax.SPLIT_TARGET
+        self.build(orders=orders, **types)
+        found = [kernel.target(own).name for kernel, own in self.with_orders(self._resolved(types), orders)]
+        # A program for several devices may call it by way of the last.
+        names = *found, _jax.SPLIT_TARGET
         return tuple(map(jax.export.DisabledSafetyCheck.custom_call, names))
 
     def _resolved(self, types: Mapping[str, str]) -> KernelSignature:
@@ -220,7 +261,10 @@ class Kernel(ByName):
 
     def _avals(self, operands: Sequence[Any]) -> list[Any]:
         names = [array.name for array in self.signature.operands]
-        return [_aval(self, names[i] if i < len(names) else str(i), operand) for i, operand in enumerate(operands)]
+        return [
+            type_of(self.name, names[i] if i < len(names) else str(i), operand, self.origin)
+            for i, operand in enumerate(operands)
+        ]
 
     def _apply(self, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         found = bind(self.name, self.signature, self._avals(operands), attributes, self.origin)
@@ -229,69 +273,38 @@ class Kernel(ByName):
             for operand, array, shape in zip(operands, found.signature.operands, found.shapes, strict=True)
         ]
         for place in found.signature.alias_places:  # its memory is that of a result, which has all batch axes in full
-            leaves[place] = _with_batch(leaves[place], found.batch)
+            leaves[place] = with_batch(leaves[place], found.batch)
         if self.own_handler:
-            leaves = [_as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
-        if _jax.mesh_in_reach():
-            leaves = equalize_varying(leaves)
-        outs = kernel_call_p.bind(
-            *leaves,
-            kernel=self,
-            signature=found.signature,
-            attributes=tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes),
-            results=splitting.result_types(
-                self.name, found.signature, found.results, [_jax.typeof(leaf) for leaf in leaves], self.origin
-            ),
-        )
+            leaves = [as_declared(x, a, found.batch) for x, a in zip(leaves, found.signature.operands, strict=True)]
+        rows = tuple((name, value.dtype.name, value.tobytes()) for name, value in found.attributes)
+        outs = call(self, found.signature, rows, leaves, found.results)
         return tuple(outs) if self.signature.several else outs[0]
 
     def __repr__(self) -> str:
         return f"<kernel {self.name} for {self.platform}: {self.signature}>"
 
 
-def _python_signature(signature: KernelSignature) -> inspect.Signature:
-    """The signature for Python and `Primitive`: operands by position, attributes by keyword."""
-    kinds, empty = inspect.Parameter, inspect.Parameter.empty
-    operands = [kinds(array.name, kinds.POSITIONAL_ONLY) for array in signature.operands]
-    attributes = [
-        kinds(row.name, kinds.KEYWORD_ONLY, default=empty if row.default is None else row.default)
-        for row in signature.attributes
-    ]
-    return inspect.Signature([*operands, *attributes])
+class Differentiates(Protocol):
+    """How the derivatives of a kernel are computed: see `derivatives.Derivatives`."""
+
+    @property
+    def means(self) -> Mapping[str, str]: ...
+    def jvp(self, primals: Sequence[Any], tangents: Sequence[Any], outs: Sequence[Any], params: Any) -> list[Any]: ...
+    def transpose(self, cotangents: Sequence[Any], args: Sequence[Any], params: Any) -> list[Any]: ...
+    def in_lanes(self, kernel: Kernel, operands: Sequence[Any], results: Sequence[Any]) -> Kernel: ...
+    def up_to(self, base: Kernel, signature: KernelSignature, degree: int) -> list[Kernel]: ...
 
 
-def _aval(kernel: Kernel, name: str, operand: Any) -> Any:
-    try:
-        return _jax.typeof(operand)
-    except (TypeError, ValueError):
-        refuse_byte_order(kernel.name, name, operand, defined=kernel.origin)
-        raise BadCall(
-            message(
-                f"{kernel.name}: operand '{name}' is not an array.",
-                got=f"a {type(operand).__name__}",
-                expected="an array or a number",
-                defined=kernel.origin,
-            )
-        ) from None
-
-
-def settle(operand: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    """An operand with all batch axes. A Python number also gets the kernel's dtype."""
-    if _jax.typeof(operand).dtype != dtype:
-        operand = jax.lax.convert_element_type(operand, dtype)
-    return operand if jnp.shape(operand) == shape else jnp.reshape(operand, shape)
-
-
-def _as_declared(operand: Any, array: Array, batch: tuple[int, ...]) -> Any:
-    """An operand for a handler of the author's own: with all batch axes in full if it has `...`, and none if not."""
-    own = jnp.shape(operand)[len(batch) :]
-    return _with_batch(operand, batch) if array.batched else jnp.reshape(operand, own)
-
-
-def _with_batch(operand: Any, batch: tuple[int, ...]) -> Any:
-    """An operand that has all batch axes, with each of them in full."""
-    shape = (*batch, *jnp.shape(operand)[len(batch) :])
-    return operand if jnp.shape(operand) == shape else jnp.broadcast_to(operand, shape)
+def call(
+    kernel: Kernel, signature: KernelSignature, attributes: Attributes, leaves: Sequence[Any], results: Sequence[Any]
+) -> list[Any]:
+    """Bind the JAX primitive, with operands that have all batch axes."""
+    if _jax.mesh_in_reach():
+        leaves = equalize_varying(leaves)
+    types = splitting.result_types(
+        kernel.name, signature, results, [_jax.typeof(leaf) for leaf in leaves], kernel.origin
+    )
+    return kernel_call_p.bind(*leaves, kernel=kernel, signature=signature, attributes=attributes, results=types)
 
 
 # ------------------------------------------------------------------------------------------------- the JAX primitive
@@ -354,6 +367,8 @@ def _call(
     *operands: Any, kernel: Kernel, signature: KernelSignature, attributes: Attributes, results: Sequence[Any]
 ) -> Any:
     """The call of the kernel's handler, for one device that has all of the operands."""
+    if kernel.derivatives is not None:
+        kernel = kernel.derivatives.in_lanes(kernel, operands, results)
     target = kernel.target(signature)
     given = {name: _jax.ffi_attribute(np.frombuffer(raw, dtype)[0]) for name, dtype, raw in attributes}
     return jax.ffi.ffi_call(
@@ -384,22 +399,37 @@ def _wrong_platform(kernel: Kernel, platform: str) -> RuleMissing:
     )
 
 
-def _no_derivative(*_: Any, **params: Any) -> Any:
-    name = re.sub(r"\W", "_", params["kernel"].name)
-    raise RuleMissing(
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
+    kernel: Kernel = params["kernel"]
+    if kernel.derivatives is None:
+        raise _no_derivative(kernel)
+    outs = kernel_call_p.bind(*primals, **params)
+    return outs, kernel.derivatives.jvp(primals, tangents, outs, params)
+
+
+def _transpose(cotangents: Sequence[Any], *args: Any, **params: Any) -> Any:
+    kernel: Kernel = params["kernel"]
+    if kernel.derivatives is None:
+        raise no_transpose(kernel)
+    return kernel.derivatives.transpose(cotangents, args, params)
+
+
+def _no_derivative(kernel: Kernel) -> RuleMissing:
+    name = re.sub(r"\W", "_", kernel.name)
+    return RuleMissing(
         message(
-            f"{params['kernel'].name}: a kernel has no derivative of its own.",
+            f"{kernel.name}: a kernel has no derivative of its own.",
             got="a kernel under differentiation",
-            expected="a Primitive with a JVP or VJP rule, implemented by the kernel",
-            defined=params["kernel"].origin,
+            expected="kernels.cpp(..., differentiable=True), or a Primitive with a rule, implemented by the kernel",
+            defined=kernel.origin,
             write=f"p = Primitive('{name}'); p.def_impl({name}); @p.def_vjp",
         )
     )
 
 
-def _no_transpose(*_: Any, **params: Any) -> Any:
-    kernel: Kernel = params["kernel"]
-    raise RuleMissing(
+def no_transpose(kernel: Kernel) -> RuleMissing:
+    """The error for a kernel of which JAX needs the transpose."""
+    return RuleMissing(
         message(
             f"{kernel.name}: a kernel has no transpose of its own.",
             got="a kernel under transposition",
@@ -415,6 +445,6 @@ _jax.register(
     abstract_eval=_abstract_eval,
     lowering=_lower,
     batching=_batch,
-    jvp=_no_derivative,
-    transpose=_no_transpose,
+    jvp=_jvp,
+    transpose=_transpose,
 )

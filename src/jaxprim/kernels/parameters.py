@@ -124,11 +124,27 @@ def _differs(names: Sequence[str], passed: Sequence[str]) -> bool:
 
 def definitions(text: str, function: str) -> Iterator[list[Parameter]]:
     """The parameters in each definition of a function in a source."""
-    code = _NOT_CODE.sub(" ", text)
+    for _, inside in places(without_text(text), function):
+        yield [_parameter(piece) for piece in _pieces(inside)]
+
+
+def places(code: str, function: str) -> Iterator[tuple[int, str]]:
+    """Where the name stands in each definition of a function, and the text of the parameters."""
     for found in re.finditer(rf"\b{re.escape(function.rpartition('::')[2])}\s*\(", code):
         inside = _inside(code, found.end())
-        if inside is not None and _AFTER.match(code, found.end() + len(inside) + 1):
-            yield [_parameter(piece) for piece in _pieces(inside)]
+        if inside is not None and is_definition(code, found.end()):
+            yield found.start(), inside
+
+
+def is_definition(code: str, start: int) -> bool:
+    """Whether a body follows after the bracket that was opened before `start`."""
+    inside = _inside(code, start)
+    return inside is not None and _AFTER.match(code, start + len(inside) + 1) is not None
+
+
+def without_text(text: str) -> str:
+    """A source whose comments and strings are blanks. Everything else stays at its place."""
+    return _NOT_CODE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
 
 
 def _inside(code: str, start: int) -> str | None:

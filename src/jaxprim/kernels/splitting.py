@@ -17,9 +17,12 @@ from jaxprim.kernels.signature import Array, KernelSignature
 def split_of(signature: KernelSignature, operands: Sequence[Any], results: Sequence[Any]) -> Split:
     """What a call may split, from the types of its operands and results.
 
-    An operand whose batch axis has size 1 is the same for the whole batch, so that axis is one of its own.
+    An operand whose batch axis has size 1 is the same for the whole batch, and such a result is a sum over it. In both cases
+    the axis is one of its own.
     """
-    batch = results[0].shape[: results[0].ndim - len(signature.results[0].dims)]
+    rows = [*zip(signature.operands, operands, strict=True), *zip(signature.results, results, strict=True)]
+    shapes = [aval.shape[: aval.ndim - len(array.dims)] for array, aval in rows]
+    batch = [next((size for size in sizes if not _is_one(size)), 1) for sizes in zip(*shapes, strict=True)]
 
     def names(stem: str, array: Array, aval: Any) -> Axes:
         leading = aval.ndim - len(array.dims)
@@ -29,6 +32,11 @@ def split_of(signature: KernelSignature, operands: Sequence[Any], results: Seque
     ins = tuple(names(f"x{i}_", *row) for i, row in enumerate(zip(signature.operands, operands, strict=True)))
     outs = tuple(names(f"y{i}_", *row) for i, row in enumerate(zip(signature.results, results, strict=True)))
     return Split(ins, outs, frozenset(f"batch{i}" for i in range(len(batch))) & {name for axes in ins for name in axes})
+
+
+def _is_one(size: Any) -> bool:
+    """Whether a size is 1. A symbolic one is not, also where it may be."""
+    return isinstance(size, int) and size == 1
 
 
 def result_types(

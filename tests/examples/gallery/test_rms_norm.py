@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax_versions import IS_OLDER_JAX
 from tools import collectives, cxx
 from truth import along
 
 import jaxprim
+from jaxprim import kernels
 
 pytestmark = cxx
 close = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-10)
@@ -119,3 +121,14 @@ def test_rows_split_over_devices(example):
     found = collectives(compiled)
     assert found["all-gather"] == 0
     assert 0 < found["all-reduce"] <= 2
+
+
+@pytest.mark.skipif(IS_OLDER_JAX, reason="compiles the source again; nothing in it depends on JAX")
+def test_the_rule_is_the_derivative_of_the_source(example):
+    """The hand-written backward kernel against what jaxprim makes of the forward one."""
+    signature = "rms_norm(x: f64[n, d], w: f64[d]; eps: f64 = 1e-6) -> f64[n, d]"
+    kernel = kernels.cpp(example.SOURCE, signature, differentiable=True, flags=("-O0",))
+    gradient = lambda fn: jax.jit(jax.grad(lambda x, w: jnp.sum(fn(x, w) ** 3), (0, 1)))(*operands())
+    by_hand, by_source = gradient(example.rms_norm), gradient(kernel)
+    close(by_source[0], by_hand[0])
+    close(by_source[1], by_hand[1])

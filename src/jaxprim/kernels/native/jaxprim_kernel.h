@@ -119,8 +119,9 @@ struct Buffer {
     for (int64_t axis = batch_rank(); axis < rank; ++axis) n *= dims[axis];
     return n;
   }
-  int64_t total() const {  // numbers in the whole buffer
-    int64_t n = count();
+  int64_t total() const { return count() * positions(); }  // numbers in the whole buffer
+  int64_t positions() const {  // elements in the whole buffer
+    int64_t n = 1;
     for (int64_t axis = 0; axis < batch_rank(); ++axis) n *= dims[axis];
     return n;
   }
@@ -308,16 +309,18 @@ template <int N>
 class Walk {
  public:
   Walk(const Call& call, const Buffer (&buffers)[N]) {
-    const Buffer& whole = buffers[N - 1];  // the last buffer is a result: it has every batch axis in full
-    const int64_t rank = whole.batch_rank();
-    for (int64_t axis = 0; axis < rank; ++axis) total_ *= whole.dims[axis];
+    const int64_t rank = buffers[N - 1].batch_rank();
     int64_t step[N];
     for (int b = 0; b < N; ++b) {
       if (buffers[b].batch_rank() != rank) call.refuse("operands and results have different numbers of batch axes");
       step[b] = buffers[b].count();
     }
     for (int64_t axis = rank - 1; axis >= 0; --axis) {
-      const int64_t size = whole.dims[axis];
+      // An axis has size 1 where an array is the same for the whole batch, or is a sum over it.
+      int64_t size = 1;
+      for (int b = 0; b < N; ++b)
+        if (buffers[b].dims[axis] != 1) size = buffers[b].dims[axis];
+      total_ *= size;
       int64_t own[N];
       for (int b = 0; b < N; ++b) {
         const int64_t dim = buffers[b].dims[axis];
@@ -336,8 +339,7 @@ class Walk {
     for (int64_t i = begin; i < end;) {
       int64_t at[N];
       locate(i, at);
-      const int64_t inner = axes_ == 0 ? 1 : sizes_[0];
-      const int64_t stop = std::min(end, i + inner - i % inner);
+      const int64_t stop = std::min(end, i + left_in_row(i));
       for (; i < stop; ++i) {
         element(static_cast<const int64_t*>(at));
         if (axes_ != 0)
@@ -346,7 +348,10 @@ class Walk {
     }
   }
 
- private:
+ protected:
+  // The number of positions from i to the end of the innermost axis.
+  int64_t left_in_row(int64_t i) const { return axes_ == 0 ? 1 : sizes_[0] - i % sizes_[0]; }
+
   void add(int64_t size, const int64_t (&own)[N]) {
     bool runs_on = axes_ > 0;
     for (int b = 0; runs_on && b < N; ++b) runs_on = own[b] == steps_[axes_ - 1][b] * sizes_[axes_ - 1];
@@ -410,18 +415,15 @@ class Shared {
   std::condition_variable all_done_;
 };
 
-// Run `element(offsets)` for every position of the batch axes, on up to `threads` threads (0: all of XLA's).
-template <int N, class Element>
-void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Element element) {
-  const Walk<N> walk(call, buffers);
-  const int64_t pool = threads == 1 || walk.total() < 2 ? 1 : call.pool_size();
-  const int64_t workers = std::min(walk.total(), threads == 0 ? pool : std::min(pool, threads));
-  if (workers < 2) return walk.run(0, walk.total(), element);
-  const int64_t chunks = std::min(walk.total(), 4 * workers);  // more chunks than workers, so that a slow worker delays the others little
-  auto work = [&](int64_t chunk) {
-    walk.run(walk.total() * chunk / chunks, walk.total() * (chunk + 1) / chunks, element);
-  };
-  using Work = decltype(work);
+// The number of threads for so many positions, of up to `threads` (0: all of XLA's).
+inline int64_t workers_for(const Call& call, int64_t total, int64_t threads) {
+  const int64_t pool = threads == 1 || total < 2 ? 1 : call.pool_size();
+  return std::min(total, threads == 0 ? pool : std::min(pool, threads));
+}
+
+// Run `work(chunk)` for so many chunks, on up to `workers` threads.
+template <class Work>
+void share(const Call& call, int64_t chunks, int64_t workers, Work& work) {
   auto shared = std::make_shared<Shared>(
       chunks, [](void* context, int64_t chunk) { (*static_cast<Work*>(context))(chunk); }, &work);
   for (int64_t i = 1; i < workers; ++i) {
@@ -437,6 +439,20 @@ void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Ele
   }
   shared->take();
   shared->wait();
+}
+
+// Run `element(offsets)` for every position of the batch axes, on up to `threads` threads (0: all of XLA's).
+template <int N, class Element>
+void for_each(const Call& call, const Buffer (&buffers)[N], int64_t threads, Element element) {
+  const Walk<N> walk(call, buffers);
+  if (buffers[N - 1].positions() != walk.total()) call.refuse("a result does not have the batch axes of the operands");
+  const int64_t workers = workers_for(call, walk.total(), threads);
+  if (workers < 2) return walk.run(0, walk.total(), element);
+  const int64_t chunks = std::min(walk.total(), 4 * workers);  // more chunks than workers, so that a slow worker delays the others little
+  auto work = [&](int64_t chunk) {
+    walk.run(walk.total() * chunk / chunks, walk.total() * (chunk + 1) / chunks, element);
+  };
+  share(call, chunks, workers, work);
 }
 
 template <class T>
