@@ -194,7 +194,7 @@ def _foreign_call(ctx: Any, split: Split, outs: Sequence[Any]) -> Any:
         call.attributes["mhlo.frontend_attributes"] = mlir.ir_attribute({"num_batch_dims": str(split.leading)})
         return outs
     if not _is_plain(ctx):  # as for operations: no group of devices can be named there
-        split = split.without_sums
+        split = split.kept_apart(None)
     name = partitioner.name_of_foreign_call(split, {key: str(call.attributes[key]) for key in call.attributes})
     found = _named_call(split, name, list(call.operands), [x.type for x in call.results])
     call.operation.erase()
