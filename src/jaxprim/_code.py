@@ -82,7 +82,7 @@ def _of_container(thing: Any) -> Iterable[Any]:
         return cast("list[Any]", thing)
     if isinstance(thing, set | frozenset):
         return sorted(_read(part)[0] for part in cast("set[Any]", thing))
-    if _is_of_library(thing if isinstance(thing, type) else type(thing)) or isinstance(thing, ModuleType):
+    if is_of_library(thing if isinstance(thing, type) else type(thing)) or isinstance(thing, ModuleType):
         return [thing.__wrapped__] if hasattr(thing, "__wrapped__") else ()  # as of a jitted function
     if isinstance(thing, type):
         return [part for part in vars(thing).values() if isinstance(part, FunctionType)]
@@ -92,18 +92,28 @@ def _of_container(thing: Any) -> Iterable[Any]:
 
 
 def _of_function(fn: FunctionType) -> Iterator[Any]:
-    """What a function's code is, names and closes over. A library's function is known, but not what it closes over."""
-    yield from (cell.cell_contents for cell in fn.__closure__ or () if not _is_empty(cell))
-    if _is_of_library(fn):
+    """What a function's code is, and what it reads. A library's function is known, but not what it closes over."""
+    if not is_of_library(fn):
+        yield fn.__code__
+    yield from reads(fn)
+
+
+def reads(fn: FunctionType) -> Iterator[Any]:
+    """What a function reads: the variables that it closes over, defaults, global variables, attributes of modules.
+
+    Of a library's function, only what it closes over.
+    """
+    held = [cell.cell_contents for cell in fn.__closure__ or () if not _is_empty(cell)]
+    yield from held
+    if is_of_library(fn):
         return
-    yield fn.__code__
     yield fn.__defaults__
-    yield fn.__kwdefaults__
+    yield tuple((fn.__kwdefaults__ or {}).items())
     names = sorted({name for code in _codes(fn.__code__) for name in code.co_names})
     values = [fn.__globals__[name] for name in names if name in fn.__globals__]
     yield from values
-    for module in values:
-        if isinstance(module, ModuleType) and not _is_of_library(module):
+    for module in (*held, *values):
+        if isinstance(module, ModuleType) and not is_of_library(module):
             yield from (getattr(module, name) for name in names if hasattr(module, name))
 
 
@@ -131,5 +141,6 @@ def _module(thing: Any) -> str:
     return str(thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", ""))
 
 
-def _is_of_library(thing: Any) -> bool:
+def is_of_library(thing: Any) -> bool:
+    """Whether a function, class or module is one of a library, which does not change while a program runs."""
     return _module(thing).partition(".")[0] in _LIBRARIES

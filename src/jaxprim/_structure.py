@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -17,15 +17,16 @@ import jax
 import numpy as np
 
 from jaxprim import _jax
+from jaxprim._code import is_of_library, reads
 from jaxprim._jax import words
 from jaxprim._keys import typed
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), frozenset)
 # Compared by identity: nobody expects a change of these to be seen.
-_FIXED = (type, ModuleType, BuiltinFunctionType, CodeType, jax.Array)
+_FIXED = (type, ModuleType, BuiltinFunctionType, CodeType, jax.Array, np.dtype, np.ufunc)
 _FUNCTIONS = (FunctionType, MethodType, functools.partial, jax.custom_jvp, jax.custom_vjp)
-# The functions of these packages do not change while a program runs.
-_LIBRARIES = frozenset({"jax", "jaxlib", "jaxprim", "numpy", "scipy"})
+# The objects of these packages do not change while a program runs.
+_PACKAGES = frozenset({"jax", "jaxlib", "jaxprim"})
 
 
 class _Same:
@@ -114,7 +115,7 @@ def _of_function(fn: Any, path: tuple[Any, ...]) -> Any:
         return type(fn), _each((item for item in vars(fn).items() if not item[0].startswith("__")), path)
     if not isinstance(fn, FunctionType):
         return _of_read(fn, path)
-    return fn.__code__, _each(_reads(fn), path)
+    return fn.__code__, _each(reads(fn), path)
 
 
 def _each(values: Iterable[Any], path: tuple[Any, ...]) -> Any:
@@ -130,39 +131,7 @@ def _of_read(value: Any, path: tuple[Any, ...]) -> Any:
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         return _of_value(value)
     if isinstance(value, _FUNCTIONS):
-        is_constant = _is_of_library(value) and not getattr(value, "__closure__", None)
+        is_constant = isinstance(value, FunctionType) and is_of_library(value) and not value.__closure__
         return _Same(value) if is_constant else _of_function(value, path)
-    is_fixed = isinstance(value, _FIXED) or _is_of_library(type(value))
+    is_fixed = isinstance(value, _FIXED) or type(value).__module__.partition(".")[0] in _PACKAGES
     return _Same(value) if is_fixed and not isinstance(value, _jax.Tracer) else object()
-
-
-def _is_of_library(thing: Any) -> bool:
-    return (getattr(thing, "__module__", None) or "").partition(".")[0] in _LIBRARIES
-
-
-def _closure(fn: FunctionType) -> Iterator[Any]:
-    for cell in fn.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a variable that is not bound yet
-            yield object()
-
-
-def _reads(fn: FunctionType) -> Iterator[Any]:
-    """The values that a function may read: variables, defaults, global variables, and attributes of modules."""
-    names = list(_names(fn.__code__))
-    known = [] if _is_of_library(fn) else [fn.__globals__[name] for name in names if name in fn.__globals__]
-    for value in (*_closure(fn), *known):
-        yield value
-        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES:
-            yield from (getattr(value, name) for name in names if hasattr(value, name))
-    yield from fn.__defaults__ or ()
-    yield from (fn.__kwdefaults__ or {}).items()
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The names of variables in a function's code, and in the functions inside."""
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _names(inner)
