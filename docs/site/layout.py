@@ -30,11 +30,11 @@ OTHERS = {
 # The sidebar. What a folder's page links to in its folder stands below it.
 SIDEBAR = {
     "Start": ["first-primitive", "broken-rule", "why", "pages"],
-    "Your code": ["kernels/index", "implicit", "scaling", "libraries", "integers", "porting"],
+    "Your code": ["kernels/index", "implicit", "function-operands", "scaling", "libraries", "integers", "porting"],
     "Worked through": ["worked/cpp-kernel", "worked/scipy-solver", "worked/someone-elses-function", "gallery"],
     "Rules": ["modes", *(f"rules/{name}" for name in (
         "impl", "host", "kernel", "lowering", "abstract-eval", "jvp", "vjp", "partials", "implicit", "transpose", "batching",
-        "sharding", "partition",
+        "sharding", "partition", "function",
     ))],
     "Checking": ["checking/index", "checking/debugging", "checking/questions/index", "checking/survey"],
     "Look up": ["reference/index", "errors", "limits", "glossary", "releases", "changelog"],

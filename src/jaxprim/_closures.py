@@ -180,16 +180,17 @@ def _trace(fn: Fn, args: Sequence[Any]) -> tuple[Any, list[Any], Callable[[Seque
 
     What is no array in the result stays as it is: a symbolic zero, a function, a number of Python.
     """
-    results: list[Any] = []
+    found: list[Any] = []
 
     def run() -> list[Any]:
-        results[:] = jax.tree.flatten(fn(*args))
-        return list(filter(_is_array, results[0]))
+        leaves, tree = jax.tree.flatten(fn(*args))
+        kept = list(map(_is_array, leaves))
+        # Of the arrays nothing stays here: a tracer that outlives its trace is a leak to `jax.checking_leaks`.
+        found[:] = tree, kept, [None if is_kept else leaf for is_kept, leaf in zip(kept, leaves, strict=True)]
+        return list(filter(_is_array, leaves))
 
     jaxpr, consts = _jax.trace_open(run, [], "closure")
-    found, tree = results
-    kept = list(map(_is_array, found))
-    others = [None if is_kept else leaf for is_kept, leaf in zip(kept, found, strict=True)]
+    tree, kept, others = found
     return jaxpr, consts, lambda outs: tree.unflatten(expand(outs, kept, others.__getitem__))
 
 

@@ -12,21 +12,25 @@ program that was compiled for one function serves the next.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
 from jaxprim import _jax, _trees
 from jaxprim._avals import from_author, is_aval, same_type, short, short_value, union_varying
+from jaxprim._closures import closed_over
 from jaxprim._errors import BadCall, RuleWrong, message
 from jaxprim._origin import name_of, public, source_of
 from jaxprim._programs import interpret
 from jaxprim._structure import key_of
+from jaxprim._zeros import is_zero
 
 # After this many programs for one function of an author and one kind of arguments, a warning says how to avoid more.
 MANY = 8
@@ -87,10 +91,19 @@ class _Traced:
 
 
 class Code:
-    """What a function computes, without the values that it reads. Equal code is one object."""
+    """What a function computes, without the values that it reads. Equal code is one object.
 
-    def __init__(self, owner: Owner, fn: Callable[..., Any], traced: tuple[_Traced, ...]) -> None:
-        self.owner, self.traced = owner, traced
+    Attributes:
+        owner: whose operand it was when it was traced first.
+        traced: the function at each kind of arguments.
+        types: the types of the values that it reads.
+        name, origin: the function's name, and the author's file and line.
+    """
+
+    def __init__(
+        self, owner: Owner, fn: Callable[..., Any], traced: tuple[_Traced, ...], types: tuple[Any, ...]
+    ) -> None:
+        self.owner, self.traced, self.types = owner, traced, types
         self.name, self.origin = name_of(fn), source_of(fn)
 
     def __repr__(self) -> str:
@@ -119,6 +132,7 @@ class Function:
         traced = next((each for each in self.code.traced if each.tree == tree and _fits(each.avals, leaves)), None)
         if traced is None:
             raise _other_arguments(self.code, args)
+        _refuse_other_values(self.code, self.values)
         return traced.out_tree.unflatten(traced.run([self.values[i] for i in traced.reads], leaves))
 
     def __repr__(self) -> str:
@@ -133,18 +147,23 @@ def _as_traced(leaf: Any, aval: Any) -> Any:
 
 def _fits(avals: Sequence[Any], leaves: Sequence[Any]) -> bool:
     """Whether arguments are of these types. A number of Python takes the type that was declared, if it is of its kind."""
-    try:
-        return all(
-            same_type(_jax.typeof(leaf), aval)
-            or (
-                isinstance(leaf, int | float | complex)
-                and aval.shape == ()
-                and jax.numpy.result_type(aval, leaf) == aval.dtype
-            )
-            for leaf, aval in zip(leaves, avals, strict=True)
-        )
-    except TypeError:  # something that is no array
-        return False
+    return all(map(_is_of, leaves, avals))
+
+
+def _is_of(leaf: Any, aval: Any) -> bool:
+    if isinstance(leaf, bool | int | float | complex):
+        kinds = next(kinds for number, kinds in _KINDS.items() if isinstance(leaf, number))
+        return aval.shape == () and any(jax.numpy.issubdtype(aval.dtype, kind) for kind in kinds)
+    return _is_array(leaf) and same_type(_jax.typeof(leaf), aval)
+
+
+# The kinds of types that a number of Python may take.
+_KINDS: dict[type, tuple[Any, ...]] = {
+    bool: (np.bool_,),
+    int: (np.number,),
+    float: (np.inexact,),
+    complex: (np.complexfloating,),
+}
 
 
 # --------------------------------------------------------------------------------------------------------------- hoisting
@@ -176,6 +195,12 @@ def function(fn: Callable[..., Any], *example: Any) -> Function:
     return hoisted(fn, [example], Owner(operand=name_of(fn)))
 
 
+def hoisted_once(fn: Callable[..., Any], args: tuple[Any, ...], owner: Owner) -> Function:
+    """A function that nobody makes again, traced at these arguments."""
+    values, traced = _trace_all(fn, [_types(args)], owner)
+    return Function(tuple(values), Code(owner, fn, traced, tuple(map(_jax.typeof, values))))
+
+
 def hoisted(fn: Any, calls: Sequence[tuple[Any, ...]], owner: Owner, beside: Sequence[Any] = ()) -> Function:
     """A function as an operand, traced at each of the arguments it will be called with.
 
@@ -187,14 +212,13 @@ def hoisted(fn: Any, calls: Sequence[tuple[Any, ...]], owner: Owner, beside: Seq
     if not callable(fn):
         raise _not_a_function(fn, owner)
     arguments = [_types(args) for args in calls]
+    if _jax.mesh_in_reach():
+        near = [*jax.tree.leaves(beside), *(closed.tracer for closed in closed_over([fn]))]
+        arguments = _varying_with(arguments, filter(_is_array, near))
     values, traced = _trace_all(fn, arguments, owner)
     if _jax.mesh_in_reach():
-        arrays = [leaf for leaf in jax.tree.leaves(beside) if isinstance(leaf, jax.Array)]
-        types = [*map(_jax.typeof, [*values, *arrays]), *(aval for _, avals in arguments for aval in avals)]
-        axes = union_varying(types)
-        if axes:
-            like = next(aval for aval in types if _jax.varying(aval))
-            varied = [(tree, tuple(_jax.vary_over(aval, axes, like) for aval in avals)) for tree, avals in arguments]
+        varied = _varying_with(arguments, values)
+        if varied != arguments:
             values, traced = _trace_all(fn, varied, owner)
     return Function(tuple(values), _interned(owner, fn, traced, values))
 
@@ -205,6 +229,16 @@ _Arguments = tuple[Any, tuple[Any, ...]]  # the tree of arguments, and the types
 def _types(args: tuple[Any, ...]) -> _Arguments:
     leaves, tree = jax.tree.flatten(args, is_leaf=is_aval)
     return tree, tuple(from_author(leaf) if is_aval(leaf) else _jax.typeof(leaf) for leaf in leaves)
+
+
+def _varying_with(arguments: Sequence[_Arguments], arrays: Iterable[Any]) -> list[_Arguments]:
+    """Arguments that vary over all mesh axes over which some argument or one of these arrays does."""
+    types = [*map(_jax.typeof, arrays), *(aval for _, avals in arguments for aval in avals)]
+    axes = union_varying(types)
+    if not axes:
+        return list(arguments)
+    like = next(aval for aval in types if _jax.varying(aval))
+    return [(tree, tuple(_jax.vary_over(aval, axes, like) for aval in avals)) for tree, avals in arguments]
 
 
 def _trace_all(
@@ -229,6 +263,8 @@ def _trace(
     try:
         whole, read = _jax.trace_open(run, avals, name_of(fn))
     except Exception as error:
+        if isinstance(error, TypeError) and not _takes(fn, len(tree.children())):
+            raise _takes_others(fn, avals, owner) from None
         if not _jax.asks_for_value(error):
             raise
         raise _asks_for_value(fn, owner) from error
@@ -250,12 +286,13 @@ _lock = threading.Lock()
 
 
 def _interned(owner: Owner, fn: Callable[..., Any], traced: tuple[_Traced, ...], values: Sequence[Any]) -> Code:
-    key = (owner, tuple(map(_jax.typeof, values)), tuple(each.key for each in traced))
+    types = tuple(map(_jax.typeof, values))
+    key = (owner, types, tuple(each.key for each in traced))
     with _lock:
         found = _interned_codes.get(key)
         if found is not None:
             return found
-        made = _interned_codes[key] = Code(owner, fn, traced)
+        made = _interned_codes[key] = Code(owner, fn, traced, types)
         is_many = _counted(fn, (owner, tuple((each.tree, each.avals) for each in traced)))
     if is_many:
         warnings.warn(_many(made, fn), UserWarning, stacklevel=2)
@@ -313,6 +350,29 @@ def _refuse_effects(jaxpr: Any, fn: Callable[..., Any], owner: Owner) -> None:
         )
 
 
+def _takes(fn: Callable[..., Any], count: int) -> bool:
+    """Whether a function takes this many arguments."""
+    try:
+        inspect.signature(fn).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
+
+
+def _takes_others(fn: Callable[..., Any], avals: Sequence[Any], owner: Owner) -> BadCall:
+    return BadCall(
+        message(
+            f"{owner.phrase} does not accept the arguments it is called with.",
+            got=f"{name_of(fn)}{inspect.signature(fn)}",
+            expected=f"a function of ({', '.join(map(short, avals))})",
+            rule=fn,
+            write=f"lambda {', '.join(f'x{i}' for i in range(len(avals)))}: ...",
+        )
+    )
+
+
 def _asks_for_value(fn: Callable[..., Any], owner: Owner) -> RuleWrong:
     return RuleWrong(
         message(
@@ -346,7 +406,8 @@ def _other_arguments(code: Code, args: tuple[Any, ...]) -> RuleWrong:
     owner = code.owner
     write = "f = jaxprim.function(f, *arguments)  # of these types"
     if owner.declared is not None:
-        write = "return [(...), (...)]  # a tuple of arguments for each kind of call"
+        types = ", ".join(_written_type(arg) for arg in args) + "," * (len(args) == 1)
+        write = f"return ({types})  # or a list of such tuples, if it is called in several ways"
     return RuleWrong(
         message(
             f"{owner.phrase} is called with other arguments than declared.",
@@ -357,6 +418,34 @@ def _other_arguments(code: Code, args: tuple[Any, ...]) -> RuleWrong:
             write=write,
         )
     )
+
+
+def _written_type(arg: Any) -> str:
+    if not _is_array(arg):
+        return "..."
+    return f"jax.ShapeDtypeStruct({tuple(arg.shape)}, '{arg.dtype}')"
+
+
+def _refuse_other_values(code: Code, values: Sequence[Any]) -> None:
+    for value, aval in zip(values, code.types, strict=True):
+        if is_zero(value):
+            got = f"a Zero, {short_value(value)}"
+        elif not _is_array(value) and not isinstance(value, int | float | complex):
+            got = _trees.describe(value)
+        elif not same_type(_jax.typeof(value), aval):
+            got = short_value(value)
+        else:
+            continue
+        raise RuleWrong(
+            message(
+                f"{code.owner.phrase} closes over another type than it was traced with.",
+                got=got,
+                expected=short(aval),
+                why="tangents and cotangents of a function are no functions",
+                rule=code.owner.declared,
+                write="jax.jvp(lambda f, x: f(x), (f, x), (f_dot, x_dot))  # f_dot is for JAX, and is not called",
+            )
+        )
 
 
 def _is_array(value: Any) -> bool:

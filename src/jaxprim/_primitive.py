@@ -13,6 +13,7 @@ from jaxprim import _host, _jax, _origin, _trees, _use, derive, forms
 from jaxprim._avals import equalize_varying
 from jaxprim._calls import Call, EagerCall, call_of
 from jaxprim._checkable import Checkable
+from jaxprim._closures import closed_over
 from jaxprim._eager import EagerCalls, jit_as
 from jaxprim._errors import BadCall, message
 from jaxprim._keeping import KeptSetUps, host_with_set_ups, set_ups_of
@@ -235,8 +236,17 @@ class Primitive(ByName, Checkable, Generic[P, R]):
     def _apply_whole(self, operands: Sequence[Any], params: Mapping[str, Any], cls: type[Call] = Call) -> Any:
         """Bind the JAX primitive to operands."""
         self._rules.used = True
+        if self._rules.may_close and (outer := closed_over(self._closes_over())):
+            leaves, tree = jax.tree.flatten((*operands, tuple(closed.tracer for closed in outer)))
+            own = forms.closing(self._rules, outer)
+            return self._apply_call(Call(own, params, tree, using=_use.choice(self._rules)), leaves)
         leaves, tree = jax.tree.flatten(tuple(operands))
         return self._apply_call(call_of(self._rules, params, tree, cls), leaves)
+
+    def _closes_over(self) -> tuple[Callable[..., Any], ...]:
+        """The functions in which `closed_over` looks for traced values."""
+        given = self._rules.given.values() if self._rules.may_close else ()
+        return tuple(fn for rule in given for fn in (rule.author, rule.fn))
 
     def _apply_call(self, call: Call, leaves: list[Any]) -> Any:
         if _jax.mesh_in_reach():

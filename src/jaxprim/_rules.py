@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxprim import _jax
+from jaxprim._closures import holds_nothing
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message
 from jaxprim._origin import source_of
 from jaxprim._rule_kinds import BY_NAME, Form, form_of
@@ -87,16 +88,22 @@ RECORDS = Records()
 
 
 class Cache:
-    """A bounded cache of one primitive's traced rules; the oldest entry goes first."""
+    """A bounded cache of one primitive's traced rules; the oldest entry goes first.
 
-    def __init__(self, size: int = 1024) -> None:
+    Args:
+        size: the most entries.
+        by_context: whether JAX's trace context is part of every key. For a call that closes over traced values it is not:
+            JAX lowers the call in another context than it traces it in, when these values mean nothing any more.
+    """
+
+    def __init__(self, size: int = 1024, *, by_context: bool = True) -> None:
         self._entries: dict[Any, Any] = {}
-        self._size = size
+        self._size, self._by_context = size, by_context
         self._lock = threading.Lock()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The entry of a key; made if there is none. JAX's trace context is part of every key."""
-        key = (key, _jax.trace_context())
+        """The entry of a key; made if there is none."""
+        key = (key, _jax.trace_context() if self._by_context else None)
         entry = self._entries.get(key)
         if entry is None:
             entry = make()
@@ -135,6 +142,7 @@ class RuleSet:
         batching_word: the word that says how a batch is evaluated; None if there is none.
         residual_names: the names that its VJP rule gave to residuals, as far as it was traced.
         kept: names of what the implementation returns beside the result, for the derivative rules alone.
+        may_close: whether a rule was given while something was traced, so that it may close over traced values.
         used: whether the primitive was applied since its rules last changed.
         primitive, pushforward, pullback: the three JAX primitives.
         apply: applies the primitive to operands (a pytree call), and returns what is kept too; set by `Primitive`
@@ -155,6 +163,7 @@ class RuleSet:
         self.batching_word: str | None = None
         self.residual_names: dict[str, None] = {}
         self.kept: tuple[str, ...] = ()
+        self.may_close = False
         self.used = False
         self.cache = Cache()
         self.calls: dict[Any, Any] = {}
@@ -168,15 +177,24 @@ class RuleSet:
         if not callable(rule.author):
             raise self._not_a_function(rule)
         self.given[rule.label] = rule
+        self.may_close = self.may_close or not (_jax.trace_state_clean() or holds_nothing(rule.author))
         self.choices.pop(rule.kind, None)  # a given rule is used; `derive` chooses among derivations
         self.changed()
 
     def for_one_call(self) -> RuleSet:
         """The same rules with tables of their own, for a call that closes over traced values. They die with the call."""
         own = copy.copy(self)
-        own.cache, own.calls, own.compiled = Cache(), {}, {}
+        own.cache, own.calls, own.compiled = Cache(by_context=False), {}, {}
         own._whole = self  # JAX's tables know the three primitives as long as it lives
         return own
+
+    def take(self, given: dict[str, Rule]) -> None:
+        """Take other rules, for one call, than those that the author gave."""
+        self.given, self.chosen, self._signature = given, {}, None
+
+    def _closes_over(self) -> tuple[AuthorFn, ...]:
+        """Nothing: who asks what a rule closes over looks at its author's functions, and not at our records."""
+        return ()
 
     @property
     def is_for_one_call(self) -> bool:

@@ -23,6 +23,7 @@ from jaxprim._keys import typed
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), frozenset)
 # Compared by identity: nobody expects a change of these to be seen.
 _FIXED = (type, ModuleType, BuiltinFunctionType, CodeType, jax.Array)
+_FUNCTIONS = (FunctionType, MethodType, functools.partial, jax.custom_jvp, jax.custom_vjp)
 # The functions of these packages do not change while a program runs.
 _LIBRARIES = frozenset({"jax", "jaxlib", "jaxprim", "numpy", "scipy"})
 
@@ -85,7 +86,7 @@ def _of_object(value: Any) -> Any:
     """The key of an object of JAX, such as the context of an equation, or a sharding."""
     if dataclasses.is_dataclass(value) and type(value).__hash__ is None:
         return (type(value), *(_of_value(getattr(value, f.name)) for f in dataclasses.fields(value)))
-    if isinstance(value, FunctionType | MethodType | functools.partial):
+    if isinstance(value, _FUNCTIONS):
         return _of_function(value, ())
     try:
         hash(value)
@@ -101,16 +102,19 @@ def _of_function(fn: Any, path: tuple[Any, ...]) -> Any:
     A function that a loop makes again has the same key, if its variables have the same values. One that can read what may
     change, such as a dict, equals nothing: a program that was made earlier may have the old value.
     """
+    for depth, outer in enumerate(path):
+        if fn is outer:
+            return "recursion", depth
+    path = (*path, fn)
     if isinstance(fn, functools.partial):
-        return (functools.partial, _of_read(fn.func, path), _each(fn.args, path), _each(fn.keywords.items(), path))
+        return functools.partial, _each((fn.func, fn.args, *fn.keywords.items()), path)
     if isinstance(fn, MethodType):
-        return MethodType, _of_read(fn.__func__, path), _of_read(fn.__self__, path)
+        return MethodType, _each((fn.__func__, fn.__self__), path)
+    if isinstance(fn, jax.custom_jvp | jax.custom_vjp):
+        return type(fn), _each((item for item in vars(fn).items() if not item[0].startswith("__")), path)
     if not isinstance(fn, FunctionType):
         return _of_read(fn, path)
-    if fn in path:
-        return "recursion", path.index(fn)
-    read = (*_closure(fn), *(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).items())
-    return fn.__code__, _each(read if _is_of_library(fn) else (*read, *_globals(fn)), (*path, fn))
+    return fn.__code__, _each(_reads(fn), path)
 
 
 def _each(values: Iterable[Any], path: tuple[Any, ...]) -> Any:
@@ -125,7 +129,7 @@ def _of_read(value: Any, path: tuple[Any, ...]) -> Any:
         return (tuple, _each(value, path))
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         return _of_value(value)
-    if isinstance(value, FunctionType | MethodType | functools.partial):
+    if isinstance(value, _FUNCTIONS):
         is_constant = _is_of_library(value) and not getattr(value, "__closure__", None)
         return _Same(value) if is_constant else _of_function(value, path)
     is_fixed = isinstance(value, _FIXED) or _is_of_library(type(value))
@@ -144,14 +148,16 @@ def _closure(fn: FunctionType) -> Iterator[Any]:
             yield object()
 
 
-def _globals(fn: FunctionType) -> Iterator[Any]:
-    """The values of the global variables that a function may read, and of the attributes of modules."""
-    for name in _names(fn.__code__):
-        if name in fn.__globals__:
-            found = fn.__globals__[name]
-            yield found
-            if isinstance(found, ModuleType) and found.__name__.partition(".")[0] not in _LIBRARIES:
-                yield from (getattr(found, other) for other in _names(fn.__code__) if hasattr(found, other))
+def _reads(fn: FunctionType) -> Iterator[Any]:
+    """The values that a function may read: variables, defaults, global variables, and attributes of modules."""
+    names = list(_names(fn.__code__))
+    known = [] if _is_of_library(fn) else [fn.__globals__[name] for name in names if name in fn.__globals__]
+    for value in (*_closure(fn), *known):
+        yield value
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _LIBRARIES:
+            yield from (getattr(value, name) for name in names if hasattr(value, name))
+    yield from fn.__defaults__ or ()
+    yield from (fn.__kwdefaults__ or {}).items()
 
 
 def _names(code: CodeType) -> Iterator[str]:

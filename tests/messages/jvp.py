@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jaxprim import BadCall, Primitive, RuleWrong
 from messages.case import case
 
+# What a global variable holds is not seen when an operation is applied.
+OUTER = {}
+
 
 def square_of(name="square"):
     square = Primitive(name)
@@ -451,11 +454,12 @@ def jvp_tangent_of_an_integer_result():
 def jvp_closes_over_a_tracer():
     def wrong(x):
         square = square_of()
+        OUTER["x"] = x
 
         @square.def_jvp
         def jvp(primals, tangents):
             (z,), (z_dot,) = primals, tangents
-            return square(z), 2 * x * z_dot
+            return square(z), 2 * OUTER["x"] * z_dot
 
         return jax.jit(jax.jvp, static_argnums=0)(square, (x,), (x,))
 

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jaxprim import BadCall, Primitive, RuleWrong
 from messages.case import case
 
+# What a global variable holds is not seen when an operation is applied.
+OUTER = {}
+
 
 @case(
     RuleWrong,
@@ -375,10 +378,11 @@ def impl_writes_a_ref():
 def impl_closes_over_a_tracer():
     def wrong(x):
         shift = Primitive("shift")
+        OUTER["x"] = x
 
         @shift.def_impl
         def impl(z):
-            return z + x
+            return z + OUTER["x"]
 
         return shift(2 * x)
 

@@ -9,6 +9,9 @@ import numpy as np
 from jaxprim import BadCall, Primitive, RuleWrong
 from messages.case import case
 
+# What a global variable holds is not seen when an operation is applied.
+OUTER = {}
+
 
 def square_of(name="square"):
     square = Primitive(name)
@@ -702,11 +705,12 @@ def no_cotangent_for_an_integer_operand():
 def vjp_closes_over_a_tracer():
     def wrong(x):
         square = square_of()
+        OUTER["x"] = x
 
         @square.def_vjp
         def vjp(primals):
             (z,) = primals
-            return square(z), lambda z_bar: 2 * x * z_bar
+            return square(z), lambda z_bar: 2 * OUTER["x"] * z_bar
 
         return gradient(square)(x)
 

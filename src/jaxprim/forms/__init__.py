@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from jaxprim.forms.as_jax import HIDDEN, Hidden, decorated, implementation, jvp_as_jax, no_function, vjp_as_jax
+from jaxprim.forms.closing import closing
 from jaxprim.forms.function import WithFunctions, function_rule, refuse_functions, refuse_other_names, with_functions
 from jaxprim.forms.implicit import SolverOptions, implicit_rules
 from jaxprim.forms.partials import partials_rules
@@ -20,6 +21,7 @@ __all__ = [
     "Hidden",
     "SolverOptions",
     "WithFunctions",
+    "closing",
     "decorated",
     "function_rule",
     "implementation",
