@@ -55,6 +55,8 @@ def test_names_that_no_policy_sees_are_told():
 
     hidden = "; policies of jax.checkpoint cannot see the names slope"
     assert said(residuals.residuals, by(lambda x: checkpoint_name(x, "slope"))).endswith("reads all of them")
-    assert said(residuals.residuals, by(Namer().name)).endswith("reads all of them")  # the function itself is closed over
+    assert said(residuals.residuals, by(Namer().name)).endswith(
+        "reads all of them"
+    )  # the function itself is closed over
     namer = Namer()
     assert said(residuals.residuals, by(lambda x: namer.name(x))).endswith(hidden)
