@@ -80,7 +80,7 @@ def interior_point(Q, q, A, b, G, h, most=60):
             1 + largest(Q, q)
         ):  # they grow without end where the inequalities contradict each other
             break
-        factors = lu_factor(np.block([[Q + G.T * (lam / s) @ G, A.T], [A, np.zeros((m, m))]]))
+        factors = lu_factor(np.block([[Q + G.T * (lam / s) @ G, A.T], [A, np.zeros((m, m))]]), check_finite=False)
         *_, ds, dlam = newton(factors, s, lam, G, off, gap)
         reach = min(longest(s, ds), longest(lam, dlam))
         after, mean = (s + reach * ds) @ (lam + reach * dlam) / max(p, 1), np.sum(gap) / max(p, 1)
@@ -110,9 +110,9 @@ def _(Q, q, A, b, G, h):
     dtype = Q.dtype
     Q, q, A, b, G, h = problem = tuple(operand.astype("float64") for operand in (Q, q, A, b, G, h))
     y = interior_point(*problem)
-    for _ in range(2):  # now that it is known which inequalities are met exactly, to the last digit
-        step = np.linalg.solve(kkt(y, Q, A, G, h), np.concatenate(conditions(y, *problem)))
-        y = cut(np.concatenate(y) - step, y)
+    # To the last digit, now that it is known which inequalities are met exactly. Newton's error is squared.
+    step = np.linalg.solve(kkt(y, Q, A, G, h), np.concatenate(conditions(y, *problem)))
+    y = cut(np.concatenate(y) - step, y)
     factors, pivots = lu_factor(kkt(y, Q, A, G, h))
     return Solution(*(part.astype(dtype) for part in y)), factors.astype(dtype), pivots
 

@@ -87,3 +87,15 @@ def test_an_iteration_that_cannot_meet_its_tolerance_ends():
 def test_no_unknowns():
     nothing = System(lambda v: v, [], lambda v: v, lambda value, author: value)
     assert ByWord("dense").solve(nothing, [], transpose=True) == []
+
+
+@pytest.mark.parametrize("solve", ["gmres", "a function"])
+def test_reverse_over_reverse_where_some_of_several_unknowns_move(solve):
+    """JAX transposes `custom_linear_solve` of several arrays only if all of them depend on the cotangent."""
+    dense = lambda matvec, b: ByWord("dense").solve(System(matvec, b, list, lambda v, _: v), b, transpose=False)
+    options = {"a function": {"solve": dense, "transpose_solve": dense}}
+    op = Primitive("pair")
+    op.def_impl(lambda x: [jnp.exp(x), jnp.exp(2 * x)])
+    op.def_implicit(lambda y, x: [jnp.log(y[0]) - x, y[1] - y[0] ** 2], **options.get(solve, {"solve": solve}))
+    product = lambda loss: jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), B))(B)
+    close([product(lambda x: jnp.sum(op(x)[0] ** 2))], [4 * np.exp(2 * B) * B])

@@ -104,6 +104,33 @@ def transposed(fn: Map, like: Vector) -> Map:
     return lambda u: jax.linear_transpose(fn, list(like))(list(u))[0]
 
 
+def _solve_in_jax(
+    matvec: Map,
+    b: Vector,
+    solve: Callable[[Map, Vector], Vector],
+    transpose_solve: Callable[[Map, Vector], Vector] | None = None,
+    symmetric: bool = False,
+) -> Vector:
+    """JAX's `custom_linear_solve`, which knows the derivatives of A^-1 b.
+
+    Of several arrays it transposes all or none, and a derivative may move some of them. So they become one.
+    """
+    if len(b) == 1:
+        return jax.lax.custom_linear_solve(matvec, list(b), solve, transpose_solve, symmetric=symmetric)
+    dtype = _dtype_of_all(b)
+    if any(map(_is_complex, b)):
+        dtype = jnp.dtype(f"complex{2 * jnp.finfo(dtype).bits}")
+    join: Callable[[Vector], Any] = lambda v: _joined(equalize_varying(list(v)), dtype)
+    cut: Callable[[Any], Vector] = lambda flat: _cut(flat, b)
+
+    def in_one(given: Callable[[Map, Vector], Vector]) -> Callable[[Any, Any], Any]:
+        return lambda flat_matvec, flat: join(given(lambda v: cut(flat_matvec(join(v))), cut(flat)))
+
+    backward = None if transpose_solve is None else in_one(transpose_solve)
+    flat_matvec = lambda flat: join(matvec(cut(flat)))
+    return cut(jax.lax.custom_linear_solve(flat_matvec, join(b), in_one(solve), backward, symmetric=symmetric))
+
+
 def _is_complex(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.complexfloating)
 
@@ -144,9 +171,9 @@ class ByWord:
 
     def _krylov(self, matvec: Map, b: Vector, like: Vector, transpose: bool) -> Vector:
         if self.word == "cg":  # A is symmetric
-            return jax.lax.custom_linear_solve(matvec, list(b), self._iterate, symmetric=True)
+            return _solve_in_jax(matvec, b, self._iterate, symmetric=True)
         wanted = transposed(matvec, like) if transpose else matvec
-        return jax.lax.custom_linear_solve(wanted, list(b), self._iterate, self._iterate)
+        return _solve_in_jax(wanted, b, self._iterate, self._iterate)
 
     def _iterate(self, matvec: Map, b: list[Any]) -> list[Any]:
         """One of JAX's own methods, which nothing differentiates or transposes: `custom_linear_solve` is around it."""
@@ -204,7 +231,8 @@ def _joined(values: Vector, dtype: Any) -> Any:
 def _cut(flat: Any, like: Vector) -> list[Any]:
     """The vector of these elements."""
     ends = itertools.accumulate(x.size for x in like)
-    return [flat[end - x.size : end].reshape(x.shape).astype(x.dtype) for x, end in zip(like, ends, strict=True)]
+    parts = [flat[end - x.size : end].reshape(x.shape) for x, end in zip(like, ends, strict=True)]
+    return [(p if _is_complex(x) else p.real).astype(x.dtype) for p, x in zip(parts, like, strict=True)]
 
 
 def _diagonal(system: System, b: Vector, transpose: bool) -> Vector:
@@ -273,15 +301,13 @@ class ByFunction:
         if self.symmetric and system.is_complex and not self.is_hessian:
             self.refuse_complex(system)
         if self.symmetric and not system.is_complex:
-            return jax.lax.custom_linear_solve(
-                system.matvec, list(b), self._given(system, self.forward), symmetric=True
-            )
+            return _solve_in_jax(system.matvec, b, self._given(system, self.forward), symmetric=True)
         forward, backward = self._given(system, self.forward), self._backward(system)
         if not transpose:
-            return jax.lax.custom_linear_solve(system.matvec, list(b), forward, backward)
+            return _solve_in_jax(system.matvec, b, forward, backward)
         if backward is None:
             raise self.missing()
-        return jax.lax.custom_linear_solve(system.vecmat, list(b), backward, forward)
+        return _solve_in_jax(system.vecmat, b, backward, forward)
 
     def _given(self, system: System, author: Callable[..., Any]) -> Callable[[Map, Vector], Vector]:
         """An author's function, on vectors."""
