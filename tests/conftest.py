@@ -89,7 +89,6 @@ TESTS_ON_NEWEST_JAX_ALONE = [
     "test_call_counts.py::test_the_page_has_the_numbers",
     "test_doctor.py::test_each_name_is_missed_when_it_is_gone",
     "test_messages.py::test_correction",
-    "test_primitive.py::test_check_raises_with_the_finding",
 ]
 
 

@@ -69,7 +69,7 @@ def test_each_name_is_missed_when_it_is_gone() -> None:
     import jaxprim
     from jaxprim import _doctor
 
-    missed = {{}}
+    missed, uses = {{}}, _doctor.uses()
     for name in {NAMES!r}:
         owner_name, _, last = name.rpartition(".")
         owner, module = _doctor._find(owner_name), sys.modules.get(name)
@@ -82,7 +82,7 @@ def test_each_name_is_missed_when_it_is_gone() -> None:
             continue
         if module is not None:
             sys.modules[name] = None
-        missed[name] = _doctor.missing()
+        missed[name] = _doctor.missing(uses)
         setattr(owner, last, kept)
         if module is not None:
             sys.modules[name] = module

@@ -180,14 +180,26 @@ def test_a_status_that_is_no_mapping_is_refused(status):
         kernels.cpp(TWICE, "twice(x: f32[n]) -> f32[n]", status=status)
 
 
+ANY_NAMES = ["status", "self", "int", "double", "operands", "call", "frame", "entry", "scratch", "é"]
+PLACES = range(len(ANY_NAMES))
+
+
 @cxx
-@pytest.mark.parametrize(
-    "name", ["status", "self", "int", "double", "operands", "call", "frame", "entry", "scratch", "é"]
-)
-def test_attributes_and_sizes_of_any_name(name):
-    source = "void f(const float* x, float b, int64_t m, float* y) { *y = b * m; }"
-    assert float(kernels.cpp(source, f"f(x: f32[m]; {name}: f32) -> f32[]")(np.ones(3, np.float32), **{name: 2})) == 6
-    assert float(kernels.cpp(source, f"f(x: f32[{name}]; b: f32) -> f32[]")(np.ones(3, np.float32), b=2)) == 6
+def test_attributes_of_any_name():
+    source = f"void f(const float* x, {', '.join(f'float b{i}' for i in PLACES)}, int64_t m, float* y) {{ *y = "
+    source += f"m * ({' + '.join(f'{i} * b{i}' for i in PLACES)}); }}"
+    f = kernels.cpp(source, f"f(x: f32[m]; {', '.join(f'{name}: f32' for name in ANY_NAMES)}) -> f32[]")
+    assert float(f(np.ones(3, np.float32), **{name: i + 1 for i, name in enumerate(ANY_NAMES)})) == 3 * sum(
+        i * (i + 1) for i in PLACES
+    )
+
+
+@cxx
+def test_sizes_of_any_name():
+    source = f"void f({', '.join(f'const float* x{i}' for i in PLACES)}, {', '.join(f'int64_t m{i}' for i in PLACES)}, "
+    source += f"float* y) {{ *y = {' + '.join(f'{i} * m{i}' for i in PLACES)}; }}"
+    f = kernels.cpp(source, f"f({', '.join(f'x{i}: f32[{name}]' for i, name in enumerate(ANY_NAMES))}) -> f32[]")
+    assert float(f(*[np.ones(i + 1, np.float32) for i in PLACES])) == sum(i * (i + 1) for i in PLACES)
 
 
 @pytest.mark.parametrize("name", ["lambda", "None", "class", "jaxprim_function"])

@@ -147,24 +147,36 @@ def test_an_error_in_a_thread_is_raised():
         check(np.arange(100, dtype=np.float32)).block_until_ready()
 
 
-@pytest.mark.parametrize("name", [name for name in DTYPES if name not in ("f16", "bf16")])
-def test_every_dtype_goes_in_and_out(name):
+def test_every_dtype_goes_in_and_out():
+    operands = ", ".join(f"const {row.c}* x_{name}" for name, row in DTYPES.items())
+    results = ", ".join(f"{row.c}* y_{name}" for name, row in DTYPES.items())
+    source = f"""
+    template <class T> void copy(const T* x, int64_t n, T* out) {{ for (int64_t i = 0; i < n; ++i) out[i] = x[i]; }}
+    void copy_all({operands}, int64_t n, {results}) {{ {" ".join(f"copy(x_{name}, n, y_{name});" for name in DTYPES)} }}
+    """
+    inner = ", ".join(f"x_{name}: {name}[n]" for name in DTYPES)
+    outer = ", ".join(f"y_{name}: {name}[n]" for name in DTYPES)
     with jax.enable_x64(True):
-        dtype = DTYPES[name]
-        source = "template <class T> void copy_all(const T* x, int64_t n, T* out) { for (int64_t i = 0; i < n; ++i) out[i] = x[i]; }"
-        x = np.array([0, 1, 2]).astype(dtype.numpy)
-        got = kernels.cpp(source, f"copy_all(x: {name}[n]) -> {name}[n]")(x)
-        assert got.dtype == dtype.numpy
-        np.testing.assert_array_equal(got, x)
+        xs = [np.array([0, 1, 2]).astype(row.numpy) for row in DTYPES.values()]
+        for x, got in zip(xs, kernels.cpp(source, f"copy_all({inner}) -> ({outer})")(*xs), strict=True):
+            assert got.dtype == x.dtype
+            np.testing.assert_array_equal(got, x)
 
 
-@pytest.mark.parametrize("name", [name for name, row in DTYPES.items() if row.is_attribute])
-def test_attributes_of_every_dtype(name):
+def test_attributes_of_every_dtype():
+    rows = {name: row for name, row in DTYPES.items() if row.is_attribute}
+    values = ", ".join(f"{row.c} v_{name}" for name, row in rows.items())
+    results = ", ".join(f"{row.c}* y_{name}" for name, row in rows.items())
+    fills = " ".join(f"for (int64_t i = 0; i < n; ++i) y_{name}[i] = v_{name};" for name in rows)
+    source = f"void fill({values}, int64_t n, {results}) {{ {fills} }}"
+    attributes = ", ".join(f"v_{name}: {name}" for name in rows)
+    outer = ", ".join(f"y_{name}: {name}[n]" for name in rows)
     with jax.enable_x64(True):
-        c = DTYPES[name].c
-        source = f"void fill({c} value, int64_t n, {c}* out) {{ for (int64_t i = 0; i < n; ++i) out[i] = value; }}"
-        got = kernels.cpp(source, f"fill(; value: {name}, n: i64) -> {name}[n]")(value=1, n=3)
-        np.testing.assert_array_equal(got, np.ones(3, DTYPES[name].numpy))
+        fill = kernels.cpp(source, f"fill(; {attributes}, n: i64) -> ({outer})")
+        given = {f"v_{name}": np.dtype(row.numpy).type(place % 2) for place, (name, row) in enumerate(rows.items())}
+        for value, got, row in zip(given.values(), fill(**given, n=3), rows.values(), strict=True):
+            np.testing.assert_array_equal(got, np.full(3, value, row.numpy))
+            assert got.dtype == row.numpy
 
 
 def test_half_precision_arrives_as_bits():
