@@ -11,7 +11,7 @@ import numpy as np
 from jaxprim.checking import probes
 from jaxprim.checking.answers import Answer, NotAsked, Note, failed, first_line
 from jaxprim.checking.case import Case
-from jaxprim.checking.values import is_key, wide
+from jaxprim.checking.values import Array, is_key, wide
 
 # Moves an operand off the real axis: x becomes x + 0.3i x. That is far enough for conj(z) to differ from z by more than
 # any tolerance, and near enough to stay in the domain of most functions.
@@ -49,9 +49,16 @@ def invent(case: Case, leaves: Sequence[Any], place: str, params: Mapping[str, A
     if broken is not None:
         raise NotAsked(f"the implementation does not accept {shown(other)}: {first_line(broken)}")
     pairs = zip(case.native.results, other.native.results, strict=True)
-    if any(np.any(np.isfinite(wide(before)) & ~np.isfinite(wide(after))) for before, after in pairs):
+    if any(_loses_numbers(np.isfinite(wide(before)), np.isfinite(wide(after))) for before, after in pairs):
         raise NotAsked(f"the implementation is not finite at {shown(other)}")
     return other
+
+
+def _loses_numbers(before: Array, after: Array) -> bool:
+    """Whether something is not finite that was before; a static param may change the shape of a result."""
+    if before.shape != after.shape:
+        return bool(np.all(before) and not np.all(after))
+    return bool(np.any(before & ~after))
 
 
 def declared(case: Case, leaves: Sequence[Any], place: str, params: Mapping[str, Any] | None = None) -> Case:

@@ -178,6 +178,21 @@ def test_a_value_that_the_domain_needs_is_found(value, valid, asked):
     assert {e.against.rpartition(", with ")[2] for e in found if not e.ok} == {f"n={asked}"}
 
 
+def test_a_size_of_the_result_changes_and_keeps_indices_in_range():
+    total = Primitive("total")
+
+    def segment_sum(x, owner, *, groups):
+        if groups == 4:
+            raise ValueError(groups)  # so that a smaller number comes next
+        return jax.ops.segment_sum(x, owner, groups)
+
+    total.def_impl(segment_sum)
+    total.def_transpose(lambda y_bar, owner, *, groups: y_bar[owner], linear="x")
+    found = evidence(static_params(case(total, X, jnp.array([0, 2, 1]), groups=3)))
+    assert all(item.ok for item in found)
+    assert any("with groups=5" in item.against for item in found)
+
+
 def test_a_rule_that_refuses_a_value_is_told():
     made = power()
 

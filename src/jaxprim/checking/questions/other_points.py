@@ -98,6 +98,8 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
     is_foreign = any(_other_values(value) for value in case.point.params.values()) and _is_foreign(case)
     for name, value in case.point.params.items():
         for another in _safe_values(case, value) if is_foreign else _other_values(value):
+            if _ends_indices(case, value, another):
+                continue
             params = {**case.point.params, name: another}
             place = f"with {name}={another!r}"
             other = attempt(partial(invent, case, case.point.leaves, place, params))
@@ -131,6 +133,12 @@ def _safe_values(case: Case, value: Any) -> list[Any]:
         int(np.size(leaf)) for leaf in case.point.leaves if not is_key(leaf)
     }
     return smaller if value in sizes else [*smaller, *(another for another in values if another > value)]
+
+
+def _ends_indices(case: Case, value: Any, another: Any) -> bool:
+    """Whether integers in an operand, which this value may bound, would be out of the range of a smaller one."""
+    most = [int(np.max(wide(case.point.leaves[i]), initial=-1)) for i in case.point.integers]
+    return type(value) is int and any(another <= index < value for index in most)
 
 
 def _is_foreign(case: Case) -> bool:
