@@ -175,7 +175,7 @@ class ByWord:
         wanted = transposed(matvec, like) if transpose else matvec
         return _solve_in_jax(wanted, b, self._iterate, self._iterate)
 
-    def _iterate(self, matvec: Map, b: list[Any]) -> list[Any]:
+    def _iterate(self, matvec: Map, b: Vector) -> Vector:
         """One of JAX's own methods, which nothing differentiates or transposes: `custom_linear_solve` is around it."""
         sparse = jax.scipy.sparse.linalg
         tol = 4 * max(float(jnp.finfo(x.dtype).eps) for x in b) if self.tol is None else self.tol
