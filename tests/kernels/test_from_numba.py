@@ -169,14 +169,22 @@ def test_numba_is_optional(monkeypatch):
 
 
 def test_in_a_primitive_under_scan_and_checkpoint():
-    step = kernels.numba(lambda u: np.roll(u, 1) - u, "(u: T[n]) -> T[n]", name="step")
-    back = kernels.numba(lambda v: np.roll(v, -1) - v, "(v: T[n]) -> T[n]", name="back")
+    # Loops, as Numba compiles np.roll for seconds.
+    def step(u, out):
+        for i in range(len(u)):
+            out[i] = u[i - 1] - u[i]
+
+    def back(v, out):
+        for i in range(len(v)):
+            out[i - 1] = v[i] - v[i - 1]
+
+    step, back = (kernels.numba(function, "(u: T[n]) -> T[n]") for function in (step, back))
     p, q = Primitive("step"), Primitive("back")
     p.def_impl(step)
     q.def_impl(back)
     p.def_transpose(lambda y_bar: q(y_bar), linear="u")
-    q.def_transpose(lambda y_bar: p(y_bar), linear="v")
-    assert jaxprim.report(p, random(5), only=["dot-product", "linearize", "vmap", "checkpoint", "control-flow"]).ok
+    q.def_transpose(lambda y_bar: p(y_bar), linear="u")
+    assert jaxprim.report(p, random(5)).ok
 
     @jax.checkpoint
     def body(u, _):
