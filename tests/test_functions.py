@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import jaxprim
-from jaxprim import Primitive, function
+from jaxprim import Primitive, _hoisting, function
 
 THETA = jnp.float32(3)
 THETAS = jnp.array([1.0, 4.0, 9.0])
@@ -405,7 +405,7 @@ def test_many_programs_warn():
 
 def test_nothing_is_kept():
     """Codes live as long as somebody holds them, and no value does."""
-    codes = jaxprim._functions._interned_codes
+    codes = _hoisting._interned_codes
     twice, _ = twice_of()
     big = jnp.ones(1000)
     twice(lambda y: y * jnp.sum(big) * 123, 1.0)

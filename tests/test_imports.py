@@ -27,6 +27,7 @@ LAYERS = (
     {"_trees", "_closures", "_code", "_nondiff", "_sharded_types"},
     {"_structure"},
     {"_signature", "_linear", "_returned", "_keeping", "_functions"},
+    {"_hoisting"},
     {"_rules"},
     {"_use", "_eager"},
     {"_calls"},

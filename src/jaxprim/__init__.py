@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxprim import ad, fuzzing, kernels, mlir, testing
     from jaxprim._custom import custom_jvp, custom_vjp
     from jaxprim._errors import BadCall, CheckFailed, HostError, JaxprimError, KernelError, RuleMissing, RuleWrong
-    from jaxprim._functions import function
+    from jaxprim._hoisting import function
     from jaxprim._primitive import Primitive, primitive
     from jaxprim._record import record_rules
     from jaxprim._types import Example, Explanation, RuleInfo
@@ -80,7 +80,7 @@ _HOMES = {
     "custom_jvp": "_custom",
     "custom_vjp": "_custom",
     "from_numpy": "kernels.from_numpy",
-    "function": "_functions",
+    "function": "_hoisting",
     "fuzz": "fuzzing.run",
     "primitive": "_primitive",
     "record_rules": "_record",

@@ -23,7 +23,8 @@ from jaxprim import _jax
 from jaxprim._avals import instantiate, short
 from jaxprim._closures import ClosedOver, closed_over, reads, with_values
 from jaxprim._errors import BadCall, message
-from jaxprim._functions import Owner, hoisted_once
+from jaxprim._functions import Owner
+from jaxprim._hoisting import hoisted_once
 from jaxprim._masks import expand, select
 from jaxprim._origin import named
 from jaxprim._rule_kinds import BY_NAME

@@ -7,7 +7,8 @@ from typing import Any
 
 from jaxprim._eager import EagerCalls
 from jaxprim._errors import BadCall, RuleWrong, message
-from jaxprim._functions import Function, Owner, hoisted
+from jaxprim._functions import Function, Owner
+from jaxprim._hoisting import hoisted
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, RuleSet, call_author
 from jaxprim._signature import CallSignature
