@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable
+from inspect import Signature
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,7 +24,7 @@ from jaxprim._keys import typed
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), frozenset)
 # Compared by identity: nobody expects a change of these to be seen.
-_FIXED = (type, ModuleType, BuiltinFunctionType, CodeType, jax.Array, np.dtype, np.ufunc)
+_FIXED = (type, ModuleType, BuiltinFunctionType, CodeType, jax.Array, np.dtype, np.ufunc, Signature)
 _FUNCTIONS = (FunctionType, MethodType, functools.partial, jax.custom_jvp, jax.custom_vjp)
 # The objects of these packages do not change while a program runs.
 _PACKAGES = frozenset({"jax", "jaxlib", "jaxprim"})
@@ -131,7 +132,8 @@ def _of_read(value: Any, path: tuple[Any, ...]) -> Any:
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         return _of_value(value)
     if isinstance(value, _FUNCTIONS):
-        is_constant = isinstance(value, FunctionType) and is_of_library(value) and not value.__closure__
+        is_named = not isinstance(value, MethodType | functools.partial)
+        is_constant = is_named and is_of_library(value) and not getattr(value, "__closure__", None)
         return _Same(value) if is_constant else _of_function(value, path)
     is_fixed = isinstance(value, _FIXED) or type(value).__module__.partition(".")[0] in _PACKAGES
     return _Same(value) if is_fixed and not isinstance(value, _jax.Tracer) else object()

@@ -129,7 +129,11 @@ def test_the_tests_that_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", done)
     (row,) = run.tests(Cases(PLATFORMS["cpu"]))
     assert (row.ok, row.found) == (True, "3 passed in 1.00s")
-    assert {Path(word).name for word in ran[0] if word.endswith(".py")} == {"test_aliases.py", "test_platforms.py"}
+    assert {Path(word).name for word in ran[0] if word.endswith(".py")} == {
+        "test_aliases.py",
+        "test_keeping.py",
+        "test_platforms.py",
+    }
 
 
 @no_gpu
