@@ -1,4 +1,4 @@
-"""All measurements of the core: ``python benchmarks/run.py [eager tracing memory hlo import leak]``.
+"""All measurements of the core: ``python benchmarks/run.py [eager tracing cold memory hlo import leak functions]``.
 
 Each line is a ratio of medians in this run against a named peer, with its target. Absolute times depend on the machine
 and mean nothing.
@@ -23,7 +23,7 @@ import numpy as np
 import ops
 from timing import Line, Times, interleaved, line, show
 
-from jaxprim import Primitive
+from jaxprim import Primitive, function
 
 LENGTH = 500
 
@@ -322,7 +322,58 @@ def leak() -> list[Line]:
     ]
 
 
-ALL = {"eager": eager, "tracing": tracing, "cold": cold, "memory": memory, "hlo": hlo, "import": imports, "leak": leak}
+def _newton(f: Any, x0: Any) -> Any:
+    step = lambda state: (state[0] - f(state[0]) / jax.grad(f)(state[0]), state[1] + 1)
+    return jax.lax.while_loop(lambda state: state[1] < 20, step, (x0, 0))[0]
+
+
+def _root() -> Primitive:
+    root = Primitive("root")
+    root.def_function("f", lambda f, x0: (x0,))
+    root.def_impl(_newton)
+    root.def_implicit(lambda y, f, x0: f(y), solve="diagonal")
+    return root
+
+
+def _by_hand(f: Any, x0: Any) -> Any:
+    """The root with its derivative by the implicit function theorem, written inline as JAX code."""
+    y = jax.lax.stop_gradient(_newton(jax.tree_util.Partial(f), x0))
+    return y - f(y) / jax.lax.stop_gradient(jax.grad(f)(y))
+
+
+def functions() -> list[Line]:
+    """Operations with a function operand: traced with a new ``lambda``, and called with one that was hoisted."""
+    root, theta, start = _root(), jnp.float32(3.0), jnp.float32(1.0)
+    ours = lambda t: root(lambda y: y * y - t, start)
+    inline = lambda t: _newton(lambda y: y * y - t, start)
+    by_hand = lambda t: _by_hand(lambda y: y * y - t, start)
+    traced = lambda fn: lambda: [jax.jit(_fresh(fn)).trace(theta) for _ in range(10)]
+    times = interleaved({"jaxprim": traced(ours), "inline": traced(inline)}, rounds=21)
+    lines = [line("trace of a root of a lambda", times, "jaxprim", "inline", 1.1)]
+    times = interleaved({"jaxprim": traced(jax.grad(ours)), "inline": traced(jax.grad(by_hand))}, rounds=21)
+    lines.append(line("trace of its gradient", times, "jaxprim", "inline", 1.2))
+    hoisted, plain = function(lambda y: y * y - theta, start), Primitive("plain")
+    plain.def_impl(lambda theta, x0: _newton(lambda y: y * y - theta, x0))
+    calls = {
+        "jaxprim": lambda: root(hoisted, start),
+        "operation": lambda: plain(theta, start),
+        "lambda": lambda: root(lambda y: y * y - theta, start),
+    }
+    times = interleaved({name: (lambda call=call: [call() for _ in range(100)]) for name, call in calls.items()})
+    lines.append(line("eager call, a hoisted function", times, "jaxprim", "operation", 1.5))
+    return [*lines, line("eager call, a new lambda", times, "lambda", "operation", None)]
+
+
+ALL = {
+    "eager": eager,
+    "tracing": tracing,
+    "cold": cold,
+    "memory": memory,
+    "hlo": hlo,
+    "import": imports,
+    "leak": leak,
+    "functions": functions,
+}
 
 
 def main(names: list[str]) -> int:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
-import os
 
 import pytest
 from reports import BAD, GOOD, RAISED, everything, finding
@@ -106,12 +107,17 @@ def test_it_shows_itself_as_text_and_in_a_notebook_as_a_page():
 
 
 def test_on_a_terminal_lines_are_broken_between_words(monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 24)))
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "60")
     report = everything()
-    lines = repr(report).splitlines()
+    with contextlib.redirect_stdout(Terminal()):  # pytest's own workers ask about theirs
+        shown = repr(report)
+    lines = shown.splitlines()
     assert all(len(line) <= 60 for line in lines if "again: " not in line)
-    assert " ".join(repr(report).split()) == " ".join(report.text().split())
+    assert " ".join(shown.split()) == " ".join(report.text().split())
     at = lines.index("  fail       jit         4  error inf, allowed 1.0e-06,")
     assert lines[at + 1] == " " * 28 + "cotangent of x[2,0]"
     assert [line for line in lines if "again: " in line] == [x for x in report.text().splitlines() if "again: " in x]
