@@ -99,15 +99,11 @@ def numba(
     is_parallel = bool(getattr(compiled, "targetoptions", {}).get("parallel"))
     if is_parallel and threads != 1:
         raise _two_kinds_of_threads(name, threads)
-    meanings = (
-        (_RAISED, f"the Numba function raised an exception; {name}.py_func(...) shows which"),
-        (_OTHER_SHAPE, f"the Numba function returned an array whose shape does not match its signature: {found}"),
-    )
     call = Function(
         name,
         by_address=True,
         status=True,
-        meanings=meanings,
+        meanings=_meanings(name, found),
         threads=threads_of(threads),
         exclusive=is_parallel,
     )
@@ -245,6 +241,14 @@ def _types(signature: KernelSignature, resolved: KernelSignature) -> dict[str, s
     """What each type variable of a signature stands for."""
     pairs = zip(signature.operands, resolved.operands, strict=True)
     return {a.dtype: b.dtype for a, b in pairs if a.dtype in signature.variables}
+
+
+def _meanings(name: str, found: KernelSignature) -> tuple[tuple[int, str], ...]:
+    """What the numbers mean that a compiled function returns where it fails."""
+    return (
+        (_RAISED, f"the Numba function raised an exception; {name}.py_func(...) shows which"),
+        (_OTHER_SHAPE, f"the Numba function returned an array whose shape does not match its signature: {found}"),
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ the C function

@@ -218,14 +218,8 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
     write_handler(example, typed(example))  # refuses a wrong signature at once
     refuse_left_out(found, options.arguments, keeping.names(call.kept))
     refuse_lost_status(found, status=options.meanings and not has_status(options.arguments))
-    passed = given(example, typed(example))
     defined = list(chain.from_iterable(parameters.definitions(text, name) for text in _all_text(main, files)))
-    names = [[parameter.name for parameter in each] for each in defined]
-    parameters.refuse_another_order(
-        name, [word for word, _ in passed], names, f"{signature} {options.arguments}", found.in_place
-    )
-    if not found.variables:
-        parameters.refuse_cut_numbers(name, passed, defined)
+    _refuse_other_parameters(name, found, given(example, typed(example)), defined, f"{signature} {options.arguments}")
 
     headers = _includes("jaxprim_kernel.h", *["jaxprim_kept.h"] * bool(call.kept), *options.language.headers)
     rest = options.for_build(main, place, files)
@@ -252,6 +246,14 @@ def _kernel(source: Sources, found: KernelSignature, signature: str, function: s
         name, found, load, source=made, platform=options.language.platform, order=options.order, caches=caches,
         derivatives=derivatives,
     )  # fmt: skip
+
+
+def _refuse_other_parameters(name: str, found: KernelSignature, passed: Any, defined: Any, signature: str) -> None:
+    """Refuse a source whose parameters have another order than what is passed, or take too small numbers."""
+    names = [[parameter.name for parameter in each] for each in defined]
+    parameters.refuse_another_order(name, [word for word, _ in passed], names, signature, found.in_place)
+    if not found.variables:
+        parameters.refuse_cut_numbers(name, passed, defined)
 
 
 def _includes(*headers: str) -> str:
