@@ -11,7 +11,7 @@ import jaxprim
 
 # The reference, one page for each title. A module stands for all its public names.
 REFERENCE = {
-    "Primitives": ["Primitive", "primitive", "from_numpy", "Example"],
+    "Primitives": ["Primitive", "primitive", "from_numpy", "function", "Example"],
     "JAX's decorators": ["custom_vjp", "custom_jvp"],
     "Kernels": ["kernels"],
     "Checks": ["check", "report", "Report", "Finding", "testing", "testing.strategies"],
