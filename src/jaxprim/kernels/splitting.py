@@ -22,7 +22,9 @@ def split_of(signature: KernelSignature, operands: Sequence[Any], results: Seque
     """
     rows = [*zip(signature.operands, operands, strict=True), *zip(signature.results, results, strict=True)]
     shapes = [aval.shape[: aval.ndim - len(array.dims)] for array, aval in rows]
-    batch = [next((size for size in sizes if not _is_one(size)), 1) for sizes in zip(*shapes, strict=True)]
+    # An own handler may get an operand without any batch axes.
+    batched = [shape for shape in shapes if len(shape) == max(map(len, shapes))]
+    batch = [next((size for size in sizes if not _is_one(size)), 1) for sizes in zip(*batched, strict=True)]
 
     def names(stem: str, array: Array, aval: Any) -> Axes:
         leading = aval.ndim - len(array.dims)
