@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tools import header, needs
+from tools import header
 from truth import along
 
 pytestmark = header("suitesparse/klu.h", "libsuitesparse-dev")
@@ -81,10 +81,15 @@ def test_what_does_not_fit_is_refused(example):
     close(sparse(example)(values, b), dense(values, b))
 
 
-@needs("klujax")
-def test_as_klujax(example):
-    import klujax
+@pytest.fixture(name="klujax")
+def _klujax():
+    """klujax, which switches 64-bit types on for the whole process when it is imported."""
+    klujax = pytest.importorskip("klujax")
+    jax.config.update("jax_enable_x64", False)
+    return klujax
 
+
+def test_as_klujax(example, klujax):
     rows, columns, values_of = example.grid(5)
     values = values_of(jnp.linspace(0.5, 1.5, 40))
     gradients = [
