@@ -20,7 +20,10 @@ import jax
 import numpy as np
 
 from jaxprim import _jax
+from jaxprim._avals import short
+from jaxprim._errors import BadCall, message
 from jaxprim._masks import expand
+from jaxprim._origin import named
 
 Fn = Callable[..., Any]
 Ended = Callable[["ClosedOver", Fn], Exception]
@@ -58,6 +61,11 @@ class ClosedOver:
     tracer: Any
     name: str
     fn: Fn
+
+    @property
+    def fact(self) -> str:
+        """What a message shows of it."""
+        return f"{self.name}: {short(self.tracer.aval)}, read by {named(self.fn)}"
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,44 @@ def reads(fn: Fn, args: Sequence[Any], outer: Sequence[ClosedOver]) -> list[bool
     jaxpr, consts, _ = _trace(fn, args)
     read = set(map(id, _jax.prune(jaxpr, consts)[1]))
     return [id(closed.tracer) in read for closed in outer]
+
+
+def first_differentiated(
+    fn: Fn, args: Sequence[Any], outer: Sequence[ClosedOver], perturbed: Sequence[bool]
+) -> ClosedOver | None:
+    """The first of the perturbed values that a function reads at these arguments. The derivative in all others is zero."""
+    if not any(perturbed):
+        return None
+    rows = zip(outer, perturbed, reads(fn, args, outer), strict=True)
+    return next((closed for closed, is_perturbed, is_read in rows if is_perturbed and is_read), None)
+
+
+def differentiated(owner: str, closed: ClosedOver, instead: str, why: str, rule: Fn, write: str) -> BadCall:
+    """The error for a derivative in a closed-over value, of which a rule gives none."""
+    return BadCall(
+        message(
+            f"{owner}: the value '{closed.name}', which it closes over, is differentiated.",
+            got=closed.fact,
+            expected=f"{instead}, for which the rule returns a derivative",
+            why=why,
+            rule=rule,
+            write=write,
+        )
+    )
+
+
+def ended(owner: str, closed: ClosedOver, rule: Fn, write: str) -> BadCall:
+    """The error for a closed-over value that means nothing any more."""
+    return BadCall(
+        message(
+            f"{owner}: the closed-over value '{closed.name}' belongs to a transformation that has ended.",
+            got=closed.fact,
+            expected="a value of a transformation that is still running",
+            why="what differentiates here stands outside of the transformation in which the rule was made",
+            rule=rule,
+            write=write,
+        )
+    )
 
 
 def _trace(fn: Fn, args: Sequence[Any]) -> tuple[Any, list[Any], Callable[[Sequence[Any]], Any]]:

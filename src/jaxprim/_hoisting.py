@@ -17,6 +17,8 @@ from jaxprim._closures import closed_over
 from jaxprim._errors import BadCall, RuleWrong, message
 from jaxprim._functions import Code, Function, Owner, Traced, is_array
 from jaxprim._origin import name_of, public
+from jaxprim._returned import require_array, require_pure
+from jaxprim._signature import accepts
 from jaxprim._structure import key_of
 
 # After this many programs for one function of an author and one kind of arguments, a warning says how to avoid more.
@@ -114,19 +116,19 @@ def _trace(
     def run(*leaves: Any) -> list[Any]:
         found, out_tree = jax.tree.flatten(fn(*tree.unflatten(leaves)))
         trees.append(out_tree)
-        return [_as_array(leaf, fn, owner) for leaf in found]
+        return [require_array(owner.phrase, leaf, fn, lambda: "return jnp.asarray(result)") for leaf in found]
 
     try:
         whole, read = _jax.trace_open(run, avals, name_of(fn))
     except Exception as error:
-        if isinstance(error, TypeError) and not _takes(fn, len(tree.children())):
+        if isinstance(error, TypeError) and not accepts(fn, [None] * len(tree.children())):
             raise _takes_others(fn, avals, owner) from None
         if not _jax.asks_for_value(error):
             raise
         raise _asks_for_value(fn, owner) from error
     key = (tree, avals, key_of(whole), trees[0])  # `prune` wraps rules inside anew, and nobody knows them again
     jaxpr, read = _jax.prune(whole, read)
-    _refuse_effects(jaxpr, fn, owner)
+    require_pure(owner.phrase, jaxpr, fn, "return result  # from arrays that it is given, or closes over")
     for value in read:
         if id(value) not in places:
             places[id(value)] = len(values)
@@ -191,32 +193,6 @@ def _not_a_function(value: Any, owner: Owner) -> BadCall:
     )
 
 
-def _refuse_effects(jaxpr: Any, fn: Callable[..., Any], owner: Owner) -> None:
-    effects = _jax.refused_effects(jaxpr)
-    if effects:
-        raise RuleWrong(
-            message(
-                f"{owner.phrase} has side effects.",
-                got=", ".join(effects),
-                expected="a pure function (jax.debug.print is allowed)",
-                why="operations are pure: JAX may drop, merge or repeat them",
-                rule=fn,
-                write="return result  # from arrays that it is given, or closes over",
-            )
-        )
-
-
-def _takes(fn: Callable[..., Any], count: int) -> bool:
-    """Whether a function takes this many arguments."""
-    try:
-        inspect.signature(fn).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:  # a builtin without a signature
-        return True
-    return True
-
-
 def _takes_others(fn: Callable[..., Any], avals: Sequence[Any], owner: Owner) -> BadCall:
     return BadCall(
         message(
@@ -240,19 +216,3 @@ def _asks_for_value(fn: Callable[..., Any], owner: Owner) -> RuleWrong:
             write="y = jax.lax.cond(predicate, f, g, x)  # or jnp.where(predicate, y1, y2)",
         )
     )
-
-
-def _as_array(leaf: Any, fn: Callable[..., Any], owner: Owner) -> Any:
-    try:
-        _jax.typeof(leaf)
-    except TypeError:
-        raise RuleWrong(
-            message(
-                f"{owner.phrase} returned something that is not an array.",
-                got=_trees.describe(leaf),
-                expected="arrays, in any pytree",
-                rule=fn,
-                write="return jnp.asarray(result)",
-            )
-        ) from None
-    return leaf

@@ -250,7 +250,7 @@ class Primitive(ByName, Checkable, Generic[P, R]):
 
     def _apply_call(self, call: Call, leaves: list[Any]) -> Any:
         if _jax.mesh_in_reach():
-            leaves = equalize_varying(leaves, call.function_mask())
+            leaves = equalize_varying(leaves, call.function_mask() if call.rules.functions else None)
         outs = call.rules.primitive.bind(*leaves, call=call)
         tree = call.result_tree  # `bind` has set it
         if tree is None:  # the tree depends on the operand types

@@ -48,6 +48,40 @@ def wrong(primitive: str, what: str, **facts: Any) -> RuleWrong:
     return RuleWrong(message(f"{primitive}: {what}", **facts))
 
 
+# ------------------------------------------------------------------------------------------------------ traced functions
+def require_pure(who: str, program: Any, author: Author, write: str) -> None:
+    """Refuse a traced function with side effects. ``who`` names it: ``"scale: the implementation"``."""
+    effects = _jax.refused_effects(program)
+    if effects:
+        raise RuleWrong(
+            message(
+                f"{who} has side effects.",
+                got=", ".join(effects),
+                expected="a pure function (jax.debug.print is allowed)",
+                why="operations are pure: JAX may drop, merge or repeat them",
+                rule=author,
+                write=write,
+            )
+        )
+
+
+def require_array(who: str, leaf: Any, author: Author, write: Callable[[], str]) -> Any:
+    """A leaf of what a traced function returned; refused if it is no array."""
+    try:
+        _jax.typeof(leaf)
+    except TypeError:
+        raise RuleWrong(
+            message(
+                f"{who} returned something that is not an array.",
+                got=_trees.describe(leaf),
+                expected="arrays, in any pytree",
+                rule=author,
+                write=write(),
+            )
+        ) from None
+    return leaf
+
+
 # ------------------------------------------------------------------------------------------------------ result types
 def read_avals(primitive: str, author: Author, value: Any) -> Results:
     """Read the result types that an abstract eval returned."""

@@ -15,7 +15,7 @@ from jaxprim._closures import holds_nothing
 from jaxprim._errors import BadCall, RuleMissing, RuleWrong, header, message
 from jaxprim._origin import source_of
 from jaxprim._rule_kinds import BY_NAME, Form, form_of
-from jaxprim._signature import CallSignature
+from jaxprim._signature import CallSignature, accepts
 from jaxprim._trees import describe
 
 AuthorFn = Callable[..., Any]
@@ -345,7 +345,7 @@ def explain_call(
     if isinstance(error, RecursionError):
         raise endless(rules, form, author) from None
     depth = sum(1 for _ in traceback.walk_tb(error.__traceback__))
-    if isinstance(error, TypeError) and depth == frames and not _takes(author, args, params):
+    if isinstance(error, TypeError) and depth == frames and not accepts(author, args, params):
         raise _wrong_signature(rules, form, author, len(args), params) from None
 
 
@@ -361,16 +361,6 @@ def endless(rules: RuleSet, form: Form, author: AuthorFn) -> RuleWrong:
             write=f"return result  # computed without {rules.name}",
         )
     )
-
-
-def _takes(author: AuthorFn, args: Sequence[Any], params: Mapping[str, Any]) -> bool:
-    try:
-        inspect.signature(author).bind(*args, **params)
-    except TypeError:
-        return False
-    except ValueError:  # a builtin without a signature
-        return True
-    return True
 
 
 def _wrong_signature(rules: RuleSet, form: Form, author: AuthorFn, count: int, params: Mapping[str, Any]) -> RuleWrong:

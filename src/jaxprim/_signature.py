@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -254,6 +254,17 @@ class CallSignature:
         arguments = ", ".join([*positional, *star, *keywords])
         name = getattr(self.source, "__name__", "_")
         return f"lambda {arguments}:" if name == "<lambda>" else f"def {name}({arguments}):"
+
+
+def accepts(fn: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any] | None = None) -> bool:
+    """Whether a function takes these arguments; a builtin without a signature takes any."""
+    try:
+        inspect.signature(fn).bind(*args, **(keywords or {}))
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def _listed(what: str, names: Collection[str]) -> str:

@@ -153,6 +153,12 @@ def bare(treedef: TreeDef, value: Any) -> tuple[TreeDef, Any]:
     return operands[0], value[0] if in_tuple else value
 
 
+def with_zero(found: Any, count: int) -> tuple[Any, ...]:
+    """The cotangents that a rule returned for so many operands, and a zero for one more, which it does not know."""
+    is_tuple = isinstance(found, tuple | list) and len(found) == count
+    return (*found, None) if is_tuple else (found, None)  # that of a single operand may be bare
+
+
 def _fits(treedef: TreeDef, value: Any) -> bool:
     try:
         flatten_like(treedef, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jaxprim import _jax, _trees
 from jaxprim._avals import short, union_varying
 from jaxprim._calls import Call
 from jaxprim._errors import BadCall, RuleWrong, header, message
-from jaxprim._returned import Results
+from jaxprim._returned import Results, require_array, require_pure
 from jaxprim._rule_kinds import form_of
 from jaxprim._rules import Rule, call_author
 
@@ -34,6 +35,7 @@ def traced(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
 
 def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
     tree: list[Any] = []
+    who = f"{call.rules.name}: the implementation"
 
     def run(*leaves: Any) -> list[Any]:
         out = _call(call, rule, call.operands(leaves))
@@ -41,11 +43,12 @@ def _trace(call: Call, rule: Rule, avals: Sequence[Any]) -> Traced:
             raise _returned_nothing(call, rule)
         flat, out_tree = jax.tree.flatten(out)
         tree.append(out_tree)
-        return [_as_array(call, rule, leaf, out_tree) for leaf in flat]
+        return [require_array(who, leaf, rule.author, partial(_arrays_only, leaf, out_tree)) for leaf in flat]
 
     program = _jax.trace(run, avals, f"{call.rules.name}_{rule.label}")
     refuse_tracers(call, rule, program)
-    _refuse_effects(call, rule, program)
+    use_it = "return result, value  # and use the value where the primitive is called"
+    require_pure(who, program, rule.author, use_it)
     axes = union_varying(avals)
     if axes and any(_jax.uses(program, name) for name in _jax.words.OPAQUE):
         inner = program
@@ -104,21 +107,6 @@ def _returned_nothing(call: Call, rule: Rule) -> RuleWrong:
     )
 
 
-def _refuse_effects(call: Call, rule: Rule, program: Any) -> None:
-    effects = _jax.refused_effects(program)
-    if effects:
-        raise RuleWrong(
-            message(
-                f"{call.rules.name}: the implementation has side effects.",
-                got=", ".join(effects),
-                expected="a pure function (jax.debug.print is allowed)",
-                why="operations are pure: JAX may drop, merge or repeat them",
-                rule=rule.author,
-                write="return result, value  # and use the value where the primitive is called",
-            )
-        )
-
-
 def _arrays_only(leaf: Any, tree: _trees.TreeDef) -> str:
     """The line to write for a result that is not an array."""
     if _trees.is_unregistered(leaf):
@@ -126,22 +114,6 @@ def _arrays_only(leaf: Any, tree: _trees.TreeDef) -> str:
     if _trees.is_equinox(tree):
         return "return eqx.filter(result, eqx.is_array)  # its caller knows the rest, and combines them"
     return "return arrays  # without the functions" if callable(leaf) else "return jnp.asarray(result)"
-
-
-def _as_array(call: Call, rule: Rule, leaf: Any, tree: _trees.TreeDef) -> Any:
-    try:
-        _jax.typeof(leaf)
-    except TypeError:
-        raise RuleWrong(
-            message(
-                f"{call.rules.name}: the implementation returned something that is not an array.",
-                got=_trees.describe(leaf),
-                expected="arrays, in any pytree",
-                rule=rule.author,
-                write=_arrays_only(leaf, tree),
-            )
-        ) from None
-    return leaf
 
 
 def refuse_tracers(call: Call, rule: Rule, program: Any) -> None:

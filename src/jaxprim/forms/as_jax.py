@@ -18,14 +18,13 @@ import jax
 from jax.custom_derivatives import CustomVJPPrimal
 
 from jaxprim import _jax
-from jaxprim._avals import short
-from jaxprim._closures import ClosedOver, reads, with_values
+from jaxprim._closures import ClosedOver, differentiated, ended, first_differentiated, with_values
 from jaxprim._errors import BadCall, message
 from jaxprim._nondiff import thaw
-from jaxprim._origin import name_of, named, place
+from jaxprim._origin import name_of, place
 from jaxprim._rule_kinds import VJP_BACKWARD, VJP_PAIR, form_of
 from jaxprim._rules import AuthorFn, Rule, RuleSet, call_author
-from jaxprim._trees import Flags, TreeMismatch, describe, flatten_like, split, tuple_tree
+from jaxprim._trees import Flags, TreeMismatch, describe, flatten_like, split, tuple_tree, with_zero
 from jaxprim._zeros import is_zero
 from jaxprim.forms.whole import pair_rule
 
@@ -147,7 +146,11 @@ class _Given:
 
     def close(self, fn: AuthorFn) -> AuthorFn:
         """A function of the author's, with operands in the place of the traced values that it closes over."""
-        return with_values(fn, self.outer, self.values, lambda over, rule: _ended(self.of, over, rule))
+        return with_values(fn, self.outer, self.values, self._ended)
+
+    def _ended(self, closed: ClosedOver, rule: AuthorFn) -> BadCall:
+        name = name_of(self.of.fun)
+        return ended(name, closed, rule, _with_argument(name, self.of, closed))
 
     def refuse_perturbed(self, rules: RuleSet, rule: AuthorFn) -> None:
         """Refuse to differentiate in what the rule gives no derivative for.
@@ -160,12 +163,12 @@ class _Given:
         arrays = len(self.marks) - len(self.outer)
         if self.of.word == "custom_vjp" and any(self.marks[:arrays]):
             raise _differentiated_argument(rules, self.of, rule)
-        marks = self.marks[arrays:]
-        if any(marks):
-            read = reads(self.of.fun, self.of.merge(self.static, self.operands), self.outer)
-            for closed, mark, is_read in zip(self.outer, marks, read, strict=True):
-                if mark and is_read:
-                    raise _differentiated_closure(rules, self.of, closed, rule)
+        args = self.of.merge(self.static, self.operands)
+        closed = first_differentiated(self.of.fun, args, self.outer, self.marks[arrays:])
+        if closed is not None:
+            why = f"the rule knows the derivatives of the arguments only, as with jax.{self.of.word}"
+            write = _with_argument(rules.name, self.of, closed)
+            raise differentiated(rules.name, closed, "an argument", why, rule, write)
 
 
 def implementation(of: Decorated) -> AuthorFn:
@@ -206,10 +209,7 @@ def vjp_as_jax(
         cts = as_symbolic_zeros(cts) if symbolic_zeros else cts
         found = call_author(rules, bwd_form, given.close(bwd), *given.static, residuals, cts)
         found = _in_dtypes_of(given, found)
-        if not has_hidden:
-            return found
-        is_whole = isinstance(found, tuple | list) and len(found) == len(given.operands)
-        return (*found, None) if is_whole else (found, None)
+        return with_zero(found, len(given.operands)) if has_hidden else found
 
     return pair_rule(rules, fwd, forward, backward, surrogate)
 
@@ -266,32 +266,9 @@ def _has_dtype_of(operand: Any, ct: Any) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
-def _differentiated_closure(rules: RuleSet, of: Decorated, closed: ClosedOver, rule: AuthorFn) -> BadCall:
-    return BadCall(
-        message(
-            f"{rules.name}: the value '{closed.name}', which it closes over, is differentiated.",
-            got=f"{closed.name}: {short(closed.tracer.aval)}, read by {named(closed.fn)}",
-            expected="an argument, for which the rule returns a derivative",
-            why=f"the rule knows the derivatives of the arguments only, as with jax.{of.word}",
-            rule=rule,
-            write=f"{rules.name}({', '.join([*of.positional, closed.name])})"
-            "  # one more argument of the function and of its rule",
-        )
-    )
-
-
-def _ended(of: Decorated, closed: ClosedOver, rule: AuthorFn) -> BadCall:
-    name = name_of(of.fun)
-    return BadCall(
-        message(
-            f"{name}: the closed-over value '{closed.name}' belongs to a transformation that has ended.",
-            got=f"{closed.name}: {short(closed.tracer.aval)}, read by {named(closed.fn)}",
-            expected="a value of a transformation that is still running",
-            why="what differentiates here stands outside of the transformation in which the rule was made",
-            rule=rule,
-            write=f"{name}({', '.join([*of.positional, closed.name])})  # one more argument of the function and of its rule",
-        )
-    )
+def _with_argument(name: str, of: Decorated, closed: ClosedOver) -> str:
+    arguments = ", ".join([*of.positional, closed.name])
+    return f"{name}({arguments})  # one more argument of the function and of its rule"
 
 
 def _differentiated_argument(rules: RuleSet, of: Decorated, rule: AuthorFn) -> BadCall:

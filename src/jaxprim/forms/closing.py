@@ -20,16 +20,15 @@ from typing import Any
 import jax
 
 from jaxprim import _jax
-from jaxprim._avals import instantiate, short
-from jaxprim._closures import ClosedOver, closed_over, reads, with_values
+from jaxprim._avals import instantiate
+from jaxprim._closures import ClosedOver, closed_over, differentiated, ended, first_differentiated, with_values
 from jaxprim._errors import BadCall, message
 from jaxprim._functions import Owner
 from jaxprim._hoisting import hoisted_once
 from jaxprim._masks import expand, select
-from jaxprim._origin import named
 from jaxprim._rule_kinds import BY_NAME
 from jaxprim._rules import Rule, RuleSet
-from jaxprim._trees import Flags, flatten_like, tuple_tree
+from jaxprim._trees import Flags, flatten_like, tuple_tree, with_zero
 from jaxprim._zeros import Zero, is_zero
 
 
@@ -84,7 +83,9 @@ def _with_one_more(author: Callable[..., Any]) -> inspect.Signature:
 
 # --------------------------------------------------------------------------------------------------------------- the rules
 def _close(rules: RuleSet, fn: Callable[..., Any], outer: Sequence[ClosedOver], values: Sequence[Any]) -> Any:
-    return with_values(fn, outer, values, lambda closed, _: _ended(rules, closed))
+    return with_values(
+        fn, outer, values, lambda closed, _: ended(rules.name, closed, closed.fn, _one_more(rules, closed))
+    )
 
 
 def _own(flags: Flags) -> Flags:
@@ -117,8 +118,7 @@ def _vjp(rules: RuleSet, rule: Rule, outer: Sequence[ClosedOver]) -> Callable[..
 
         def pull(cts: Any) -> Any:
             found = pulled(*instantiate(select(flatten_like(tree, cts), has_tangent)))
-            is_whole = isinstance(found, tuple | list) and len(found) == len(primals) - 1
-            return (*found, None) if is_whole else (found, None)
+            return with_zero(found, len(primals) - 1)
 
         return out, pull
 
@@ -173,14 +173,14 @@ def _refuse_perturbed(
     params: Mapping[str, Any],
 ) -> None:
     """Refuse a derivative in a value that the impl reads. One that only the rules read has a zero derivative."""
-    marks = list(perturbed.leaves)[-len(outer) :]
     impl = rules.given.get("impl")
-    if impl is None or not any(marks):
+    if impl is None:
         return
-    read = reads(functools.partial(impl.author, **params), primals[:-1], outer)
-    for closed, mark, is_read in zip(outer, marks, read, strict=True):
-        if mark and is_read:
-            raise _differentiated(rules, rule, closed)
+    read_by = functools.partial(impl.author, **params)
+    closed = first_differentiated(read_by, primals[:-1], outer, list(perturbed.leaves)[-len(outer) :])
+    if closed is not None:
+        why = f"the {rule.phrase} knows the derivatives of the operands only"
+        raise differentiated(rules.name, closed, "an operand", why, rule.author, _one_more(rules, closed))
 
 
 def _refuse_opaque(rules: RuleSet, rule: Rule) -> None:
@@ -196,15 +196,15 @@ def _with_operand(rules: RuleSet, name: str) -> str:
     return f"{rules.name}({', '.join([*operands, name or 'value'])})"
 
 
-def _fact(closed: ClosedOver) -> str:
-    return f"{closed.name}: {short(closed.tracer.aval)}, read by {named(closed.fn)}"
+def _one_more(rules: RuleSet, closed: ClosedOver) -> str:
+    return f"{_with_operand(rules, closed.name)}  # one more operand, of the impl and of its rules"
 
 
 def _not_closing(rules: RuleSet, rule: Rule, closed: ClosedOver) -> BadCall:
     return BadCall(
         message(
             f"{rules.name}: the {rule.phrase} cannot be used with the traced value '{closed.name}', which a rule closes over.",
-            got=_fact(closed),
+            got=closed.fact,
             expected="operands, static params and concrete arrays only",
             why=f"the {rule.phrase} gets the operands, and this is none",
             rule=rule.author,
@@ -217,36 +217,10 @@ def _batched(rules: RuleSet, rule: Rule, outer: Sequence[ClosedOver]) -> BadCall
     return BadCall(
         message(
             f"{rules.name}: the batch rule closes over a traced value, and that is batched.",
-            got="; ".join(map(_fact, outer)),
+            got="; ".join(closed.fact for closed in outer),
             expected="a batch of the operands only",
             why="the rule gets the batch dimensions of operands, and of no other value",
             rule=rule.author,
             write=f"{_with_operand(rules, outer[0].name)}  # the value as one more operand",
-        )
-    )
-
-
-def _differentiated(rules: RuleSet, rule: Rule, closed: ClosedOver) -> BadCall:
-    return BadCall(
-        message(
-            f"{rules.name}: the value '{closed.name}', which it closes over, is differentiated.",
-            got=_fact(closed),
-            expected="an operand, for which the rule returns a derivative",
-            why=f"the {rule.phrase} knows the derivatives of the operands only",
-            rule=rule.author,
-            write=f"{_with_operand(rules, closed.name)}  # one more operand, of the impl and of its rules",
-        )
-    )
-
-
-def _ended(rules: RuleSet, closed: ClosedOver) -> BadCall:
-    return BadCall(
-        message(
-            f"{rules.name}: the closed-over value '{closed.name}' belongs to a transformation that has ended.",
-            got=_fact(closed),
-            expected="a value of a transformation that is still running",
-            why="what differentiates here stands outside of the transformation in which the rule was made",
-            rule=closed.fn,
-            write=f"{_with_operand(rules, closed.name)}  # one more operand, of the impl and of its rules",
         )
     )

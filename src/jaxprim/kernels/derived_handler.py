@@ -18,7 +18,7 @@ from jaxprim.kernels.handler import (
     invocation,
     reads,
 )
-from jaxprim.kernels.instantiation import BITS, REALS, STILL, ZEROS, Instantiation
+from jaxprim.kernels.instantiation import BITS, REALS, STILL, ZEROS, Instantiation, size_of
 from jaxprim.kernels.signature import Array
 from jaxprim.kernels.sizes import local, to_c
 
@@ -73,14 +73,7 @@ def _types(made: Instantiation) -> list[str]:
 
 def _total(made: Instantiation) -> int:
     """The numbers in all operands that move, of a signature that says how many there are."""
-    return sum(_static_count(made.signature.operands[index]) for index in made.moving)
-
-
-def _static_count(array: Array) -> int:
-    count = 1
-    for dim in array.dims:
-        count *= int(dim)
-    return count
+    return sum(size_of(made.signature.operands[index]) for index in made.moving)
 
 
 def _count(array: Array) -> str:
@@ -131,7 +124,7 @@ class _Element:
             else:
                 given = f"own_{name}, {self.jet(False, index)}, here.live, {self.still(index)}, {first}"
                 yield f"{AD}::Pulled<Inner, {_total(self.made)}>::enter({given});"
-                first += _static_count(array)
+                first += size_of(array)
             if array.by_value:
                 yield f"const Number {name} = own_{name}[0];"
             elif array.name not in self.signature.in_place:
@@ -187,9 +180,7 @@ class _Element:
             yield "state.sweep();"
         for place, part in enumerate(self.made.outputs, len(self.made.parts)):
             array = self.signature.operands[part.index]
-            first = sum(
-                _static_count(self.signature.operands[i]) for i in self.made.moving if i < part.index and not by_tape
-            )
+            first = sum(size_of(self.signature.operands[i]) for i in self.made.moving if i < part.index and not by_tape)
             where = f"state.leave(before_{local(array.name)}" if by_tape else f"pulled.leave({first}"
             rest = f"{_count(array)}, {part.component}, {_HERE} out<Real>({place}), here.live"
             yield f"if (!({self.still(part.index)})) {where}, {rest});"

@@ -149,7 +149,12 @@ def count_of(signature: KernelSignature) -> int | None:
     rows = [row for row in signature.operands if row.dtype in REALS or row.dtype in signature.variables]
     if not all(dim.isdigit() for row in rows for dim in row.dims):
         return None
-    return sum(math.prod(map(int, row.dims)) for row in rows)
+    return sum(map(size_of, rows))
+
+
+def size_of(array: Array) -> int:
+    """How many numbers an array has, of a signature that says it."""
+    return math.prod(map(int, array.dims))
 
 
 def canonical(wanted: Sequence[int], order: int) -> tuple[int, ...]:

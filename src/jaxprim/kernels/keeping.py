@@ -15,6 +15,7 @@ from typing import Any
 
 from jaxprim import _origin
 from jaxprim._errors import KernelError, message
+from jaxprim._keeping import FEW
 from jaxprim._types import Kept
 from jaxprim.kernels import sizes
 from jaxprim.kernels.arguments import Argument, Layout, c_arguments
@@ -24,7 +25,7 @@ from jaxprim.kernels.signature import KernelSignature
 from jaxprim.kernels.sizes import local
 
 COUNTS, FORGET = "jaxprim_kept", "jaxprim_forget"  # the C functions of a library that keeps set-ups
-FEW, MOST = 16, 2**31 - 1  # how many are kept if nothing is said, and at most
+MOST = 2**31 - 1
 _EXAMPLE = 'keep="Factors(a)"  # for a struct Factors { Factors(const double* a, int64_t n); ~Factors(); };'
 _SETUP = re.compile(r"\s*((?:\w+::)*[A-Za-z_]\w*)\s*(<[^()]*>)?\s*\(([^()]*)\)\s*")
 

@@ -162,7 +162,6 @@ _INTO = re.compile(
 )
 _TO = re.compile(r"initializing argument \d+ of '[^'(]*?(?P<name>[\w:]+)\((?:float|double|long double)")
 _LOST = re.compile(r"jaxprim: this conversion loses the derivative")
-_REQUIRED = re.compile(r"^\s*(?P<at>[^\n]+?:\d+):\d+:\s+required from here", re.MULTILINE)
 _UNKNOWN = re.compile(
     _AT + r"no matching function for call to '(?P<name>[\w:]+)(?:<[^\n]*>)?\([^\n]*(?:Dual|Rev)<", re.MULTILINE
 )
@@ -182,19 +181,12 @@ def explained(name: str, degree: int, language: Language, error: KernelError, pl
         return no_template(name, plain, defined)
     if _LOST.search(said):
         at = _lost_at(said)
-        return _into_plain(
-            name,
-            at,
-            "floating-point type",
-            defined,
-            "T  # or jaxprim::ad::value(x), where the derivative is meant to end",
-        )
+        return _into_plain(name, at, "floating-point type", defined)
     if found := _INTO.search(said):
         to = _TO.search(said, found.end())
         if to is not None and to.start() - found.end() < 1500:
             return _no_derivative(name, found["at"], to["name"], defined)
-        write = "T  # or jaxprim::ad::value(x), where the derivative is meant to end"
-        return _into_plain(name, found["at"], f"'{found['kind']}'", defined, write)
+        return _into_plain(name, found["at"], f"'{found['kind']}'", defined)
     if found := _UNKNOWN.search(said):
         return _no_derivative(name, found["at"], found["name"], defined)
     return error
@@ -209,7 +201,7 @@ def _lost_at(said: str) -> str:
     return own[0].strip() if own else "a conversion of a number"
 
 
-def _into_plain(name: str, at: str, kind: str, defined: str, write: str) -> KernelError:
+def _into_plain(name: str, at: str, kind: str, defined: str) -> KernelError:
     return _refused(
         name,
         f"a number that carries a derivative goes into a {kind}.",
@@ -217,7 +209,7 @@ def _into_plain(name: str, at: str, kind: str, defined: str, write: str) -> Kern
         expected="T or auto, as the type of whatever is computed from the operands",
         why="the derivative would end there",
         defined=defined,
-        write=write,
+        write="T  # or jaxprim::ad::value(x), where the derivative is meant to end",
     )
 
 
